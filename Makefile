@@ -1,0 +1,55 @@
+# Everything from a bare checkout: each target sets up what it needs and what has changed, and nothing else.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+# Which packages live in .venv (Airflow's and the service's have environments of their own), and what is looked at.
+DEMO_PACKAGES := packages/aiflow-sdk
+DEV_PACKAGES := $(DEMO_PACKAGES) $(wildcard packages/aiflow-example-plugin)
+PYTHON_FOLDERS := $(wildcard packages tests examples benchmarks scripts)
+TYPED_FOLDERS := $(foreach package,$(DEV_PACKAGES),$(package)/src) tests $(wildcard benchmarks)
+
+BIN := .venv/bin
+PYTEST_OPTIONS ?= -n 2 --dist loadfile
+
+.PHONY: help demo test check bench format lock setup clean
+
+help: ## Show this list.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: ## Run the flights demo: a feature table from a lake, in two minutes, with nothing prepared.
+	@scripts/environment.sh demo $(DEMO_PACKAGES)
+	$(BIN)/python examples/flights/demo.py
+
+test: check ## Set up, check and run all tests (one: make test TESTS=tests/unit/test_x.py).
+	@$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(TESTS)
+
+check: setup ## Lint, format, types, layers.
+	@$(BIN)/ruff check $(PYTHON_FOLDERS)
+	$(BIN)/ruff format --check $(PYTHON_FOLDERS)
+	$(BIN)/mypy $(TYPED_FOLDERS)
+	$(BIN)/lint-imports
+
+bench: setup ## Measure against the bare engines; prints a table of ratios.
+	@$(BIN)/python benchmarks/run.py
+
+format: setup ## Let ruff repair and format what it can.
+	@$(BIN)/ruff check --fix --quiet $(PYTHON_FOLDERS) || true
+	$(BIN)/ruff format $(PYTHON_FOLDERS)
+
+setup: ## Bring .venv up to date (skipped while nothing has changed).
+	@scripts/environment.sh dev $(DEV_PACKAGES)
+
+COMPILE = .venv-uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
+
+lock: ## Write locks/*.txt anew from locks/*.in; pins stay unless UPGRADE=1.
+	@scripts/environment.sh uv
+	$(COMPILE) locks/bootstrap.in -o locks/bootstrap.txt
+	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEV_PACKAGES))) locks/dev.in -o locks/dev.txt
+	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEMO_PACKAGES))) locks/demo.in -o locks/demo.txt
+
+clean: ## Remove environments, caches and what runs left behind.
+	@rm -rf .venv .venv-uv .aiflow build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

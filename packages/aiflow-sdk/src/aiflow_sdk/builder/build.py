@@ -1,0 +1,97 @@
+"""Runs a pipeline function once, for what it declares."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from typing import Any
+
+from aiflow_sdk.builder.draft import Draft
+from aiflow_sdk.builder.guard import make
+from aiflow_sdk.builder.pipeline import PipelineBuilder
+from aiflow_sdk.builder.settings import settle
+from aiflow_sdk.builder.wiring import wiring_problems
+from aiflow_sdk.errors import AiflowError, DefinitionError, ProblemsError, Where
+from aiflow_sdk.factories import failing_line, place_of
+from aiflow_sdk.ir import PipelineIR
+from aiflow_sdk.variables import Variables
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a pipeline function declared, and what does not belong into the IR."""
+
+    ir: PipelineIR
+    locations: Mapping[str, Where]
+    """Where each node was declared; under ``""`` the pipeline itself."""
+    functions: Mapping[str, Callable[..., Any]]
+    """By node id the functions that exist only in this process (entrypoint ``__here__:name``)."""
+
+
+def build_pipeline(function: Callable[[PipelineBuilder], Any], given: Mapping[str, Any], extra: Mapping[str, Any]) -> Built:
+    """Call the pipeline function and return what it declares. Every call builds anew.
+
+    Raises the one ``AiflowError``, or a ``ProblemsError`` with all of them; what the function itself raises goes through.
+    """
+    where = place_of(function)
+    about = f"pipeline '{given['id']}'"
+    fields, problems = settle(given, extra)
+    draft = Draft(str(given["id"]), Variables(fields.get("params")), _roots(function))
+    for problem in problems:
+        with draft.noting(where):
+            raise problem
+    with draft.noting(where):
+        # The settings are looked at without the nodes too, so that a wrong node hides no wrong setting.
+        make(PipelineIR, **fields) if not problems else None
+    try:
+        _check_function(function)
+        function(PipelineBuilder(draft))
+    except AiflowError as error:
+        place = failing_line(error.__traceback__)
+        for problem in getattr(error, "problems", (error,)):
+            draft.problems.append(problem.at(replace(place if place.path else where, about=about)))
+    except Exception as error:  # the author's; whatever it is, what was found before belongs beside it
+        for problem in draft.problems:
+            error.add_note(f"before that: {problem}")
+        raise
+    else:
+        for node_id, problem in wiring_problems(draft):
+            with draft.noting(draft.locations[node_id], node_id):
+                raise problem
+    ir = None
+    if not draft.problems:
+        with draft.noting(where):
+            ir = make(PipelineIR, **fields, nodes=tuple(draft.nodes.values()))
+    if ir is None:
+        raise draft.problems[0] if len(draft.problems) == 1 else ProblemsError(draft.problems)
+    return Built(ir, {"": where, **draft.locations}, draft.functions)
+
+
+def _check_function(function: Callable[..., Any]) -> None:
+    if iscoroutinefunction(function) or isgeneratorfunction(function) or isasyncgenfunction(function):
+        raise DefinitionError(
+            "bad-pipeline-function", "a pipeline function with yield or async declares nothing when it is called", hint="write a plain def"
+        )
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_argcount == 0 and not code.co_flags & 0x04:
+        raise DefinitionError(
+            "bad-pipeline-function",
+            f"{function.__name__}() takes no argument, and a pipeline function gets the builder",
+            hint=f"write def {function.__name__}(p):",
+        )
+
+
+def _roots(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the folders in which the author's modules are: those of ``sys.path`` and those around the function's module."""
+    code = getattr(function, "__code__", None)
+    around = []
+    if code is not None and not code.co_filename.startswith("<"):
+        folder = os.path.dirname(os.path.abspath(code.co_filename))
+        around = [folder]
+        for _ in function.__module__.split(".")[1:]:
+            folder = os.path.dirname(folder)
+            around.append(folder)
+    return tuple(dict.fromkeys([*reversed(around), *(entry or os.getcwd() for entry in sys.path)]))

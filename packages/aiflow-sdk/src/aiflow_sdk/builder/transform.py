@@ -1,0 +1,120 @@
+"""What a transform was given, brought into the form of the IR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from aiflow_sdk.builder.dataset import Dataset
+from aiflow_sdk.builder.entrypoint import resolve_entrypoint
+from aiflow_sdk.builder.guard import expect, is_airflow, plain_map, refuse_foreign
+from aiflow_sdk.errors import DefinitionError
+from aiflow_sdk.factories import TRANSFORM_MARK
+from aiflow_sdk.ir import FrozenMap
+
+OWN_NAMES = frozenset(
+    "id engine entrypoint fn resources retries retry_delay_minutes timeout_minutes fuse output_table output_path output_format "
+    "output_schema external params".split()
+)
+"""The keywords of a transform that are not params of its function."""
+
+_FILE_FORMATS = ("parquet", "csv", "jsonl")
+
+
+def node_fields(
+    own: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    params: Mapping[str, Any] | None,
+    more_params: Mapping[str, Any],
+    roots: Iterable[str],
+) -> tuple[dict[str, Any], Callable[..., Any] | None]:
+    """Return the fields of the node but its id and inputs, and the function where it exists only in this process."""
+    given = {name: value for name, value in own.items() if value is not None}
+    fn, entrypoint, sql = given.pop("fn", None), given.pop("entrypoint", None), given.pop("sql", None)
+    function = None
+    if sql is None:
+        named = _one_function(fn, entrypoint)
+        given = {**getattr(named, TRANSFORM_MARK, {}), **given}
+        entrypoint, function = resolve_entrypoint(named, roots)
+    external = expect("external", given.pop("external", False), bool, "True or False")
+    resources = plain_map(expect("resources", given.pop("resources", {}), Mapping, "what resources.spark(…) gives"))
+    engine = expect("engine", given.pop("engine", None) or resources.get("engine") or "python", str, "text such as 'spark'")
+    if schema := given.pop("output_schema", None):
+        schema = plain_map(expect("output_schema", schema, Mapping, "a dict from column to type"))
+    all_params = _params(params, more_params)
+    if external:
+        # It writes there by itself: the names are for it, and no sink of ours stands for them.
+        all_params = FrozenMap({**all_params, **plain_map({k: v for k, v in outputs.items() if v is not None})})
+    return {
+        **_checked(given),
+        "engine": engine,
+        "entrypoint": entrypoint,
+        "sql": sql,
+        "params": all_params,
+        # An engine that is named alone says nothing that `engine` does not.
+        "resources": resources if resources.keys() - {"engine"} or resources.get("engine") not in (None, engine) else {},
+        "output_schema": schema,
+        "external": external,
+    }, function
+
+
+def output_fields(outputs: Mapping[str, Any], *, external: bool) -> dict[str, Any] | None:
+    """Return the fields of the sink that ``output_table`` or ``output_path`` stands for, but its id and input."""
+    given = {name: value for name, value in outputs.items() if value is not None}
+    if not given or external:
+        return None
+    table, path, format = (given.get(f"output_{name}") for name in ("table", "path", "format"))
+    if (table is None) == (path is None):
+        raise DefinitionError(
+            "bad-output",
+            "output_table and output_path are both given" if table else "output_format is given without output_table or output_path",
+            hint="name one place; further ones are written with p.write(dataset, sink.…)",
+        )
+    if path is not None and format in _FILE_FORMATS:
+        options = {"kind": "files", "path": path, "format": format}
+    else:
+        options = {"kind": "onelake", "table": table, "path": path, "format": format}
+    return {
+        "type": "sink",
+        "implicit": True,
+        "params": plain_map({name: value for name, value in options.items() if value is not None}),
+    }
+
+
+def _one_function(fn: Any, entrypoint: Any) -> Any:
+    if (fn is None) == (entrypoint is None):
+        raise DefinitionError(
+            "two-functions" if fn is not None else "no-function",
+            "fn= and entrypoint= mean the same, and both are given" if fn is not None else "the transform names no function",
+            hint='write fn="package.module:function", or .sql("select …")',
+        )
+    named = fn if fn is not None else entrypoint
+    if is_airflow(named):
+        refuse_foreign(named, "fn")
+    return named
+
+
+def _params(params: Mapping[str, Any] | None, more_params: Mapping[str, Any]) -> FrozenMap:
+    stated = expect("params", params if params is not None else {}, Mapping, "a dict")
+    if twice := sorted(stated.keys() & more_params.keys()):
+        raise DefinitionError("duplicate-param", f"the param '{twice[0]}' is given twice", hint="leave one of them away")
+    for name, value in {**stated, **more_params}.items():
+        if isinstance(value, Dataset):
+            raise DefinitionError(
+                "dataset-as-param",
+                f"the param '{name}' is a dataset",
+                hint=f"several inputs: p.transform(first, {name}, id=…); the function gets them by id",
+            )
+    return plain_map({**stated, **more_params})
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    for name, kinds, wanted in (
+        ("retries", int, "a whole number"),
+        ("retry_delay_minutes", (int, float), "a number of minutes"),
+        ("timeout_minutes", (int, float), "a number of minutes"),
+        ("fuse", bool, "True or False"),
+    ):
+        if name in given:
+            expect(name, given[name], kinds, wanted)  # type: ignore[arg-type]  # one or several types
+    return given

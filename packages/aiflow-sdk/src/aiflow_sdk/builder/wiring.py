@@ -1,0 +1,61 @@
+"""What can be said only of the whole pipeline: nodes that lead nowhere, sinks that are read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aiflow_sdk.builder.draft import Draft
+from aiflow_sdk.errors import DefinitionError
+from aiflow_sdk.ir import NodeIR
+from aiflow_sdk.partitions import is_window
+
+_PLACE = ("table", "path", "stream", "topic", "feature_group")
+_SCOPE = ("connection", "url", "database", "schema", "bucket")
+
+
+def wiring_problems(draft: Draft) -> Iterator[tuple[str, DefinitionError]]:
+    """Yield the id of a node and what is wrong with how it is connected."""
+    readers = draft.readers()
+    for node in draft.nodes.values():
+        if node.type == "transform" and not node.external and not readers[node.id]:
+            yield (
+                node.id,
+                DefinitionError(
+                    "unused-node",
+                    f"nobody reads or writes what '{node.id}' makes",
+                    hint="write it with p.write(…) or output_table=…, or say external=True where its function writes by itself",
+                ),
+            )
+    sinks = {place: node.id for node in draft.nodes.values() if node.type == "sink" and (place := _place(node))}
+    for node in draft.nodes.values():
+        place = _place(node) if node.type == "source" else None
+        if place in sinks and not _reads_another_time(node):
+            yield (
+                node.id,
+                DefinitionError(
+                    "sink-read-back",
+                    f"'{node.id}' reads what '{sinks[place]}' writes in the same run",
+                    hint="use the dataset that is written instead; an earlier partition is window.offset(-1)",
+                ),
+            )
+
+
+def _place(node: NodeIR) -> tuple[Any, ...] | None:
+    options: Mapping[str, Any] = node.params
+    named = tuple(options.get(name) for name in _PLACE)
+    return (node.kind, *named, *(options.get(name) for name in _SCOPE)) if any(named) else None
+
+
+def _reads_another_time(source: NodeIR) -> bool:
+    """Whether a partition is fixed to anything but the run's own: another window, an offset, a literal."""
+    partitions = source.params.get("partitions")
+    if not isinstance(partitions, Mapping):
+        return False
+    return any(not _is_runs_own(value) for value in partitions.values())
+
+
+def _is_runs_own(value: Any) -> bool:
+    if is_window(value):
+        return value["$window"] in ("same", "covering")
+    return value in ("{{ ds }}", "{{ ds_nodash }}", "{{ data_interval_start }}")

@@ -1,0 +1,1 @@
+"""One module a command, each with the name that is typed."""

@@ -1,0 +1,1 @@
+"""Clusters: where a process runs. Each is known by its entry point alone."""

@@ -1,0 +1,44 @@
+"""What the names of a module are bound to, as far as its text tells."""
+
+from __future__ import annotations
+
+import ast
+
+from aiflow_sdk.code.source import inner_blocks
+
+
+def names_bound_in(body: list[ast.stmt]) -> dict[str, list[ast.stmt | str]]:
+    """Return what each name is bound to, in order: its statement, or ``module:name`` where it is imported."""
+    bound: dict[str, list[ast.stmt | str]] = {}
+    for statement in body:
+        match statement:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                bound.setdefault(name, []).append(statement)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                for alias in names:
+                    origin = f"{module}:{alias.name}" if module and not level else ""
+                    if alias.name == "*":
+                        bound.setdefault("*", []).append(module if module and not level else "")
+                    else:
+                        bound.setdefault(alias.asname or alias.name, []).append(origin)
+            case ast.Import(names=names):
+                for alias in names:
+                    bound.setdefault(alias.asname or alias.name.split(".")[0], []).append("")
+            case ast.Assign(targets=targets):
+                for target in targets:
+                    for item in ast.walk(target):
+                        if isinstance(item, ast.Name):
+                            bound.setdefault(item.id, []).append(statement)
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                bound.setdefault(name, []).append(statement)
+            case _:
+                for block in inner_blocks(statement):
+                    for name, found in names_bound_in(block).items():
+                        bound.setdefault(name, []).extend(found)
+    return bound
+
+
+def keeps_signature(decorator: ast.expr) -> bool:
+    """Tell whether it is our ``@transform(…)``, which leaves the function as it is."""
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return getattr(called, "attr", getattr(called, "id", None)) == "transform"

@@ -1,0 +1,132 @@
+"""One file of the user's code: its content's digest, and the modules that its import statements name."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+Signature: TypeAlias = tuple[int, int, int, int]
+"""(mtime_ns, ctime_ns, size, inode): while it stays, so does the content (but see :attr:`SourceFile.is_settled`)."""
+
+_SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "__pypackages__"})
+_TICK_NS = 20_000_000
+_COARSE_TICK_NS = 2_000_000_000
+
+
+class SourceFile(NamedTuple):
+    """What is known of one file while its signature stays."""
+
+    signature: Signature
+    digest: str
+    """SHA-256 of the content without a byte order mark and with line ends ``\\n``."""
+    imports: tuple[str, ...]
+    """``a.b`` of ``import a.b``, ``a.b:c`` of ``from a.b import c``; relative ones made absolute, from the root on."""
+    looked_at_ns: int
+    """When the content was read."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a change after the content was read would show in the signature.
+
+        Clocks of file systems tick: a second write within the tick of the first has the same time.
+        """
+        newest = max(self.signature[:2])
+        return self.looked_at_ns - newest > (_TICK_NS if newest % 1_000_000_000 else _COARSE_TICK_NS)
+
+
+def signature_of(status: os.stat_result) -> Signature:
+    """Return the signature that the status of a file gives."""
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+
+
+def read_source(root: Path, path: str, signature: Signature) -> SourceFile:
+    """Return what the file ``path`` (relative, with ``/``) holds. Raises ``OSError``; a syntax error means no imports."""
+    looked_at_ns = time.time_ns()
+    content = normalise((root / path).read_bytes())
+    try:
+        imports = tuple(sorted(set(_find_imports(parse_source(content), path)))) if b"import" in content else ()
+    except (SyntaxError, ValueError):
+        imports = ()
+    return SourceFile(signature, hashlib.sha256(content).hexdigest(), imports, looked_at_ns)
+
+
+def normalise(content: bytes) -> bytes:
+    """Return the content without a byte order mark and with line ends ``\\n``."""
+    return content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+
+
+def parse_source(content: bytes) -> ast.Module:
+    """Return the syntax tree of a file's content, its coding line obeyed, silently. Raises ``SyntaxError``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(content)
+
+
+def scan_sources(root: Path) -> dict[str, Signature]:
+    """Return every importable ``.py`` file below ``root`` (relative, with ``/``) with its signature.
+
+    Folders that no import can name (``dt=2026-11-20``, hidden ones), and virtual environments, are not entered.
+    """
+    found: dict[str, Signature] = {}
+    folders = [(str(root), "")]
+    linked: set[str] = set()
+    while folders:
+        folder, prefix = folders.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            continue
+        if prefix and any(entry.name == "pyvenv.cfg" for entry in entries):
+            continue
+        for entry in entries:
+            name = entry.name
+            if name.endswith(".py"):
+                if name[:-3].isidentifier() and entry.is_file():
+                    found[prefix + name] = signature_of(entry.stat())
+            elif name.isidentifier() and name not in _SKIPPED_FOLDERS and entry.is_dir():
+                if entry.is_symlink():
+                    target = os.path.realpath(entry.path)
+                    if target in linked or os.path.realpath(folder).startswith(target):
+                        continue
+                    linked.add(target)
+                folders.append((entry.path, f"{prefix}{name}/"))
+    return found
+
+
+def module_name(path: str) -> str:
+    """Return the name that the file ``path`` is imported by: ``a.b`` of ``a/b.py`` and of ``a/b/__init__.py``."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _find_imports(tree: ast.Module, path: str) -> Iterator[str]:
+    package = path.split("/")[:-1]
+    bodies: list[list[ast.stmt]] = [tree.body]
+    while bodies:
+        for statement in bodies.pop():
+            match statement:
+                case ast.Import(names=names):
+                    yield from (name.name for name in names)
+                case ast.ImportFrom(module=module, names=names, level=level):
+                    if level > len(package) + (level == 1):
+                        continue
+                    start = package[: len(package) - level + 1] if level else []
+                    origin = ".".join([*start, *([module] if module else [])])
+                    yield from (f"{origin}:{name.name}" for name in names)
+                case _:
+                    bodies.extend(inner_blocks(statement))
+
+
+def inner_blocks(statement: ast.stmt | ast.ExceptHandler | ast.match_case) -> Iterator[list[ast.stmt]]:
+    """Yield the blocks of statements inside a statement."""
+    for name in ("body", "orelse", "finalbody"):
+        if block := getattr(statement, name, None):
+            yield block
+    for name in ("handlers", "cases"):
+        for inner in getattr(statement, name, ()):
+            yield from inner_blocks(inner)

@@ -1,0 +1,31 @@
+"""Which cluster and which engine options a transform gets."""
+
+from __future__ import annotations
+
+from aiflow_sdk.compiler.subject import Subject
+from aiflow_sdk.errors import unknown_name
+from aiflow_sdk.ir import FrozenMap, NodeIR
+
+LOCAL = "local"
+
+
+def cluster_of(subject: Subject, node: NodeIR) -> str:
+    """Return the cluster that the node runs on: the one it names where the environment has it, else ``local``.
+
+    In development every cluster that the environment does not name is local; elsewhere it is an ``UnknownNameError``.
+    """
+    wanted = node.resources.get("cluster")
+    if wanted is None or wanted == LOCAL or wanted in subject.environment.clusters:
+        return str(wanted or LOCAL)
+    if subject.is_development:
+        return LOCAL
+    error = unknown_name(
+        "unknown-cluster", "cluster", str(wanted), subject.environment.clusters, where=subject.where(node)
+    )
+    error.notes = (*error.notes, f"looked in [environments.{subject.environment.name}.clusters] of aiflow.toml")
+    raise error
+
+
+def engine_options(node: NodeIR) -> FrozenMap:
+    """Return what the engine is given of the node's resources."""
+    return FrozenMap({key: value for key, value in node.resources.items() if key not in ("engine", "cluster")})

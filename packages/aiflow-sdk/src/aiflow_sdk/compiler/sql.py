@@ -1,0 +1,110 @@
+"""Reads SQL nodes: their placeholders, whether they parse, and which columns they name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiflow_sdk.errors import DefinitionError, MissingExtraError, Where, unknown_name
+from aiflow_sdk.ir import NodeIR
+
+if TYPE_CHECKING:
+    from sqlglot import Expression
+
+PLACEHOLDER = re.compile(r"(?<!\{)\{\s*([A-Za-z_][A-Za-z0-9_.-]*)\s*\}(?!\})")
+"""``{orders}``, but not ``{{ ds }}``."""
+
+_TEMPLATE = re.compile(r"\{\{.*?\}\}")
+
+
+def input_names(input_ids: tuple[str, ...]) -> dict[str, str]:
+    """Return what a query may call its inputs → the input's id: the id itself, and the local one where it is plain."""
+    names = {input_id: input_id for input_id in input_ids}
+    for input_id in input_ids:
+        local = input_id.split(".", 1)[0]
+        if sum(other.split(".", 1)[0] == local for other in input_ids) == 1:
+            names.setdefault(local, input_id)
+    return names
+
+
+def parse_query(node: NodeIR, dialect: str, where: Where) -> Expression:
+    """Return the parsed query, each placeholder as a table called like the input's id.
+
+    Raises ``DefinitionError`` (``bad-sql``) or ``UnknownNameError`` for a placeholder that names no input.
+    """
+    try:
+        import sqlglot
+        from sqlglot.errors import SqlglotError
+    except ImportError as error:
+        raise MissingExtraError(
+            "missing-extra", "SQL nodes need the package sqlglot", where=where, hint="pip install 'aiflow-sdk[sql]'"
+        ) from error
+
+    names = input_names(node.input_ids)
+
+    def as_table(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            raise unknown_name("unknown-input", "input", match[1], names, where=where)
+        return '"' + names[match[1]] + '"' if dialect != "spark" else "`" + names[match[1]] + "`"
+
+    text = PLACEHOLDER.sub(as_table, node.sql or "")
+    try:
+        statements = sqlglot.parse(_TEMPLATE.sub("x", text), dialect=dialect)
+    except SqlglotError as error:
+        first = (getattr(error, "errors", None) or [{}])[0]
+        raise DefinitionError(
+            "bad-sql",
+            f"the query does not parse: {first.get('description') or str(error).splitlines()[0]}",
+            where=where,
+            hint=f"look at line {first['line']} of the query, near '{first.get('highlight')}'"
+            if first.get("line")
+            else None,
+        ) from error
+    queries = [statement for statement in statements if statement is not None]
+    if len(queries) != 1 or not isinstance(queries[0], sqlglot.exp.Query):
+        raise DefinitionError(
+            "bad-sql",
+            "a SQL node is one query that gives rows",
+            where=where,
+            hint="write one SELECT; sinks do the writing",
+        )
+    return queries[0]
+
+
+def output_columns(
+    query: Expression, dialect: str, schemas: Mapping[str, Mapping[str, str]], where: Where
+) -> list[str]:
+    """Return the query's column names. Raises ``UnknownNameError`` (``unknown-column``) for one that no input has."""
+    from sqlglot import exp
+    from sqlglot.errors import OptimizeError, SqlglotError
+    from sqlglot.optimizer.qualify import qualify
+
+    schema: dict[str, Any] = {name: dict(columns) for name, columns in schemas.items()}
+    try:
+        qualified = qualify(query.copy(), dialect=dialect, schema=schema, quote_identifiers=False)
+    except (OptimizeError, SqlglotError) as error:
+        for column in query.find_all(exp.Column):
+            known = {name for columns in schemas.values() for name in columns} | _aliases(query)
+            if column.name and column.name.lower() not in {name.lower() for name in known}:
+                owner = f"source '{next(iter(schemas))}'" if len(schemas) == 1 else "no input"
+                message = (
+                    f"{owner} has no column '{column.name}'"
+                    if len(schemas) == 1
+                    else f"no input has a column '{column.name}'"
+                )
+                found = unknown_name("unknown-column", "column", column.name, known, where=where)
+                found.message = message
+                found.args = (message,)
+                found.notes = tuple(f"{name} has: {', '.join(columns)}" for name, columns in schemas.items())
+                raise found from error
+        return []
+    return list(getattr(qualified, "named_selects", []))
+
+
+def _aliases(query: Expression) -> set[str]:
+    from sqlglot import exp
+
+    return {alias.alias for alias in query.find_all(exp.Alias)} | {
+        column.name for alias in query.find_all(exp.TableAlias) for column in alias.columns
+    }

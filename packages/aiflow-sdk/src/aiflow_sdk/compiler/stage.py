@@ -1,0 +1,54 @@
+"""Pass 5: what each task reads from others and leaves for them."""
+
+from __future__ import annotations
+
+from aiflow_sdk.compiler.resolve import copy_resources, resolve_resources
+from aiflow_sdk.compiler.subject import Subject
+from aiflow_sdk.plan import PlanNode, PlanTask
+
+
+def make_tasks(subject: Subject, groups: list[tuple[str, ...]], nodes: dict[str, PlanNode]) -> tuple[PlanTask, ...]:
+    """Return the plan's tasks, in the order of ``groups``, with what lies staged between them."""
+    ir = subject.ir
+    names = {group: _task_id(subject, group) for group in groups}
+    made_by = {node_id: names[group] for group in groups for node_id in group if ir.nodes[node_id].type != "source"}
+    reads = {
+        group: tuple(
+            input_id
+            for input_id in ir.order
+            if input_id in made_by and input_id not in group and any(input_id in ir.nodes[n].input_ids for n in group)
+        )
+        for group in groups
+    }
+    staged = {input_id for inputs in reads.values() for input_id in inputs}
+    tasks = []
+    for group in groups:
+        transforms = [ir.nodes[node_id] for node_id in group if ir.nodes[node_id].type == "transform"]
+        last = transforms[-1] if transforms else None
+        reference, cluster, resources = resolve_resources(subject, last) if last else copy_resources(subject)
+        retries, delay, timeout = (
+            (last.retries, last.retry_delay_minutes, last.timeout_minutes) if last else (None, None, None)
+        )
+        tasks.append(
+            PlanTask(
+                id=names[group],
+                engine=(last.engine if last else None) or "python",
+                engine_plugin=reference,
+                cluster=cluster,
+                resources=resources,
+                node_ids=group,
+                staged_inputs=reads[group],
+                stages=tuple(node_id for node_id in group if node_id in staged),
+                upstream=tuple(dict.fromkeys(made_by[input_id] for input_id in reads[group])),
+                retries=ir.retries if retries is None else retries,
+                retry_delay_seconds=60 * (ir.retry_delay_minutes if delay is None else delay),
+                timeout_seconds=60 * timeout if timeout is not None else None,
+                bounded=all(nodes[node_id].bounded for node_id in group),
+            )
+        )
+    return tuple(tasks)
+
+
+def _task_id(subject: Subject, group: tuple[str, ...]) -> str:
+    transforms = [node_id for node_id in group if subject.ir.nodes[node_id].type == "transform"]
+    return transforms[-1] if transforms else next(n for n in group if subject.ir.nodes[n].type == "sink")

@@ -1,0 +1,55 @@
+"""What the passes look at: one pipeline, where it was written, and the environment that it is compiled for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aiflow_sdk.code import CodeIndex
+from aiflow_sdk.config import Environment, Project
+from aiflow_sdk.errors import Where
+from aiflow_sdk.ir import NodeIR, PipelineIR
+from aiflow_sdk.plugins import Registry
+
+HERE = "__here__:"
+"""Begins the entrypoint of a function that exists only in this process (a lambda, a notebook's function)."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One compilation."""
+
+    ir: PipelineIR
+    project: Project
+    environment: Environment
+    registry: Registry
+    code: CodeIndex
+    locations: Mapping[str, Where] = field(default_factory=dict)
+    here: bool = False
+    """Whether functions that exist only in this process may stand in the plan."""
+
+    def where(self, node: NodeIR | None = None) -> Where:
+        """Return where the node, or else the pipeline, was written."""
+        about = f"pipeline '{self.ir.id}'" + (f", node '{node.id}'" if node else "")
+        known = self.locations.get(node.id if node else "")
+        return Where(known.path, known.line, known.column, about) if known else Where(about=about)
+
+    @property
+    def is_development(self) -> bool:
+        """Whether clusters that the environment does not name are local: ``dev``, its copies, and ``pr-…``."""
+        return self.environment.name.split("-", 1)[0] in ("dev", "pr")
+
+    def upstream_sources(self, node: NodeIR) -> list[NodeIR]:
+        """Return every source that the node's data comes from, in the pipeline's order."""
+        found: set[str] = set()
+        waiting = list(node.input_ids)
+        while waiting:
+            node_id = waiting.pop()
+            if node_id not in found:
+                found.add(node_id)
+                waiting.extend(self.ir.nodes[node_id].input_ids)
+        return [
+            self.ir.nodes[node_id]
+            for node_id in self.ir.order
+            if node_id in found and self.ir.nodes[node_id].type == "source"
+        ]

@@ -1,0 +1,15 @@
+"""``aiflow.toml``: a project's settings and its environments, and where secrets are looked up."""
+
+from aiflow_sdk.config.environment import Environment
+from aiflow_sdk.config.project import CONFIG_FILE, Project, load_project
+from aiflow_sdk.config.secret import Secret, resolve_secret, resolve_secrets
+
+__all__ = [
+    "CONFIG_FILE",
+    "Environment",
+    "Project",
+    "Secret",
+    "load_project",
+    "resolve_secret",
+    "resolve_secrets",
+]

@@ -1,0 +1,130 @@
+"""A project: the folder of ``aiflow.toml``, what the file says, and the environments that it names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from aiflow_sdk.config.environment import Environment
+from aiflow_sdk.config.settings import flatten_masked, read_settings
+from aiflow_sdk.errors import ConfigurationError, ProblemsError, UnknownNameError, Where, did_you_mean
+
+CONFIG_FILE = "aiflow.toml"
+DEFAULT_PROJECT = "default"
+
+_COPY_OF_DEV = re.compile(r"(dev|pr)-[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with pipelines, and what its ``aiflow.toml`` says; without one the defaults hold."""
+
+    root: Path
+    """Absolute. It is on the import path of everything that the project runs."""
+    name: str = DEFAULT_PROJECT
+    """``project`` of aiflow.toml, else ``default``; never the folder's name."""
+    pipelines: tuple[str, ...] = ("pipelines",)
+    """Packages or folders, from the root, that are searched for pipelines."""
+    python: str | None = None
+    """The interpreter that imports user code; None: the one that runs aiflow."""
+    lock: str | None = None
+    """A file that pins what is installed, from the root; its content is a part of every version."""
+    discovery_timeout_seconds: float = 30
+    """How long one module may take to be imported and its pipelines to be built."""
+    environments: Mapping[str, Environment] = field(default_factory=dict)
+    default_environment: str = "dev"
+    masked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """``schema.table`` → the columns that ``aiflow sample`` masks."""
+    config_path: Path | None = None
+    """The ``aiflow.toml`` that was read; None: there is none."""
+
+    def environment(self, name: str | None = None) -> Environment:
+        """Return the environment of that name, else the default one, with ``root`` set.
+
+        ``dev`` exists even where no file names it; ``dev-ana`` and ``pr-123`` are copies of it, each with a lake root
+        of its own. Raises ``UnknownNameError`` with the nearest name.
+        """
+        name = name or self.default_environment
+        found = self.environments.get(name)
+        if found is None and (name == "dev" or _COPY_OF_DEV.fullmatch(name)):
+            dev = self.environments.get("dev", Environment())
+            found = dev if name == "dev" else dev.copy_as(name)
+        if found is None:
+            known = {"dev", *self.environments}
+            place = (
+                f"looked in {self.config_path}"
+                if self.config_path
+                else f"there is no {CONFIG_FILE} in {self.root} or above"
+            )
+            raise UnknownNameError(
+                "unknown-environment",
+                f"unknown environment '{name}'",
+                where=Where(CONFIG_FILE) if self.config_path else None,
+                hint=did_you_mean(name, known) or f"known: {', '.join(sorted(known))}",
+                notes=[place, "dev-NAME and pr-NUMBER are copies of dev and need not be named"],
+            )
+        return replace(found, root=self.root)
+
+
+def load_project(directory: str | Path = ".") -> Project:
+    """Return the project of ``directory``: the nearest folder, itself or one above, that holds ``aiflow.toml``.
+
+    Where none does, ``directory`` itself is the project and the defaults hold. Raises ``ConfigurationError`` (several
+    at once as ``ProblemsError``) with file and line for what is wrong in the file.
+    """
+    folder = Path(directory).expanduser().resolve()
+    if not folder.is_dir():
+        raise ConfigurationError(
+            "no-project",
+            f"{directory} is no folder",
+            hint="name the project's folder: the one with aiflow.toml, or with the package 'pipelines'",
+            notes=[f"looked for {folder}"],
+        )
+    for candidate in (folder, *folder.parents):
+        if (candidate / CONFIG_FILE).is_file():
+            return _read(candidate / CONFIG_FILE)
+    return Project(folder)
+
+
+def _read(path: Path) -> Project:
+    data, file = read_settings(path)
+    environments = {name: _environment(name, settings) for name, settings in data.get("environments", {}).items()}
+    project = Project(
+        root=path.parent,
+        name=data.get("project", DEFAULT_PROJECT),
+        pipelines=tuple(data.get("pipelines", Project.pipelines)),
+        python=data.get("python"),
+        lock=data.get("lock"),
+        discovery_timeout_seconds=data.get("discovery_timeout_seconds", Project.discovery_timeout_seconds),
+        environments=environments,
+        default_environment=data.get("default_environment", Project.default_environment),
+        masked={table: tuple(columns) for table, columns in flatten_masked(data.get("masked", {})).items()},
+        config_path=path,
+    )
+    references: list[tuple[tuple[str, ...], str]] = [(("default_environment",), project.default_environment)]
+    references += [
+        (("environments", environment.name, "reads_from"), environment.reads_from)
+        for environment in environments.values()
+        if environment.reads_from
+    ]
+    problems = []
+    for keys, name in references:
+        try:
+            project.environment(name)
+        except UnknownNameError as error:
+            error.where = file.where(*keys)
+            problems.append(error)
+    if problems:
+        raise problems[0] if len(problems) == 1 else ProblemsError(problems)
+    return project
+
+
+def _environment(name: str, settings: Mapping[str, Any]) -> Environment:
+    known = {item.name for item in fields(Environment)} - {"name", "root"}
+    given = {key: value for key, value in settings.items() if key in known}
+    # Two environments must not share a lake by mere silence.
+    lake = Environment.lake if name == "dev" else f"{Environment.lake}-{name}"
+    return Environment(name=name, **{"lake": lake, **given})

@@ -1,0 +1,303 @@
+"""Groups of Parquet files that share their partition values, as a lazy polars frame or as Arrow batches, and back.
+
+The values of partition columns do not stand in the files. They come from whoever lists the files (a table's log, folder
+names), so that no engine has to guess their types.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from aiflow_sdk.errors import DataError, unknown_name
+from aiflow_sdk.plugins import DataFile, Predicate, Scan, Write
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+_MOST_PARTITIONS = 100_000
+
+
+@dataclass(frozen=True)
+class FileGroup:
+    """Files whose rows all have the same partition values."""
+
+    paths: tuple[str, ...]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Partition column → typed value (None: null)."""
+
+
+def group_files(files: Iterable[tuple[str, Mapping[str, Any]]]) -> list[FileGroup]:
+    """Return the files (path, partition values) grouped by their values, in the order of their first file."""
+    groups: dict[tuple[tuple[str, Any], ...], list[str]] = {}
+    for path, values in files:
+        groups.setdefault(tuple(values.items()), []).append(path)
+    return [FileGroup(tuple(paths), dict(values)) for values, paths in groups.items()]
+
+
+def check_request(request: Scan, columns: Sequence[str], where: str) -> None:
+    """Raise ``UnknownNameError`` (``unknown-column``) for a column that is asked for and not there."""
+    for name in [*(request.columns or ()), *(predicate.column for predicate in request.predicates)]:
+        if name not in columns:
+            raise unknown_name("unknown-column", f"column of {where}", name, columns)
+
+
+def scan_polars(groups: Sequence[FileGroup], schema: pl.Schema, request: Scan) -> pl.LazyFrame:
+    """Return the files' rows as a lazy frame with just the columns of ``schema``; files may lack some or hold narrower types."""
+    import polars as pl
+
+    partition_columns = set(groups[0].values) if groups else set()
+    casts = pl.ScanCastOptions(
+        integer_cast="upcast",
+        float_cast="upcast",
+        datetime_cast=["nanosecond-downcast", "convert-timezone"],
+        missing_struct_fields="insert",
+        extra_struct_fields="ignore",
+    )
+    in_files = {name: dtype for name, dtype in schema.items() if name not in partition_columns}
+    frames = [
+        pl.scan_parquet(
+            list(group.paths),
+            schema=in_files,
+            glob=False,
+            hive_partitioning=False,
+            missing_columns="insert",
+            extra_columns="ignore",
+            cast_options=casts,
+        ).select(
+            pl.lit(group.values[name], dtype=schema[name]).alias(name) if name in partition_columns else pl.col(name)
+            for name in schema
+        )
+        for group in groups
+    ]
+    frame = pl.concat(frames) if frames else pl.LazyFrame(schema=schema)
+    return narrow_polars(frame, request)
+
+
+def narrow_polars(frame: pl.LazyFrame, request: Scan) -> pl.LazyFrame:
+    """Return the frame with the request's predicates, columns and limit applied."""
+    import polars as pl
+
+    for predicate in request.predicates:
+        column, value = pl.col(predicate.column), predicate.value
+        match predicate.comparison:
+            case "in":
+                condition = pl.any_horizontal(column.eq_missing(pl.lit(item)) for item in value) if value else pl.lit(False)
+            case "==":
+                condition = column.eq_missing(pl.lit(value))
+            case "!=":
+                condition = column.ne_missing(pl.lit(value)) if value is None else column != pl.lit(value)
+            case "<":
+                condition = column < pl.lit(value)
+            case "<=":
+                condition = column <= pl.lit(value)
+            case ">":
+                condition = column > pl.lit(value)
+            case ">=":
+                condition = column >= pl.lit(value)
+        frame = frame.filter(condition)
+    if request.columns is not None:
+        frame = frame.select(request.columns)
+    return frame.head(request.limit) if request.limit is not None else frame
+
+
+def scan_arrow(groups: Sequence[FileGroup], schema: pa.Schema, request: Scan) -> Iterator[pa.RecordBatch]:
+    """Yield the files' rows with the wanted columns of ``schema``, at least one batch, so that the columns are known."""
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    partition_columns = set(groups[0].values) if groups else set()
+    wanted = pa.schema([schema.field(name) for name in request.columns or schema.names])
+    in_files = pa.schema([column for column in schema if column.name not in partition_columns])
+    told = [predicate for predicate in request.predicates if predicate.column not in partition_columns]
+    left, empty = request.limit, True
+    for group in groups:
+        if not all(holds(group.values[one.column], one) for one in request.predicates if one.column in partition_columns):
+            continue
+        dataset = ds.dataset(list(group.paths), schema=in_files, format="parquet")
+        names = [name for name in wanted.names if name not in partition_columns]
+        for batch in dataset.to_batches(columns=names, filter=arrow_filter(told)):
+            if left is not None:
+                batch = batch.slice(0, left)
+                left -= batch.num_rows
+            arrays = [
+                batch.column(column.name)
+                if column.name not in partition_columns
+                else pa.repeat(pa.scalar(group.values[column.name], column.type), batch.num_rows)
+                for column in wanted
+            ]
+            if batch.num_rows:
+                empty = False
+                yield pa.RecordBatch.from_arrays(arrays, schema=wanted)
+            if left == 0:
+                return
+    if empty:
+        yield pa.RecordBatch.from_pylist([], schema=wanted)
+
+
+def holds(value: Any, predicate: Predicate) -> bool:
+    """Whether a partition's value satisfies the predicate; what cannot be compared may."""
+    wanted = predicate.value
+    try:
+        match predicate.comparison:
+            case "in":
+                return value in wanted
+            case "==":
+                return bool(value == wanted)
+            case "!=":
+                return bool(value != wanted) and (value is not None or wanted is None)
+            case "<":
+                return value is not None and bool(value < wanted)
+            case "<=":
+                return value is not None and bool(value <= wanted)
+            case ">":
+                return value is not None and bool(value > wanted)
+            case ">=":
+                return value is not None and bool(value >= wanted)
+    except TypeError:
+        return True
+
+
+def arrow_filter(predicates: Sequence[Predicate]) -> Any:
+    """Return the predicates as one PyArrow expression, or None where there are none."""
+    import pyarrow.compute as pc
+
+    found = None
+    for predicate in predicates:
+        column, value = pc.field(predicate.column), predicate.value
+        match predicate.comparison:
+            case "in":
+                present = [item for item in value if item is not None]
+                condition = column.isin(present)
+                if len(present) < len(value):
+                    condition = condition | column.is_null()
+            case "==":
+                condition = column.is_null() if value is None else column == pc.scalar(value)
+            case "!=":
+                condition = ~column.is_null() if value is None else column != pc.scalar(value)
+            case "<":
+                condition = column < pc.scalar(value)
+            case "<=":
+                condition = column <= pc.scalar(value)
+            case ">":
+                condition = column > pc.scalar(value)
+            case ">=":
+                condition = column >= pc.scalar(value)
+        found = condition if found is None else found & condition
+    return found
+
+
+def partition_of(path: str, columns: Sequence[str], told: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return the partition values of a data file as text: from the folders ``column=value`` of its path, else as told."""
+    values: dict[str, str | None] = {}
+    for part in path.split("/")[:-1]:
+        name, equals, text = part.partition("=")
+        if equals:
+            values[unquote(name)] = None if text in (NULL_PARTITION, "") else unquote(text)
+    return {column: values[column] if column in values else told[column] for column in columns}
+
+
+def write_files(
+    batches: pa.RecordBatchReader, folder: Path, partition_by: Sequence[str], request: Write, format: str = "parquet"
+) -> tuple[list[DataFile], pa.Schema]:
+    """Write all batches below ``folder`` as an engine would, and return the files and the frame's schema.
+
+    Columns become types that every engine reads (no unsigned numbers, microseconds); missing partition columns are filled.
+    """
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    schema = _written_schema(batches.schema)
+    lacking = missing_columns(partition_by, schema.names, request)
+    full = pa.schema([*schema, *((name, pa.string()) for name in lacking)])
+    # Folder names are text; the sink turns them into the column's type again.
+    in_files = pa.schema([(one.name, pa.string()) if one.name in partition_by else one for one in full])
+
+    def converted() -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            try:
+                arrays = [column.cast(one.type) for column, one in zip(batch.columns, schema, strict=True)]
+            except pa.ArrowInvalid as error:
+                raise DataError("value-out-of-range", f"a value does not fit the column that it is written to: {error}") from error
+            arrays += [pa.repeat(pa.scalar(request.fill[name]), batch.num_rows) for name in lacking]
+            arrays = [array.cast(one.type) for array, one in zip(arrays, in_files, strict=True)]
+            yield pa.RecordBatch.from_arrays(arrays, schema=in_files)
+
+    found: list[DataFile] = []
+
+    def visit(file: Any) -> None:
+        path = Path(file.path)
+        rows = file.metadata.num_rows if file.metadata is not None else 0
+        found.append(DataFile(path.relative_to(folder).as_posix(), path.stat().st_size, rows))
+
+    try:
+        ds.write_dataset(
+            converted(),
+            folder,
+            schema=in_files,
+            format=format,
+            partitioning=ds.partitioning(pa.schema([in_files.field(name) for name in partition_by]), flavor="hive")
+            if partition_by
+            else None,
+            basename_template="part-{i}." + format,
+            file_visitor=visit,
+            max_partitions=_MOST_PARTITIONS,
+            existing_data_behavior="overwrite_or_ignore",
+        )
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG and os.strerror(errno.ENAMETOOLONG) not in str(error):
+            raise
+        raise DataError(
+            "bad-partition-value",
+            "a partition value is too long for the name of a folder",
+            hint="partition by a shorter column",
+        ) from error
+    return [file for file in found if file.rows or format != "parquet"], full
+
+
+def missing_columns(partition_by: Sequence[str], columns: Sequence[str], request: Write) -> list[str]:
+    """Return the partition columns that are to be filled. Raises ``DataError`` for one that nothing gives a value to."""
+    lacking = [name for name in partition_by if name not in columns]
+    for name in lacking:
+        if name not in request.fill:
+            raise DataError(
+                "missing-partition-column",
+                f"the frame lacks the partition column '{name}'",
+                hint=f"add it in the transform; the frame has: {', '.join(columns)}",
+            )
+    return lacking
+
+
+def _written_schema(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([one.with_type(_written_type(one.type)).with_metadata(None) for one in schema])
+
+
+def _written_type(arrow: pa.DataType) -> pa.DataType:
+    """Return the type that Parquet, Delta and all engines share; the rest stays as it is and is refused by the sink."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_unsigned_integer(arrow):
+        return {8: pa.int16(), 16: pa.int32()}.get(arrow.bit_width, pa.int64())
+    if types.is_timestamp(arrow):
+        return pa.timestamp("us", "UTC" if arrow.tz else None)
+    if types.is_date64(arrow):
+        return pa.date32()
+    if types.is_large_string(arrow) or types.is_string_view(arrow):
+        return pa.string()
+    if types.is_large_binary(arrow) or types.is_binary_view(arrow):
+        return pa.binary()
+    if types.is_dictionary(arrow):
+        return _written_type(arrow.value_type)
+    if types.is_struct(arrow):
+        return pa.struct([inner.with_type(_written_type(inner.type)) for inner in arrow])
+    if types.is_list(arrow) or types.is_large_list(arrow) or types.is_fixed_size_list(arrow):
+        return pa.list_(_written_type(arrow.value_type))
+    return arrow

@@ -1,0 +1,42 @@
+"""What authors write pipelines with: ``pipeline source transform sink resources window dataset``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from aiflow_sdk.dsl.decorators import pipeline, transform
+from aiflow_sdk.dsl.definition import PipelineDefinition
+from aiflow_sdk.factories import resources, sink, source
+
+if TYPE_CHECKING:
+    from aiflow_sdk.builder import Dataset, PipelineBuilder
+    from aiflow_sdk.ir import dataset
+    from aiflow_sdk.partitions import window
+
+__all__ = [
+    "Dataset",
+    "PipelineBuilder",
+    "PipelineDefinition",
+    "dataset",
+    "pipeline",
+    "resources",
+    "sink",
+    "source",
+    "transform",
+    "window",
+]
+
+_LATER = {
+    "Dataset": "aiflow_sdk.builder",
+    "PipelineBuilder": "aiflow_sdk.builder",
+    "dataset": "aiflow_sdk.ir",
+    "window": "aiflow_sdk.partitions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'aiflow_sdk.dsl' has no attribute '{name}'")
+    globals()[name] = value = getattr(import_module(_LATER[name]), name)
+    return value

@@ -1,0 +1,52 @@
+"""Where the author wrote something: the nearest line that is not aiflow's own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from aiflow_sdk.errors import Where
+
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def caller() -> Where:
+    """Return the line from which aiflow was called."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_HERE) and frame.f_back:
+        frame = frame.f_back
+    return Where(_shown(frame.f_code.co_filename), frame.f_lineno)
+
+
+def place_of(function: Callable[..., Any]) -> Where:
+    """Return the line where a function begins, its decorators included."""
+    code = getattr(function, "__code__", None)
+    return Where(_shown(code.co_filename), code.co_firstlineno) if code else Where()
+
+
+def failing_line(traceback: TracebackType | None) -> Where:
+    """Return the innermost line of a traceback that is not aiflow's own."""
+    found = Where()
+    while traceback:
+        filename = traceback.tb_frame.f_code.co_filename
+        if not filename.startswith(_HERE):
+            found = Where(_shown(filename), traceback.tb_lineno)
+        traceback = traceback.tb_next
+    return found
+
+
+def _shown(filename: str) -> str:
+    return filename if filename.startswith("<") else _relative(os.path.abspath(filename), os.getcwd())
+
+
+@lru_cache(maxsize=1024)
+def _relative(filename: str, current: str) -> str:
+    """Return the path below the project (the nearest folder with an aiflow.toml), else below the current folder."""
+    path = Path(filename)
+    project = next((folder for folder in path.parents if (folder / "aiflow.toml").is_file()), Path(current))
+    return path.relative_to(project).as_posix() if path.is_relative_to(project) else filename

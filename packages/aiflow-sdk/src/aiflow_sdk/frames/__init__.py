@@ -1,0 +1,32 @@
+"""Frames: which kinds there are, how one becomes another, and how a user's function says which it wants.
+
+Importing this package imports no frame library: a kind is known by the module and name of its class.
+"""
+
+from aiflow_sdk.frames.arrow_type import arrow_types, polars_type
+from aiflow_sdk.frames.conversion import convert, rows_of, to_reader
+from aiflow_sdk.frames.kind import FrameKind, is_frame, kind_of
+from aiflow_sdk.frames.matching import Inputs, MatchedCall, WantedFrame, match_arguments
+from aiflow_sdk.frames.query import input_names, name_inputs
+from aiflow_sdk.frames.signature import Parameter, Signature, check_signature, read_signature
+
+__all__ = [
+    "FrameKind",
+    "Inputs",
+    "MatchedCall",
+    "Parameter",
+    "Signature",
+    "WantedFrame",
+    "arrow_types",
+    "check_signature",
+    "convert",
+    "input_names",
+    "is_frame",
+    "kind_of",
+    "match_arguments",
+    "name_inputs",
+    "polars_type",
+    "read_signature",
+    "rows_of",
+    "to_reader",
+]

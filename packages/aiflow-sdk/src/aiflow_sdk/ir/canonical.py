@@ -1,0 +1,20 @@
+"""One text for one meaning: canonical JSON and the fingerprint made from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+FINGERPRINT_RULE = "v1"
+"""Names the rule (SHA-256 of the canonical JSON, defaults left out) in each fingerprint, so that a later one shows."""
+
+
+def canonical_json(data: Any) -> str:
+    """Return ``data`` as JSON with sorted keys, no spaces, and text as it is (not escaped to ASCII)."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def fingerprint(data: Any) -> str:
+    """Return ``v1:`` and the SHA-256 (64 hexadecimal digits) of the canonical JSON of ``data``."""
+    return f"{FINGERPRINT_RULE}:{hashlib.sha256(canonical_json(data).encode()).hexdigest()}"

@@ -1,0 +1,179 @@
+"""Plain data that cannot change: what the IR and the Plan are made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from enum import Enum
+from pathlib import PurePath
+from typing import Annotated, Any, Self, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError, WithJsonSchema
+
+from aiflow_sdk.errors import AiflowError, DefinitionError
+
+
+class FrozenMap(Mapping[str, Any]):
+    """A mapping from text to frozen plain data: hashable, picklable, ordered by key."""
+
+    __slots__ = ("_hash", "_items")
+
+    def __init__(self, items: Mapping[str, Any] | None = None) -> None:
+        source = dict(items or {})
+        for key in source:
+            if not isinstance(key, str):
+                raise DefinitionError("not-plain-data", f"a key must be text, not {key!r}", hint=f"write {str(key)!r}")
+        self._items: dict[str, Any] = {key: freeze(source[key]) for key in sorted(source)}
+        self._hash: int | None = None
+
+    def __getitem__(self, key: str) -> Any:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(tuple(self._items.items()))
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, FrozenMap):
+            return self._items == other._items
+        return isinstance(other, Mapping) and self._items == freeze(other)._items
+
+    def __repr__(self) -> str:
+        return f"FrozenMap({thaw(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (FrozenMap, (thaw(self),))
+
+
+def freeze(value: Any) -> Any:
+    """Return ``value`` as frozen plain data: text, numbers, booleans, None, tuples and :class:`FrozenMap`.
+
+    Dates, times, enumerations and paths become text. Raises ``DefinitionError`` for what has no order (sets), what is
+    not finite, and whatever is not plain data.
+    """
+    match value:
+        case None | bool() | str() | int() | FrozenMap():
+            return value.value if isinstance(value, Enum) else value
+        case float():
+            if not math.isfinite(value):
+                raise DefinitionError("not-plain-data", f"{value} is not a finite number")
+            return value
+        case Mapping():
+            return FrozenMap(value)
+        case list() | tuple():
+            return tuple(freeze(item) for item in value)
+        case set() | frozenset():
+            raise DefinitionError(
+                "unordered-value",
+                f"a set has no order, so {value!r} would differ from build to build",
+                hint="write a list",
+            )
+        case Enum():
+            return freeze(value.value)
+        case date() | datetime() | time():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case PurePath():
+            return value.as_posix()
+        case _:
+            raise DefinitionError(
+                "not-plain-data",
+                f"{value!r} ({type(value).__module__}.{type(value).__qualname__}) is not plain data",
+                hint="write text, numbers, booleans, None, lists or dicts of them",
+            )
+
+
+def thaw(value: Any) -> Any:
+    """Return frozen data as ordinary dicts and lists, ready for JSON."""
+    if isinstance(value, FrozenMap):
+        return {key: thaw(item) for key, item in value._items.items()}
+    if isinstance(value, tuple):
+        return [thaw(item) for item in value]
+    return value
+
+
+def _freeze_map(value: Any) -> Any:
+    return (
+        value if isinstance(value, FrozenMap) else FrozenMap(value if isinstance(value, Mapping) else dict(value or {}))
+    )
+
+
+Plain: TypeAlias = Annotated[Any, BeforeValidator(freeze), PlainSerializer(thaw), WithJsonSchema({})]
+PlainMap: TypeAlias = Annotated[
+    Any, BeforeValidator(_freeze_map), PlainSerializer(thaw), WithJsonSchema({"type": "object"})
+]
+"""A field that holds a :class:`FrozenMap`. Typed ``Any`` because pydantic turns any ``Mapping`` field into a dict."""
+
+
+class Frozen(BaseModel):
+    """A value that never changes, refuses unknown fields and hashes by its content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    @classmethod
+    def make(cls, **fields: Any) -> Self:
+        """Return the value; raises the ``AiflowError`` that a check inside raised, which pydantic would wrap."""
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise unwrap(error) or error from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the value as JSON-ready data, fields at their default left out."""
+        return {
+            field.alias or name: _plain(value)
+            for name, field in type(self).model_fields.items()
+            if not _is(value := getattr(self, name), field.get_default(call_default_factory=True))
+        }
+
+    def to_full_dict(self) -> dict[str, Any]:
+        """Return the value as JSON-ready data, every field spelled out."""
+        return {
+            field.alias or name: _plain(getattr(self, name), full=True)
+            for name, field in type(self).model_fields.items()
+        }
+
+
+def json_schema(model: type[Frozen], version_field: str, version: int) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of the model's documents; ``version_field`` holds their version."""
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class Schema(GenerateJsonSchema):
+        def encode_default(self, dft: Any) -> Any:
+            return thaw(dft)
+
+    schema = model.model_json_schema(by_alias=True, schema_generator=Schema)
+    schema["properties"] = {version_field: {"const": version}, **schema["properties"]}
+    schema["required"] = sorted({version_field, *schema.get("required", [])})
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def unwrap(error: ValidationError) -> AiflowError | None:
+    """Return the first ``AiflowError`` that pydantic wrapped, because those are also ``ValueError``."""
+    for item in error.errors(include_url=False, include_input=False):
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, AiflowError):
+            return cause
+    return None
+
+
+def _is(value: Any, default: Any) -> bool:
+    # True == 1 == 1.0 in Python, but not in meaning.
+    return type(value) is type(default) and value == default
+
+
+def _plain(value: Any, *, full: bool = False) -> Any:
+    if isinstance(value, Frozen):
+        return value.to_full_dict() if full else value.to_dict()
+    if isinstance(value, tuple):
+        return [_plain(item, full=full) for item in value]
+    return thaw(value)

@@ -1,0 +1,233 @@
+"""What a pipeline means: nodes, their inputs, and when it runs. No address, no machine, no clock."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Literal, NamedTuple, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from aiflow_sdk.errors import DefinitionError, Where, unknown_name
+from aiflow_sdk.ir.canonical import canonical_json, fingerprint
+from aiflow_sdk.ir.frozen import Frozen, FrozenMap, PlainMap
+from aiflow_sdk.ir.schedule import DatasetCondition
+from aiflow_sdk.partitions import Grain
+
+IR_VERSION = 1
+
+NodeType = Literal["source", "transform", "sink"]
+
+RESERVED_NODE_IDS = frozenset({"inputs", "params", "context", "spark", "env"})
+"""What a user's function may ask for by name, so no node can be called so."""
+
+MAX_ID_LENGTH = 200
+_NODE_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+_PIPELINE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+class DatasetName(NamedTuple):
+    """How lineage calls a dataset, after OpenLineage's naming rules: a namespace and a name within it."""
+
+    namespace: str
+    name: str
+
+
+class NodeIR(Frozen):
+    """One node: where data comes from, how it is transformed, or where it goes."""
+
+    id: str
+    type: NodeType
+    engine: str | None = None
+    """``python``, ``spark``, ``flink`` or a plugin's; only of transforms."""
+    entrypoint: str | None = None
+    """``pkg.mod:function`` of a transform in Python."""
+    sql: str | None = None
+    """The query of a transform in SQL; ``{node}`` names an input."""
+    params: PlainMap = FrozenMap()
+    """Of a source or sink its options with ``kind``, raw (templates not rendered); of a transform the user's own."""
+    resources: PlainMap = FrozenMap()
+    """``engine``, ``cluster`` and what the engine may be given; empty means the environment's default."""
+    input_ids: tuple[str, ...] = ()
+    output_schema: PlainMap | None = None
+    """Column names and Arrow type names, where the author states them."""
+    retries: int | None = Field(default=None, ge=0)
+    retry_delay_minutes: float | None = Field(default=None, ge=0)
+    timeout_minutes: float | None = Field(default=None, gt=0)
+    fuse: bool = True
+    external: bool = False
+    """The function writes by itself and may return nothing."""
+    implicit: bool = False
+    """A sink that ``output_table`` or ``output_path`` of its input stands for."""
+    bounded: bool = True
+    """Whether a source ends; what follows an unbounded one is unbounded."""
+
+    @property
+    def kind(self) -> str | None:
+        """Which plugin a source or sink is."""
+        kind = self.params.get("kind") if self.type != "transform" else None
+        return kind if isinstance(kind, str) else None
+
+    @property
+    def options(self) -> FrozenMap:
+        """The options of a source or sink, without ``kind``."""
+        return FrozenMap({key: value for key, value in self.params.items() if key != "kind"})
+
+    @property
+    def local_id(self) -> str:
+        """The id inside its branch: ``enrich`` of ``enrich.us``."""
+        return self.id.split(".", 1)[0]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        where = Where(about=f"node '{self.id}'")
+        check_id(self.id, _NODE_ID, "node id", where)
+        if self.local_id in RESERVED_NODE_IDS:
+            raise DefinitionError(
+                "reserved-node-id",
+                f"'{self.local_id}' is what a function calls one of its arguments, so no node may be called so",
+                where=where,
+                hint="choose another id",
+            )
+        match self.type:
+            case "source":
+                whole = self.kind and not (self.input_ids or self.engine or self.entrypoint or self.sql)
+            case "transform":
+                whole = self.engine and bool(self.entrypoint) != bool(self.sql)
+            case "sink":
+                whole = self.kind and len(self.input_ids) == 1 and not (self.engine or self.entrypoint or self.sql)
+        if not whole:
+            raise DefinitionError(
+                "incomplete-node", f"{self.type} '{self.id}' lacks or mixes what makes a {self.type}", where=where
+            )
+        return self
+
+
+class PipelineIR(Frozen):
+    """What one pipeline means. Equal meaning gives an equal value, an equal JSON and an equal fingerprint."""
+
+    id: str
+    schedule: str | DatasetCondition | None = None
+    """Cron text, an ISO 8601 duration (``P1D``), datasets, or None: only by hand."""
+    owner: str = ""
+    sla_minutes: float | None = 60.0
+    tags: tuple[str, ...] = ()
+    extra: PlainMap = FrozenMap()
+    """``project``, ``team``, ``env``, ``cost_center`` and whatever else the author labels the pipeline with."""
+    description: str = ""
+    start_date: str | None = None
+    """ISO 8601 date or moment."""
+    timezone: str = "UTC"
+    catchup: bool = False
+    retries: int = Field(default=0, ge=0)
+    retry_delay_minutes: float = Field(default=5.0, ge=0)
+    timeout_minutes: float | None = Field(default=None, gt=0)
+    max_active_runs: int = Field(default=16, ge=1)
+    concurrency: int | None = Field(default=None, ge=1)
+    notify: tuple[str, ...] = ()
+    params: PlainMap = FrozenMap()
+    partition: Grain | None = None
+    """What one run is for."""
+    ranges: bool = False
+    """Whether one run can be for a range of partitions."""
+    node_list: tuple[NodeIR, ...] = Field(default=(), alias="nodes")
+    """Sorted by id."""
+
+    @field_validator("tags", mode="after")
+    @classmethod
+    def _sort_tags(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(set(tags)))
+
+    @field_validator("node_list", mode="after")
+    @classmethod
+    def _sort_nodes(cls, nodes: tuple[NodeIR, ...]) -> tuple[NodeIR, ...]:
+        return tuple(sorted(nodes, key=lambda node: node.id))
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        where = Where(about=f"pipeline '{self.id}'")
+        check_id(self.id, _PIPELINE_ID, "pipeline id", where)
+        nodes: dict[str, NodeIR] = {}
+        for node in self.node_list:
+            if node.id in nodes:
+                raise DefinitionError(
+                    "duplicate-node-id", f"two nodes are called '{node.id}'", where=where, hint="rename one"
+                )
+            nodes[node.id] = node
+        for node in self.node_list:
+            for input_id in node.input_ids:
+                if input_id not in nodes:
+                    raise unknown_name(
+                        "unknown-input", "input", input_id, nodes, where=Where(about=f"{where}, node '{node.id}'")
+                    )
+                if nodes[input_id].type == "sink":
+                    raise DefinitionError(
+                        "sink-as-input",
+                        f"'{node.id}' reads the sink '{input_id}'",
+                        where=where,
+                        hint="read the sink's input",
+                    )
+        _ = self.order
+        return self
+
+    @cached_property
+    def nodes(self) -> Mapping[str, NodeIR]:
+        """The nodes by id, each after its inputs, otherwise sorted by id."""
+        by_id = {node.id: node for node in self.node_list}
+        return {node_id: by_id[node_id] for node_id in self.order}
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """The ids of all nodes, each after its inputs, otherwise sorted. Raises ``DefinitionError`` for a cycle."""
+        waiting = {node.id: set(node.input_ids) for node in self.node_list}
+        order: list[str] = []
+        while waiting:
+            ready = [node_id for node_id, inputs in waiting.items() if not inputs & waiting.keys()]
+            if not ready:
+                raise DefinitionError(
+                    "cycle",
+                    f"these nodes wait for each other: {', '.join(sorted(waiting))}",
+                    where=Where(about=f"pipeline '{self.id}'"),
+                    hint="remove one of the inputs",
+                )
+            order.extend(ready)
+            for node_id in ready:
+                del waiting[node_id]
+        return tuple(order)
+
+    @property
+    def edges(self) -> tuple[tuple[str, str], ...]:
+        """Every (input id, node id)."""
+        return tuple((input_id, node.id) for node in self.nodes.values() for input_id in node.input_ids)
+
+    @property
+    def project(self) -> str | None:
+        """The project that the author names; None means the one of ``aiflow.toml``, else ``default``."""
+        project = self.extra.get("project")
+        return str(project) if project is not None else None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The definition's fingerprint; see :func:`aiflow_sdk.ir.fingerprint`."""
+        return fingerprint(self.to_dict())
+
+    def to_json(self) -> str:
+        """Return the canonical JSON, with the version of its form and defaults left out."""
+        return canonical_json({"ir_version": IR_VERSION, **self.to_dict()})
+
+
+def check_id(text: str, form: re.Pattern[str], what: str, where: Where) -> None:
+    """Raise ``DefinitionError`` unless ``text`` is an id of the given form and not too long."""
+    if len(text) > MAX_ID_LENGTH:
+        raise DefinitionError(
+            "bad-id", f"the {what} has {len(text)} characters, at most {MAX_ID_LENGTH} are allowed", where=where
+        )
+    if not form.fullmatch(text):
+        suggestion = re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_.-")
+        raise DefinitionError(
+            "bad-id",
+            f"{text!r} is not a {what}: letters, digits, '_' and '-' only",
+            where=where,
+            hint=f"write {suggestion!r}" if suggestion and suggestion[0] not in "0123456789" else None,
+        )

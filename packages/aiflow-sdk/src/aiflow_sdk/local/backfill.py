@@ -1,0 +1,62 @@
+"""Which partitions of a range have to be made, why, and in how many runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from aiflow_sdk.local.executor import LiveRun
+from aiflow_sdk.local.ledger import Ledger
+from aiflow_sdk.local.preparation import Prepared, open_run, partition_range
+from aiflow_sdk.local.request import BackfillRequest
+from aiflow_sdk.partitions import Partition, partitions_between
+from aiflow_sdk.plan import make_run
+
+
+@dataclass(frozen=True)
+class Need:
+    """A partition of the range and why it has to be made; None: it is up to date."""
+
+    partition: Partition
+    reason: str | None
+
+
+def find_needs(prepared: Prepared, request: BackfillRequest) -> list[Need]:
+    """Return every partition of the range, in order, with why it has to be made.
+
+    Every date of the range counts, whether or not the schedule fires on it. Raises ``AiflowError`` for a range or param
+    that the pipeline does not have.
+    """
+    first, last = partition_range(prepared.plan, request.first, request.last)
+    make_run(prepared.plan, partition=first.key, params=request.params)  # says what is wrong with the params
+    ledger = Ledger(prepared.project.root, prepared.plan)
+    return [
+        Need(partition, ledger.why_run(partition.key, request.params) or ("forced" if request.force else None))
+        for partition in partitions_between(first, last)
+    ]
+
+
+def open_runs(prepared: Prepared, request: BackfillRequest, partitions: Sequence[Partition]) -> Iterator[LiveRun]:
+    """Yield a run for each partition, or for each unbroken stretch of them where the pipeline takes ranges.
+
+    Each is begun, with its generation, only when it is asked for.
+    """
+    plan = prepared.plan
+    ledger = Ledger(prepared.project.root, plan)
+    for first, last in _stretches(partitions) if plan.ranges else ((one, one) for one in partitions):
+        run = make_run(
+            plan, partition=first.key, last_partition=last.key, params=request.params, cause="backfill"
+        )
+        sources = ledger.sources_before(run) if plan.ranges else {}
+        live = open_run(prepared, run)
+        live.sources = sources
+        yield live
+
+
+def _stretches(partitions: Sequence[Partition]) -> Iterator[tuple[Partition, Partition]]:
+    first: Partition | None = None
+    for at, partition in enumerate(partitions):
+        first = first or partition
+        if at + 1 == len(partitions) or partition.next() != partitions[at + 1]:
+            yield first, partition
+            first = None

@@ -1,0 +1,173 @@
+"""From a request to a run that can be done: discovered, compiled, with its partition, its names and its folder."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from aiflow_sdk.compiler import compile_pipeline
+from aiflow_sdk.config import Project, load_project
+from aiflow_sdk.discovery import discover_here
+from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, RunError, unknown_name
+from aiflow_sdk.local.executor import LiveRun
+from aiflow_sdk.local.generation import next_generation
+from aiflow_sdk.local.request import RunRequest
+from aiflow_sdk.local.selection import Selection, select_tasks
+from aiflow_sdk.local.state import RunState
+from aiflow_sdk.local.store import RunFolder, find_run, tasks_of_plan
+from aiflow_sdk.partitions import Grain, Partition
+from aiflow_sdk.plan import Plan, Run, make_run, read_plan
+from aiflow_sdk.plugins import installed_registry
+
+_CLOCK = re.compile(r"\d[T ]\d\d(?::?\d\d)*")
+_MIDNIGHT = re.compile(r"\d[T ]00(?::?00)*")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A project and the plan of one of its pipelines, compiled a moment ago."""
+
+    project: Project
+    plan: Plan
+
+
+def prepare(folder: str, pipeline: str, environment: str | None) -> Prepared:
+    """Find the pipeline in this process and compile it. Raises ``AiflowError``, of several problems ``ProblemsError``."""
+    project = load_project(folder)
+    target = project.environment(environment)
+    discovery = discover_here(project, only=pipeline)
+    found = next((item for item in discovery.pipelines if item.ir.id == pipeline), None)
+    if found is None:
+        # A module that cannot be imported may be the one that holds it.
+        problems: list[AiflowError] = list(discovery.problems)
+        missing = unknown_name("unknown-pipeline", "pipeline", pipeline, (item.ir.id for item in discovery.pipelines))
+        raise ProblemsError([missing, *problems]) if problems else missing
+    registry = installed_registry()
+    registry.add_marked(discovery.marked)
+    plan = compile_pipeline(
+        found.ir, project=project, environment=target, registry=registry, locations=found.locations
+    )
+    return Prepared(project, plan)
+
+
+def start_run(prepared: Prepared, request: RunRequest) -> LiveRun:
+    """Return a new run. Raises ``AiflowError`` for a partition, param or node that the pipeline does not have."""
+    first, _, last = (request.date or "").partition("..")
+    for text in filter(None, (first, last)):
+        check_date(text, prepared.plan.partition)
+    run = make_run(
+        prepared.plan,
+        partition=first or None,
+        last_partition=last or None,
+        params=request.params,
+        cause=request.cause,  # type: ignore[arg-type]  # Run checks it
+    )
+    selection = select_tasks(prepared.plan, run, request, prepared.project.root)
+    return open_run(prepared, run, selection)
+
+
+def open_run(prepared: Prepared, run: Run, selection: Selection | None = None) -> LiveRun:
+    """Give the run its generation and its folder. Raises ``StoreError``."""
+    plan, root = prepared.plan, prepared.project.root
+    selection = selection or Selection(tuple(task.id for task in plan.tasks))
+    document = plan.to_full_dict()
+    run = Run.model_validate({**dict(run), "generation": next_generation(root, run.to_full_dict())})
+    state = RunState(
+        run=run.to_full_dict(),
+        tasks=tasks_of_plan(document),
+        started=time.time(),
+        timeout_seconds=plan.timeout_seconds,
+    )
+    for task in state.tasks.values():
+        if task.task_id not in selection.tasks:
+            task.state = "skipped"
+    folder = RunFolder(root, run.run_id)
+    folder.create(state, plan.to_json(), selection=selection.to_dict())
+    folder.own()
+    return LiveRun(plan, run, folder, state, selection.earlier)
+
+
+def resume_run(prepared: Prepared, request: RunRequest) -> LiveRun:
+    """Return a run that failed or was cancelled, to go on with what has not succeeded.
+
+    Raises ``RunError`` where it succeeded, is being done, or the pipeline's definition has changed since.
+    """
+    plan, root = prepared.plan, prepared.project.root
+    folder = find_run(root, request.resume or "")
+    folder.own()
+    try:
+        record, state = folder.record(), folder.load()
+        _check_resumable(plan, record.pipeline_id, str(state.run["environment"]), record.definition, state)
+    except AiflowError:
+        folder.disown()
+        raise
+    state.resume(time.time())
+    state.timeout_seconds = plan.timeout_seconds
+    fresh = tasks_of_plan(plan.to_full_dict())
+    for task_id, task in state.tasks.items():
+        task.retries, task.timeout_seconds = fresh[task_id].retries, fresh[task_id].timeout_seconds
+    folder.write_plan(plan.to_json())
+    folder.save_tasks(state, "waiting")
+    folder.save(state, version=plan.version)
+    return LiveRun(
+        plan, Run.model_validate(dict(state.run)), folder, state, Selection.from_dict(record.selection).earlier, resumed=True
+    )
+
+
+def continue_run(project: Project, run_id: str) -> LiveRun:
+    """Return a run that another process of this session began, as that one left it."""
+    folder = RunFolder(project.root, run_id)
+    folder.own()
+    state = folder.load()
+    earlier = Selection.from_dict(folder.record().selection).earlier
+    return LiveRun(read_plan(folder.plan_text()), Run.model_validate(dict(state.run)), folder, state, earlier, resumed=True)
+
+
+def check_date(text: str, grain: Grain | None) -> None:
+    """Raise ``ConfigurationError`` where ``text`` names an hour and a run is for more than one."""
+    if grain not in (None, "hour") and _CLOCK.search(text) and not _MIDNIGHT.search(text):
+        raise ConfigurationError(
+            "bad-date",
+            f"'{text}' names an hour, and a run is for a {grain}",
+            hint=f"write the date alone, as in {text[:10]}",
+        )
+
+
+def partition_range(plan: Plan, first: str, last: str) -> tuple[Partition, Partition]:
+    """Return the partitions that two texts name; of an hourly pipeline a day stands for all its hours."""
+    grain = plan.partition
+    if grain is None:
+        raise ConfigurationError(
+            "no-time-partition",
+            f"the pipeline '{plan.pipeline_id}' has no time partition, so it has no range to fill",
+            hint='run it without a date, or add partition="day" to @pipeline',
+        )
+    for text in (first, last):
+        check_date(text, grain)
+    if grain == "hour":
+        if not _CLOCK.search(first):
+            first = Partition.containing(Partition.parse(first, "day", plan.timezone).start, "hour", plan.timezone).key
+        if not _CLOCK.search(last):
+            end = Partition.parse(last, "day", plan.timezone).end - timedelta(microseconds=1)
+            last = Partition.containing(end, "hour", plan.timezone).key
+    return Partition.parse(first, grain, plan.timezone), Partition.parse(last, grain, plan.timezone)
+
+
+def _check_resumable(plan: Plan, pipeline_id: str, environment: str, definition: str, state: RunState) -> None:
+    if state.state == "succeeded":
+        raise RunError("run-succeeded", f"run {state.run_id} has succeeded", hint="start a new run instead of resuming")
+    mine: Mapping[str, Any] = {"pipeline": plan.pipeline_id, "environment": plan.environment.name}
+    theirs = {"pipeline": pipeline_id, "environment": environment}
+    for what, name in theirs.items():
+        if name != mine[what]:
+            raise RunError("resume-mismatch", f"run {state.run_id} is of the {what} '{name}', not '{mine[what]}'")
+    if definition != plan.definition:
+        raise RunError(
+            "resume-mismatch",
+            f"the definition of '{plan.pipeline_id}' has changed since run {state.run_id} began",
+            hint="start a new run; changed code inside a function is no obstacle to resuming",
+        )

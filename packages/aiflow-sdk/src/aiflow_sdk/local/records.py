@@ -1,0 +1,121 @@
+"""The records that a run tells of itself: the contract of the progress view, of ``--json`` and of the log files.
+
+A record is a dict that JSON can hold. All carry ``record`` (its kind) and ``time`` (seconds since 1970); those of a run
+also ``pipeline_id run_id execution trace_id environment partition``, those of a task ``task_id attempt``, those of a node
+``node_id``. Besides:
+
+=====================  ==================================================================================================
+``run-started``        ``project generation cause version timeout_seconds resumed folder``, ``nodes``: a list of ``{id type
+                       kind engine entrypoint input_ids}`` in order, ``tasks``: a list of ``{id engine cluster
+                       node_ids upstream state attempt}`` in order (of a resumed run some are ``succeeded``, of a selected
+                       one some are ``skipped``)
+``task-started``       ``timeout_seconds``
+``node-started``       the runtime has come to this node
+``node-finished``      the fields of ``NodeFacts`` that are known; a node can finish twice: computed, then written
+``task-finished``      ``seconds``, ``nodes``: a list of ``NodeFacts`` as dicts
+``task-retried``       ``seconds error delay_seconds``: this attempt failed, the next one starts after the delay
+``task-repeated``      ``reason``: the attempt was ended through no fault of its own and starts again, uncounted
+``task-failed``        ``seconds error blocked``: the last attempt failed; ``blocked`` lists the tasks that cannot run now
+``log``                ``stream`` (``stdout``, ``stderr``, ``log``) ``level message``: one line of user code. Also the form of
+                       a line in a log file. Without ``task_id`` where several tasks ran and none could be named
+``worker-restarted``   ``reason``: the process that runs the tasks was ended or died, a new one goes on
+``run-finished``       ``state`` (``succeeded failed cancelled``) ``seconds errors`` and ``tasks``: ``{id: state}``
+``backfill-started``   ``environment first last``, ``partitions``: a list of ``{partition reason}``, reason None: up to date,
+                       ``parallel``: how many runs at once, ``ranges``: whether a run takes many partitions
+``backfill-finished``  ``environment first last state seconds succeeded failed skipped`` (numbers of partitions)
+=====================  ==================================================================================================
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from aiflow_sdk.local.state import RunState, TaskState
+from aiflow_sdk.local.store import partition_text
+
+Record: TypeAlias = dict[str, Any]
+OnRecord: TypeAlias = Callable[[Record], None]
+
+
+def make_record(kind: str, **facts: Any) -> Record:
+    """Return a record that is about no run."""
+    return {"record": kind, "time": time.time(), **facts}
+
+
+def run_record(kind: str, run: Mapping[str, Any], **facts: Any) -> Record:
+    """Return a record about a run."""
+    return {
+        "record": kind,
+        "time": time.time(),
+        "pipeline_id": run["pipeline_id"],
+        "run_id": run["run_id"],
+        "execution": run["execution"],
+        "trace_id": run["trace_id"],
+        "environment": run["environment"],
+        "partition": partition_text(run),
+        **facts,
+    }
+
+
+def task_record(kind: str, run: Mapping[str, Any], task_id: str, attempt: int, **facts: Any) -> Record:
+    """Return a record about one attempt of a task."""
+    return run_record(kind, run, task_id=task_id, attempt=attempt, **facts)
+
+
+def run_started(state: RunState, plan: Mapping[str, Any], *, resumed: bool, folder: str) -> Record:
+    """Return the record that begins a run."""
+    nodes = [
+        {name: node.get(name) for name in ("id", "type", "kind", "engine", "entrypoint", "input_ids")} for node in plan["nodes"]
+    ]
+    tasks = [
+        {name: task[name] for name in ("id", "engine", "cluster", "node_ids", "upstream")}
+        | {"state": state.tasks[task["id"]].state, "attempt": state.tasks[task["id"]].attempt}
+        for task in plan["tasks"]
+    ]
+    return run_record(
+        "run-started",
+        state.run,
+        project=state.run["project"],
+        generation=state.run["generation"],
+        cause=state.run["cause"],
+        version=plan["version"],
+        timeout_seconds=state.timeout_seconds,
+        resumed=resumed,
+        folder=folder,
+        nodes=nodes,
+        tasks=tasks,
+    )
+
+
+def attempt_ended(state: RunState, task: TaskState, change: str, reason: str = "") -> Record:
+    """Return the record of an attempt that did not succeed."""
+    facts: dict[str, Any]
+    match change:
+        case "failed":
+            blocked = [other.task_id for other in state.tasks.values() if other.state == "blocked"]
+            facts = {"seconds": task.seconds, "error": task.error, "blocked": blocked}
+        case "retried":
+            facts = {"seconds": task.seconds, "error": task.error, "delay_seconds": task.retry_delay_seconds}
+        case _:
+            facts = {"reason": reason}
+    return task_record(f"task-{change}", state.run, task.task_id, task.attempt, **facts)
+
+
+def run_finished(state: RunState) -> Record:
+    """Return the record that ends a run."""
+    return run_record(
+        "run-finished",
+        state.run,
+        state=state.state,
+        seconds=round(state.seconds, 3),
+        errors=errors_of(state),
+        tasks={task_id: task.state for task_id, task in state.tasks.items()},
+    )
+
+
+def errors_of(state: RunState) -> list[Mapping[str, Any]]:
+    """Return the errors of the run itself and then of each task that failed."""
+    failed = [task.error for task in state.tasks.values() if task.state == "failed" and task.error]
+    return [*state.errors, *(error for error in failed if error not in state.errors)]

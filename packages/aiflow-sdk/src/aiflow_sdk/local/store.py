@@ -1,0 +1,353 @@
+"""The runs of a project, as files below ``.aiflow/runs``: readable with nothing but a text editor.
+
+A run's folder holds ``run.json`` (request, names, state), ``plan.json``, ``tasks/<task>.json`` (its state), ``logs/`` (one
+file of JSON lines an attempt, see :mod:`aiflow_sdk.local.records`) and ``events.jsonl``. Each file but the logs is
+replaced as a whole, so a reader never sees half of one. ``owner.lock`` is locked while a process does the run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiflow_sdk.errors import DocumentError, RunError, StoreError, UnknownNameError, unknown_name
+from aiflow_sdk.local.state import RunState, TaskState
+
+RUN_VERSION = 1
+HOME = ".aiflow"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What ``run.json`` says of a run."""
+
+    run: Mapping[str, Any]
+    state: str
+    """``running``, ``succeeded``, ``failed``, ``cancelled``, or ``interrupted``: its process is gone without a word."""
+    started: float
+    seconds: float
+    timeout_seconds: float | None
+    version: str
+    definition: str
+    selection: Mapping[str, str]
+    errors: tuple[Mapping[str, Any], ...]
+    folder: str
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return str(self.run["run_id"])
+
+    @property
+    def pipeline_id(self) -> str:
+        """The pipeline's id."""
+        return str(self.run["pipeline_id"])
+
+    @property
+    def partition(self) -> str:
+        """The partition's key, ``first..last`` of a range, ``-`` where there is none."""
+        return partition_text(self.run)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON-ready data."""
+        return {**vars(self), "errors": list(self.errors), "partition": self.partition}
+
+
+def partition_text(run: Mapping[str, Any]) -> str:
+    """Return what a run is for, as ``Run.partition_text`` does."""
+    first, last = run.get("partition_key"), run.get("last_partition_key")
+    return f"{first}..{last}" if last else str(first or "-")
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, project: str | Path, run_id: str) -> None:
+        self.run_id = run_id
+        self.path = runs_folder(project) / run_id
+        self._lock: int | None = None
+        self._document: dict[str, Any] = {}
+
+    def create(self, state: RunState, plan_json: str, *, selection: Mapping[str, str]) -> None:
+        """Write a new run. Raises ``StoreError`` where the project's folder takes no files."""
+        plan = json.loads(plan_json)
+        self._document = {
+            "run_version": RUN_VERSION,
+            "version": plan["version"],
+            "definition": plan["definition"],
+            "selection": dict(selection),
+        }
+        with writing(self.path):
+            make_home(self.path.parents[1])
+            for name in ("tasks", "logs"):
+                (self.path / name).mkdir(parents=True)
+        self.write_plan(plan_json)
+        self.save(state)
+        self.save_tasks(state, "skipped")
+
+    def write_plan(self, plan_json: str) -> None:
+        """Write the plan, replacing an older one."""
+        replace_file(self.path / "plan.json", plan_json)
+
+    def save(self, state: RunState, **facts: Any) -> None:
+        """Write what is known of the run itself; ``facts`` replace what was written when it was created."""
+        document = self._document or self._read()
+        document |= facts | {
+            "run": dict(state.run),
+            "state": state.state,
+            "started": state.started,
+            "seconds": round(state.seconds, 3),
+            "timeout_seconds": state.timeout_seconds,
+            "errors": list(state.errors),
+        }
+        self._document = document
+        replace_file(self.path / "run.json", json.dumps(document, ensure_ascii=False, indent=1))
+
+    def save_task(self, task: TaskState) -> None:
+        """Write the state of one task."""
+        replace_file(self.path / "tasks" / f"{task.task_id}.json", json.dumps(task.to_dict(), ensure_ascii=False))
+
+    def save_tasks(self, state: RunState, phase: str) -> None:
+        """Write the states of all tasks in one phase."""
+        for task in state.tasks.values():
+            if task.state == phase:
+                self.save_task(task)
+
+    def record(self) -> RunRecord:
+        """Return what is known of the run itself."""
+        data = self._read()
+        state = str(data["state"])
+        if state == "running" and self._lock is None and not self._is_owned():
+            state = "interrupted"
+        return RunRecord(
+            run=data["run"],
+            state=state,
+            started=data["started"],
+            seconds=data["seconds"],
+            timeout_seconds=data.get("timeout_seconds"),
+            version=data["version"],
+            definition=data["definition"],
+            selection=data.get("selection") or {},
+            errors=tuple(data.get("errors") or ()),
+            folder=str(self.path),
+        )
+
+    def load(self) -> RunState:
+        """Return the run with the states of its tasks, as they were written last."""
+        data = self._read()
+        state = RunState(
+            run=data["run"],
+            tasks=tasks_of_plan(self.plan()),
+            state=data["state"],
+            started=data["started"],
+            seconds=data["seconds"],
+            timeout_seconds=data.get("timeout_seconds"),
+            errors=tuple(data.get("errors") or ()),
+        )
+        for task_id, task in state.tasks.items():
+            path = self.path / "tasks" / f"{task_id}.json"
+            if path.exists():
+                task.load(read_json(path))
+        state.block()
+        return state
+
+    def plan(self) -> dict[str, Any]:
+        """Return the plan as plain data."""
+        return read_json(self.path / "plan.json")
+
+    def plan_text(self) -> str:
+        """Return the plan as it was written."""
+        with reading(self.path / "plan.json"):
+            return (self.path / "plan.json").read_text("utf-8")
+
+    def log_path(self, task_id: str, execution: int, attempt: int) -> Path:
+        """Return where the lines of an attempt go."""
+        return self.path / "logs" / f"{task_id}.{execution}.{attempt}.log"
+
+    @property
+    def events_path(self) -> Path:
+        """Where the run's events are kept."""
+        return self.path / "events.jsonl"
+
+    def own(self) -> None:
+        """Mark this process as the one that does the run, until it ends. Raises ``RunError`` when another one does."""
+        with writing(self.path):
+            handle = os.open(self.path / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise RunError(
+                "run-in-progress", f"run {self.run_id} is being done by another process", hint="wait for it, or cancel it there"
+            ) from error
+        self._lock = handle
+
+    def disown(self) -> None:
+        """Let the run go."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _is_owned(self) -> bool:
+        try:
+            handle = os.open(self.path / "owner.lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
+    def _read(self) -> dict[str, Any]:
+        data = read_json(self.path / "run.json")
+        if data.get("run_version", 0) > RUN_VERSION:
+            raise DocumentError("newer-document", f"{self.path} was written by a newer aiflow", hint="upgrade aiflow-sdk")
+        return data
+
+
+def tasks_of_plan(plan: Mapping[str, Any]) -> dict[str, TaskState]:
+    """Return the tasks of a plan (as plain data), none of them begun."""
+    return {
+        task["id"]: TaskState(
+            task_id=task["id"],
+            upstream=tuple(task["upstream"]),
+            retries=task["retries"],
+            retry_delay_seconds=task["retry_delay_seconds"],
+            timeout_seconds=task["timeout_seconds"],
+        )
+        for task in plan["tasks"]
+    }
+
+
+def runs_folder(project: str | Path) -> Path:
+    """Return the folder that holds a project's runs."""
+    return Path(project) / HOME / "runs"
+
+
+def list_runs(
+    project: str | Path, *, pipeline: str | None = None, environment: str | None = None, limit: int | None = None
+) -> list[RunRecord]:
+    """Return the project's runs, the newest first."""
+    found: list[RunRecord] = []
+    for run_id in sorted(_run_ids(project), reverse=True):
+        if limit is not None and len(found) >= limit:
+            break
+        try:
+            record = RunFolder(project, run_id).record()
+        except DocumentError:
+            continue  # begun a moment ago and not written yet, or by a newer aiflow
+        if pipeline in (None, record.pipeline_id) and environment in (None, record.run["environment"]):
+            found.append(record)
+    return found
+
+
+def find_run(project: str | Path, run_id: str) -> RunFolder:
+    """Return the run of that id or unique beginning or end of one. Raises ``UnknownNameError``."""
+    known = _run_ids(project)
+    matches = [run_id] if run_id in known else [name for name in known if run_id and (name.startswith(run_id) or name.endswith(run_id))]
+    if len(matches) == 1:
+        return RunFolder(project, matches[0])
+    if not matches:
+        newest = sorted(known, reverse=True)[:5]
+        raise unknown_name("unknown-run", "run", run_id, newest)
+    raise UnknownNameError(
+        "ambiguous-run",
+        f"{len(matches)} runs begin or end with '{run_id}'",
+        hint="write more of the id",
+        notes=sorted(matches, reverse=True)[:10],
+    )
+
+
+def read_run(project: str | Path, run_id: str) -> tuple[RunRecord, RunState]:
+    """Return what is known of a run, by its id or the unique beginning or end of one, and of its tasks."""
+    folder = find_run(project, run_id)
+    return folder.record(), folder.load()
+
+
+def read_log(project: str | Path, run_id: str, task_id: str | None = None, attempt: int | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the log records of a run, or of a task or attempt of it, in the order of their time.
+
+    Raises ``UnknownNameError`` for a task that the run does not have.
+    """
+    folder = find_run(project, run_id)
+    tasks = [task["id"] for task in folder.plan()["tasks"]]
+    if task_id is not None and task_id not in tasks:
+        raise unknown_name("unknown-task", "task", task_id, tasks)
+    entries: list[dict[str, Any]] = []
+    for path in (folder.path / "logs").iterdir():
+        owner, _, number = path.stem.rpartition(".")
+        if task_id is not None and (owner.rpartition(".")[0] != task_id or (attempt is not None and number != str(attempt))):
+            continue
+        for line in path.read_text("utf-8", errors="replace").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                continue  # the last line of a process that was killed while it wrote
+    entries.sort(key=lambda entry: entry["time"])
+    yield from entries
+
+
+def _run_ids(project: str | Path) -> list[str]:
+    try:
+        return os.listdir(runs_folder(project))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system says against writing into a ``StoreError``."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            "store-not-writable",
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="free some space on the disk" if error.errno in (28, 122) else "let the project's folder be written to",
+        ) from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what is wrong with a file of ours into a ``DocumentError``."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise DocumentError("bad-document", f"{path} cannot be read: {error}", hint="start the run anew") from error
+
+
+def make_home(path: Path) -> None:
+    """Make a project's ``.aiflow`` folder, which git is told to leave alone."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        (path / ".gitignore").write_text("*\n", "utf-8")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file as a whole: a reader sees the old one or the new one. Raises ``StoreError``."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        try:
+            beside.write_text(text, "utf-8")
+            os.replace(beside, path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file. Raises ``DocumentError``."""
+    with reading(path):
+        data = json.loads(path.read_text("utf-8"))
+    if not isinstance(data, dict):
+        raise DocumentError("bad-document", f"{path} holds no object", hint="start the run anew")
+    return data

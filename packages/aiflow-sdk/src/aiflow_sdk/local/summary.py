@@ -1,0 +1,127 @@
+"""What came of a run or a backfill, as a caller wants to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aiflow_sdk.errors import AiflowError, RunError, unknown_name
+
+if TYPE_CHECKING:
+    from aiflow_sdk.plan import NodeFacts
+
+EXIT_CODES = {"succeeded": 0, "failed": 1, "cancelled": 130}
+"""What a process that ran something in the foreground exits with."""
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """What came of one task."""
+
+    task_id: str
+    state: str
+    """``succeeded``, ``failed``, ``skipped`` (not selected), ``blocked`` (a task before it failed), ``waiting``."""
+    attempt: int
+    seconds: float | None
+    error: Mapping[str, Any] | None = None
+    """As ``AiflowError.to_dict`` gives it."""
+    nodes: tuple[Mapping[str, Any], ...] = ()
+    """The facts of its nodes, as ``NodeFacts.to_full_dict`` gives them."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What came of one run."""
+
+    run_id: str
+    pipeline_id: str
+    environment: str
+    partition: str
+    """The partition's key, ``first..last`` of a range, ``-`` where there is none."""
+    execution: int
+    generation: int
+    trace_id: str
+    state: str
+    """``succeeded``, ``failed`` or ``cancelled``."""
+    seconds: float
+    folder: str
+    """Where the run's plan, states and logs lie."""
+    tasks: Mapping[str, TaskSummary] = field(default_factory=dict)
+    errors: tuple[Mapping[str, Any], ...] = ()
+    """Of the run itself and of each task that failed, as ``AiflowError.to_dict`` gives them."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether all of it was done."""
+        return self.state == "succeeded"
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 failed, 130 cancelled."""
+        return EXIT_CODES.get(self.state, 1)
+
+    def node(self, node_id: str) -> NodeFacts:
+        """Return what is known of a node. Raises ``UnknownNameError`` where no task that succeeded holds it."""
+        from aiflow_sdk.plan import NodeFacts
+
+        known = {facts["node_id"]: facts for task in self.tasks.values() for facts in task.nodes}
+        if node_id not in known:
+            raise unknown_name("unknown-node", "node", node_id, known)
+        return NodeFacts.model_validate(dict(known[node_id]))
+
+    def table(self, sink_id: str) -> str | None:
+        """Return the address that the sink wrote to, None where it named none."""
+        return self.node(sink_id).address
+
+    def raise_if_failed(self) -> None:
+        """Raise the first error of a run that did not succeed."""
+        if not self.succeeded:
+            raise (
+                AiflowError.from_dict(dict(self.errors[0]))
+                if self.errors
+                else RunError("run-not-succeeded", f"run {self.run_id} of '{self.pipeline_id}' was {self.state}")
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as JSON-ready data."""
+        tasks = {task_id: {**vars(task), "nodes": list(task.nodes)} for task_id, task in self.tasks.items()}
+        return {**vars(self), "tasks": tasks, "errors": list(self.errors)}
+
+
+@dataclass(frozen=True)
+class BackfillSummary:
+    """What came of a backfill."""
+
+    pipeline_id: str
+    environment: str
+    first: str
+    last: str
+    state: str
+    """``succeeded``, ``failed`` or ``cancelled``."""
+    seconds: float
+    runs: tuple[RunSummary, ...] = ()
+    """In the order of their partitions."""
+    skipped: tuple[str, ...] = ()
+    """Partitions that were up to date."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Partition → why it had to run."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether all partitions are up to date now."""
+        return self.state == "succeeded"
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 failed, 130 cancelled."""
+        return EXIT_CODES.get(self.state, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as JSON-ready data."""
+        return {
+            **vars(self),
+            "runs": [run.to_dict() for run in self.runs],
+            "skipped": list(self.skipped),
+            "reasons": dict(self.reasons),
+        }

@@ -1,0 +1,146 @@
+"""Cron text: five fields, as croniter (and so Airflow) reads them, without its cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from functools import lru_cache
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_DAY = timedelta(days=1)
+_ITEM = re.compile(r"(?:\*|(?P<low>\w+)(?:-(?P<high>\w+))?)(?:/(?P<step>[0-9]+))?", re.ASCII)
+_NTH = re.compile(r"(?P<weekday>\w+)#(?P<nth>[1-5])|l(?P<last>\w+)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Cron:
+    """When a cron text fires, by the local clock."""
+
+    minutes: frozenset[int]
+    hours: frozenset[int]
+    days: frozenset[int]
+    """Of the month; 0 stands for its last."""
+    months: frozenset[int]
+    weekdays: frozenset[int]
+    """From 0 for Sunday, whichever week of the month."""
+    nth_weekdays: frozenset[tuple[int, int]]
+    """(weekday, which of the month); -1 for its last."""
+    any_day: bool
+    """The day of the month is ``*``, so that the weekday alone decides; ``*/1`` or ``1-31`` do not say so."""
+    any_weekday: bool
+    """The weekday is ``*``."""
+
+    @staticmethod
+    @lru_cache(maxsize=1024)
+    def parse(text: str) -> Cron:
+        """Return what ``text`` means. Raises ``ValueError`` that says what is wrong with it."""
+        return _parse(text)
+
+    @property
+    def every_hour(self) -> bool:
+        """Whether it fires at each hour of a day."""
+        return len(self.hours) == 24
+
+    def fires_on(self, day: date) -> bool:
+        """Tell whether it fires on ``day``; where both kinds of day are restricted, either suffices."""
+        if day.month not in self.months:
+            return False
+        by_day = day.day in self.days or (0 in self.days and (day + _DAY).day == 1)
+        if self.any_weekday:
+            return by_day
+        weekday, nth = day.isoweekday() % 7, (day.day + 6) // 7
+        by_weekday = weekday in self.weekdays or (weekday, nth) in self.nth_weekdays
+        if not by_weekday and (weekday, -1) in self.nth_weekdays:
+            by_weekday = (day + 7 * _DAY).day <= 7
+        return by_weekday if self.any_day else by_day or by_weekday
+
+    def local_times(self, first: datetime, last: datetime) -> Iterator[datetime]:
+        """Yield the local times (naive) from ``first`` to ``last``, both included, at which it fires."""
+        day = first.date()
+        while day <= last.date():
+            if self.fires_on(day):
+                for hour in sorted(self.hours):
+                    for minute in sorted(self.minutes):
+                        at = datetime.combine(day, time(hour, minute))
+                        if first <= at <= last:
+                            yield at
+            day += _DAY
+
+
+def _parse(text: str) -> Cron:
+    fields = text.lower().split()
+    if len(fields) != 5:
+        raise ValueError(f"it has {len(fields)} fields instead of five")
+    minute, hour, day, month, weekday = fields
+    days, last_day = _without(day, "l")
+    plain, nth = _split_nth(weekday)
+    cron = Cron(
+        minutes=_values(minute, "minute", 0, 59),
+        hours=_values(hour, "hour", 0, 23),
+        days=(_values("*" if day == "?" else days, "day of the month", 1, 31) if days else frozenset()) | last_day,
+        months=_values(month, "month", 1, 12, _MONTHS),
+        weekdays=frozenset(n % 7 for n in _values("*" if plain == "?" else plain, "weekday", 0, 7, _WEEKDAYS))
+        if plain
+        else frozenset(),
+        nth_weekdays=nth,
+        any_day=day in ("*", "?"),
+        any_weekday=weekday in ("*", "?"),
+    )
+    can_fire = any(day <= _LONGEST[month - 1] for day in cron.days for month in cron.months)
+    if cron.any_weekday and not can_fire:
+        raise ValueError("no month that it names has such a day")
+    return cron
+
+
+def _values(field: str, what: str, low: int, high: int, names: tuple[str, ...] = ()) -> frozenset[int]:
+    found: set[int] = set()
+    for item in field.split(","):
+        match = _ITEM.fullmatch(item)
+        if not match:
+            raise ValueError(f"'{item}' is no {what}")
+        step = int(match["step"] or 1)
+        if step == 0:
+            raise ValueError(f"'{item}' steps by nothing")
+        if match["low"] is None:
+            first, last = low, high
+        else:
+            first = _number(match["low"], what, low, high, names)
+            only = first if match["step"] is None else high
+            last = _number(match["high"], what, low, high, names) if match["high"] else only
+        if what == "weekday" and match["high"] is None and last == high and match["step"]:
+            last = 6  # Sunday stands at both ends; a step counts it once
+        if first > last:  # over the end, as in fri-mon or 22-2
+            around = list(range(first, (7 if what == "weekday" else high + 1))) + list(range(low, last + 1))
+            found.update(around[::step])
+        else:
+            found.update(range(first, last + 1, step))
+    return frozenset(found)
+
+
+def _number(text: str, what: str, low: int, high: int, names: tuple[str, ...]) -> int:
+    number = low + names.index(text) if text in names else int(text) if text.isdecimal() else -1
+    if not low <= number <= high:
+        raise ValueError(f"'{text}' is no {what} ({low}-{high})")
+    return number
+
+
+def _without(field: str, item: str) -> tuple[str, frozenset[int]]:
+    items = field.split(",")
+    rest = ",".join(each for each in items if each != item)
+    return rest, frozenset({0} if item in items else ())
+
+
+def _split_nth(field: str) -> tuple[str, frozenset[tuple[int, int]]]:
+    plain: list[str] = []
+    nth: set[tuple[int, int]] = set()
+    for item in field.split(","):
+        if match := _NTH.fullmatch(item):
+            weekday = _number(match["weekday"] or match["last"], "weekday", 0, 7, _WEEKDAYS) % 7
+            nth.add((weekday, int(match["nth"] or -1)))
+        else:
+            plain.append(item)
+    return ",".join(plain), frozenset(nth)

@@ -1,0 +1,26 @@
+"""The plan: what will run, as frozen data, and the names that its runs are known by."""
+
+from aiflow_sdk.plan.model import PLAN_VERSION, Plan, PlanEnvironment, PlanNode, PlanTask, plan_schema
+from aiflow_sdk.plan.reader import read_plan
+from aiflow_sdk.plan.request import make_run, new_run_id
+from aiflow_sdk.plan.result import NodeFacts, TaskResult
+from aiflow_sdk.plan.run import Cause, JobHandle, JobState, Run, Token
+
+__all__ = [
+    "PLAN_VERSION",
+    "Cause",
+    "JobHandle",
+    "JobState",
+    "NodeFacts",
+    "Plan",
+    "PlanEnvironment",
+    "PlanNode",
+    "PlanTask",
+    "Run",
+    "TaskResult",
+    "Token",
+    "make_run",
+    "new_run_id",
+    "plan_schema",
+    "read_plan",
+]

@@ -1,0 +1,49 @@
+"""What a task did, as far as its engine measured it; what was not measured is None."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiflow_sdk.ir import Frozen, FrozenMap, PlainMap
+
+
+class NodeFacts(Frozen):
+    """What is known of one node of an attempt."""
+
+    node_id: str
+    rows: int | None = None
+    bytes: int | None = None
+    seconds: float | None = None
+    counts: PlainMap = FrozenMap()
+    """What user code counted, such as ``bad_rows``."""
+    table_version: int | None = None
+    columns: tuple[tuple[str, str], ...] | None = None
+    """Name and Arrow type name of each column, where the frame told them."""
+    identity: str | None = None
+    """Of a source or sink: fingerprint of the data read or written, for telling whether it changed."""
+    superseded: bool = False
+    """A newer generation had written the partition, so nothing was changed."""
+    address: str | None = None
+    """Where the data lies, without credentials."""
+    partitions: tuple[str, ...] = ()
+    """The partition keys read or written, as ``column=value``."""
+
+    touched: tuple[tuple[str, str, str], ...] = ()
+    """Of an external function: (``read`` or ``write``, namespace, name) of each dataset that it named."""
+
+
+class TaskResult(Frozen):
+    """What one successful attempt of a task did."""
+
+    task_id: str
+    seconds: float
+    nodes: tuple[NodeFacts, ...] = ()
+
+    def node(self, node_id: str) -> NodeFacts:
+        """Return the facts of the node, empty where none are known."""
+        return next((facts for facts in self.nodes if facts.node_id == node_id), NodeFacts(node_id=node_id))
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> TaskResult:
+        """Return the result that ``to_dict`` described."""
+        return TaskResult.model_validate(data)

@@ -1,0 +1,208 @@
+"""Sources and sinks: what a connector offers, at the least in Arrow, at its best in an engine's own way."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from pydantic import Field, NonNegativeInt
+
+from aiflow_sdk.ir import DatasetName
+from aiflow_sdk.plan import Run
+from aiflow_sdk.plugins.options import Plugin
+
+if TYPE_CHECKING:
+    import polars
+    import pyarrow as pa
+    from pyspark.sql import DataFrame as SparkFrame
+    from pyspark.sql import SparkSession
+
+Comparison = Literal["==", "!=", "<", "<=", ">", ">=", "in"]
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """One condition on one column; several hold together (and)."""
+
+    column: str
+    comparison: Comparison
+    value: Any
+    """A plain value; with ``in`` a tuple of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What is asked of a source. Everything beyond ``run`` is a wish: a source may ignore it and yield more."""
+
+    run: Run | None = None
+    columns: tuple[str, ...] | None = None
+    """Only these are needed; None: all."""
+    predicates: tuple[Predicate, ...] = ()
+    limit: int | None = None
+    """Only so many rows are needed (samples)."""
+
+
+class Source(Plugin, ABC):
+    """Where data comes from. The least a source does is yield Arrow record batches; that works on every engine."""
+
+    bounded: ClassVar[bool] = True
+    """Whether the data ends. A stream says False."""
+
+    complete: Literal["all"] | NonNegativeInt | None = None
+    """How many of the partitions that the run asks for must be there. None: all of ``{{ ds }}``, ``same``, ``offset``
+    and ``covering``, one of ``last``, none of ``all``."""
+    wait_minutes: float = Field(default=0, ge=0)
+    """How long a run waits for those partitions."""
+    restated: Literal["stale", "rerun", "ignore"] = "stale"
+    """What follows when the input changes after a run: the run's partition is stale, is made again, or nothing."""
+
+    @abstractmethod
+    def dataset(self) -> DatasetName:
+        """Return how lineage calls the dataset."""
+
+    @abstractmethod
+    def scan(self, request: Scan) -> Iterator[pa.RecordBatch]:
+        """Yield the rows. Raises ``DataError`` or ``DataNotReadyError``."""
+
+    def schema(self) -> pa.Schema | None:  # type: ignore[override]  # hides a deprecated method of pydantic's
+        """Return the columns, where they are known without reading the data."""
+        return None
+
+    def identity(self, run: Run) -> str | None:
+        """Return a fingerprint of the data that the run would read, cheaply, or None where there is no cheap one."""
+        return None
+
+    def measure(self, run: Run) -> tuple[int | None, int | None]:
+        """Return rows and bytes of what the run reads, where the format tells without reading rows, else None."""
+        return None, None
+
+
+@runtime_checkable
+class PartitionedSource(Protocol):
+    """A source whose partitions can be listed without reading rows."""
+
+    def present(self, column: str) -> Sequence[str]:
+        """Return the keys of the partition column that are there, sorted, as ISO text."""
+
+
+@runtime_checkable
+class PolarsSource(Protocol):
+    """A source that polars reads by itself, with projections and filters pushed down."""
+
+    def to_polars(self, request: Scan) -> polars.LazyFrame: ...
+
+
+@runtime_checkable
+class SparkSource(Protocol):
+    """A source that Spark reads by itself, with projections and filters pushed down."""
+
+    def to_spark(self, spark: SparkSession, request: Scan) -> SparkFrame: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What is asked of a sink."""
+
+    node_id: str
+    run: Run
+    fill: Mapping[str, str] = field(default_factory=dict)
+    """Partition columns that the frame may lack, with the one value (ISO text) that all its rows have."""
+    time: str | None = None
+    """The partition column that holds the run's partition; None: the whole table is replaced."""
+
+    @property
+    def time_keys(self) -> tuple[str, ...] | None:
+        """The values that ``time`` may have in this run, as ISO text."""
+        return tuple(partition.key for partition in self.run.partitions) if self.time else None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a sink did. What it could not count without a second pass is None."""
+
+    rows: int | None = None
+    bytes: int | None = None
+    table_version: int | None = None
+    superseded: bool = False
+    address: str | None = None
+    partitions: tuple[str, ...] = ()
+    """As ``column=value``, sorted."""
+    columns: tuple[tuple[str, str], ...] | None = None
+    """Name and Arrow type name of each."""
+    identity: str | None = None
+    """As :meth:`Sink.identity` would answer now."""
+
+
+class Sink(Plugin, ABC):
+    """Where data goes. The least a sink does is take Arrow record batches; that works on every engine."""
+
+    @abstractmethod
+    def dataset(self) -> DatasetName:
+        """Return how lineage calls the dataset."""
+
+    @abstractmethod
+    def write(self, batches: pa.RecordBatchReader, request: Write) -> Written:
+        """Write all batches or nothing; to repeat a write of one generation changes nothing. Raises ``DataError``."""
+
+    def partition_columns(self) -> tuple[str, ...]:
+        """Return the columns that the data is partitioned by."""
+        return ()
+
+    def identity(self, run: Run) -> str | None:
+        """Return a fingerprint of what lies in the run's partition now, or None where there is no cheap one."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A Parquet file that an engine has written for a sink to commit."""
+
+    path: str
+    """Relative to the destination's folder."""
+    bytes: int
+    rows: int
+    partition: Mapping[str, str | None] = field(default_factory=dict)
+    """Value of each partition column, as text (None: null)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where an engine puts the Parquet files of one write. Nobody reads them before the commit."""
+
+    folder: str
+    """Address of a folder that holds nothing yet, below the place that they are committed to."""
+    partition_by: tuple[str, ...] = ()
+    """One folder ``column=value`` (percent-encoded) a value; these columns do not stand in the files."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """Arrow type names of columns that must have just this type, of an existing table."""
+    storage_options: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class FileSink(Protocol):
+    """A sink that commits Parquet files which the engine wrote, all in one step."""
+
+    def destination(self, request: Write) -> Destination:
+        """Return where the engine is to write."""
+
+    def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
+        """Make exactly these files visible as the write. ``schema`` is the frame's, partition columns
+        included, as anything with ``__arrow_c_schema__`` (PyArrow's, polars', arro3's)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetFiles:
+    """Parquet files that hold all rows and columns of a frame."""
+
+    paths: tuple[str, ...]
+    storage_options: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class FileSource(Protocol):
+    """A source that consists of Parquet files, which any engine reads by itself."""
+
+    def parquet_files(self) -> ParquetFiles | None:
+        """Return the files, or None when they hold something else."""

@@ -1,0 +1,128 @@
+"""Engines and clusters: what a frame is, and where a process runs. They know nothing of each other."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias
+
+from aiflow_sdk.plan import JobHandle, JobState, PlanTask, Run, Token
+from aiflow_sdk.plugins.connector import Scan, Sink, Source, Write, Written
+from aiflow_sdk.plugins.options import Plugin
+
+Frame: TypeAlias = Any
+"""Whatever an engine calls a frame."""
+
+
+@dataclass(frozen=True)
+class UserFunction:
+    """A user's function and what it may ask for by name, frames excepted."""
+
+    function: Callable[..., Any]
+    entrypoint: str
+    node_id: str
+    params: Mapping[str, Any]
+    context: Any
+    """The :class:`aiflow_sdk.runtime.Context` of the call."""
+    external: bool = False
+
+
+@dataclass(frozen=True)
+class FrameWrite:
+    """A frame and the sink that it goes to."""
+
+    frame: Frame
+    sink: Sink
+    request: Write
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a cluster is to run: a command, its files and its resources."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    folder: str | None = None
+    """Where it runs; None: wherever the cluster likes."""
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+
+class Session(ABC):
+    """An engine at work on one task. Sessions of several tasks may be open at once, in several threads."""
+
+    @abstractmethod
+    def read(self, source: Source, scan: Scan) -> Frame:
+        """Return the source's rows as a frame; nothing need be read yet."""
+
+    @abstractmethod
+    def call(self, function: UserFunction, inputs: Mapping[str, Frame]) -> Frame | None:
+        """Return what the user's function makes of the inputs (node id → frame). None only from an external one."""
+
+    @abstractmethod
+    def sql(self, query: str, inputs: Mapping[str, Frame]) -> Frame:
+        """Return the query's result; ``{name}`` in it stands for an input (name → frame)."""
+
+    @abstractmethod
+    def write(self, writes: Sequence[FrameWrite]) -> Sequence[Written]:
+        """Write all frames, computing what they share once, and return what was written in the same order."""
+
+    def start(self, writes: Sequence[FrameWrite]) -> JobHandle:
+        """Start the continuous task that feeds these sinks and return its handle at once."""
+        raise NotImplementedError(f"{type(self).__name__} runs no continuous tasks")
+
+    def rows(self, frame: Frame) -> int | None:
+        """Return how many rows the frame has where that costs nothing, else None."""
+        return None
+
+    def columns(self, frame: Frame) -> tuple[tuple[str, str], ...] | None:
+        """Return name and Arrow type name of each column where that costs nothing, else None."""
+        return None
+
+
+class Engine(Plugin, ABC):
+    """What a frame is, and how it is read, handed to user code and written. Its options come from ``resources``."""
+
+    sql_dialect: ClassVar[str | None] = None
+    """The dialect's name in sqlglot; None: no SQL nodes."""
+
+    @abstractmethod
+    def open(self, task: PlanTask, run: Run) -> AbstractContextManager[Session]:
+        """Return a session for one attempt of a task; leaving it frees what it holds."""
+
+
+class Cluster(Plugin, ABC):
+    """Where a process runs: how it is started, watched, cancelled and found again."""
+
+    @abstractmethod
+    def submit(self, job: Job, token: Token) -> JobHandle:
+        """Start the job and return its handle. The same token never starts a second one: the handle comes again."""
+
+    @abstractmethod
+    def find(self, token: Token) -> JobHandle | None:
+        """Return the job that was submitted under the token, or None."""
+
+    @abstractmethod
+    def poll(self, handles: Sequence[JobHandle]) -> Mapping[JobHandle, JobState]:
+        """Return the state of each job, in one call where the cluster allows it."""
+
+    @abstractmethod
+    def cancel(self, handle: JobHandle) -> None:
+        """Stop the job; of one that has ended nothing happens."""
+
+    @abstractmethod
+    def logs(self, handle: JobHandle, offset: int = 0) -> Iterator[bytes]:
+        """Yield what the job printed from byte ``offset`` on, up to now."""
+
+
+class Listener(Plugin, ABC):
+    """Hears of every event after it lies in the spool."""
+
+    @abstractmethod
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Take one OpenLineage event. What is raised is logged and stops nobody; the spool keeps the event."""
+
+    def close(self) -> None:
+        """Send what is still held back. Called once, when the run has ended."""

@@ -1,0 +1,20 @@
+"""The runtime: does what one task of a plan says, on this machine, in this process.
+
+``python -m aiflow_sdk.runtime --plan plan.json --task TASK`` is the same in a process of its own, on any machine that
+has the plan, the user's code and the packages.
+"""
+
+from aiflow_sdk.runtime.context import Context
+from aiflow_sdk.runtime.identities import sink_identities, source_identities
+from aiflow_sdk.runtime.staging import FolderStaging, Staging
+from aiflow_sdk.runtime.task import bound_environment, execute_task
+
+__all__ = [
+    "Context",
+    "FolderStaging",
+    "Staging",
+    "bound_environment",
+    "execute_task",
+    "sink_identities",
+    "source_identities",
+]

@@ -1,0 +1,66 @@
+"""Whether the partitions that a run asks for are there, and waiting for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from aiflow_sdk.errors import DataNotReadyError, Where, did_you_mean
+from aiflow_sdk.plugins import PartitionedSource, Source
+from aiflow_sdk.runtime.rendering import WantedPartitions
+
+_POLL_SECONDS = 5.0
+_SHOWN = 10
+
+
+def await_partitions(source: Source, wanted: Sequence[WantedPartitions], where: Where) -> None:
+    """Return once the partitions are there that the source's ``complete`` demands.
+
+    Raises ``DataNotReadyError`` (retryable) after ``wait_minutes``, naming what is missing.
+    """
+    if not isinstance(source, PartitionedSource):
+        return
+    deadline = time.monotonic() + 60 * source.wait_minutes
+    for one in wanted:
+        while (error := _missing(source, source, one, where)) is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise error
+            time.sleep(min(_POLL_SECONDS, left))
+
+
+def _missing(
+    source: Source, partitioned: PartitionedSource, wanted: WantedPartitions, where: Where
+) -> DataNotReadyError | None:
+    match source.complete:
+        case None:
+            required = wanted.required
+        case "all":
+            required = len(wanted.keys)
+        case number:
+            required = min(number, len(wanted.keys))
+    if required == 0:
+        return None
+    present = partitioned.present(wanted.column)
+    missing = [key for key in wanted.keys if key not in set(present)]
+    found = len(wanted.keys) - len(missing)
+    if found >= required:
+        return None
+    name = source.dataset().name
+    shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
+    lies = f"the table has {len(present)}: {present[0]} … {present[-1]}" if present else "the table has no partition"
+    if found == 0:
+        message = f"'{name}' has no partition {wanted.column}={shown}"
+    else:
+        message = (
+            f"'{name}' has {found} of the {len(wanted.keys)} partitions of {wanted.column} asked for; missing: {shown}"
+        )
+    near = did_you_mean(missing[0], present) if found == 0 else None
+    return DataNotReadyError(
+        "input-absent" if found == 0 else "input-incomplete",
+        message,
+        where=where,
+        hint=near or "make them first, wait with wait_minutes=…, or ask for less with complete=…",
+        retryable=True,
+        notes=[lies],
+    )

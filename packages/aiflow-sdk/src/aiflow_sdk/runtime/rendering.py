@@ -1,0 +1,80 @@
+"""From raw options to those of one run: templates, windows and secret references resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiflow_sdk.config import Environment, resolve_secrets
+from aiflow_sdk.ir import FrozenMap, thaw
+from aiflow_sdk.partitions import Partition, Window
+from aiflow_sdk.plan import PlanNode, Run
+from aiflow_sdk.variables import has_template, render
+
+
+@dataclass(frozen=True)
+class WantedPartitions:
+    """Which partitions of one column the run asks a source for."""
+
+    column: str
+    keys: tuple[str, ...]
+    """ISO text, in order."""
+    required: int
+    """How many of them must be there, unless the source says otherwise."""
+
+
+def render_options(node: PlanNode, run: Run, environment: Environment) -> tuple[dict[str, Any], list[WantedPartitions]]:
+    """Return a connector's options for the run, and what its windows and templates ask for."""
+    options = dict(node.options)
+    partitions = options.pop("partitions", None)
+    rendered: dict[str, Any] = resolve_secrets(render(thaw(FrozenMap(options)), run.facts()), environment)
+    wanted: list[WantedPartitions] = []
+    if isinstance(partitions, Mapping):
+        rendered["partitions"] = values = {}
+        for column, raw in partitions.items():
+            keys, required = partition_keys(raw, run)
+            if keys is None:
+                value = render(thaw(raw), run.facts())
+                if not (isinstance(value, dict) and value.get("$window") == "all"):
+                    values[column] = value
+                continue
+            values[column] = list(keys) if len(keys) != 1 else keys[0]
+            wanted.append(WantedPartitions(column, keys, required))
+    elif partitions is not None:
+        rendered["partitions"] = partitions
+    return rendered, wanted
+
+
+def partition_keys(raw: Any, run: Run) -> tuple[tuple[str, ...] | None, int]:
+    """Return the keys that a partition's raw value asks for in this run, and how many of them must be there by default.
+
+    The keys are None where the value does not follow the run: a literal, ``latest`` and ``all``.
+    """
+    partitions = run.partitions
+    if isinstance(raw, Mapping) and "$window" in raw:
+        window = Window.from_json(raw)
+        if window.kind in ("latest", "all") or not partitions:
+            return None, 0
+        found: dict[str, Partition] = {}
+        for partition in partitions:
+            for one in window.partitions(partition, raw.get("grain") or partition.grain, run.timezone) or ():
+                found[one.key] = one
+        keys = tuple(one.key for one in sorted(found.values()))
+        return keys, 1 if window.kind == "last" else len(keys)
+    if isinstance(raw, str) and has_template(raw):
+        if len(partitions) > 1 and raw == "{{ ds }}" and run.partition_grain != "hour":
+            return tuple(partition.key for partition in partitions), len(partitions)
+        return (str(render(raw, run.facts())),), 1
+    return None, 0
+
+
+def fill_values(node: PlanNode, run: Run) -> dict[str, str]:
+    """Return the one value of each partition column that a sink's frame may lack; nothing for a range of partitions."""
+    if len(run.partitions) > 1:
+        return {}
+    values: dict[str, str] = {}
+    for column, raw in node.fill.items():
+        keys, _ = partition_keys(raw, run)
+        values[column] = keys[0] if keys else str(raw)
+    return values

@@ -1,0 +1,237 @@
+"""Does one task: reads its sources and staged inputs, calls its functions, writes its sinks and stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiflow_sdk.config import Environment, resolve_secrets
+from aiflow_sdk.errors import AiflowError, Where
+from aiflow_sdk.ir import FrozenMap, thaw
+from aiflow_sdk.plan import NodeFacts, Plan, PlanNode, PlanTask, Run, TaskResult
+from aiflow_sdk.plugins import (
+    Engine,
+    Frame,
+    FrameWrite,
+    Scan,
+    Session,
+    Sink,
+    Source,
+    UserFunction,
+    Write,
+    Written,
+    load_plugin,
+)
+from aiflow_sdk.runtime.context import Context
+from aiflow_sdk.runtime.functions import add_import_path, load_function
+from aiflow_sdk.runtime.readiness import await_partitions
+from aiflow_sdk.runtime.rendering import fill_values, render_options
+from aiflow_sdk.runtime.staging import FolderStaging, Staging
+from aiflow_sdk.variables import render
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def execute_task(
+    plan: Plan,
+    task_id: str,
+    run: Run,
+    *,
+    root: Path,
+    report: Report | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    overrides: Mapping[str, Source | Sink] | None = None,
+    staging: Staging | None = None,
+) -> TaskResult:
+    """Do one attempt of a task and return what it did.
+
+    ``root`` is the project's folder, where user code and relative addresses lie. ``report`` hears ``node-started`` and
+    ``node-finished`` records. ``functions`` are objects that stand for entrypoints (node id → function), ``overrides``
+    connectors that stand for those of the plan (node id → plugin), for tests and notebooks.
+
+    Repeating it is safe: sinks and stages write all or nothing, known by the run's generation. Raises ``AiflowError``
+    of whatever went wrong; a user's exception is the cause of a ``UserCodeError``.
+    """
+    task = plan.task(task_id)
+    add_import_path(root)
+    environment = bound_environment(plan, root)
+    work = _Work(plan, task, run, root, environment, report or (lambda _: None), functions or {}, overrides or {})
+    work.staging = staging or FolderStaging(environment.staging)
+    engine = load_plugin(task.engine_plugin, Engine, kind=task.engine).load(task.resources, environment)
+    started = time.perf_counter()
+    try:
+        with engine.open(task, run) as session:
+            work.do(session)
+    except AiflowError as error:
+        raise error.at(Where(about=f"pipeline '{plan.pipeline_id}', task '{task_id}'")) from error.__cause__
+    return TaskResult(
+        task_id=task_id, seconds=round(time.perf_counter() - started, 6), nodes=tuple(work.facts.values())
+    )
+
+
+def bound_environment(plan: Plan, root: Path) -> Environment:
+    """Return the plan's environment at work in the project's folder: relative folders made absolute."""
+    stated = plan.environment
+    return Environment(
+        name=stated.name,
+        lake=_absolute(stated.lake, root),
+        staging=_absolute(stated.staging, root),
+        staging_keep_days=stated.staging_keep_days,
+        spark=stated.spark,
+        clusters=thaw(stated.clusters),
+        secrets=thaw(stated.secrets),
+        root=root,
+    )
+
+
+def _absolute(address: str, root: Path) -> str:
+    return address if "://" in address else str((root / address).absolute())
+
+
+@dataclass
+class _Work:
+    plan: Plan
+    task: PlanTask
+    run: Run
+    root: Path
+    environment: Environment
+    report: Report
+    functions: Mapping[str, Callable[..., Any]]
+    overrides: Mapping[str, Source | Sink]
+    staging: Staging = field(init=False)
+    frames: dict[str, Frame] = field(default_factory=dict)
+    facts: dict[str, NodeFacts] = field(default_factory=dict)
+    contexts: dict[str, Context] = field(default_factory=dict)
+
+    def do(self, session: Session) -> None:
+        for node_id in self.task.staged_inputs:
+            self.frames[node_id] = session.read(self.staging.source(self.plan, node_id, self.run), Scan(self.run))
+        writes: list[FrameWrite] = []
+        for node_id in self.task.node_ids:
+            node = self.plan.nodes[node_id]
+            match node.type:
+                case "source":
+                    self.started(node_id)
+                    self.read(session, node)
+                case "transform":
+                    self.started(node_id)
+                    self.transform(session, node)
+                case "sink":
+                    writes.append(self.sink_write(node))
+        for node_id in self.task.stages:
+            sink = self.staging.sink(self.task.id, node_id, self.run)
+            writes.append(FrameWrite(self.frames[node_id], sink, Write(node_id, self.run)))
+        for write in writes:
+            if self.plan.nodes[write.request.node_id].type == "sink":
+                self.started(write.request.node_id)
+        began = time.perf_counter()
+        for write, written in zip(writes, session.write(writes) if writes else (), strict=True):
+            # One write needs all the time; several share it, and whose part is whose nobody measured.
+            seconds = time.perf_counter() - began if len(writes) == 1 else None
+            self.finished_write(session, write, written, seconds)
+        for node_id, context in self.contexts.items():
+            # A lazy function counts only while its rows are computed.
+            if context.counts and FrozenMap(context.counts) != self.facts[node_id].counts:
+                self.finished(NodeFacts.model_validate({**dict(self.facts[node_id]), "counts": context.counts}))
+
+    def read(self, session: Session, node: PlanNode) -> None:
+        began = time.perf_counter()
+        where = Where(about=f"source '{node.id}'")
+        override = self.overrides.get(node.id)
+        partitions: tuple[str, ...] = ()
+        source: Source
+        if isinstance(override, Source):
+            source = override
+        else:
+            options, wanted = render_options(node, self.run, self.environment)
+            source = load_plugin(node.plugin or "", Source).load(options, self.environment, where=where)
+            await_partitions(source, wanted, where)
+            partitions = tuple(f"{one.column}={key}" for one in wanted for key in one.keys)
+        try:
+            identity = source.identity(self.run)
+            self.frames[node.id] = session.read(source, Scan(self.run))
+            rows, size = source.measure(self.run)
+        except AiflowError as error:
+            raise error.at(where) from error.__cause__
+        self.finished(
+            NodeFacts(
+                node_id=node.id,
+                rows=rows,
+                bytes=size,
+                seconds=round(time.perf_counter() - began, 6),
+                identity=identity,
+                columns=session.columns(self.frames[node.id]),
+                partitions=partitions,
+            )
+        )
+
+    def transform(self, session: Session, node: PlanNode) -> None:
+        began = time.perf_counter()
+        inputs = {input_id: self.frames[input_id] for input_id in node.input_ids}
+        context = Context(self.run, node.id, self.task.id)
+        if node.sql is not None:
+            frame = session.sql(str(render(node.sql, self.run.facts())), inputs)
+        else:
+            entrypoint = node.entrypoint or ""
+            function = load_function(entrypoint, node_id=node.id, functions=self.functions)
+            params = resolve_secrets(render(thaw(node.params), self.run.facts()), self.environment)
+            frame = session.call(UserFunction(function, entrypoint, node.id, params, context, node.external), inputs)
+        if frame is not None:
+            self.frames[node.id] = frame
+        rows = session.rows(frame) if frame is not None else None
+        # Of a lazy frame nothing was computed yet, so the time of the call would be no measure of it.
+        seconds = round(time.perf_counter() - began, 6) if rows is not None or frame is None else None
+        facts = NodeFacts(
+            node_id=node.id,
+            rows=rows,
+            seconds=seconds,
+            counts=FrozenMap(context.counts),
+            columns=session.columns(frame) if frame is not None else None,
+            touched=tuple((how, *name) for how, name in context.touched),
+        )
+        self.contexts[node.id] = context
+        self.finished(facts)
+
+    def sink_write(self, node: PlanNode) -> FrameWrite:
+        (input_id,) = node.input_ids
+        override = self.overrides.get(node.id)
+        sink: Sink
+        if isinstance(override, Sink):
+            sink = override
+        else:
+            options, _ = render_options(node, self.run, self.environment)
+            sink = load_plugin(node.plugin or "", Sink).load(
+                options, self.environment, where=Where(about=f"sink '{node.id}'")
+            )
+        return FrameWrite(self.frames[input_id], sink, Write(node.id, self.run, fill_values(node, self.run), node.time))
+
+    def finished_write(self, session: Session, write: FrameWrite, written: Written, seconds: float | None) -> None:
+        node_id = write.request.node_id
+        known = self.facts.get(node_id, NodeFacts(node_id=node_id))
+        is_stage = self.plan.nodes[node_id].type != "sink"
+        self.finished(
+            NodeFacts(
+                node_id=node_id,
+                rows=written.rows if written.rows is not None else known.rows,
+                bytes=written.bytes,
+                seconds=known.seconds if is_stage else seconds and round(seconds, 6),
+                counts=known.counts,
+                table_version=written.table_version,
+                columns=written.columns or session.columns(write.frame),
+                identity=written.identity,
+                superseded=written.superseded,
+                address=None if is_stage else written.address,
+                partitions=written.partitions,
+                touched=known.touched,
+            )
+        )
+
+    def started(self, node_id: str) -> None:
+        self.report({"record": "node-started", "node_id": node_id})
+
+    def finished(self, facts: NodeFacts) -> None:
+        self.facts[facts.node_id] = facts
+        self.report({"record": "node-finished", **facts.to_dict()})

@@ -1,0 +1,23 @@
+"""Run variables: values known only at run time, written as ``{{ ds }}`` or ``p.vars["run_date"]``."""
+
+from aiflow_sdk.variables.rendering import render, run_facts
+from aiflow_sdk.variables.template import NAMES, TIME_NAMES, Reference, find_name, has_template
+from aiflow_sdk.variables.value import canonicalise, has_secret, names_in, secret_name, secrets_in
+from aiflow_sdk.variables.variable import Variable, Variables
+
+__all__ = [
+    "NAMES",
+    "TIME_NAMES",
+    "Reference",
+    "Variable",
+    "Variables",
+    "canonicalise",
+    "find_name",
+    "has_secret",
+    "has_template",
+    "names_in",
+    "render",
+    "run_facts",
+    "secret_name",
+    "secrets_in",
+]

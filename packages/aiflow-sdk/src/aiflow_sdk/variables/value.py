@@ -1,0 +1,107 @@
+"""Values that hold templates or secrets: their one form, and what they refer to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from aiflow_sdk.errors import DefinitionError
+from aiflow_sdk.partitions import Window
+from aiflow_sdk.variables.template import has_template, references, replace_templates
+from aiflow_sdk.variables.variable import Variable
+
+_SCHEME = "secret://"
+_SECRET = re.compile(rf"{_SCHEME}([A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*)")
+
+
+def canonicalise(value: Any) -> Any:
+    """Return ``value`` as plain data in which every template has its one spelling; doing it again changes nothing.
+
+    Text, lists, tuples and mappings are gone through; variables become text, paths too, windows their JSON form; other
+    values stay as they are. Raises ``DefinitionError``: ``bad-template``, ``bad-secret``; ``UnknownNameError``:
+    ``unknown-variable``.
+    """
+    return map_texts(value, _canonical_text)
+
+
+def names_in(value: Any) -> set[str]:
+    """Return the canonical names of the variables that ``value`` refers to: ``ds``, ``params.region``, …"""
+    return {reference.name for text in _texts(value) for reference in references(text)}
+
+
+def secrets_in(value: Any) -> set[str]:
+    """Return the names of the secrets that ``value`` refers to."""
+    return {name for text in _texts(value) if (name := secret_name(text)) is not None}
+
+
+def has_secret(text: str) -> bool:
+    """Tell whether the text is a reference to a secret, ``secret://name``."""
+    return _SECRET.fullmatch(text) is not None
+
+
+def secret_name(text: str) -> str | None:
+    """Return the name that ``secret://name`` refers to, None of any other text.
+
+    Raises ``DefinitionError`` (``bad-secret``) where the reference is only a part of the text, or its name is none:
+    letters, digits, ``_ . -``, and ``/`` between them.
+    """
+    if _SCHEME not in text:
+        return None
+    found = _SECRET.fullmatch(text)
+    if not found:
+        raise DefinitionError(
+            "bad-secret",
+            f"{text.split(_SCHEME)[0]!r}… holds a secret reference among other text"
+            if not text.startswith(_SCHEME)
+            else f"{text!r} is not a secret reference",
+            hint="the whole value is the reference, 'secret://name', of letters, digits, '_', '.', '-' and '/'",
+        )
+    return found[1]
+
+
+def _canonical_text(text: str) -> str:
+    secret_name(text)
+    return replace_templates(text, str)
+
+
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return ``value`` as plain data, with ``change`` done to each text in it that may hold a template or a secret."""
+    match value:
+        case str():
+            return change(value) if "{" in value or "}" in value or _SCHEME in value else value
+        case Variable() | PurePath():
+            return change(value.as_posix() if isinstance(value, PurePath) else str(value))
+        case Window():
+            return value.to_json()
+        case list() | tuple():
+            return [map_texts(item, change) for item in value]
+        case Mapping():
+            return {_checked_key(key): map_texts(item, change) for key, item in value.items()}
+        case _:
+            return value
+
+
+def _checked_key(key: Any) -> Any:
+    if isinstance(key, Variable) or (isinstance(key, str) and has_template(key)):
+        raise DefinitionError(
+            "bad-template", f"the key '{key}' holds a template", hint="templates stand in values only"
+        )
+    return key
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case Variable() | PurePath():
+            yield value.as_posix() if isinstance(value, PurePath) else str(value)
+        case list() | tuple():
+            for item in value:
+                yield from _texts(item)
+        case Mapping():
+            for item in value.values():
+                yield from _texts(item)
+        case _:
+            return

@@ -1,0 +1,248 @@
+"""The compiler: every problem at once, nodes into tasks, and a plan that holds every value."""
+
+import json
+
+import jsonschema
+import pytest
+from aiflow_sdk.compiler import compile_pipeline, compile_pipeline_to_airflow_dag
+from aiflow_sdk.config import load_project
+from aiflow_sdk.errors import DocumentError, MissingExtraError, ProblemsError
+from aiflow_sdk.ir import NodeIR, PipelineIR
+from aiflow_sdk.plan import plan_schema, read_plan
+from aiflow_sdk.plugins import installed_registry
+
+REGISTRY = installed_registry()
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "etl.py").write_text(
+        "def one(a): return a\n"
+        "def two(a, b): return a\n"
+        "def wrong(nobody_has_this): return nobody_has_this\n"
+        "def spark_main(spark, inputs, params): return inputs\n"
+    )
+    return load_project(tmp_path)
+
+
+def src(node_id, **options):
+    return NodeIR.make(id=node_id, type="source", params={"kind": "onelake", "table": f"raw.{node_id}", **options})
+
+
+def fn(node_id, *inputs, entrypoint="etl:one", engine="python", **fields):
+    return NodeIR.make(id=node_id, type="transform", engine=engine, entrypoint=entrypoint, input_ids=inputs, **fields)
+
+
+def out(node_id, input_id, **options):
+    options = {"kind": "onelake", "table": f"mart.{node_id}", **options}
+    return NodeIR.make(id=node_id, type="sink", params=options, input_ids=(input_id,))
+
+
+def plan_of(project, *nodes, environment=None, **fields):
+    ir = PipelineIR.make(**{"id": "p", "schedule": "0 3 * * *", "partition": "day", "nodes": nodes, **fields})
+    return compile_pipeline(ir, project=project, environment=project.environment(environment), registry=REGISTRY)
+
+
+def codes(project, *nodes, **fields):
+    with pytest.raises(ProblemsError) as caught:
+        plan_of(project, *nodes, **fields)
+    return [problem.code for problem in caught.value.problems]
+
+
+def groups(plan):
+    return [task.node_ids for task in plan.tasks]
+
+
+def test_neighbours_on_one_engine_are_one_task(project):
+    plan = plan_of(project, src("a"), fn("b", "a"), fn("c", "b"), out("d", "c"))
+    assert groups(plan) == [("a", "b", "c", "d")]
+    assert plan.tasks[0].id == "c"
+    assert plan.tasks[0].stages == ()
+
+
+def test_another_engine_begins_another_task_and_the_frame_between_is_staged(project):
+    plan = plan_of(project, src("a"), fn("b", "a", engine="spark", entrypoint="etl:spark_main"), fn("c", "b"), out("d", "c"))
+    first, second = plan.tasks
+    assert (first.id, first.engine, first.stages) == ("b", "spark", ("b",))
+    assert (second.id, second.engine, second.staged_inputs, second.upstream) == ("c", "python", ("b",), ("b",))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"fuse": False}, {"retries": 2}, {"timeout_minutes": 5.0}, {"resources": {"engine": "python", "request_cpu": "2"}}],
+)
+def test_what_ends_a_fusion(project, fields):
+    plan = plan_of(project, src("a"), fn("b", "a"), fn("c", "b", **fields), fn("d", "c"), out("e", "d"))
+    assert groups(plan) == [("a", "b"), ("c",), ("d", "e")]
+
+
+def test_a_node_that_two_transforms_read_ends_a_fusion(project):
+    plan = plan_of(project, src("a"), fn("b", "a"), fn("c", "b"), fn("d", "b"), out("x", "c"), out("y", "d"))
+    assert groups(plan) == [("a", "b"), ("c", "x"), ("d", "y")]
+    assert plan.task("b").stages == ("b",)
+
+
+def test_a_join_fuses_with_its_inputs(project):
+    plan = plan_of(project, src("a"), src("b"), fn("c", "a"), fn("d", "b"), fn("e", "c", "d", entrypoint="etl:two"), out("f", "e"))
+    assert len(plan.tasks) == 1
+
+
+def test_a_fusion_never_makes_two_tasks_wait_for_each_other(project):
+    # one → (spark) two → three, and one → three: fusing one with three would need two to be both before and after.
+    plan = plan_of(
+        project,
+        src("a"),
+        fn("one", "a"),
+        fn("two", "one", engine="spark", entrypoint="etl:spark_main"),
+        fn("three", "one", "two", entrypoint="etl:two"),
+        out("z", "three"),
+    )
+    assert [task.id for task in plan.tasks] == ["one", "two", "three"]
+
+
+def test_a_bare_copy_is_a_task_of_its_own(project):
+    plan = plan_of(project, src("a"), out("b", "a"))
+    assert groups(plan) == [("a", "b")]
+    assert plan.tasks[0].id == "b"
+
+
+def test_a_source_stands_in_every_task_that_reads_it(project):
+    plan = plan_of(project, src("a"), fn("b", "a", fuse=False), fn("c", "a", fuse=False), out("x", "b"), out("y", "c"))
+    assert groups(plan) == [("a", "b", "x"), ("a", "c", "y")]
+
+
+def test_every_value_is_spelled_out(project):
+    plan = plan_of(project, src("a"), fn("b", "a"), out("c", "b"))
+    assert plan.nodes["c"].options["mode"] == "overwrite"
+    assert plan.nodes["a"].options["restated"] == "stale"
+    assert plan.tasks[0].retry_delay_seconds == 300
+    jsonschema.validate(json.loads(plan.to_json()), plan_schema())
+    assert read_plan(plan.to_json()) == plan
+
+
+def test_the_column_that_the_source_fixes_is_filled_and_holds_the_time(project):
+    plan = plan_of(project, src("a", partitions={"dt": "{{ ds }}"}), fn("b", "a"), out("c", "b", partition_by=["dt", "region"]))
+    assert plan.nodes["c"].fill == {"dt": "{{ ds }}"}
+    assert plan.nodes["c"].time == "dt"
+
+
+def test_a_column_that_one_source_does_not_fix_is_not_filled(project):
+    plan = plan_of(
+        project,
+        src("a", partitions={"dt": "{{ ds }}"}),
+        src("b"),
+        fn("c", "a", "b", entrypoint="etl:two"),
+        out("d", "c", partition_by=["dt"]),
+    )
+    assert plan.nodes["d"].fill == {}
+    assert plan.nodes["d"].time == "dt"
+
+
+def test_two_possible_time_columns_are_a_question(project):
+    assert codes(project, src("a"), fn("b", "a"), out("c", "b", partition_by=["x", "y"])) == ["no-time-column"]
+    plan = plan_of(project, src("a"), fn("b", "a"), out("c", "b", partition_by=["x", "y"], time="y"))
+    assert plan.nodes["c"].time == "y"
+    assert codes(project, src("a"), fn("b", "a"), out("c", "b", partition_by=["x"], time="z")) == ["no-time-column"]
+
+
+def test_what_follows_an_unbounded_source_has_no_end(project):
+    endless = NodeIR.make(id="a", type="source", params={"kind": "onelake", "table": "raw.a"}, bounded=False)
+    plan = plan_of(project, endless, src("s"), fn("b", "a"), out("c", "b"), fn("t", "s"), out("u", "t"))
+    assert {task.id: task.bounded for task in plan.tasks} == {"b": False, "t": True}
+    assert not plan.nodes["c"].bounded
+
+
+def test_every_problem_is_reported_at_once(project):
+    nodes = [
+        NodeIR.make(id="a", type="source", params={"kind": "onelak", "table": "raw.a"}),
+        fn("b", "a", engine="sprk"),
+        fn("c", "b", entrypoint="etl:on"),
+        fn("d", "c", entrypoint="elt:one"),
+        fn("e", "d", entrypoint="etl:wrong"),
+        out("f", "e", mod="overwrite"),
+        out("g", "e", mode="overwrit"),
+    ]
+    assert codes(project, *nodes) == [
+        "unknown-source",
+        "unknown-engine",
+        "unknown-function",
+        "unknown-module",
+        "wrong-signature",
+        "unknown-option",
+        "bad-option",
+    ]
+
+
+def test_a_near_miss_is_suggested(project):
+    with pytest.raises(ProblemsError, match="did you mean 'onelake'"):
+        plan_of(project, NodeIR.make(id="a", type="source", params={"kind": "onelak"}), out("b", "a"))
+
+
+def test_a_template_without_a_time_partition_is_refused(project):
+    nodes = (src("a", partitions={"dt": "{{ ds }}"}), fn("b", "a"), out("c", "b"))
+    assert codes(project, *nodes, schedule=None, partition=None) == ["no-time-partition"]
+
+
+def test_an_unknown_param_is_refused(project):
+    assert codes(project, src("a"), fn("b", "a", params={"x": "{{ params.regin }}"}), out("c", "b"), params={"region": "us"}) == [
+        "unknown-param"
+    ]
+
+
+def test_clusters_are_local_in_development_and_known_elsewhere(tmp_path):
+    (tmp_path / "etl.py").write_text("def main(spark, inputs, params): return inputs\n")
+    (tmp_path / "aiflow.toml").write_text(
+        '[environments.prod]\nlake = "lake"\n[environments.prod.clusters.emr-big]\nkind = "local"\n'
+    )
+    project = load_project(tmp_path)
+
+    def spark(cluster):
+        resources = {"engine": "spark", "cluster": cluster}
+        return src("a"), fn("b", "a", engine="spark", entrypoint="etl:main", resources=resources), out("c", "b")
+
+    assert plan_of(project, *spark("emr-bog")).tasks[0].cluster == "local"
+    assert plan_of(project, *spark("emr-big"), environment="prod").tasks[0].cluster == "emr-big"
+    assert codes(project, *spark("emr-bog"), environment="prod") == ["unknown-cluster"]
+
+
+def test_resources_of_another_engine_are_refused(project):
+    assert codes(project, src("a"), fn("b", "a", resources={"engine": "spark", "cluster": "x"}), out("c", "b")) == ["wrong-resources"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        ("select * from {nowhere}", "unknown-input"),
+        ("selec * from {a}", "bad-sql"),
+        ("select * from {a}; drop table x", "bad-sql"),
+        ("delete from {a}", "bad-sql"),
+    ],
+)
+def test_sql_is_checked_by_parsing(project, sql, code):
+    node = NodeIR.make(id="b", type="transform", engine="python", sql=sql, input_ids=("a",))
+    assert codes(project, src("a"), node, out("c", "b")) == [code]
+
+
+def test_editing_one_function_file_changes_that_node_and_the_version(tmp_path):
+    (tmp_path / "one.py").write_text("def main(a): return a\n")
+    (tmp_path / "two.py").write_text("def main(b): return b\n")
+    nodes = (src("a"), fn("b", "a", entrypoint="one:main"), fn("c", "b", entrypoint="two:main"), out("d", "c"))
+    before = plan_of(load_project(tmp_path), *nodes)
+    (tmp_path / "two.py").write_text("def main(b): return b.head()\n")
+    after = plan_of(load_project(tmp_path), *nodes)
+    assert before.nodes["b"].code == after.nodes["b"].code
+    assert before.nodes["c"].code != after.nodes["c"].code
+    assert before.definition == after.definition
+    assert before.version != after.version
+
+
+def test_a_plan_of_a_newer_aiflow_is_refused(project):
+    document = json.loads(plan_of(project, src("a"), out("b", "a")).to_json())
+    with pytest.raises(DocumentError) as caught:
+        read_plan({**document, "plan_version": 2})
+    assert caught.value.code == "newer-document"
+
+
+def test_without_the_airflow_package_the_way_there_is_named(project):
+    with pytest.raises(MissingExtraError, match="aiflow-airflow"):
+        compile_pipeline_to_airflow_dag(PipelineIR.make(id="p"))
