@@ -18,8 +18,8 @@ REGISTRY = installed_registry()
 def project(tmp_path):
     (tmp_path / "etl.py").write_text(
         "def one(a): return a\n"
-        "def two(a, b): return a\n"
-        "def wrong(nobody_has_this): return nobody_has_this\n"
+        "def two(inputs): return inputs\n"
+        "def wrong(inputs, nobody_has_this): return inputs\n"
         "def spark_main(spark, inputs, params): return inputs\n"
     )
     return load_project(tmp_path)
@@ -160,16 +160,16 @@ def test_every_problem_is_reported_at_once(project):
         fn("d", "c", entrypoint="elt:one"),
         fn("e", "d", entrypoint="etl:wrong"),
         out("f", "e", mod="overwrite"),
-        out("g", "e", mode="overwrit"),
+        out("g", "e", mode="upsert"),
     ]
     assert codes(project, *nodes) == [
         "unknown-source",
         "unknown-engine",
         "unknown-function",
-        "unknown-module",
+        "unknown-function",
         "wrong-signature",
         "unknown-option",
-        "bad-option",
+        "unsupported-mode",
     ]
 
 

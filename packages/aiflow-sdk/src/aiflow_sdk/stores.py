@@ -49,7 +49,7 @@ def open_store(address: str, *, root: Path | None = None) -> FolderStore:
             raise ConfigurationError(
                 "unsupported-store",
                 f"'{parts.scheme}://' stores are not supported yet: {_without_credentials(address)}",
-                hint="use a folder, as in lake = \".aiflow/lake\"",
+                hint='use a folder, as in lake = ".aiflow/lake"',
             )
         return FolderStore(Path(unquote(parts.path)))
     if not address:
@@ -58,7 +58,7 @@ def open_store(address: str, *, root: Path | None = None) -> FolderStore:
 
 
 class FolderStore:
-    """A store in a folder of a file system with hard links and atomic renames (not one mounted over a network cache)."""
+    """A store in a folder of a file system that has hard links and atomic renames."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

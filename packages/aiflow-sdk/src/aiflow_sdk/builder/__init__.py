@@ -1,4 +1,4 @@
-"""The builder: what a pipeline function gets as ``p``, and how its calls become a :class:`~aiflow_sdk.ir.PipelineIR`."""
+"""The builder: what a pipeline function gets as ``p``, and how its calls become a ``PipelineIR``."""
 
 from aiflow_sdk.builder.build import Built, build_pipeline
 from aiflow_sdk.builder.dataset import Dataset

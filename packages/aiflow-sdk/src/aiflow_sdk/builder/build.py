@@ -31,10 +31,12 @@ class Built:
     """By node id the functions that exist only in this process (entrypoint ``__here__:name``)."""
 
 
-def build_pipeline(function: Callable[[PipelineBuilder], Any], given: Mapping[str, Any], extra: Mapping[str, Any]) -> Built:
+def build_pipeline(
+    function: Callable[[PipelineBuilder], Any], given: Mapping[str, Any], extra: Mapping[str, Any]
+) -> Built:
     """Call the pipeline function and return what it declares. Every call builds anew.
 
-    Raises the one ``AiflowError``, or a ``ProblemsError`` with all of them; what the function itself raises goes through.
+    Raises the one ``AiflowError``, or a ``ProblemsError`` with all; what the function itself raises goes through.
     """
     where = place_of(function)
     about = f"pipeline '{given['id']}'"
@@ -73,7 +75,9 @@ def build_pipeline(function: Callable[[PipelineBuilder], Any], given: Mapping[st
 def _check_function(function: Callable[..., Any]) -> None:
     if iscoroutinefunction(function) or isgeneratorfunction(function) or isasyncgenfunction(function):
         raise DefinitionError(
-            "bad-pipeline-function", "a pipeline function with yield or async declares nothing when it is called", hint="write a plain def"
+            "bad-pipeline-function",
+            "a pipeline function with yield or async declares nothing when it is called",
+            hint="write a plain def",
         )
     code = getattr(function, "__code__", None)
     if code is not None and code.co_argcount == 0 and not code.co_flags & 0x04:
@@ -85,7 +89,7 @@ def _check_function(function: Callable[..., Any]) -> None:
 
 
 def _roots(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the folders in which the author's modules are: those of ``sys.path`` and those around the function's module."""
+    """Return the folders of the author's modules: those around the function's own, and those of ``sys.path``."""
     code = getattr(function, "__code__", None)
     around = []
     if code is not None and not code.co_filename.startswith("<"):

@@ -21,9 +21,9 @@ _FORM = re.compile(rf"{_NAME}(\.{_NAME})*(:{_NAME}(\.{_NAME})*)?")
 def resolve_entrypoint(named: object, roots: Iterable[str]) -> tuple[str, Callable[..., Any] | None]:
     """Return ``pkg.mod:function`` for what the author named, and the function where it exists only in this process.
 
-    Of text without a colon the whole is the module where there is one of that name below ``roots`` (its ``main`` is meant),
-    else the last part is a function of the module before it; where there is neither, ``main`` of the whole is meant. Modules
-    are looked for, never imported. Whether the function exists is the compiler's question.
+    Of text without a colon the whole is the module where there is one of that name below ``roots`` (its ``main`` is
+    meant), else the last part is a function of the module before it; where there is neither, ``main`` of the whole is
+    meant. Modules are looked for, never imported. Whether the function exists is the compiler's question.
     """
     if isinstance(named, str):
         return _resolve_text(named.strip(), list(roots)), None

@@ -27,7 +27,7 @@ _SECRET_TEXT = re.compile(
 
 
 def plain_map(values: Mapping[str, Any]) -> FrozenMap:
-    """Return the author's values as frozen plain data, templates in their one spelling, or raise what is wrong with them."""
+    """Return the author's values as frozen plain data, templates in their one spelling, or raise what is wrong."""
     for name, value in values.items():
         refuse_foreign(value, str(name))
     plain = canonicalise(values)

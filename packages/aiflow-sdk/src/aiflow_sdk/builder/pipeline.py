@@ -90,10 +90,10 @@ class PipelineBuilder:
     ) -> Dataset:
         """Declare that a function makes one dataset of others.
 
-        ``fn`` (or ``entrypoint``, the same) is ``"pkg.mod:function"``, ``"pkg.mod.function"``, ``"pkg.mod"`` (its ``main``)
-        or the function itself. ``engine`` is ``python`` unless ``resources`` or ``@transform`` say another. Any other keyword
-        is a param of the function; ``params`` takes those whose name is one of the arguments here. ``output_table`` or
-        ``output_path`` also write the dataset there. ``external=True``: the function writes by itself.
+        ``fn`` (or ``entrypoint``, the same) is ``"pkg.mod:function"``, ``"pkg.mod.function"``, ``"pkg.mod"`` (its
+        ``main``) or the function itself. ``engine`` is ``python`` unless ``resources`` or ``@transform`` say another.
+        Any other keyword is a param of the function; ``params`` takes those whose name is one of the arguments here.
+        ``output_table`` or ``output_path`` also write the dataset there. ``external=True``: the function writes itself.
         """
         where = caller()
         own = {
@@ -102,7 +102,9 @@ class PipelineBuilder:
             "external": external, "output_schema": output_schema,
         }  # fmt: skip
         outputs = {"output_table": output_table, "output_path": output_path, "output_format": output_format}
-        local_id = getattr(fn or entrypoint, "__name__", None) if id is None and not isinstance(fn or entrypoint, str) else id
+        local_id = (
+            getattr(fn or entrypoint, "__name__", None) if id is None and not isinstance(fn or entrypoint, str) else id
+        )
         node_id = self._node_id(local_id)
         with self._draft.noting(where, node_id):
             checked = self._checked(local_id, ".transform(…)")
@@ -132,7 +134,7 @@ class PipelineBuilder:
     ) -> Dataset:
         """Declare that a query makes one dataset of others, named in it by braces: ``select … from {orders}``.
 
-        A name is a dataset's id, or the keyword that it is given under; without datasets, ids of the pipeline are meant.
+        A name is a dataset's id, or the keyword it is given under; without datasets, ids of the pipeline are meant.
         The dialect is the engine's: DuckDB's on ``python``, Spark's on ``spark``.
         """
         where = caller()
@@ -141,10 +143,14 @@ class PipelineBuilder:
         node_id = self._node_id(local_id)
         with self._draft.noting(where, node_id):
             if not isinstance(query, str) or not query.strip():
-                raise DefinitionError("no-query", f"{query!r} is no query", hint='write p.sql("select … from {orders}", orders)')
+                raise DefinitionError(
+                    "no-query", f"{query!r} is no query", hint='write p.sql("select … from {orders}", orders)'
+                )
             if misplaced := sorted(OWN_NAMES & named.keys()):
                 raise DefinitionError(
-                    "not-for-sql", f"a query takes no '{misplaced[0]}'", hint="write it into the query, or use .transform(fn=…)"
+                    "not-for-sql",
+                    f"a query takes no '{misplaced[0]}'",
+                    hint="write it into the query, or use .transform(fn=…)",
                 )
             given = self._inputs(datasets)
             names = {name: self._inputs((dataset,))[0] for name, dataset in named.items()}
@@ -152,11 +158,13 @@ class PipelineBuilder:
                 given = self._named_in(query)
             text, input_ids = queries.bind(canonicalise(query), given, names)
             own = {
-                "engine": engine, "resources": resources, "retries": retries, "retry_delay_minutes": retry_delay_minutes,
-                "timeout_minutes": timeout_minutes, "fuse": fuse, "output_schema": output_schema, "sql": text,
+                "engine": engine, "resources": resources, "retries": retries, "timeout_minutes": timeout_minutes,
+                "retry_delay_minutes": retry_delay_minutes, "fuse": fuse, "output_schema": output_schema, "sql": text,
             }  # fmt: skip
             fields, _ = node_fields(own, {}, None, {}, self._draft.roots)
-            self._draft.add(where, id=self._checked(local_id, ".sql(…)"), type="transform", input_ids=input_ids, **fields)
+            self._draft.add(
+                where, id=self._checked(local_id, ".sql(…)"), type="transform", input_ids=input_ids, **fields
+            )
         return Dataset(self, node_id)
 
     def branch(
@@ -187,7 +195,8 @@ class PipelineBuilder:
         return self.branch("region", region, *bodies)
 
     def __repr__(self) -> str:
-        return f"<builder of pipeline '{self._draft.pipeline_id}'{f', branch {self._suffix[1:]!r}' if self._suffix else ''}>"
+        branch = f", branch {self._suffix[1:]!r}" if self._suffix else ""
+        return f"<builder of pipeline '{self._draft.pipeline_id}'{branch}>"
 
     def _node_id(self, local_id: object) -> str:
         return f"{local_id if local_id is not None else '?'}{self._suffix}"
@@ -213,12 +222,18 @@ class PipelineBuilder:
                 raise DefinitionError(
                     "foreign-dataset",
                     f"'{dataset.node_id}' belongs to pipeline '{dataset.builder._draft.pipeline_id}'"
-                    + (", to an earlier building of it" if self._draft.pipeline_id == dataset.builder._draft.pipeline_id else ""),
+                    + (
+                        ", to an earlier building of it"
+                        if self._draft.pipeline_id == dataset.builder._draft.pipeline_id
+                        else ""
+                    ),
                     hint="read what that pipeline writes with p.read(source.…)",
                 )
         ids = tuple(dataset.node_id for dataset in datasets)
         if len(set(ids)) < len(ids):
-            raise DefinitionError("duplicate-input", f"one dataset is given twice: {', '.join(ids)}", hint="give it once")
+            raise DefinitionError(
+                "duplicate-input", f"one dataset is given twice: {', '.join(ids)}", hint="give it once"
+            )
         return ids
 
     def _named_in(self, query: str) -> tuple[str, ...]:
@@ -246,6 +261,8 @@ def _not_a_dataset(value: object, hint: str) -> DefinitionError:
 def _with_kind(declaration: Declaration, options: Mapping[str, Any]) -> Mapping[str, Any]:
     if "kind" in options:
         raise DefinitionError(
-            "bad-arguments", f"'kind' is no option of {declaration.type}s", hint=f"write {declaration.type}.{options['kind']}(…)"
+            "bad-arguments",
+            f"'kind' is no option of {declaration.type}s",
+            hint=f"write {declaration.type}.{options['kind']}(…)",
         )
     return {**plain_map(options), "kind": declaration.kind}

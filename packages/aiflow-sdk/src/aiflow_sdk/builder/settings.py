@@ -52,7 +52,9 @@ def _text(name: str, value: Any) -> str:
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        raise DefinitionError("bad-value", f"{name}={value!r} is one text, not a list", hint=f"write {name}=[{value!r}]")
+        raise DefinitionError(
+            "bad-value", f"{name}={value!r} is one text, not a list", hint=f"write {name}=[{value!r}]"
+        )
     if isinstance(value, set | frozenset):
         raise DefinitionError("unordered-value", f"{name} is a set, which has no order", hint="write a list")
     expect(name, value if value is not None else (), Sequence, "a list of texts")
@@ -107,7 +109,9 @@ def _params(name: str, value: Any) -> Mapping[str, Any]:
     params = expect(name, value if value is not None else {}, Mapping, "a dict")
     for key in params:
         if not (isinstance(key, str) and _WORD.fullmatch(key)):
-            raise DefinitionError("bad-param-name", f"a param is called {key!r}", hint="write a plain word: letters, digits, _")
+            raise DefinitionError(
+                "bad-param-name", f"a param is called {key!r}", hint="write a plain word: letters, digits, _"
+            )
     return plain_map(params)
 
 
@@ -115,7 +119,9 @@ def _extra(extra: Mapping[str, Any], known: Mapping[str, Any]) -> Mapping[str, A
     for name in extra:
         near = _AIRFLOW.get(name) or next((setting for setting in known if _is_near(name, setting)), None)
         if near:
-            raise DefinitionError("unknown-setting", f"@pipeline has no setting '{name}'", hint=f"did you mean '{near}'?")
+            raise DefinitionError(
+                "unknown-setting", f"@pipeline has no setting '{name}'", hint=f"did you mean '{near}'?"
+            )
     return plain_map(extra)
 
 

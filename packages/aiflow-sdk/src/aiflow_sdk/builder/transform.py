@@ -13,9 +13,11 @@ from aiflow_sdk.factories import TRANSFORM_MARK
 from aiflow_sdk.ir import FrozenMap
 
 OWN_NAMES = frozenset(
-    "id engine entrypoint fn resources retries retry_delay_minutes timeout_minutes fuse output_table output_path output_format "
-    "output_schema external params".split()
-)
+    {
+        "id", "engine", "entrypoint", "fn", "resources", "retries", "retry_delay_minutes", "timeout_minutes", "fuse",
+        "output_table", "output_path", "output_format", "output_schema", "external", "params",
+    }
+)  # fmt: skip
 """The keywords of a transform that are not params of its function."""
 
 _FILE_FORMATS = ("parquet", "csv", "jsonl")
@@ -38,7 +40,9 @@ def node_fields(
         entrypoint, function = resolve_entrypoint(named, roots)
     external = expect("external", given.pop("external", False), bool, "True or False")
     resources = plain_map(expect("resources", given.pop("resources", {}), Mapping, "what resources.spark(…) gives"))
-    engine = expect("engine", given.pop("engine", None) or resources.get("engine") or "python", str, "text such as 'spark'")
+    engine = expect(
+        "engine", given.pop("engine", None) or resources.get("engine") or "python", str, "text such as 'spark'"
+    )
     if schema := given.pop("output_schema", None):
         schema = plain_map(expect("output_schema", schema, Mapping, "a dict from column to type"))
     all_params = _params(params, more_params)
@@ -52,7 +56,9 @@ def node_fields(
         "sql": sql,
         "params": all_params,
         # An engine that is named alone says nothing that `engine` does not.
-        "resources": resources if resources.keys() - {"engine"} or resources.get("engine") not in (None, engine) else {},
+        "resources": resources
+        if resources.keys() - {"engine"} or resources.get("engine") not in (None, engine)
+        else {},
         "output_schema": schema,
         "external": external,
     }, function
@@ -67,7 +73,9 @@ def output_fields(outputs: Mapping[str, Any], *, external: bool) -> dict[str, An
     if (table is None) == (path is None):
         raise DefinitionError(
             "bad-output",
-            "output_table and output_path are both given" if table else "output_format is given without output_table or output_path",
+            "output_table and output_path are both given"
+            if table
+            else "output_format is given without output_table or output_path",
             hint="name one place; further ones are written with p.write(dataset, sink.…)",
         )
     if path is not None and format in _FILE_FORMATS:
@@ -85,7 +93,9 @@ def _one_function(fn: Any, entrypoint: Any) -> Any:
     if (fn is None) == (entrypoint is None):
         raise DefinitionError(
             "two-functions" if fn is not None else "no-function",
-            "fn= and entrypoint= mean the same, and both are given" if fn is not None else "the transform names no function",
+            "fn= and entrypoint= mean the same, and both are given"
+            if fn is not None
+            else "the transform names no function",
             hint='write fn="package.module:function", or .sql("select …")',
         )
     named = fn if fn is not None else entrypoint
@@ -97,7 +107,9 @@ def _one_function(fn: Any, entrypoint: Any) -> Any:
 def _params(params: Mapping[str, Any] | None, more_params: Mapping[str, Any]) -> FrozenMap:
     stated = expect("params", params if params is not None else {}, Mapping, "a dict")
     if twice := sorted(stated.keys() & more_params.keys()):
-        raise DefinitionError("duplicate-param", f"the param '{twice[0]}' is given twice", hint="leave one of them away")
+        raise DefinitionError(
+            "duplicate-param", f"the param '{twice[0]}' is given twice", hint="leave one of them away"
+        )
     for name, value in {**stated, **more_params}.items():
         if isinstance(value, Dataset):
             raise DefinitionError(
@@ -116,5 +128,5 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
         ("fuse", bool, "True or False"),
     ):
         if name in given:
-            expect(name, given[name], kinds, wanted)  # type: ignore[arg-type]  # one or several types
+            expect(name, given[name], kinds, wanted)
     return given

@@ -24,7 +24,7 @@ def wiring_problems(draft: Draft) -> Iterator[tuple[str, DefinitionError]]:
                 DefinitionError(
                     "unused-node",
                     f"nobody reads or writes what '{node.id}' makes",
-                    hint="write it with p.write(…) or output_table=…, or say external=True where its function writes by itself",
+                    hint="write it with p.write(…) or output_table=…; external=True where its function writes itself",
                 ),
             )
     sinks = {place: node.id for node in draft.nodes.values() if node.type == "sink" and (place := _place(node))}
@@ -48,8 +48,10 @@ def _place(node: NodeIR) -> tuple[Any, ...] | None:
 
 
 def _reads_another_time(source: NodeIR) -> bool:
-    """Whether a partition is fixed to anything but the run's own: another window, an offset, a literal."""
+    """Whether it reads a fixed version, or another partition than the run's own: a window, an offset, a literal."""
     partitions = source.params.get("partitions")
+    if source.params.get("version") is not None:
+        return True
     if not isinstance(partitions, Mapping):
         return False
     return any(not _is_runs_own(value) for value in partitions.values())

@@ -19,6 +19,7 @@ USAGE_CODES = frozenset(
         "bad-date",
         "bad-param",
         "bad-range",
+        "bad-selection",
         "bad-usage",
         "folder-not-empty",
         "no-pipeline-named",

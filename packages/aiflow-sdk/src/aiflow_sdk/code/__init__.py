@@ -1,15 +1,18 @@
-"""Knows the user's code by reading it, never by importing it: what a function reaches, and what is installed beside it."""
+"""Knows user code by reading it, never by importing it: what a function reaches, and what is installed beside it."""
 
 from aiflow_sdk.code.index import CodeIndex, FunctionSource
-from aiflow_sdk.code.lock import lock_fingerprint
-from aiflow_sdk.code.source import Signature, SourceFile, parse_source, scan_sources
+from aiflow_sdk.code.lock import interpreter, is_foreign, lock_fingerprint
+from aiflow_sdk.code.source import Signature, SourceFile, module_name, scan_sources, signature_of
 
 __all__ = [
     "CodeIndex",
     "FunctionSource",
     "Signature",
     "SourceFile",
+    "interpreter",
+    "is_foreign",
     "lock_fingerprint",
-    "parse_source",
+    "module_name",
     "scan_sources",
+    "signature_of",
 ]

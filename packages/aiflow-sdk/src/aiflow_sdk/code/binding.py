@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import ast
 
-from aiflow_sdk.code.source import inner_blocks
+from aiflow_sdk.code.source import import_origin, inner_blocks
 
 
-def names_bound_in(body: list[ast.stmt]) -> dict[str, list[ast.stmt | str]]:
+def names_bound_in(body: list[ast.stmt], path: str) -> dict[str, list[ast.stmt | str]]:
     """Return what each name is bound to, in order: its statement, or ``module:name`` where it is imported."""
     bound: dict[str, list[ast.stmt | str]] = {}
     for statement in body:
         match statement:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 bound.setdefault(name, []).append(statement)
-            case ast.ImportFrom(module=module, names=names, level=level):
+            case ast.ImportFrom(names=names):
+                origin = import_origin(statement, path)
                 for alias in names:
-                    origin = f"{module}:{alias.name}" if module and not level else ""
                     if alias.name == "*":
-                        bound.setdefault("*", []).append(module if module and not level else "")
+                        bound.setdefault("*", []).append(origin)
                     else:
-                        bound.setdefault(alias.asname or alias.name, []).append(origin)
+                        bound.setdefault(alias.asname or alias.name, []).append(f"{origin}:{alias.name}")
             case ast.Import(names=names):
                 for alias in names:
                     bound.setdefault(alias.asname or alias.name.split(".")[0], []).append("")
@@ -33,7 +33,7 @@ def names_bound_in(body: list[ast.stmt]) -> dict[str, list[ast.stmt | str]]:
                 bound.setdefault(name, []).append(statement)
             case _:
                 for block in inner_blocks(statement):
-                    for name, found in names_bound_in(block).items():
+                    for name, found in names_bound_in(block, path).items():
                         bound.setdefault(name, []).extend(found)
     return bound
 

@@ -110,7 +110,8 @@ class CodeIndex:
     def function_source(self, entrypoint: str) -> FunctionSource:
         """Return where the function ``pkg.mod:function`` is defined.
 
-        Raises ``UnknownNameError`` (``unknown-function``) with the nearest name, ``DefinitionError`` (``syntax-error``).
+        Raises ``UnknownNameError`` (``unknown-function``) with the nearest name, ``DefinitionError``
+        (``syntax-error``).
         """
         module, _, attribute = entrypoint.partition(":")
         path = self.module_path(module)
@@ -123,7 +124,7 @@ class CodeIndex:
     def _find(self, path: str, attribute: str, module: str, chain: int) -> FunctionSource:
         tree = self._tree(path)
         first, _, rest = attribute.partition(".")
-        bound = names_bound_in(tree.body)
+        bound = names_bound_in(tree.body, path)
         if first not in bound:
             for star in bound.get("*", ()):
                 inner = isinstance(star, str) and chain and self.module_path(star)
@@ -145,7 +146,7 @@ class CodeIndex:
             )
         match bound[first][-1]:
             case ast.ClassDef() as kind if rest:
-                method = names_bound_in(kind.body).get(rest, (None,))[-1]
+                method = names_bound_in(kind.body, path).get(rest, (None,))[-1]
                 return FunctionSource(path, getattr(method, "lineno", kind.lineno), None)
             case (ast.FunctionDef() | ast.AsyncFunctionDef()) as function:
                 tells = all(keeps_signature(decorator) for decorator in function.decorator_list)

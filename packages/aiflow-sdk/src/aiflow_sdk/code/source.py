@@ -46,7 +46,7 @@ def signature_of(status: os.stat_result) -> Signature:
 
 
 def read_source(root: Path, path: str, signature: Signature) -> SourceFile:
-    """Return what the file ``path`` (relative, with ``/``) holds. Raises ``OSError``; a syntax error means no imports."""
+    """Return what the file ``path`` holds; one that is no Python imports nothing. Raises ``OSError``."""
     looked_at_ns = time.time_ns()
     content = normalise((root / path).read_bytes())
     try:
@@ -68,10 +68,11 @@ def parse_source(content: bytes) -> ast.Module:
         return ast.parse(content)
 
 
-def scan_sources(root: Path) -> dict[str, Signature]:
+def scan_sources(root: Path, unimportable: list[str] | None = None) -> dict[str, Signature]:
     """Return every importable ``.py`` file below ``root`` (relative, with ``/``) with its signature.
 
-    Folders that no import can name (``dt=2026-11-20``, hidden ones), and virtual environments, are not entered.
+    Folders that no import can name (``dt=2026-11-20``, hidden ones), and virtual environments, are not entered. To
+    ``unimportable`` the ``.py`` files are added whose own name no import can say.
     """
     found: dict[str, Signature] = {}
     folders = [(str(root), "")]
@@ -87,7 +88,10 @@ def scan_sources(root: Path) -> dict[str, Signature]:
         for entry in entries:
             name = entry.name
             if name.endswith(".py"):
-                if name[:-3].isidentifier() and entry.is_file():
+                if not name[:-3].isidentifier():
+                    if unimportable is not None and not name.startswith("."):
+                        unimportable.append(prefix + name)
+                elif entry.is_file():
                     found[prefix + name] = signature_of(entry.stat())
             elif name.isidentifier() and name not in _SKIPPED_FOLDERS and entry.is_dir():
                 if entry.is_symlink():
@@ -104,20 +108,25 @@ def module_name(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def _find_imports(tree: ast.Module, path: str) -> Iterator[str]:
+def import_origin(statement: ast.ImportFrom, path: str) -> str:
+    """Return the module that ``from … import`` in the file ``path`` names, from the root on; empty: the root itself."""
+    if not statement.level:
+        return statement.module or ""
     package = path.split("/")[:-1]
+    start = package[: max(0, len(package) - statement.level + 1)]
+    return ".".join([*start, *([statement.module] if statement.module else [])])
+
+
+def _find_imports(tree: ast.Module, path: str) -> Iterator[str]:
     bodies: list[list[ast.stmt]] = [tree.body]
     while bodies:
         for statement in bodies.pop():
             match statement:
                 case ast.Import(names=names):
                     yield from (name.name for name in names)
-                case ast.ImportFrom(module=module, names=names, level=level):
-                    if level > len(package) + (level == 1):
-                        continue
-                    start = package[: len(package) - level + 1] if level else []
-                    origin = ".".join([*start, *([module] if module else [])])
-                    yield from (f"{origin}:{name.name}" for name in names)
+                case ast.ImportFrom(names=names):
+                    origin = import_origin(statement, path)
+                    yield from (f"{origin}:{name.name}" if origin else name.name for name in names)
                 case _:
                     bodies.extend(inner_blocks(statement))
 

@@ -12,11 +12,7 @@ from aiflow_sdk.errors import AiflowError, DefinitionError, did_you_mean, unknow
 from aiflow_sdk.frames import check_signature
 from aiflow_sdk.ir import NodeIR
 from aiflow_sdk.plugins import Engine, Family
-from aiflow_sdk.variables import names_in
-
-TIME_NAMES = frozenset(
-    {"ds", "ds_nodash", "ts", "run_date", "logical_date", "data_interval_start", "data_interval_end"}
-)
+from aiflow_sdk.variables import TIME_NAMES, names_in
 
 EXTRAS = {"spark": ("spark",), "flink": ("env",)}
 """What functions on an engine may ask for by name, beside ``inputs``, ``params`` and ``context``."""

@@ -74,7 +74,7 @@ def _pointed(subject: Subject, error: UnknownNameError) -> UnknownNameError:
     """Return the error with the line and column in the user's file where the name stands, if it is found there."""
     where = error.where or Where()
     match = re.search(r"column '([^']+)'", error.message)
-    if not (match and where.path and where.line and subject.project.root):
+    if not (match and where.path and where.line):
         return error
     try:
         lines = (subject.project.root / where.path).read_text(encoding="utf-8-sig").splitlines()

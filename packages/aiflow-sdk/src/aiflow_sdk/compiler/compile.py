@@ -68,7 +68,7 @@ def compile_pipeline(
         params=ir.params,
         partition=ir.partition,
         ranges=ir.ranges,
-        nodes=nodes,
+        node_list=nodes,
         tasks=make_tasks(subject, fuse_nodes(subject), {node.id: node for node in nodes}),
     )
 

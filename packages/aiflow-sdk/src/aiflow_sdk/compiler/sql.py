@@ -10,7 +10,7 @@ from aiflow_sdk.errors import DefinitionError, MissingExtraError, Where, unknown
 from aiflow_sdk.ir import NodeIR
 
 if TYPE_CHECKING:
-    from sqlglot import Expression
+    from sqlglot.expressions import Query
 
 PLACEHOLDER = re.compile(r"(?<!\{)\{\s*([A-Za-z_][A-Za-z0-9_.-]*)\s*\}(?!\})")
 """``{orders}``, but not ``{{ ds }}``."""
@@ -28,7 +28,7 @@ def input_names(input_ids: tuple[str, ...]) -> dict[str, str]:
     return names
 
 
-def parse_query(node: NodeIR, dialect: str, where: Where) -> Expression:
+def parse_query(node: NodeIR, dialect: str, where: Where) -> Query:
     """Return the parsed query, each placeholder as a table called like the input's id.
 
     Raises ``DefinitionError`` (``bad-sql``) or ``UnknownNameError`` for a placeholder that names no input.
@@ -73,7 +73,7 @@ def parse_query(node: NodeIR, dialect: str, where: Where) -> Expression:
 
 
 def output_columns(
-    query: Expression, dialect: str, schemas: Mapping[str, Mapping[str, str]], where: Where
+    query: Query, dialect: str, schemas: Mapping[str, Mapping[str, str]], where: Where
 ) -> list[str]:
     """Return the query's column names. Raises ``UnknownNameError`` (``unknown-column``) for one that no input has."""
     from sqlglot import exp
@@ -102,7 +102,7 @@ def output_columns(
     return list(getattr(qualified, "named_selects", []))
 
 
-def _aliases(query: Expression) -> set[str]:
+def _aliases(query: Query) -> set[str]:
     from sqlglot import exp
 
     return {alias.alias for alias in query.find_all(exp.Alias)} | {

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from aiflow_sdk.compiler.subject import Subject
 from aiflow_sdk.errors import AiflowError, ConfigurationError, DefinitionError, Where
 from aiflow_sdk.ir import FrozenMap, NodeIR
-from aiflow_sdk.partitions import Grain
+from aiflow_sdk.partitions import Grain, is_window
 from aiflow_sdk.plugins import Sink
 
 _COLUMN_GRAINS: Mapping[str, Grain] = {
@@ -21,11 +21,6 @@ _COLUMN_GRAINS: Mapping[str, Grain] = {
     "week": "week",
     "month": "month",
 }
-
-
-def is_window(value: Any) -> bool:
-    """Whether a partition's value is a window in its JSON form."""
-    return isinstance(value, Mapping) and "$window" in value
 
 
 def partition_values(node: NodeIR) -> Mapping[str, Any]:
@@ -86,7 +81,7 @@ def is_run_value(subject: Subject, value: Any) -> bool:
         return bool(value["$window"] == "same")
     if not isinstance(value, str) or subject.ir.partition is None:
         return False
-    return value == ("{{ ts }}" if subject.ir.partition == "hour" else "{{ ds }}")
+    return value == ("{{ data_interval_start }}" if subject.ir.partition == "hour" else "{{ ds }}")
 
 
 def fixed_values(subject: Subject, sink: NodeIR) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def check_request(request: Scan, columns: Sequence[str], where: str) -> None:
 
 
 def scan_polars(groups: Sequence[FileGroup], schema: pl.Schema, request: Scan) -> pl.LazyFrame:
-    """Return the files' rows as a lazy frame with just the columns of ``schema``; files may lack some or hold narrower types."""
+    """Return the files' rows as a lazy frame of ``schema``; files may lack columns or hold narrower types."""
     import polars as pl
 
     partition_columns = set(groups[0].values) if groups else set()
@@ -89,7 +89,7 @@ def narrow_polars(frame: pl.LazyFrame, request: Scan) -> pl.LazyFrame:
         column, value = pl.col(predicate.column), predicate.value
         match predicate.comparison:
             case "in":
-                condition = pl.any_horizontal(column.eq_missing(pl.lit(item)) for item in value) if value else pl.lit(False)
+                condition = pl.any_horizontal(pl.lit(False), *(column.eq_missing(pl.lit(item)) for item in value))
             case "==":
                 condition = column.eq_missing(pl.lit(value))
             case "!=":
@@ -109,7 +109,7 @@ def narrow_polars(frame: pl.LazyFrame, request: Scan) -> pl.LazyFrame:
 
 
 def scan_arrow(groups: Sequence[FileGroup], schema: pa.Schema, request: Scan) -> Iterator[pa.RecordBatch]:
-    """Yield the files' rows with the wanted columns of ``schema``, at least one batch, so that the columns are known."""
+    """Yield the files' rows with the wanted columns of ``schema``, at least one batch so that these are known."""
     import pyarrow as pa
     import pyarrow.dataset as ds
 
@@ -119,7 +119,7 @@ def scan_arrow(groups: Sequence[FileGroup], schema: pa.Schema, request: Scan) ->
     told = [predicate for predicate in request.predicates if predicate.column not in partition_columns]
     left, empty = request.limit, True
     for group in groups:
-        if not all(holds(group.values[one.column], one) for one in request.predicates if one.column in partition_columns):
+        if not all(holds(group.values[one.column], one) for one in request.predicates if one.column in group.values):
             continue
         dataset = ds.dataset(list(group.paths), schema=in_files, format="parquet")
         names = [name for name in wanted.names if name not in partition_columns]
@@ -195,7 +195,7 @@ def arrow_filter(predicates: Sequence[Predicate]) -> Any:
 
 
 def partition_of(path: str, columns: Sequence[str], told: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Return the partition values of a data file as text: from the folders ``column=value`` of its path, else as told."""
+    """Return a data file's partition values as text: from the folders ``column=value`` of its path, else as told."""
     values: dict[str, str | None] = {}
     for part in path.split("/")[:-1]:
         name, equals, text = part.partition("=")
@@ -205,18 +205,27 @@ def partition_of(path: str, columns: Sequence[str], told: Mapping[str, str | Non
 
 
 def write_files(
-    batches: pa.RecordBatchReader, folder: Path, partition_by: Sequence[str], request: Write, format: str = "parquet"
+    batches: pa.RecordBatchReader,
+    folder: Path,
+    partition_by: Sequence[str],
+    request: Write,
+    *,
+    types: Mapping[str, pa.DataType] | None = None,
+    format: str = "parquet",
 ) -> tuple[list[DataFile], pa.Schema]:
     """Write all batches below ``folder`` as an engine would, and return the files and the frame's schema.
 
-    Columns become types that every engine reads (no unsigned numbers, microseconds); missing partition columns are filled.
+    Columns become types that every engine reads (no unsigned numbers, microseconds); missing partition columns are
+    filled. ``types`` are those that partition columns, and columns of nothing but nulls, have in the table.
     """
     import pyarrow as pa
     import pyarrow.dataset as ds
 
     schema = _written_schema(batches.schema)
     lacking = missing_columns(partition_by, schema.names, request)
-    full = pa.schema([*schema, *((name, pa.string()) for name in lacking)])
+    types = types or {}
+    full = pa.schema([(one.name, types.get(one.name, one.type)) for one in schema])
+    full = pa.schema([*full, *((name, types.get(name, pa.string())) for name in lacking)])
     # Folder names are text; the sink turns them into the column's type again.
     in_files = pa.schema([(one.name, pa.string()) if one.name in partition_by else one for one in full])
 
@@ -225,7 +234,8 @@ def write_files(
             try:
                 arrays = [column.cast(one.type) for column, one in zip(batch.columns, schema, strict=True)]
             except pa.ArrowInvalid as error:
-                raise DataError("value-out-of-range", f"a value does not fit the column that it is written to: {error}") from error
+                message = f"a value does not fit the column that it is written to: {error}"
+                raise DataError("value-out-of-range", message) from error
             arrays += [pa.repeat(pa.scalar(request.fill[name]), batch.num_rows) for name in lacking]
             arrays = [array.cast(one.type) for array, one in zip(arrays, in_files, strict=True)]
             yield pa.RecordBatch.from_arrays(arrays, schema=in_files)
@@ -263,7 +273,7 @@ def write_files(
 
 
 def missing_columns(partition_by: Sequence[str], columns: Sequence[str], request: Write) -> list[str]:
-    """Return the partition columns that are to be filled. Raises ``DataError`` for one that nothing gives a value to."""
+    """Return the partition columns that are to be filled. Raises ``DataError`` for one without a value."""
     lacking = [name for name in partition_by if name not in columns]
     for name in lacking:
         if name not in request.fill:
@@ -276,6 +286,8 @@ def missing_columns(partition_by: Sequence[str], columns: Sequence[str], request
 
 
 def _written_schema(schema: pa.Schema) -> pa.Schema:
+    import pyarrow as pa
+
     return pa.schema([one.with_type(_written_type(one.type)).with_metadata(None) for one in schema])
 
 

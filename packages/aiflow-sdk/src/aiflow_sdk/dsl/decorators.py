@@ -41,10 +41,10 @@ def pipeline(
 ) -> Callable[[Callable[[PipelineBuilder], Any]], PipelineDefinition]:
     """Make a pipeline of a function that declares its nodes on the builder that it gets.
 
-    ``id`` is the function's name where it is not given. ``schedule``: cron text, ``"@daily"``, a ``timedelta``, datasets
-    (``dataset("a.b") & dataset("c.d")``) or None: by hand. ``partition``: what one run is for (``hour``, ``day``, ``week``,
-    ``month``, None), as the schedule says where that is plain. ``extra`` are labels: ``team``, ``project``, ``env``,
-    ``cost_center`` and others. Whatever is wrong is told when the pipeline is built, all at once.
+    ``id`` is the function's name where it is not given. ``schedule``: cron text, ``"@daily"``, a ``timedelta``,
+    datasets (``dataset("a.b") & dataset("c.d")``) or None: by hand. ``partition``: what one run is for (``hour``,
+    ``day``, ``week``, ``month``, None), as the schedule says where that is plain. ``extra`` are labels: ``team``,
+    ``project``, ``env``, ``cost_center`` and others. Whatever is wrong is told when the pipeline is built, all at once.
     """
     settings = {
         "schedule": schedule,
@@ -67,13 +67,19 @@ def pipeline(
     }
     if callable(id):
         raise DefinitionError(
-            "bad-pipeline-function", "@pipeline is written without its arguments", where=caller(), hint='write @pipeline(id="…")'
+            "bad-pipeline-function",
+            "@pipeline is written without its arguments",
+            where=caller(),
+            hint='write @pipeline(id="…")',
         )
 
     def decorate(function: Callable[[PipelineBuilder], Any]) -> PipelineDefinition:
         if not callable(function) or isinstance(function, PipelineDefinition):
             raise DefinitionError(
-                "bad-pipeline-function", f"@pipeline cannot decorate {function!r}", where=caller(), hint="decorate a function"
+                "bad-pipeline-function",
+                f"@pipeline cannot decorate {function!r}",
+                where=caller(),
+                hint="decorate a function",
             )
         name = getattr(function, "__name__", None) if id is None else id
         return PipelineDefinition(function, {"id": name, **settings}, extra)
@@ -98,10 +104,19 @@ def transform(
 def transform(function: Any = None, /, **defaults: Any) -> Any:
     """Give a function the defaults that a transform takes when it is given the function itself.
 
-    ``@transform(engine="spark", resources=resources.spark(…))``; the function stays what it is. A function that is named by
-    text is not imported while the pipeline is built, so its defaults are not seen there.
+    ``@transform(engine="spark", resources=resources.spark(…))``; the function stays what it is. A function that is
+    named by text is not imported while the pipeline is built, so its defaults are not seen there.
     """
-    known = ("engine", "resources", "retries", "retry_delay_minutes", "timeout_minutes", "fuse", "external", "output_schema")
+    known = (
+        "engine",
+        "resources",
+        "retries",
+        "retry_delay_minutes",
+        "timeout_minutes",
+        "fuse",
+        "external",
+        "output_schema",
+    )
     unknown = sorted(defaults.keys() - set(known))
     if unknown or (function is not None and not callable(function)):
         what = f"'{unknown[0]}' is none of its defaults" if unknown else f"{function!r} is no function"

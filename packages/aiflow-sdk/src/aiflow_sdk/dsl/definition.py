@@ -53,18 +53,17 @@ class PipelineDefinition:
         date: str | Date | None = None,
         *,
         params: Mapping[str, Any] | None = None,
-        env: str = "dev",
+        env: str | None = None,
         root: str | Path | None = None,
-        **options: Any,
     ) -> RunSummary:
         """Run the pipeline here and wait for it, as ``aiflow run`` does.
 
-        ``date`` names the partition, ``env`` the environment of ``aiflow.toml``. ``root`` is the project's folder where it
-        cannot be told from the function's file.
+        ``date`` names the partition, ``env`` the environment of ``aiflow.toml`` (``dev``), ``root`` the project's folder
+        (the nearest one with ``aiflow.toml``, else this one). A run that fails is returned, not raised.
         """
         from aiflow_sdk.local import run_definition
 
-        return run_definition(self, date=date, params=params, environment=env, root=root, **options)
+        return run_definition(self, date=date, params=params, environment=env, root=root)
 
     def to_mermaid(self) -> str:
         """Return the graph as Mermaid text."""

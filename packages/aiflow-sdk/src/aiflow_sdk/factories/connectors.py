@@ -7,7 +7,7 @@ Kinds of installed plugins need no line here: they are recorded by name. What is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from aiflow_sdk.factories.declaration import Declaration, record_kind, recorded
 
@@ -60,6 +60,7 @@ class Sources(_Kinds):
         partitions: Mapping[str, PartitionValue] | None = None,
         *,
         path: Text | PathLike[str] | None = None,
+        version: int | Variable | None = None,
         complete: Completeness = None,
         wait_minutes: float | Variable = 0,
         restated: Restated = "stale",

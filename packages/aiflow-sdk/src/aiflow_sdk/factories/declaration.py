@@ -41,10 +41,10 @@ def recorded(method: Callable[P, Declaration]) -> Callable[P, Declaration]:
     equals the signature's default is left out: a default spelled out means nothing else.
     """
     kind = method.__name__
-    code = method.__code__  # type: ignore[attr-defined]  # only plain functions come here
+    code = method.__code__
     names = code.co_varnames[1 : code.co_argcount]
-    defaults = dict(zip(reversed(names), reversed(method.__defaults__ or ()), strict=False))  # type: ignore[attr-defined]
-    defaults |= method.__kwdefaults__ or {}  # type: ignore[attr-defined]
+    defaults = dict(zip(reversed(names), reversed(method.__defaults__ or ()), strict=False))
+    defaults |= method.__kwdefaults__ or {}
 
     @functools.wraps(method)
     def record(face: Any, *positional: Any, **options: Any) -> Declaration:
@@ -74,11 +74,10 @@ def _named(
 ) -> dict[str, Any]:
     twice = [name for name in names[: len(positional)] if name in options]
     if len(positional) > len(names) or twice:
+        most = f"takes {len(names)} arguments without a name ({', '.join(names)}), not {len(positional)}"
         raise DefinitionError(
             "bad-arguments",
-            f"{type}.{kind}(…) got '{twice[0]}' twice"
-            if twice
-            else f"{type}.{kind}(…) takes {len(names)} arguments without a name ({', '.join(names)}), not {len(positional)}",
+            f"{type}.{kind}(…) " + (f"got '{twice[0]}' twice" if twice else most),
             where=caller(),
             hint="name the arguments",
         )

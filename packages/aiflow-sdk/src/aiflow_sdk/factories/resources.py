@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Resources:
-    """``resources.spark(…)`` and its like give frozen data for ``resources=``; what is not said is the engine's default.
+    """``resources.spark(…)`` and its like give frozen data for ``resources=``; what is not said the engine decides.
 
     Any engine has its own: ``resources.NAME(cluster=…, …)`` of an installed engine works without being listed here.
     """
@@ -43,11 +43,15 @@ class Resources:
         cluster: str | None = None,
         **extra: Any,
     ) -> FrozenMap:
-        """Return what a transform in Python gets, as Kubernetes writes it: ``500m`` or ``2`` CPUs, ``1Gi`` of memory."""
+        """Return what a transform in Python gets, as Kubernetes writes it: ``500m`` of a CPU, ``1Gi`` of memory."""
         return _resources("python", cluster=cluster, request_cpu=request_cpu, request_memory=request_memory, **extra)
 
     def flink(
-        self, cluster: str | None = None, parallelism: int | None = None, task_manager_memory: str | None = None, **extra: Any
+        self,
+        cluster: str | None = None,
+        parallelism: int | None = None,
+        task_manager_memory: str | None = None,
+        **extra: Any,
     ) -> FrozenMap:
         """Return what a transform on Flink gets."""
         return _resources(

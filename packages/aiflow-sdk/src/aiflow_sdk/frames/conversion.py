@@ -18,11 +18,14 @@ _BATCH_ROWS = 100_000
 _view_numbers = itertools.count(1)
 
 
-def convert(frame: Any, kind: FrameKind, *, connection: duckdb.DuckDBPyConnection | None = None, spark: Any = None) -> Any:
+def convert(
+    frame: Any, kind: FrameKind, *, connection: duckdb.DuckDBPyConnection | None = None, spark: Any = None
+) -> Any:
     """Return the frame as another kind; one that is of the kind already comes back as it is.
 
-    A relation of DuckDB lives in ``connection`` (else in one of its own), a Spark frame in the session ``spark``. Raises
-    ``DataError`` for columns that the other kind cannot hold, ``MissingExtraError`` when its package is not installed.
+    A relation of DuckDB lives in ``connection`` (else in one of its own), a Spark frame in the session ``spark``.
+    Raises ``DataError`` for columns that the other kind cannot hold, ``MissingExtraError`` when its package is not
+    installed.
     """
     if kind_of(frame) is kind:
         return frame
@@ -97,7 +100,9 @@ def _to_polars(frame: Any) -> polars.DataFrame:
     try:
         found = polars.from_arrow(table)
     except polars.exceptions.PolarsError as error:
-        raise DataError("unsupported-type", f"polars cannot hold a column of this frame: {error}", hint="cast it") from error
+        raise DataError(
+            "unsupported-type", f"polars cannot hold a column of this frame: {error}", hint="cast it"
+        ) from error
     assert isinstance(found, polars.DataFrame)
     return found
 

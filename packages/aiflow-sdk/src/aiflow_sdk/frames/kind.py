@@ -74,7 +74,7 @@ def _kind_of_text(text: str, function: Callable[..., Any]) -> FrameKind | None:
     names: Mapping[str, object] = getattr(code, "__globals__", {})
     for part in _parts(expression):
         if isinstance(part, ast.Constant):
-            if kind := _kind_of_text(part.value, function):
+            if isinstance(part.value, str) and (kind := _kind_of_text(part.value, function)):
                 return kind
             continue
         root, _, rest = ast.unparse(part).partition(".")
@@ -91,12 +91,9 @@ def _kind_of_text(text: str, function: Callable[..., Any]) -> FrameKind | None:
 
 
 def _parts(expression: ast.expr) -> Iterator[ast.expr]:
-    """Yield the dotted names and quoted texts of an annotation, from left to right."""
-    if isinstance(expression, ast.Name | ast.Attribute):
+    """Yield the dotted names and constants of an annotation, from left to right."""
+    if isinstance(expression, ast.Name | ast.Attribute | ast.Constant):
         yield expression
-    elif isinstance(expression, ast.Constant):
-        if isinstance(expression.value, str):
-            yield expression
     else:
         for child in ast.iter_child_nodes(expression):
             if isinstance(child, ast.expr):
@@ -129,7 +126,9 @@ def _aliases(source: str) -> Mapping[str, str]:
             for name in node.names:
                 found.setdefault(name.asname or name.name, f"{node.module}.{name.name}")
     for node in tree.body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", getattr(node, "name", None))
+        # ``F = …``, ``F: TypeAlias = …`` and ``type F = …`` keep the name in three places.
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        target = target or getattr(node, "name", None)
         value = getattr(node, "value", None)
         if isinstance(target, ast.Name) and isinstance(value, ast.Name | ast.Attribute):
             root, _, rest = ast.unparse(value).partition(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,21 +13,24 @@ from aiflow_sdk.frames.signature import argument_names, bind, check_signature, s
 
 
 class Inputs(dict[str, Any]):
-    """A function's ``inputs``: node id → frame. Inside a branch the local id (``enrich`` of ``enrich.us``) finds it too."""
+    """A function's ``inputs``: node id → frame. In a branch the local id (``enrich`` of ``enrich.us``) finds it too."""
 
     def __missing__(self, key: str) -> Any:
-        found = argument_names(list(self)).get(key.replace("-", "_")) if isinstance(key, str) else None
+        found = self._id_of(key)
         if found is None:
             known = ", ".join(self) or "none"
             raise KeyError(f"no input '{key}'; {did_you_mean(str(key), self) or f'inputs: {known}'}")
         return self[found]
 
     def __contains__(self, key: object) -> bool:
-        return super().__contains__(key) or (isinstance(key, str) and key.replace("-", "_") in argument_names(list(self)))
+        return super().__contains__(key) or self._id_of(key) is not None
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the frame of the input, or ``default`` where there is none of that name."""
-        return self[key] if key in self else default
+        return super().get(key if super().__contains__(key) else self._id_of(key) or key, default)
+
+    def _id_of(self, name: object) -> str | None:
+        return argument_names(list(self)).get(re.sub(r"\W", "_", name)) if isinstance(name, str) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,8 @@ def match_arguments(
 ) -> MatchedCall:
     """Return the call of the function with these inputs (node id → frame) and params.
 
-    By name: ``inputs``, ``params``, ``context`` and the engine's ``extras``; then a frame by its node id (in a branch by
-    its local id); a single input as first argument whatever its name; then the node's own params; ``**kwargs`` gets the
+    By name: ``inputs``, ``params``, ``context`` and the engine's ``extras``; then a frame by its node id (in a branch
+    by its local id); a single input as first argument whatever its name; then the node's own params; ``**kwargs`` gets the
     params that no other argument took. Raises ``DefinitionError`` (``wrong-signature``) for what nothing answers to;
     ``name`` is what the function is called in it.
     """

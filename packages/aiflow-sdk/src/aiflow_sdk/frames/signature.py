@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -55,25 +56,37 @@ class Binding:
 
 def signature_of(function: Callable[..., Any], name: str | None = None) -> Signature:
     """Return the signature of a function at hand; of one that hides it, ``(*args, **kwargs)``."""
-    called = name or getattr(function, "__qualname__", type(function).__qualname__)
+    called: str = name or getattr(function, "__qualname__", None) or type(function).__qualname__
     try:
         found = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         found = inspect.signature(lambda *args, **kwargs: None).parameters.values()
-    body = function if inspect.isroutine(function) or hasattr(function, "__wrapped__") else getattr(function, "func", None)
-    home = body or type(function).__call__
+    body = _body_of(function)
     parameters = tuple(
         Parameter(
             parameter.name,
             parameter.kind,
             parameter.default is not parameter.empty,
             parameter.default if parameter.default is not parameter.empty else None,
-            kind_of_annotation(parameter.annotation, home) if parameter.annotation is not parameter.empty else None,
+            kind_of_annotation(parameter.annotation, body) if parameter.annotation is not parameter.empty else None,
         )
         for parameter in found
     )
-    code = getattr(inspect.unwrap(home), "__code__", None)
-    return Signature(called, parameters, Where(relative_path(code.co_filename), code.co_firstlineno) if code else None)
+    return Signature(called, parameters, where_of(function))
+
+
+def where_of(function: Callable[..., Any]) -> Where | None:
+    """Return the file and line where the function is defined, or None of one that was not written in Python."""
+    code = getattr(_body_of(function), "__code__", None)
+    return Where(relative_path(code.co_filename), code.co_firstlineno) if code else None
+
+
+def _body_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what holds the code: of a wrapper, a partial or an object that can be called what is behind it."""
+    found = inspect.unwrap(function)
+    while isinstance(found, functools.partial):
+        found = inspect.unwrap(found.func)
+    return found if hasattr(found, "__code__") else type(found).__call__
 
 
 def read_signature(source: str, name: str, *, path: str | None = None) -> Signature | None:
@@ -111,7 +124,9 @@ def check_signature(
         function = signature_of(function)
     bindings = bind(function, input_ids, param_names, extras)
     return [
-        _unmatched(function, binding.parameter, input_ids, param_names, extras) for binding in bindings if binding.role == "nothing"
+        _unmatched(function, binding.parameter, input_ids, param_names, extras)
+        for binding in bindings
+        if binding.role == "nothing"
     ]
 
 
@@ -172,7 +187,7 @@ def _first_argument(
 def argument_names(input_ids: Sequence[str]) -> dict[str, str]:
     """Return the names that arguments for the inputs may have → the input's id.
 
-    The id, with ``_`` for what no Python name may hold, and its part before the first dot where that is plain.
+    The id, with ``_`` for what no Python name may hold, and its part before the first dot where no other has it.
     """
     names = {re.sub(r"\W", "_", input_id): input_id for input_id in input_ids}
     local = [re.sub(r"\W", "_", input_id.split(".", 1)[0]) for input_id in input_ids]

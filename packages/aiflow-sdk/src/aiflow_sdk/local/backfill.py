@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from aiflow_sdk.local.executor import LiveRun
@@ -21,11 +21,11 @@ class Need:
     reason: str | None
 
 
-def find_needs(prepared: Prepared, request: BackfillRequest) -> list[Need]:
+def find_needs(prepared: Prepared, request: BackfillRequest, taken: Container[str] = ()) -> list[Need]:
     """Return every partition of the range, in order, with why it has to be made.
 
-    Every date of the range counts, whether or not the schedule fires on it. Raises ``AiflowError`` for a range or param
-    that the pipeline does not have.
+    Every date of the range counts, whether or not the schedule fires on it. Those in ``taken`` (keys) have had their
+    run. Raises ``AiflowError`` for a range or param that the pipeline does not have.
     """
     first, last = partition_range(prepared.plan, request.first, request.last)
     make_run(prepared.plan, partition=first.key, params=request.params)  # says what is wrong with the params
@@ -33,6 +33,7 @@ def find_needs(prepared: Prepared, request: BackfillRequest) -> list[Need]:
     return [
         Need(partition, ledger.why_run(partition.key, request.params) or ("forced" if request.force else None))
         for partition in partitions_between(first, last)
+        if partition.key not in taken
     ]
 
 
@@ -44,9 +45,7 @@ def open_runs(prepared: Prepared, request: BackfillRequest, partitions: Sequence
     plan = prepared.plan
     ledger = Ledger(prepared.project.root, plan)
     for first, last in _stretches(partitions) if plan.ranges else ((one, one) for one in partitions):
-        run = make_run(
-            plan, partition=first.key, last_partition=last.key, params=request.params, cause="backfill"
-        )
+        run = make_run(plan, partition=first.key, last_partition=last.key, params=request.params, cause="backfill")
         sources = ledger.sources_before(run) if plan.ranges else {}
         live = open_run(prepared, run)
         live.sources = sources

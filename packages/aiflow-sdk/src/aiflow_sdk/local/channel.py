@@ -66,7 +66,7 @@ def read_all(handle: int) -> Any:
 def die_with(lifeline: int) -> None:
     """End this process's whole group the moment the other end of ``lifeline`` is closed, however its owner ended.
 
-    Where the kernel can (Linux), it does so by itself, even while a thread holds Python's lock; a thread does it elsewhere.
+    Where the kernel can (Linux), it does so by itself, even while a thread holds Python's lock; else a thread does.
     """
     if hasattr(fcntl, "F_SETSIG"):
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())

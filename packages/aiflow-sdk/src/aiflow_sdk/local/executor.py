@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,12 @@ from aiflow_sdk.runtime import FolderStaging, bound_environment, execute_task
 _CANCEL = object()
 
 
+def usable_processors() -> int:
+    """Return how many tasks run at once where nobody says: one a processor that this process may use, at least 2."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    return max(2, len(affinity(0)) if affinity else os.cpu_count() or 2)
+
+
 @dataclass
 class LiveRun:
     """A run that is being done."""
@@ -34,6 +40,8 @@ class LiveRun:
     earlier: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """Task that is not selected → (run id, execution) whose staged frames stand for it."""
     resumed: bool = False
+    told: Sequence[Record] | None = None
+    """Of a run that another process of this session began: what there is to tell instead of its beginning."""
     sources: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     """Of a range: partition → identities of its sources before the run."""
 
@@ -53,7 +61,7 @@ class Executor:
     """Node id → object that stands for its entrypoint."""
     router: OutputRouter | None = None
     """Takes what tasks print; None: it goes where it goes."""
-    concurrency: int = field(default_factory=lambda: usable_processors())
+    concurrency: int = field(default_factory=usable_processors)
     """How many tasks at once, over all runs."""
     cancelled: bool = False
     _active: list[LiveRun] = field(default_factory=list)
@@ -101,8 +109,11 @@ class Executor:
 
     def _begin(self, live: LiveRun) -> None:
         self._active.append(live)
-        document = live.plan.to_full_dict()
-        self._tell(live, run_started(live.state, document, resumed=live.resumed, folder=str(live.folder.path)))
+        if live.told is None:
+            folder = str(live.folder.path)
+            live.told = [run_started(live.state, live.plan.to_full_dict(), resumed=live.resumed, folder=folder)]
+        for record in live.told:
+            self._tell(live, record)
 
     def _end(self, live: LiveRun) -> None:
         self._active.remove(live)
@@ -134,11 +145,16 @@ class Executor:
     def _start(self, live: LiveRun, task: TaskState) -> None:
         live.state.start(task.task_id, time.time())
         task.code = {
-            node_id: code for node_id in live.plan.task(task.task_id).node_ids if (code := live.plan.nodes[node_id].code)
+            node_id: code
+            for node_id in live.plan.task(task.task_id).node_ids
+            if (code := live.plan.nodes[node_id].code)
         }
         live.folder.save_task(task)
         self._tell(
-            live, task_record("task-started", live.state.run, task.task_id, task.attempt, timeout_seconds=task.timeout_seconds)
+            live,
+            task_record(
+                "task-started", live.state.run, task.task_id, task.attempt, timeout_seconds=task.timeout_seconds
+            ),
         )
         self._running += 1
         # A daemon, so that a task that never ends does not keep the process.
@@ -218,9 +234,3 @@ def unexpected(error: BaseException, task_id: str) -> AiflowError:
         retryable=True,
         notes="".join(traceback.format_exception(error)).rstrip().splitlines(),
     )
-
-
-def usable_processors() -> int:
-    """Return how many tasks run at once where nobody says: one a processor that this process may use, at least 2."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
-    return max(2, len(affinity(0)) if affinity else os.cpu_count() or 2)

@@ -16,6 +16,7 @@ from aiflow_sdk.local.making import Making, why_run
 from aiflow_sdk.local.store import HOME, read_json, replace_file, writing
 from aiflow_sdk.plan import Plan, Run, make_run
 from aiflow_sdk.runtime import sink_identities, source_identities
+from aiflow_sdk.runtime.functions import HERE
 
 
 class Ledger:
@@ -51,7 +52,7 @@ class Ledger:
         tasks = live.state.tasks.values()
         facts = {node["node_id"]: node for task in tasks for node in task.nodes}
         partial = any(task.state == "skipped" for task in tasks)
-        here = any((node.entrypoint or "").startswith("__here__:") for node in live.plan.node_list)
+        here = any((node.entrypoint or "").startswith(HERE) for node in live.plan.node_list)
         if partial or here or any(node.get("superseded") for node in facts.values()):
             return
         making = replace(
@@ -106,4 +107,3 @@ class Ledger:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, json.dumps(making.to_dict(), ensure_ascii=False))
-

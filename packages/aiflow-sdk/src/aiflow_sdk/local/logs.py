@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -59,10 +59,8 @@ class AttemptLog:
 def append_log(handle: int, record: Record) -> None:
     """Write one record to an open log file; a full disk loses the line and not the task."""
     if handle >= 0:
-        try:
+        with suppress(OSError):
             os.write(handle, (json.dumps(record, ensure_ascii=False, default=str) + "\n").encode("utf-8", "replace"))
-        except OSError:
-            pass
 
 
 class OutputRouter:
@@ -86,7 +84,8 @@ class OutputRouter:
         root = logging.getLogger()
         level = root.level
         sys.stdout, sys.stderr = _Routed(self, "stdout", stdout), _Routed(self, "stderr", stderr)
-        threading.Thread.start = start_routed  # type: ignore[method-assign]  # a thread has no other link to its starter
+        # A thread has no other link to the one that started it.
+        threading.Thread.start = start_routed  # type: ignore[method-assign, assignment]
         root.addHandler(handler)
         root.setLevel(logging.INFO)
         try:

@@ -39,8 +39,8 @@ class Making:
 def why_run(previous: Making | None, current: Making) -> str | None:
     """Return why a partition has to be made again, as a sentence's beginning, or None when it is up to date.
 
-    ``previous`` is what it was made of when it last was, ``current`` what it would be made of now, with the sinks as they
-    are now. What cannot be compared counts as changed: a partition is never skipped on a guess.
+    ``previous`` is what it was made of when it last was, ``current`` what it would be made of now, with the sinks as
+    they are now. What cannot be compared counts as changed: a partition is never skipped on a guess.
     """
     if previous is None:
         return "never made"

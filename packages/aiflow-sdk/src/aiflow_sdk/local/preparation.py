@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from aiflow_sdk.compiler import compile_pipeline
-from aiflow_sdk.config import Project, load_project
+from aiflow_sdk.config import Project
 from aiflow_sdk.discovery import discover_here
-from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, RunError, unknown_name
+from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, RunError, UnknownNameError
 from aiflow_sdk.local.executor import LiveRun
 from aiflow_sdk.local.generation import next_generation
 from aiflow_sdk.local.request import RunRequest
 from aiflow_sdk.local.selection import Selection, select_tasks
-from aiflow_sdk.local.state import RunState
+from aiflow_sdk.local.settling import settle_loss
+from aiflow_sdk.local.state import Loss, RunState
 from aiflow_sdk.local.store import RunFolder, find_run, tasks_of_plan
 from aiflow_sdk.partitions import Grain, Partition
 from aiflow_sdk.plan import Plan, Run, make_run, read_plan
@@ -33,25 +35,28 @@ class Prepared:
 
     project: Project
     plan: Plan
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    """Node id → function that exists only in this process."""
 
 
-def prepare(folder: str, pipeline: str, environment: str | None) -> Prepared:
-    """Find the pipeline in this process and compile it. Raises ``AiflowError``, of several problems ``ProblemsError``."""
-    project = load_project(folder)
+def prepare(project: Project, pipeline: str, environment: str | None) -> Prepared:
+    """Find the pipeline (``id`` or ``project/id``) in this process and compile it.
+
+    Raises ``AiflowError``; several at once as ``ProblemsError``.
+    """
     target = project.environment(environment)
     discovery = discover_here(project, only=pipeline)
-    found = next((item for item in discovery.pipelines if item.ir.id == pipeline), None)
-    if found is None:
+    try:
+        found = discovery.pipeline(pipeline)
+    except UnknownNameError as error:
         # A module that cannot be imported may be the one that holds it.
-        problems: list[AiflowError] = list(discovery.problems)
-        missing = unknown_name("unknown-pipeline", "pipeline", pipeline, (item.ir.id for item in discovery.pipelines))
-        raise ProblemsError([missing, *problems]) if problems else missing
+        raise ProblemsError([error, *discovery.problems]) if discovery.problems else error from None
     registry = installed_registry()
     registry.add_marked(discovery.marked)
     plan = compile_pipeline(
-        found.ir, project=project, environment=target, registry=registry, locations=found.locations
+        found.ir, project=project, environment=target, registry=registry, locations=found.locations, here=True
     )
-    return Prepared(project, plan)
+    return Prepared(project, plan, found.functions)
 
 
 def start_run(prepared: Prepared, request: RunRequest) -> LiveRun:
@@ -66,8 +71,7 @@ def start_run(prepared: Prepared, request: RunRequest) -> LiveRun:
         params=request.params,
         cause=request.cause,  # type: ignore[arg-type]  # Run checks it
     )
-    selection = select_tasks(prepared.plan, run, request, prepared.project.root)
-    return open_run(prepared, run, selection)
+    return open_run(prepared, run, select_tasks(prepared.plan, run, request, prepared.project.root))
 
 
 def open_run(prepared: Prepared, run: Run, selection: Selection | None = None) -> LiveRun:
@@ -114,17 +118,30 @@ def resume_run(prepared: Prepared, request: RunRequest) -> LiveRun:
     folder.save_tasks(state, "waiting")
     folder.save(state, version=plan.version)
     return LiveRun(
-        plan, Run.model_validate(dict(state.run)), folder, state, Selection.from_dict(record.selection).earlier, resumed=True
+        plan,
+        Run.model_validate(dict(state.run)),
+        folder,
+        state,
+        Selection.from_dict(record.selection).earlier,
+        resumed=True,
     )
 
 
-def continue_run(project: Project, run_id: str) -> LiveRun:
-    """Return a run that another process of this session began, as that one left it."""
-    folder = RunFolder(project.root, run_id)
-    folder.own()
-    state = folder.load()
-    earlier = Selection.from_dict(folder.record().selection).earlier
-    return LiveRun(read_plan(folder.plan_text()), Run.model_validate(dict(state.run)), folder, state, earlier, resumed=True)
+def continue_runs(root: Path, run_ids: Sequence[str], loss: Loss | None) -> list[LiveRun]:
+    """Return runs that another process of this session was doing when it was lost, ready to go on."""
+    runs: list[LiveRun] = []
+    for run_id in run_ids:
+        folder = RunFolder(root, run_id)
+        folder.own()
+        state = folder.load()
+        earlier = Selection.from_dict(folder.record().selection).earlier
+        plan, run = read_plan(folder.plan_text()), Run.model_validate(dict(state.run))
+        runs.append(LiveRun(plan, run, folder, state, earlier, told=[]))
+    if loss:
+        told = settle_loss([(live.folder, live.state) for live in runs], loss, time.time())
+        for live in runs:
+            live.told = told[live.run.run_id]
+    return runs
 
 
 def check_date(text: str, grain: Grain | None) -> None:

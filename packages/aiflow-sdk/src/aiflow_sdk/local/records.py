@@ -1,29 +1,28 @@
 """The records that a run tells of itself: the contract of the progress view, of ``--json`` and of the log files.
 
 A record is a dict that JSON can hold. All carry ``record`` (its kind) and ``time`` (seconds since 1970); those of a run
-also ``pipeline_id run_id execution trace_id environment partition``, those of a task ``task_id attempt``, those of a node
-``node_id``. Besides:
+also ``pipeline_id run_id execution trace_id environment partition``, those of a task ``task_id attempt``, those of a
+node ``node_id``. Besides:
 
-=====================  ==================================================================================================
-``run-started``        ``project generation cause version timeout_seconds resumed folder``, ``nodes``: a list of ``{id type
-                       kind engine entrypoint input_ids}`` in order, ``tasks``: a list of ``{id engine cluster
-                       node_ids upstream state attempt}`` in order (of a resumed run some are ``succeeded``, of a selected
-                       one some are ``skipped``)
-``task-started``       ``timeout_seconds``
-``node-started``       the runtime has come to this node
-``node-finished``      the fields of ``NodeFacts`` that are known; a node can finish twice: computed, then written
-``task-finished``      ``seconds``, ``nodes``: a list of ``NodeFacts`` as dicts
-``task-retried``       ``seconds error delay_seconds``: this attempt failed, the next one starts after the delay
-``task-repeated``      ``reason``: the attempt was ended through no fault of its own and starts again, uncounted
-``task-failed``        ``seconds error blocked``: the last attempt failed; ``blocked`` lists the tasks that cannot run now
-``log``                ``stream`` (``stdout``, ``stderr``, ``log``) ``level message``: one line of user code. Also the form of
-                       a line in a log file. Without ``task_id`` where several tasks ran and none could be named
-``worker-restarted``   ``reason``: the process that runs the tasks was ended or died, a new one goes on
-``run-finished``       ``state`` (``succeeded failed cancelled``) ``seconds errors`` and ``tasks``: ``{id: state}``
-``backfill-started``   ``environment first last``, ``partitions``: a list of ``{partition reason}``, reason None: up to date,
-                       ``parallel``: how many runs at once, ``ranges``: whether a run takes many partitions
-``backfill-finished``  ``environment first last state seconds succeeded failed skipped`` (numbers of partitions)
-=====================  ==================================================================================================
+- ``run-started``: ``project generation cause version timeout_seconds resumed folder``; ``nodes``, a list of ``{id type
+  kind engine entrypoint input_ids}`` in order; ``tasks``, a list of ``{id engine cluster node_ids upstream state
+  attempt}`` in order (of a resumed run some are ``succeeded``, of a selected one some are ``skipped``).
+- ``task-started``: ``timeout_seconds``.
+- ``node-started``: the runtime has come to this node.
+- ``node-finished``: the fields of ``NodeFacts`` that are known. A node can finish twice: computed, then written.
+- ``task-finished``: ``seconds``; ``nodes``, a list of ``NodeFacts`` as dicts.
+- ``task-retried``: ``seconds error delay_seconds``. This attempt failed, the next one starts after the delay.
+- ``task-repeated``: ``reason``. The attempt was ended through no fault of its own and starts again, uncounted.
+- ``task-failed``: ``seconds error blocked``. The last attempt failed; ``blocked`` lists the tasks that cannot run now.
+- ``log``: ``stream`` (``stdout stderr log``; ``output``: printed past Python's streams), ``level message``, and
+  ``logger`` where one was used: one line of user code. A line in a log file has this form too. It has no ``task_id``
+  where several tasks were at work and none can be named, no ``run_id`` where several runs were.
+- ``worker-restarted``: ``reason``. The process that ran the tasks was ended or died; a new one goes on.
+- ``run-finished``: ``state`` (``succeeded failed cancelled``), ``seconds errors``; ``tasks``, ``{id: state}``.
+- ``backfill-started``: ``pipeline_id environment first last``; ``partitions``, a list of ``{partition reason}`` (reason
+  None: up to date); ``parallel``, how many runs at once; ``ranges``, whether one run takes many partitions.
+- ``backfill-finished``: ``pipeline_id environment first last state seconds``, and how many partitions ``succeeded
+  failed skipped``.
 """
 
 from __future__ import annotations
@@ -67,7 +66,8 @@ def task_record(kind: str, run: Mapping[str, Any], task_id: str, attempt: int, *
 def run_started(state: RunState, plan: Mapping[str, Any], *, resumed: bool, folder: str) -> Record:
     """Return the record that begins a run."""
     nodes = [
-        {name: node.get(name) for name in ("id", "type", "kind", "engine", "entrypoint", "input_ids")} for node in plan["nodes"]
+        {name: node.get(name) for name in ("id", "type", "kind", "engine", "entrypoint", "input_ids")}
+        for node in plan["nodes"]
     ]
     tasks = [
         {name: task[name] for name in ("id", "engine", "cluster", "node_ids", "upstream")}

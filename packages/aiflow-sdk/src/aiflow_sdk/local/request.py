@@ -17,7 +17,8 @@ class RunRequest:
     environment: str | None = None
     """None: the project's default."""
     date: str | None = None
-    """Names the partition; None: the last complete one. ``first..last`` names a range, where the pipeline takes ranges."""
+    """Names the partition; None: the last complete one. ``first..last`` names a range, where the
+    pipeline takes ranges."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Instead of the pipeline's defaults; text is read as the type of the default."""
     only: str | None = None

@@ -12,7 +12,19 @@ RunPhase = Literal["running", "succeeded", "failed", "cancelled"]
 Change = Literal["failed", "retried", "repeated"]
 """``repeated``: starts again under the number of the attempt that was ended through no fault of its own."""
 
-_STORED = ("state", "attempt", "first_attempt", "repeat", "alone", "not_before", "started", "seconds", "error", "nodes", "code")
+_STORED = (
+    "state",
+    "attempt",
+    "first_attempt",
+    "repeat",
+    "alone",
+    "not_before",
+    "started",
+    "seconds",
+    "error",
+    "nodes",
+    "code",
+)
 
 
 @dataclass
@@ -95,7 +107,11 @@ class RunState:
     def next_moment(self) -> float | None:
         """Return the moment at which the next task that waits for its retry may start."""
         return min(
-            (task.not_before for task in self.tasks.values() if task.state == "waiting" and task.not_before and self._is_fed(task)),
+            (
+                task.not_before
+                for task in self.tasks.values()
+                if task.state == "waiting" and task.not_before and self._is_fed(task)
+            ),
             default=None,
         )
 
@@ -132,7 +148,11 @@ class RunState:
 
     def end(self, now: float) -> None:
         """Say what came of the run, all of whose tasks have ended."""
-        self.state = "failed" if self.errors or any(task.state in ("failed", "blocked") for task in self.tasks.values()) else "succeeded"
+        self.state = (
+            "failed"
+            if self.errors or any(task.state in ("failed", "blocked") for task in self.tasks.values())
+            else "succeeded"
+        )
         self.seconds += now - self.started
 
     def cancel(self, now: float) -> None:
@@ -175,8 +195,8 @@ class Loss:
 def take_loss(states: Sequence[RunState], loss: Loss, now: float) -> list[tuple[RunState, str, Change]]:
     """Apply the loss of a process to all runs that it was doing, and return what became of each task at work.
 
-    A task over its time failed, whatever else ran with it did not. If the process died by itself, the only task at work is
-    the culprit; of several none is blamed, and each runs alone next, so that the culprit dies alone.
+    A task over its time failed, whatever else ran with it did not. If the process died by itself, the only task at work
+    is the culprit; of several none is blamed, and each runs alone next, so that the culprit dies alone.
     """
     lost = [(state, task_id) for state in states for task_id in state.running]
     changes: list[tuple[RunState, str, Change]] = []

@@ -1,7 +1,7 @@
 """The runs of a project, as files below ``.aiflow/runs``: readable with nothing but a text editor.
 
-A run's folder holds ``run.json`` (request, names, state), ``plan.json``, ``tasks/<task>.json`` (its state), ``logs/`` (one
-file of JSON lines an attempt, see :mod:`aiflow_sdk.local.records`) and ``events.jsonl``. Each file but the logs is
+A run's folder holds ``run.json`` (request, names, state), ``plan.json``, ``tasks/<task>.json`` (its state), ``logs/``
+(one file of JSON lines an attempt, see :mod:`aiflow_sdk.local.records`) and ``events.jsonl``. Each file but the logs is
 replaced as a whole, so a reader never sees half of one. ``owner.lock`` is locked while a process does the run.
 """
 
@@ -184,7 +184,9 @@ class RunFolder:
         except OSError as error:
             os.close(handle)
             raise RunError(
-                "run-in-progress", f"run {self.run_id} is being done by another process", hint="wait for it, or cancel it there"
+                "run-in-progress",
+                f"run {self.run_id} is being done by another process",
+                hint="wait for it, or cancel it there",
             ) from error
         self._lock = handle
 
@@ -210,7 +212,9 @@ class RunFolder:
     def _read(self) -> dict[str, Any]:
         data = read_json(self.path / "run.json")
         if data.get("run_version", 0) > RUN_VERSION:
-            raise DocumentError("newer-document", f"{self.path} was written by a newer aiflow", hint="upgrade aiflow-sdk")
+            raise DocumentError(
+                "newer-document", f"{self.path} was written by a newer aiflow", hint="upgrade aiflow-sdk"
+            )
         return data
 
 
@@ -253,7 +257,11 @@ def list_runs(
 def find_run(project: str | Path, run_id: str) -> RunFolder:
     """Return the run of that id or unique beginning or end of one. Raises ``UnknownNameError``."""
     known = _run_ids(project)
-    matches = [run_id] if run_id in known else [name for name in known if run_id and (name.startswith(run_id) or name.endswith(run_id))]
+    matches = (
+        [run_id]
+        if run_id in known
+        else [name for name in known if run_id and (name.startswith(run_id) or name.endswith(run_id))]
+    )
     if len(matches) == 1:
         return RunFolder(project, matches[0])
     if not matches:
@@ -273,7 +281,9 @@ def read_run(project: str | Path, run_id: str) -> tuple[RunRecord, RunState]:
     return folder.record(), folder.load()
 
 
-def read_log(project: str | Path, run_id: str, task_id: str | None = None, attempt: int | None = None) -> Iterator[dict[str, Any]]:
+def read_log(
+    project: str | Path, run_id: str, task_id: str | None = None, attempt: int | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield the log records of a run, or of a task or attempt of it, in the order of their time.
 
     Raises ``UnknownNameError`` for a task that the run does not have.
@@ -285,7 +295,9 @@ def read_log(project: str | Path, run_id: str, task_id: str | None = None, attem
     entries: list[dict[str, Any]] = []
     for path in (folder.path / "logs").iterdir():
         owner, _, number = path.stem.rpartition(".")
-        if task_id is not None and (owner.rpartition(".")[0] != task_id or (attempt is not None and number != str(attempt))):
+        if task_id is not None and (
+            owner.rpartition(".")[0] != task_id or (attempt is not None and number != str(attempt))
+        ):
             continue
         for line in path.read_text("utf-8", errors="replace").splitlines():
             try:
@@ -312,7 +324,9 @@ def writing(path: Path) -> Iterator[None]:
         raise StoreError(
             "store-not-writable",
             f"{path} cannot be written: {error.strerror or error}",
-            hint="free some space on the disk" if error.errno in (28, 122) else "let the project's folder be written to",
+            hint="free some space on the disk"
+            if error.errno in (28, 122)
+            else "let the project's folder be written to",
         ) from error
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.errors import AiflowError, RunError, unknown_name
+from aiflow_sdk.local.records import errors_of
+from aiflow_sdk.local.store import RunFolder, partition_text
 
 if TYPE_CHECKING:
     from aiflow_sdk.plan import NodeFacts
@@ -125,3 +127,26 @@ class BackfillSummary:
             "skipped": list(self.skipped),
             "reasons": dict(self.reasons),
         }
+
+
+def summarize_run(folder: RunFolder) -> RunSummary:
+    """Return what came of a run, as its folder tells it."""
+    state = folder.load()
+    run = state.run
+    return RunSummary(
+        run_id=state.run_id,
+        pipeline_id=run["pipeline_id"],
+        environment=run["environment"],
+        partition=partition_text(run),
+        execution=run["execution"],
+        generation=run["generation"],
+        trace_id=run["trace_id"],
+        state=state.state,
+        seconds=round(state.seconds, 3),
+        folder=str(folder.path),
+        tasks={
+            task.task_id: TaskSummary(task.task_id, task.state, task.attempt, task.seconds, task.error, task.nodes)
+            for task in state.tasks.values()
+        },
+        errors=tuple(errors_of(state)),
+    )

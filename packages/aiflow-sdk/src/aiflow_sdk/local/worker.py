@@ -10,11 +10,25 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiflow_sdk.local.channel import RecordWriter, die_with, read_all
+from aiflow_sdk.local.records import make_record
+from aiflow_sdk.local.request import BackfillRequest, RunRequest, read_request
+from aiflow_sdk.local.state import Loss
+from aiflow_sdk.local.store import RunFolder
+
+Functions: TypeAlias = Mapping[str, Callable[..., Any]]
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aiflow_sdk.config import Project
+    from aiflow_sdk.local.executor import LiveRun
+    from aiflow_sdk.local.logs import OutputRouter
+    from aiflow_sdk.plan import Plan
 
 
 def main() -> None:
@@ -36,62 +50,69 @@ def main() -> None:
 
 
 class _Work:
-    def __init__(self, order: Mapping[str, Any], emit: RecordWriter) -> None:
-        from aiflow_sdk.local.request import read_request
+    """What one worker has to do. Heavy modules are imported inside: whatever fails there is told as a record."""
 
+    def __init__(self, order: Mapping[str, Any], emit: RecordWriter) -> None:
         self.request = read_request(order["request"])
         self.continued: list[str] = order["continued"]
-        """Runs that another process of this session began."""
-        self.done: set[str] = set(order["done"])
-        """Of a backfill: partitions that have their run already."""
+        """Runs that another process of this session was doing."""
+        self.done: list[str] = order["done"]
+        """Runs that others of this session have finished."""
+        self.loss = Loss(**order["loss"]) if order["loss"] else None
+        """Why the last one of them is gone."""
         self.emit = emit
-        self.cancelled = False
-        self.cancel: Any = None
+        self.cancel: Callable[[], None] | None = None
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor hears it and decides
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.cancelled = True
-        if self.cancel:
-            self.cancel()
+        if self.cancel is None:
+            raise KeyboardInterrupt  # whatever is being imported stops here
+        self.cancel()
 
     def do(self) -> None:
+        """Do it."""
+        from aiflow_sdk.config import load_project
         from aiflow_sdk.local.logs import OutputRouter
-        from aiflow_sdk.local.request import BackfillRequest
 
+        project = load_project(self.request.project)
+        os.chdir(project.root)
         router = OutputRouter()
         with router.installed():
             if isinstance(self.request, BackfillRequest):
-                self._backfill(self.request, router)
+                self._backfill(project, self.request, router)
             else:
-                self._run(self.request, router)
+                self._run(project, self.request, router)
 
-    def _run(self, request: Any, router: Any) -> None:
-        from aiflow_sdk.config import load_project
-        from aiflow_sdk.local.preparation import continue_run, prepare, resume_run, start_run
+    def _run(self, project: Project, request: RunRequest, router: OutputRouter) -> None:
+        from aiflow_sdk.local.preparation import continue_runs, prepare, resume_run, start_run
+        from aiflow_sdk.runtime.functions import HERE
 
+        functions: Functions = {}
         if self.continued:
-            project = load_project(request.project)
-            live = continue_run(project, self.continued[0])
+            (live,) = continue_runs(project.root, self.continued, self.loss)
+            if any((node.entrypoint or "").startswith(HERE) for node in live.plan.node_list):
+                functions = prepare(project, request.pipeline, request.environment).functions
         else:
-            prepared = prepare(request.project, request.pipeline, request.environment)
-            project = prepared.project
+            prepared = prepare(project, request.pipeline, request.environment)
+            functions = prepared.functions
             live = resume_run(prepared, request) if request.resume else start_run(prepared, request)
-        self._execute(project.root, live.plan, router, iter([live]), parallel=1)
+        self._execute(project.root, live.plan, functions, router, iter([live]), parallel=1)
 
-    def _backfill(self, request: Any, router: Any) -> None:
+    def _backfill(self, project: Project, request: BackfillRequest, router: OutputRouter) -> None:
         from aiflow_sdk.local.backfill import find_needs, open_runs
         from aiflow_sdk.local.executor import usable_processors
-        from aiflow_sdk.local.preparation import continue_run, prepare
-        from aiflow_sdk.local.records import make_record
+        from aiflow_sdk.local.preparation import continue_runs, prepare
+        from aiflow_sdk.plan import Run
 
-        prepared = prepare(request.project, request.pipeline, request.environment)
+        prepared = prepare(project, request.pipeline, request.environment)
         plan = prepared.plan
         parallel = min(plan.max_active_runs, plan.concurrency or usable_processors())
-        continued = [continue_run(prepared.project, run_id) for run_id in self.continued]
-        taken = self.done | {partition.key for live in continued for partition in live.run.partitions}
-        needs = find_needs(prepared, request)
-        if not self.continued and not self.done:
+        continued = continue_runs(project.root, self.continued, self.loss)
+        done = (Run.model_validate(RunFolder(project.root, run_id).record().run) for run_id in self.done)
+        taken = {partition.key for run in (*done, *(live.run for live in continued)) for partition in run.partitions}
+        needs = find_needs(prepared, request, taken)
+        if self.loss is None:
             self.emit(
                 make_record(
                     "backfill-started",
@@ -105,28 +126,37 @@ class _Work:
                 )
             )
         if not request.dry:
-            wanted = [need.partition for need in needs if need.reason and need.partition.key not in taken]
-            runs = itertools.chain(continued, open_runs(prepared, request, wanted))
-            self._execute(prepared.project.root, plan, router, runs, parallel=parallel)
+            runs = open_runs(prepared, request, [need.partition for need in needs if need.reason])
+            self._execute(
+                project.root, plan, prepared.functions, router, itertools.chain(continued, runs), parallel=parallel
+            )
 
-    def _execute(self, root: Any, plan: Any, router: Any, runs: Iterator[Any], *, parallel: int) -> None:
+    def _execute(
+        self,
+        root: Path,
+        plan: Plan,
+        functions: Functions,
+        router: OutputRouter,
+        runs: Iterator[LiveRun],
+        *,
+        parallel: int,
+    ) -> None:
         from aiflow_sdk.local.executor import Executor, usable_processors
         from aiflow_sdk.local.ledger import Ledger
         from aiflow_sdk.runtime import bound_environment
         from aiflow_sdk.runtime.staging import sweep_staging
 
-        environment = bound_environment(plan, root)
-        sweep_staging(environment.staging, environment.staging_keep_days, time.time())
         executor = Executor(
             root,
             self.emit,
             on_success=lambda live: Ledger(root, live.plan).write(live),
+            functions=functions,
             router=router,
             concurrency=plan.concurrency or usable_processors(),
         )
         self.cancel = executor.cancel
-        if self.cancelled:
-            executor.cancel()
+        environment = bound_environment(plan, root)
+        sweep_staging(environment.staging, environment.staging_keep_days, time.time())
         executor.do(runs, parallel=parallel)
 
 

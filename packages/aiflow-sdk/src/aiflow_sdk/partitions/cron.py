@@ -30,9 +30,9 @@ class Cron:
     nth_weekdays: frozenset[tuple[int, int]]
     """(weekday, which of the month); -1 for its last."""
     any_day: bool
-    """The day of the month is ``*``, so that the weekday alone decides; ``*/1`` or ``1-31`` do not say so."""
+    """The day of the month says nothing, so that the weekday alone decides."""
     any_weekday: bool
-    """The weekday is ``*``."""
+    """The weekday says nothing."""
 
     @staticmethod
     @lru_cache(maxsize=1024)
@@ -76,19 +76,21 @@ def _parse(text: str) -> Cron:
     if len(fields) != 5:
         raise ValueError(f"it has {len(fields)} fields instead of five")
     minute, hour, day, month, weekday = fields
+    day, weekday = ("*" if field == "?" else field for field in (day, weekday))
     days, last_day = _without(day, "l")
     plain, nth = _split_nth(weekday)
+    all_days = _values(days, "day of the month", 1, 31) if days else frozenset()
+    weekdays = frozenset(n % 7 for n in _values(plain, "weekday", 0, 7, _WEEKDAYS)) if plain else frozenset()
     cron = Cron(
         minutes=_values(minute, "minute", 0, 59),
         hours=_values(hour, "hour", 0, 23),
-        days=(_values("*" if day == "?" else days, "day of the month", 1, 31) if days else frozenset()) | last_day,
+        days=all_days | last_day,
         months=_values(month, "month", 1, 12, _MONTHS),
-        weekdays=frozenset(n % 7 for n in _values("*" if plain == "?" else plain, "weekday", 0, 7, _WEEKDAYS))
-        if plain
-        else frozenset(),
+        weekdays=weekdays,
         nth_weekdays=nth,
-        any_day=day in ("*", "?"),
-        any_weekday=weekday in ("*", "?"),
+        # croniter's rule: all values are as good as "*" only where the other field has a "*" in it.
+        any_day=day == "*" or (len(all_days) == 31 and "*" in weekday),
+        any_weekday=weekday == "*" or (len(weekdays) == 7 and "*" in day),
     )
     can_fire = any(day <= _LONGEST[month - 1] for day in cron.days for month in cron.months)
     if cron.any_weekday and not can_fire:

@@ -23,6 +23,8 @@ class Window:
     kind: WindowKind
     n: int | None = None
     """Of ``last`` how many (1 or more), of ``offset`` how far (negative: earlier), else None."""
+    grain: Grain | None = None
+    """Of the input's partitions, where the name of their column does not tell it."""
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
@@ -31,19 +33,22 @@ class Window:
         whole = isinstance(self.n, int) and not isinstance(self.n, bool) and abs(self.n) <= _LONGEST
         if counted != whole or (self.n is not None and not counted):
             raise _bad_window(f"window.{self.kind} cannot take {self.n!r}", "write a whole number" if counted else None)
+        if self.grain is not None and self.grain not in _COARSENESS:
+            raise _bad_window(f"there is no grain {self.grain!r}", f"write one of {', '.join(_COARSENESS)}")
         if self.kind == "last" and self.n is not None and self.n < 1:
             raise _bad_window(f"window.last({self.n}) is empty", "write 1 or more; window.offset(-1) is the one before")
 
     def to_json(self) -> dict[str, Any]:
         """Return the window as it stands in the IR: ``{"$window": "last", "n": 7}``."""
-        return {"$window": self.kind} | ({} if self.n is None else {"n": self.n})
+        stated = {"n": self.n, "grain": self.grain}
+        return {"$window": self.kind} | {name: value for name, value in stated.items() if value is not None}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Window:
         """Return the window that :meth:`to_json` wrote. Raises ``DefinitionError`` (``bad-window``)."""
-        if "$window" not in data or not data.keys() <= {"$window", "n"}:
+        if "$window" not in data or not data.keys() <= {"$window", "n", "grain"}:
             raise _bad_window(f"{dict(data)!r} is no window", 'its form is {"$window": "last", "n": 7}')
-        return Window(data["$window"], data.get("n"))
+        return Window(data["$window"], data.get("n"), data.get("grain"))
 
     def partitions(
         self, run: Partition, input_grain: Grain, input_timezone: str | None = None
@@ -99,17 +104,17 @@ class Windows:
         """Return the window of the run's own partition, as ``"{{ ds }}"`` is."""
         return Window("same")
 
-    def covering(self) -> Window:
+    def covering(self, *, grain: Grain | None = None) -> Window:
         """Return the window of all input partitions that share time with the run: a day's 24 hours, a day's month."""
-        return Window("covering")
+        return Window("covering", grain=grain)
 
-    def last(self, n: int) -> Window:
+    def last(self, n: int, *, grain: Grain | None = None) -> Window:
         """Return the window of the ``n`` input partitions (1 or more) that end with the run's period."""
-        return Window("last", n)
+        return Window("last", n, grain)
 
-    def offset(self, n: int) -> Window:
+    def offset(self, n: int, *, grain: Grain | None = None) -> Window:
         """Return the window of the input partition ``n`` periods after the run's, or before where negative."""
-        return Window("offset", n) if n != 0 or isinstance(n, bool) else Window("same")
+        return Window("offset", n, grain) if n != 0 or isinstance(n, bool) else Window("same")
 
     def latest(self) -> Window:
         """Return the window of the newest partition that the input has."""

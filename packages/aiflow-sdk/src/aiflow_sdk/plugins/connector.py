@@ -177,6 +177,9 @@ class Destination:
     """One folder ``column=value`` (percent-encoded) a value; these columns do not stand in the files."""
     types: Mapping[str, str] = field(default_factory=dict)
     """Arrow type names of columns that must have just this type, of an existing table."""
+    exact: bool = False
+    """Whether types stay as the engine has them (frames between tasks), instead of what a lake holds; then a frame
+    without rows has a file too."""
     storage_options: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic_core import to_jsonable_python
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.errors import AiflowError, ConfigurationError, Where, did_you_mean
@@ -60,12 +62,16 @@ class Plugin(BaseModel):
     @classmethod
     def spelled_out(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the raw options with every default beside them, JSON-ready."""
-        defaults = {
-            name: cls.__pydantic_serializer__.to_python(field.get_default(call_default_factory=True), mode="json")
-            for name, field in cls.model_fields.items()
-            if not field.is_required()
-        }
-        return {**defaults, **thaw(options)}
+        return {**_defaults(cls), **thaw(options)}
+
+
+@cache
+def _defaults(plugin: type[Plugin]) -> dict[str, Any]:
+    return {
+        name: to_jsonable_python(thaw(field.get_default(call_default_factory=True)))
+        for name, field in plugin.model_fields.items()
+        if not field.is_required()
+    }
 
 
 def option_problems(

@@ -6,15 +6,18 @@ has the plan, the user's code and the packages.
 
 from aiflow_sdk.runtime.context import Context
 from aiflow_sdk.runtime.identities import sink_identities, source_identities
-from aiflow_sdk.runtime.staging import FolderStaging, Staging
+from aiflow_sdk.runtime.lineage import Lineage
+from aiflow_sdk.runtime.staging import FolderStaging, Staging, sweep_staging
 from aiflow_sdk.runtime.task import bound_environment, execute_task
 
 __all__ = [
     "Context",
     "FolderStaging",
+    "Lineage",
     "Staging",
     "bound_environment",
     "execute_task",
     "sink_identities",
     "source_identities",
+    "sweep_staging",
 ]

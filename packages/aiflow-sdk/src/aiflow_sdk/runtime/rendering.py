@@ -8,7 +8,7 @@ from typing import Any
 
 from aiflow_sdk.config import Environment, resolve_secrets
 from aiflow_sdk.ir import FrozenMap, thaw
-from aiflow_sdk.partitions import Partition, Window
+from aiflow_sdk.partitions import Partition, Window, is_window
 from aiflow_sdk.plan import PlanNode, Run
 from aiflow_sdk.variables import has_template, render
 
@@ -52,7 +52,7 @@ def partition_keys(raw: Any, run: Run) -> tuple[tuple[str, ...] | None, int]:
     The keys are None where the value does not follow the run: a literal, ``latest`` and ``all``.
     """
     partitions = run.partitions
-    if isinstance(raw, Mapping) and "$window" in raw:
+    if is_window(raw):
         window = Window.from_json(raw)
         if window.kind in ("latest", "all") or not partitions:
             return None, 0
@@ -63,7 +63,7 @@ def partition_keys(raw: Any, run: Run) -> tuple[tuple[str, ...] | None, int]:
         keys = tuple(one.key for one in sorted(found.values()))
         return keys, 1 if window.kind == "last" else len(keys)
     if isinstance(raw, str) and has_template(raw):
-        if len(partitions) > 1 and raw == "{{ ds }}" and run.partition_grain != "hour":
+        if raw == ("{{ data_interval_start }}" if run.partition_grain == "hour" else "{{ ds }}"):
             return tuple(partition.key for partition in partitions), len(partitions)
         return (str(render(raw, run.facts())),), 1
     return None, 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import PurePath
 from typing import Any
 
 from aiflow_sdk.errors import DefinitionError
@@ -71,8 +71,8 @@ def map_texts(value: Any, change: Callable[[str], str]) -> Any:
     match value:
         case str():
             return change(value) if "{" in value or "}" in value or _SCHEME in value else value
-        case Variable() | PurePath():
-            return change(value.as_posix() if isinstance(value, PurePath) else str(value))
+        case os.PathLike():  # a variable is one too
+            return change(os.fspath(value))
         case Window():
             return value.to_json()
         case list() | tuple():
@@ -95,8 +95,8 @@ def _texts(value: Any) -> Iterator[str]:
     match value:
         case str():
             yield value
-        case Variable() | PurePath():
-            yield value.as_posix() if isinstance(value, PurePath) else str(value)
+        case os.PathLike():
+            yield os.fspath(value)
         case list() | tuple():
             for item in value:
                 yield from _texts(item)

@@ -6,13 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NoReturn
 
 from aiflow_sdk.errors import DefinitionError, UnknownNameError, VariableUseError, Where, unknown_name
 from aiflow_sdk.variables.template import NAMES, Reference, find_name
 
-_OURS = str(Path(__file__).parent.parent) + os.sep
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 class Variable:
@@ -188,6 +187,5 @@ def _caller() -> Where:
     frame = sys._getframe(1)
     while frame.f_back and frame.f_code.co_filename.startswith(_OURS):
         frame = frame.f_back
-    path = Path(frame.f_code.co_filename)
-    here = Path.cwd()
-    return Where(path.relative_to(here).as_posix() if path.is_relative_to(here) else path.as_posix(), frame.f_lineno)
+    path = frame.f_code.co_filename.removeprefix(os.getcwd() + os.sep)
+    return Where(path, frame.f_lineno)

@@ -41,9 +41,14 @@ def check_path(path: str) -> None:
         if depth < 0:
             raise outside(path)
     if "\0" in path or depth == 0:
-        raise ConfigurationError("bad-table-path", f"{path!r} is no path of a table", hint="write a path below the lake")
-    if len(path.encode(errors="replace")) > 1000 or any(len(part.encode(errors="replace")) > 255 for part in path.split("/")):
-        raise ConfigurationError("bad-table-path", f"the path is too long: '{path[:60]}…'", hint="write a shorter one")
+        raise _bad_path(f"{path!r} is no path of a table")
+    longest = max(len(part.encode(errors="replace")) for part in path.split("/"))
+    if longest > 255 or len(path.encode(errors="replace")) > 1000:
+        raise _bad_path(f"the path is too long: '{path[:60]}…'")
+
+
+def _bad_path(message: str) -> ConfigurationError:
+    return ConfigurationError("bad-table-path", message, hint="write a short path below the lake's root")
 
 
 def _is_segment(text: str) -> bool:
@@ -64,7 +69,7 @@ def lake_root(environment: Environment) -> Path:
 
 
 def below_lake(environment: Environment, path: str) -> Path:
-    """Return ``path`` below the lake, links resolved. Raises ``ConfigurationError`` (``outside-lake``) if it leaves it."""
+    """Return ``path`` below the lake, links resolved. Raises ``ConfigurationError`` (``outside-lake``)."""
     check_path(path)
     root = lake_root(environment)
     found = (root / path).resolve()

@@ -149,7 +149,7 @@ def _nested_name(document: Any) -> str:
 
 
 def check_columns(name: str, table: Mapping[str, str], frame: Mapping[str, str]) -> None:
-    """Raise ``DataError`` (``schema-mismatch``) unless frame and table have the same columns and types, in any order."""
+    """Raise ``schema-mismatch`` unless frame and table have the same columns and types, in any order."""
     problems = [
         f"'{column}' is {arrow_name(frame[column])} in the frame and {arrow_name(kind)} in the table"
         for column, kind in table.items()

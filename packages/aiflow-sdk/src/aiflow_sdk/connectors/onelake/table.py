@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,9 +92,8 @@ def load_table(folder: Path, version: int | None = None) -> TableState | None:
         return None
     except DeltaError as error:
         wanted = f" at version {version}" if version is not None else ""
-        raise DataError(
-            "unreadable-table", f"the table in {folder.name}{wanted} cannot be opened: {error}", hint="see its _delta_log"
-        ) from error
+        message = f"the table in {folder.name}{wanted} cannot be opened: {error}"
+        raise DataError("unreadable-table", message, hint="see its _delta_log") from error
     return TableState(
         folder=folder,
         table=table,
@@ -108,7 +107,8 @@ def load_table(folder: Path, version: int | None = None) -> TableState | None:
 def _active_files(table: DeltaTable) -> Iterable[ActiveFile]:
     actions = table.get_add_actions()
     names = actions.column_names
-    partitions = actions.column("partition").to_pylist() if "partition" in names else [{}] * actions.num_rows
+    partitions: Sequence[Any]
+    partitions = list(actions.column("partition").to_pylist()) if "partition" in names else [{}] * actions.num_rows
     rows = actions.column("num_records").to_pylist() if "num_records" in names else [None] * actions.num_rows
     for path, size, modified, count, partition in zip(
         actions.column("path").to_pylist(),
@@ -132,5 +132,7 @@ def files_identity(files: Iterable[ActiveFile]) -> str:
 def missing_deltalake() -> MissingExtraError:
     """Return the error for an environment without the Delta driver."""
     return MissingExtraError(
-        "missing-extra", "reading and writing a lake needs the package deltalake", hint="pip install 'aiflow-sdk[python]'"
+        "missing-extra",
+        "reading and writing a lake needs the package deltalake",
+        hint="pip install 'aiflow-sdk[python]'",
     )

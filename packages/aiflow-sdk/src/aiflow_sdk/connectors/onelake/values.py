@@ -26,7 +26,7 @@ _EXAMPLES = {
 
 
 def typed_value(value: Any, delta_type: str, column: str, timezone: str = "UTC") -> Any:
-    """Return ``value`` (ISO text, a number, None) in the type of a partition column: what equals the table's own values.
+    """Return ``value`` (ISO text, a number, None) in the type of a partition column, as the table's own are.
 
     A local time is one of ``timezone``. Raises ``DataError`` (``bad-partition-value``) for what the type cannot hold.
     """
@@ -39,11 +39,11 @@ def typed_value(value: Any, delta_type: str, column: str, timezone: str = "UTC")
         raise DataError(
             "bad-partition-value",
             f"{value!r} is no value of the partition column '{column}', which is a {delta_type}",
-            hint=str(error) if isinstance(error, _Reason) else (f"write {example}" if example else None),
+            hint=str(error) if isinstance(error, _ReasonError) else (f"write {example}" if example else None),
         ) from error
 
 
-class _Reason(ValueError):
+class _ReasonError(ValueError):
     """Why a value is refused, where the type alone does not say it."""
 
 
@@ -66,7 +66,7 @@ def _convert(value: Any, delta_type: str, timezone: str) -> Any:
         case _ if found := _DECIMAL.fullmatch(delta_type):
             return Decimal(str(value)).quantize(Decimal(1).scaleb(-int(found[2])))
         case _:
-            raise _Reason(f"a column of type {delta_type} cannot be filtered or written as a partition")
+            raise _ReasonError(f"a column of type {delta_type} cannot be filtered or written as a partition")
 
 
 def _text(value: Any) -> str:
@@ -76,7 +76,7 @@ def _text(value: Any) -> str:
         return value.isoformat()
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise _Reason(f"write text, as in '{value}'")
+    raise _ReasonError(f"write text, as in '{value}'")
 
 
 def _date(value: Any) -> date:
@@ -89,7 +89,7 @@ def _moment(value: Any, delta_type: str, timezone: str) -> datetime:
     found = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     if delta_type == "timestamp_ntz":
         if found.tzinfo is not None:
-            raise _Reason("the column holds local times, which cannot tell the two hours of a clock set back apart")
+            raise _ReasonError("it holds local times, which cannot tell the two hours of a clock set back apart")
         return found
     return (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(timezone))).astimezone(UTC)
 

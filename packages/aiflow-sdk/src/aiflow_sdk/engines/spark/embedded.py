@@ -39,8 +39,6 @@ class Server:
     address: str
     """``sc://127.0.0.1:port``."""
     pid: int
-    session: str
-    """Id of the Spark session that all its clients share."""
     folder: Path
 
     @property
@@ -53,10 +51,10 @@ class Server:
             return False
         return True
 
-    @property
-    def scratch(self) -> Path:
-        """A folder for files that are passed to the server; it ends with the server."""
-        return self.folder / "scratch"
+    def scratch_folder(self) -> Path:
+        """Return a new folder for files that pass between the server and its clients; it ends with the server."""
+        (self.folder / "scratch").mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=self.folder / "scratch"))
 
 
 def start_server() -> None:
@@ -143,7 +141,7 @@ def _announced(folder: Path) -> Server | None:
         facts = json.loads((folder / "spark.json").read_text("utf-8"))
     except FileNotFoundError:
         return None
-    return Server(facts["address"], facts["pid"], facts["session"], folder)
+    return Server(facts["address"], facts["pid"], folder)
 
 
 @contextmanager

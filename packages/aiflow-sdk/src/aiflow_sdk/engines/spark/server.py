@@ -12,7 +12,6 @@ import shutil
 import signal
 import sys
 import threading
-import uuid
 from pathlib import Path
 
 STOP_SECONDS = 2.0
@@ -31,8 +30,7 @@ def serve(folder: Path, owner: int, lock: int) -> None:
     server = SparkConnectServer("127.0.0.1", 0)
     server.start(background=True)
     host, port = server.listening_address or ("", 0)
-    # One Spark session for whoever comes: clients of the same id share it. Its scratch files end with the server.
-    facts = {"address": f"sc://{host}:{port}", "pid": os.getpid(), "owner": owner, "session": str(uuid.uuid4())}
+    facts = {"address": f"sc://{host}:{port}", "pid": os.getpid(), "owner": owner}
     announcement = folder / "spark.json"
     temporary = folder / f"spark.{os.getpid()}.json"
     temporary.write_text(json.dumps(facts), "utf-8")

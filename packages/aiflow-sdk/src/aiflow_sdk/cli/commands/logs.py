@@ -1,0 +1,53 @@
+"""``aiflow logs``: what the code of a run printed and logged."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+from aiflow_sdk.cli.command_line import Invocation, command
+from aiflow_sdk.cli.console import printable
+
+
+@command(
+    name="logs",
+    short_help="Show what the code of a run printed.",
+    epilog="""aiflow logs
+aiflow logs 0193c2
+aiflow logs 0193c2 revenue --attempt 1""",
+)
+@click.argument("run_id", required=False)
+@click.argument("task", required=False)
+@click.option("--attempt", type=click.IntRange(min=1), help="Only of this try of the task.")
+def command(invocation: Invocation, run_id: str | None, task: str | None, attempt: int | None) -> None:
+    """Show what user code printed and logged in the run RUN_ID (its beginning will do; default: the newest), or in one TASK."""
+    from aiflow_sdk.local import list_runs, read_log
+
+    root = invocation.project.root
+    console = invocation.console
+    if run_id is None:
+        newest = list_runs(root, environment=invocation.environment_name, limit=1)
+        if not newest:
+            if not invocation.as_json:
+                console.print(f"no run yet   next: {invocation.next_command('show')}")
+            return
+        run_id = newest[0].run_id
+        if not invocation.as_json:
+            console.print(console.style(f"{newest[0].pipeline_id}  {newest[0].partition}  run {run_id}", "dim"))
+    is_empty = True
+    for record in read_log(root, run_id, task, attempt):
+        if console.is_closed:
+            return
+        is_empty = False
+        if invocation.as_json:
+            console.print_json(record)
+            continue
+        moment = datetime.fromtimestamp(record["time"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        colour = {"warning": ("yellow",), "error": ("red",), "critical": ("red",)}.get(record["level"], ())
+        level = "" if record["level"] == "info" else f"{record['level']}: "
+        source = record.get("node_id") or record.get("task_id") or "-"
+        console.print(
+            f"{console.style(f'{moment}  {source} │', 'dim')} {console.style(level + printable(record['message']), *colour)}"
+        )
+    if is_empty and not invocation.as_json:
+        console.print("nothing was printed")

@@ -1,0 +1,109 @@
+"""What discovery found: pipelines, what is wrong with the others, and the project's own plugins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiflow_sdk.errors import AiflowError, Where, unknown_name
+from aiflow_sdk.ir import PipelineIR, read_pipeline
+from aiflow_sdk.plugins import PluginType
+
+
+class Discovered:
+    """One pipeline and where it is defined. Its IR is read when it is first asked for: mostly nobody asks."""
+
+    __slots__ = (
+        "_ir",
+        "_locations",
+        "_record",
+        "entrypoints",
+        "fingerprint",
+        "functions",
+        "id",
+        "line",
+        "module",
+        "path",
+        "project",
+    )
+
+    def __init__(
+        self,
+        record: Mapping[str, Any],
+        *,
+        module: str,
+        ir: PipelineIR | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> None:
+        self.id: str = record["id"]
+        self.project: str | None = record["project"]
+        """The project that the author names; None: the one of ``aiflow.toml``."""
+        self.module = module
+        self.path: str = record["path"]
+        """Relative to the project, with ``/``."""
+        self.line: int = record["line"]
+        self.fingerprint: str = record["fingerprint"]
+        """The definition's, as :attr:`PipelineIR.fingerprint`."""
+        self.entrypoints: str = record["entrypoints"]
+        """Of all transforms, sorted, a line each."""
+        self.functions: Mapping[str, Callable[..., Any]] = functions or {}
+        """By node id the functions that exist only in this process; only of :func:`discover_here`."""
+        self._record = record
+        self._ir = ir
+        self._locations: Mapping[str, Where] | None = None
+
+    @property
+    def ir(self) -> PipelineIR:
+        """What the pipeline means."""
+        if self._ir is None:
+            self._ir = read_pipeline(self._record["ir"])
+        return self._ir
+
+    @property
+    def ir_json(self) -> str:
+        """The canonical JSON of the IR."""
+        text: str = self._record["ir"]
+        return text
+
+    @property
+    def locations(self) -> Mapping[str, Where]:
+        """Where each node is declared, by id; under ``""`` the pipeline itself."""
+        if self._locations is None:
+            places = json.loads(self._record["locations"])
+            self._locations = {node_id: Where(*place) for node_id, place in places.items()}
+        return self._locations
+
+    @property
+    def where(self) -> Where:
+        """Where the pipeline is defined."""
+        return Where(self.path, self.line, about=f"pipeline '{self.id}'")
+
+    def __repr__(self) -> str:
+        return f"<{self.id} of {self.path}:{self.line}>"
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What was found, in the order of the modules' names."""
+
+    pipelines: tuple[Discovered, ...] = ()
+    problems: tuple[AiflowError, ...] = ()
+    """What is wrong with modules and pipelines that are therefore not among ``pipelines``."""
+    marked: tuple[tuple[PluginType, str, str], ...] = ()
+    """The project's own plugins: (type, kind, ``module:object``)."""
+    notes: tuple[str, ...] = ()
+    """What is worth knowing and stops nobody: files that were skipped, what modules printed."""
+    imported: tuple[str, ...] = ()
+    """Modules that were imported this time; of the others the cache knew."""
+
+    def pipeline(self, pipeline_id: str) -> Discovered:
+        """Return the pipeline ``id`` or ``project/id``. Raises ``UnknownNameError`` with the nearest."""
+        project, _, name = pipeline_id.rpartition("/")
+        for found in self.pipelines:
+            if found.id == name and (not project or found.project in (project, None)):
+                return found
+        error = unknown_name("unknown-pipeline", "pipeline", pipeline_id, (found.id for found in self.pipelines))
+        error.notes = (*error.notes, *(f"not looked at, because of an error: {problem}" for problem in self.problems))
+        raise error

@@ -1,0 +1,61 @@
+"""The engine ``spark``: its options, and sessions for tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from pydantic import Field, PositiveInt
+
+from aiflow_sdk.engines.spark.connection import connected
+from aiflow_sdk.engines.spark.embedded import start_server
+from aiflow_sdk.engines.spark.embedded import stop_servers as stop_embedded
+from aiflow_sdk.engines.spark.session import SparkTaskSession
+from aiflow_sdk.plan import PlanTask, Run
+from aiflow_sdk.plugins import Engine, Session
+
+
+class SparkEngine(Engine, kind="spark"):
+    """PySpark frames through Spark Connect.
+
+    The server is the environment's (``spark = "sc://host:port"``) or, where it names none, an embedded one (Sail: no
+    JVM, this machine alone) that the tasks of a run share. Neither kind can be given memory or cores by a client: the three
+    sizes are for clusters that start a Spark of its own for a task; here they change nothing.
+
+    A session's clock is UTC's. SQL is Spark's.
+    """
+
+    sql_dialect: ClassVar[str | None] = "spark"
+
+    driver_memory: str = Field(default="2g", pattern=r"^\d+[kmgtKMGT]?[bB]?$")
+    """Memory of the driver, as Spark writes it: ``2g``."""
+    executor_memory: str = Field(default="4g", pattern=r"^\d+[kmgtKMGT]?[bB]?$")
+    """Memory of each executor."""
+    executor_cores: PositiveInt = 2
+    """Tasks that an executor runs at once."""
+    conf: Mapping[str, str] = Field(default_factory=dict)
+    """Settings of the Spark session, such as ``{"spark.sql.shuffle.partitions": "8"}``."""
+    extra: Mapping[str, Any] = Field(default_factory=dict)
+    """Whatever else a cluster understands; the engine ignores it."""
+
+    def warm_up(self) -> None:
+        """Start the embedded server, if one is needed, and return at once; it comes up while other work goes on."""
+        if self.environment.spark is None:
+            start_server()
+
+    @staticmethod
+    def stop_servers(session_dir: str) -> None:
+        """Stop the embedded server of a session folder, if there is one; see :mod:`aiflow_sdk.engines.spark.embedded`."""
+        stop_embedded(session_dir)
+
+    @contextmanager
+    def open(self, task: PlanTask, run: Run) -> Iterator[Session]:
+        """Return a session for one attempt of a task, to be used in the thread that opened it.
+
+        Leaving it by an exception interrupts what Spark still does for it.
+        """
+        with connected(self.environment.spark, self.conf) as connection:
+            session = SparkTaskSession(connection.spark, connection.server, label=f"aiflow {run.run_id} {task.id}")
+            with session:
+                yield session

@@ -1,0 +1,126 @@
+"""How Spark writes a frame for a sink to commit: Parquet files in the sink's folder, listed with rows and bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from aiflow_sdk.engines.spark.types import arrow_schema, is_widening, spark_type
+from aiflow_sdk.errors import DataError
+from aiflow_sdk.frames import arrow_types
+from aiflow_sdk.plugins import DataFile, Destination
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import Column
+    from pyspark.sql import DataFrame as SparkFrame
+
+NULL_PARTITION = ("__HIVE_DEFAULT_PARTITION__", "")
+"""Folder values that stand for null: Spark's own, and Sail's."""
+
+
+def complete(frame: SparkFrame, partition_by: Sequence[str], types: Mapping[str, str], fill: Mapping[str, str]) -> SparkFrame:
+    """Return the frame with the partition columns that it lacks, and its columns in the types that the table has.
+
+    A type (Arrow's name) that cannot hold every value of the column is left for the sink to judge. Raises ``DataError``
+    (``missing-partition-column``) for a partition column that nothing gives a value to.
+    """
+    from pyspark.sql import functions
+
+    for column in partition_by:
+        if column not in frame.columns:
+            if column not in fill:
+                raise DataError(
+                    "missing-partition-column",
+                    f"the frame lacks the partition column '{column}'",
+                    hint=f"add it in the transform; the frame has: {', '.join(frame.columns)}",
+                )
+            frame = frame.withColumn(column, functions.lit(fill[column]))
+    present = dict(arrow_types(frame) or ())
+    widened = {
+        column: functions.col(quoted(column)).cast(target)
+        for column, wanted in types.items()
+        if column in present and present[column] != wanted and is_widening(present[column], wanted)
+        if (target := spark_type(wanted))
+    }
+    return frame.withColumns(widened) if widened else frame
+
+
+def write_parquet(frame: SparkFrame, folder: str, partition_by: Sequence[str] = ()) -> None:
+    """Let Spark write the frame below the folder, partition values as text in folder names ``column=value``."""
+    if partition_by:
+        # As text, because Sail has no folder names for moments, and the two servers differ in how they write some others.
+        texts = {column: _as_text(frame, column) for column in partition_by}
+        frame = frame.withColumns(texts)
+    frame.write.mode("append").partitionBy(*partition_by).parquet(folder)
+
+
+def _as_text(frame: SparkFrame, column: str) -> Column:
+    from pyspark.sql import functions
+    from pyspark.sql.types import TimestampType
+
+    text = functions.col(quoted(column)).cast("string")
+    is_moment = isinstance(frame.schema[column].dataType, TimestampType)
+    return functions.concat(text, functions.lit("Z")) if is_moment else text  # the session's clock is UTC's
+
+
+def list_files(folder: str, partition_by: Sequence[str] = ()) -> list[DataFile]:
+    """Return the Parquet files below the folder that have rows, rows as their footers tell."""
+    import pyarrow.parquet as pq
+
+    found = []
+    if "://" in folder and not folder.startswith("file://"):
+        from pyarrow.fs import FileSelector, FileSystem
+
+        store, root = FileSystem.from_uri(folder)
+        paths = [info.path for info in store.get_file_info(FileSelector(root, recursive=True)) if info.is_file]
+        for path in _data_files(os.path.relpath(path, root) for path in paths):
+            with store.open_input_file(f"{root}/{path}") as file:
+                found.append(_data_file(path, file.size(), pq.read_metadata(file).num_rows, partition_by))
+    else:
+        root = unquote(folder.removeprefix("file://")) if folder.startswith("file://") else folder
+        paths = [os.path.relpath(Path(top, name), root) for top, _, names in os.walk(root) for name in names]
+        for path in _data_files(paths):
+            full = Path(root, path)
+            found.append(_data_file(path, full.stat().st_size, pq.read_metadata(full).num_rows, partition_by))
+    return [file for file in found if file.rows]
+
+
+def _data_files(paths: Iterator[str] | Sequence[str]) -> list[str]:
+    return sorted(path for path in paths if path.endswith(".parquet") and not os.path.basename(path).startswith(("_", ".")))
+
+
+def _data_file(path: str, size: int, rows: int, partition_by: Sequence[str]) -> DataFile:
+    values = {unquote(name): text for name, _, text in (part.partition("=") for part in path.split("/")[:-1])}
+    partition = {
+        column: None if values[column] in NULL_PARTITION else unquote(values[column]) for column in partition_by
+    }
+    return DataFile(path, size, rows, partition)
+
+
+def committed_schema(frame: SparkFrame, destination: Destination, filled: Sequence[str]) -> pa.Schema:
+    """Return the frame's Arrow schema; a filled partition column has the table's type, else it is a string."""
+    import pyarrow as pa
+
+    schema = arrow_schema(frame.schema)
+    for column in filled:
+        if wanted := destination.types.get(column):
+            schema = schema.set(schema.get_field_index(column), pa.field(column, _arrow_type(wanted)))
+    return schema
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    import pyarrow as pa
+    from pyspark.sql.pandas.types import to_arrow_type
+    from pyspark.sql.types import DataType
+
+    ddl = spark_type(name)
+    return to_arrow_type(DataType.fromDDL(ddl)) if ddl else pa.string()
+
+
+def quoted(column: str) -> str:
+    """Return the column's name for Spark, whatever it holds: ``a.b`` would be field ``b`` of column ``a``."""
+    return "`" + column.replace("`", "``") + "`"

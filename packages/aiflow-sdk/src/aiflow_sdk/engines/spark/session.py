@@ -1,0 +1,280 @@
+"""Spark at work on one task."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from aiflow_sdk.engines.spark.embedded import Server
+from aiflow_sdk.engines.spark.failure import is_of_spark, spark_failure, user_failure
+from aiflow_sdk.engines.spark.output import committed_schema, complete, list_files, write_parquet
+from aiflow_sdk.engines.spark.types import arrow_schema, readable_schema
+from aiflow_sdk.engines.usercode import call_function
+from aiflow_sdk.errors import DataError, UserCodeError
+from aiflow_sdk.frames import FrameKind, WantedFrame, arrow_types, convert, kind_of, match_arguments, name_inputs, to_reader
+from aiflow_sdk.plugins import (
+    Destination,
+    FileSink,
+    FileSource,
+    Frame,
+    FrameWrite,
+    Scan,
+    Session,
+    Source,
+    SparkSource,
+    UserFunction,
+    Written,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame as SparkFrame
+    from pyspark.sql import SparkSession
+
+
+class SparkTaskSession(Session):
+    """Frames are PySpark's, lazy until they are written or a function asks for another kind."""
+
+    def __init__(self, spark: SparkSession, server: Server | None, label: str = "aiflow") -> None:
+        self.spark = spark
+        self._server = server
+        self._tag = f"{label} {uuid.uuid4()}".replace(",", "-")
+        self._folder: Path | None = None
+
+    def __enter__(self) -> Self:
+        self.spark.addTag(self._tag)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.cancel()
+        self.spark.removeTag(self._tag)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def cancel(self) -> None:
+        """Interrupt what Spark does for this task now; may be called from any thread."""
+        try:
+            self.spark.interruptTag(self._tag)
+        except Exception:  # noqa: BLE001  # best effort: the server may be what has failed
+            return
+
+    def read(self, source: Source, scan: Scan) -> SparkFrame:
+        with _failures(f"reading '{source.dataset().name}'"):
+            if isinstance(source, SparkSource):
+                return source.to_spark(self.spark, scan)
+            if isinstance(source, FileSource) and (files := source.parquet_files()):
+                return self._read_files(files.paths)
+            return self._from_arrow(source.scan(scan), source.schema())
+
+    def call(self, function: UserFunction, inputs: Mapping[str, Frame]) -> SparkFrame | None:
+        matched = match_arguments(
+            function.function,
+            inputs,
+            function.params,
+            function.context,
+            {"spark": self.spark},
+            name=function.entrypoint,
+        )
+        with _failures(f"computing the inputs of '{function.node_id}'"):
+            args, kwargs = matched.arguments(self._as_wanted)
+        columns = [column for frame in inputs.values() for column in frame.columns]
+        try:
+            result = call_function(function, args, kwargs)
+        except UserCodeError as error:
+            if (cause := error.__cause__) and is_of_spark(cause):
+                raise user_failure(cause, f"the function '{function.entrypoint}'", function.function, columns) from cause
+            raise
+        if kind_of(result) is FrameKind.SPARK:
+            try:
+                _ = result.schema  # the server looks at it only when asked, and here it is plain whose frame it is
+            except Exception as error:
+                if not is_of_spark(error):
+                    raise
+                raise user_failure(error, f"the function '{function.entrypoint}'", function.function, columns) from error
+        return self._result(result, function)
+
+    def sql(self, query: str, inputs: Mapping[str, Frame]) -> SparkFrame:
+        frames: dict[str, Frame] = {}
+
+        def view_of(name: str, input_id: str) -> str:
+            view = f"input_{list(inputs).index(input_id)}"
+            frames[view] = inputs[input_id]
+            return f"\0{view}\1"
+
+        # PySpark formats the text with str.format: braces of ours alone may reach it.
+        text = name_inputs(query, inputs, view_of).replace("{", "{{").replace("}", "}}")
+        text = text.replace("\0", "{").replace("\1", "}")
+        try:
+            frame = self.spark.sql(text, **frames) if frames else self.spark.sql(query)
+            _ = frame.schema
+        except Exception as error:
+            if not is_of_spark(error):
+                raise
+            columns = [column for given in inputs.values() for column in given.columns]
+            raise user_failure(error, "the query", None, columns) from error
+        return frame
+
+    def write(self, writes: Sequence[FrameWrite]) -> Sequence[Written]:
+        """Write all frames, then commit them in order. A frame that goes to several sinks is computed once.
+
+        Two frames of which one is made from the other are both computed: on the embedded server, which keeps nothing
+        between two commands, what they share is computed twice.
+        """
+        names = ", ".join(f"'{write.request.node_id}'" for write in writes)
+        with _failures(f"computing {names}"), self._shared(writes) as shared:
+            outputs = [_Output(self, write, shared[id(write.frame)]) for write in writes]
+        return [output.commit() for output in outputs]
+
+    def columns(self, frame: SparkFrame) -> tuple[tuple[str, str], ...] | None:
+        with _failures("looking at a frame"):
+            return arrow_types(frame)
+
+    def _as_wanted(self, wanted: WantedFrame) -> Any:
+        if wanted.kind in (None, FrameKind.SPARK):
+            return wanted.frame
+        schema = arrow_schema(wanted.frame.schema)
+        return convert(wanted.frame.toArrow().cast(schema), wanted.kind or FrameKind.ARROW)
+
+    def _result(self, result: Any, function: UserFunction) -> SparkFrame | None:
+        if result is None or kind_of(result) is FrameKind.SPARK:
+            return result  # type: ignore[no-any-return]  # known by its kind
+        with _failures(f"taking over what {function.entrypoint} returned"):
+            reader = to_reader(result)
+            return self._from_arrow(reader, reader.schema)
+
+    def _read_files(self, paths: Sequence[str]) -> SparkFrame:
+        import pyarrow.dataset as ds
+        import pyarrow.parquet as pq
+
+        local = [path for path in paths if "://" not in path]
+        for path in local:
+            if not Path(path).exists():  # Sail would read an empty frame without columns
+                raise DataError("missing-file", f"there is no file {path} any more", hint="run what makes it again")
+        if local:
+            schema = pq.read_schema(local[0])
+            if not readable_schema(schema).equals(schema.remove_metadata(), check_metadata=False):
+                dataset = ds.dataset(list(paths), format="parquet")
+                return self._from_arrow(dataset.to_batches(), dataset.schema)
+        return self.spark.read.parquet(*paths)
+
+    def _from_arrow(self, batches: Any, schema: pa.Schema | None) -> SparkFrame:
+        """Return a Spark frame of these batches: through a file, so that any size goes and no type is guessed."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        batches = iter(batches)
+        first = next(batches, None)
+        schema = first.schema if first is not None else schema
+        if schema is None:
+            raise DataError("no-columns", "a source yielded nothing and does not say which columns it has")
+        wanted = readable_schema(schema)
+        if self._server is None or first is None:
+            table = pa.Table.from_batches([one for one in (first, *batches) if one is not None], schema)
+            return self._from_table(_cast(table, wanted))
+        path = self._scratch() / f"{uuid.uuid4().hex}.parquet"
+        with pq.ParquetWriter(path, wanted, compression="lz4") as writer:
+            while first is not None:
+                writer.write_table(_cast(pa.Table.from_batches([first]), wanted))
+                first = next(batches, None)
+        return self.spark.read.parquet(str(path))
+
+    def _from_table(self, table: pa.Table) -> SparkFrame:
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        # Said, not guessed: PySpark would take local times for moments.
+        return self.spark.createDataFrame(table, schema=from_arrow_schema(table.schema, prefer_timestamp_ntz=True))
+
+    @contextmanager
+    def _shared(self, writes: Sequence[FrameWrite]) -> Iterator[Mapping[int, SparkFrame]]:
+        """Yield for each frame (by ``id``) what to write for it: computed once where several sinks take it."""
+        frames = {id(write.frame): write.frame for write in writes}
+        if self._server is None:
+            kept = [frame.persist() for frame in frames.values()] if len(writes) > 1 else []
+            try:
+                yield frames
+            finally:
+                for frame in kept:
+                    frame.unpersist()
+            return
+        for key, frame in frames.items():
+            if sum(write.frame is frame for write in writes) > 1:
+                folder = self._scratch() / uuid.uuid4().hex
+                write_parquet(frame, str(folder))
+                is_empty = not list_files(str(folder))
+                frames[key] = frame.limit(0) if is_empty else self.spark.read.parquet(str(folder))
+        yield frames
+
+    def _scratch(self) -> Path:
+        if self._folder is None:
+            assert self._server is not None
+            self._folder = self._server.scratch_folder()
+        return self._folder
+
+    def to_batches(self, frame: SparkFrame) -> pa.RecordBatchReader:
+        """Return the frame's rows for a sink that takes Arrow, through files where the server is of this machine."""
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
+        schema = arrow_schema(frame.schema)
+        if self._server is None:
+            return frame.toArrow().cast(schema).to_reader()
+        folder = self._scratch() / uuid.uuid4().hex
+        write_parquet(frame, str(folder))
+        paths = [str(folder / file.path) for file in list_files(str(folder))]
+        if not paths:
+            return schema.empty_table().to_reader()
+        return pa.RecordBatchReader.from_batches(schema, ds.dataset(paths, schema=schema).to_batches())
+
+
+class _Output:
+    """One write whose rows are computed: what is left is to commit it."""
+
+    def __init__(self, session: SparkTaskSession, write: FrameWrite, frame: SparkFrame) -> None:
+        self._sink, self._request = write.sink, write.request
+        fill = write.request.fill
+        self._destination: Destination | None = None
+        if not isinstance(write.sink, FileSink):
+            frame = complete(frame, write.sink.partition_columns(), {}, fill)
+            self._batches = session.to_batches(frame)
+            return
+        self._destination = place = write.sink.destination(write.request)
+        filled = [column for column in place.partition_by if column not in frame.columns]
+        frame = complete(frame, place.partition_by, place.types, fill)
+        self._schema = committed_schema(frame, place, filled)
+        write_parquet(frame, place.folder, place.partition_by)
+        self._files = list_files(place.folder, place.partition_by)
+
+    def commit(self) -> Written:
+        if self._destination is None:
+            return self._sink.write(self._batches, self._request)
+        assert isinstance(self._sink, FileSink)
+        return self._sink.commit(self._files, self._schema, self._request)
+
+
+def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    try:
+        return table.cast(schema)
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            "value-out-of-range",
+            f"a value has no like in Spark: {error}",
+            hint="Spark counts whole numbers to 2^63 and time in microseconds",
+        ) from error
+
+
+@contextmanager
+def _failures(doing: str) -> Iterator[None]:
+    """Turn what PySpark raises into our errors."""
+    try:
+        yield
+    except Exception as error:
+        if not is_of_spark(error):
+            raise
+        raise spark_failure(error, doing) from error

@@ -1,0 +1,125 @@
+"""Column types: Spark's, Arrow's, and what of Arrow's Spark has no like of.
+
+Arrow's type names are those of :mod:`aiflow_sdk.frames.arrow_type`; Spark's are written as DDL (``decimal(12,2)``).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from aiflow_sdk.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql.types import StructType
+
+_PLAIN = {
+    "bool": "boolean",
+    "int8": "tinyint",
+    "int16": "smallint",
+    "int32": "int",
+    "int64": "bigint",
+    "float": "float",
+    "double": "double",
+    "string": "string",
+    "binary": "binary",
+    "date32[day]": "date",
+}
+_TIMESTAMP = re.compile(r"timestamp\[\w+(, tz=.+)?\]")
+_DECIMAL = re.compile(r"decimal\d*\((\d+), ?(\d+)\)")
+_INTEGER_DIGITS = {"int8": 3, "int16": 5, "int32": 10, "int64": 19}
+_INTEGERS = list(_INTEGER_DIGITS)
+
+
+def spark_type(arrow_name: str) -> str | None:
+    """Return the Spark type of an Arrow type name as DDL; None for a nested one and for what Spark has no like of."""
+    if found := _TIMESTAMP.fullmatch(arrow_name):
+        return "timestamp" if found[1] else "timestamp_ntz"
+    if found := _DECIMAL.fullmatch(arrow_name):
+        return f"decimal({found[1]},{found[2]})"
+    return _PLAIN.get(arrow_name)
+
+
+def is_widening(arrow_name: str, wanted: str) -> bool:
+    """Return whether every value of the first type (Arrow's name) has its equal in the second."""
+    if arrow_name == "null":
+        return spark_type(wanted) is not None
+    if (given := _TIMESTAMP.fullmatch(arrow_name)) and (moment := _TIMESTAMP.fullmatch(wanted)):
+        return bool(given[1]) == bool(moment[1])
+    if arrow_name in _INTEGERS and wanted in _INTEGERS:
+        return _INTEGERS.index(arrow_name) <= _INTEGERS.index(wanted)
+    if target := _DECIMAL.fullmatch(wanted):
+        precision, scale = int(target[1]), int(target[2])
+        if arrow_name in _INTEGER_DIGITS:
+            return precision - scale >= _INTEGER_DIGITS[arrow_name]
+        if given := _DECIMAL.fullmatch(arrow_name):
+            return scale >= int(given[2]) and precision - scale >= int(given[1]) - int(given[2])
+    return wanted == "double" and arrow_name in ("float", "int8", "int16", "int32")
+
+
+def arrow_schema(schema: StructType) -> pa.Schema:
+    """Return the Arrow schema of a Spark frame: every column and element may be null, moments are UTC's."""
+    import pyarrow as pa
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    return pa.schema([pa.field(field.name, _nullable(field.type)) for field in to_arrow_schema(schema)])
+
+
+def _nullable(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    if pa.types.is_list(kind):
+        return pa.list_(_nullable(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _nullable(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_nullable(kind.key_type), _nullable(kind.item_type))
+    return kind
+
+
+def readable_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the schema as Spark can hold it: unsigned numbers grow, nanoseconds become microseconds, codes their values.
+
+    It equals ``schema`` (metadata aside) where Spark can hold that as it is. Raises ``DataError`` for a type that Spark has
+    no like of.
+    """
+    import pyarrow as pa
+
+    return pa.schema([pa.field(field.name, _readable(field.type, field.name)) for field in schema])
+
+
+def _readable(kind: pa.DataType, column: str) -> pa.DataType:
+    import pyarrow as pa
+
+    is_a = pa.types
+    if is_a.is_dictionary(kind):
+        return _readable(kind.value_type, column)
+    if is_a.is_unsigned_integer(kind):
+        return {8: pa.int16(), 16: pa.int32()}.get(kind.bit_width, pa.int64())
+    if is_a.is_timestamp(kind) and (kind.unit != "us" or kind.tz not in (None, "UTC")):
+        return pa.timestamp("us", "UTC" if kind.tz else None)
+    if is_a.is_float16(kind):
+        return pa.float32()
+    if is_a.is_date64(kind):
+        return pa.date32()
+    if is_a.is_duration(kind):
+        return pa.duration("us")
+    if is_a.is_decimal(kind) and kind.precision <= 38:
+        return pa.decimal128(kind.precision, kind.scale)
+    if is_a.is_decimal(kind) or is_a.is_time(kind) or is_a.is_union(kind):
+        raise DataError(
+            "unsupported-type",
+            f"Spark has no like of the column '{column}', which is {kind}",
+            hint="cast it before, in a python transform or where the data is made",
+        )
+    if is_a.is_fixed_size_binary(kind):
+        return pa.binary()
+    if is_a.is_list(kind) or is_a.is_large_list(kind) or is_a.is_fixed_size_list(kind):
+        value = _readable(kind.value_type, column)
+        return kind if value == kind.value_type and not is_a.is_fixed_size_list(kind) else pa.list_(value)
+    if is_a.is_struct(kind):
+        return pa.struct([pa.field(field.name, _readable(field.type, column)) for field in kind])
+    if is_a.is_map(kind):
+        return pa.map_(_readable(kind.key_type, column), _readable(kind.item_type, column))
+    return kind

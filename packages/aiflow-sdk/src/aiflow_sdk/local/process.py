@@ -1,0 +1,149 @@
+"""One worker process as its supervisor sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from aiflow_sdk.local.channel import RecordReader
+
+_POLL_SECONDS = 0.2
+"""How often a child is looked at where the kernel cannot say that it ended."""
+
+
+class Heard(NamedTuple):
+    """What came from a worker."""
+
+    records: list[dict[str, Any]]
+    output: list[str]
+    """Lines that it or what it started printed past Python's streams."""
+    ended: bool
+
+
+class WorkerProcess:
+    """A child in a process group of its own, which ends when this process does, however that comes."""
+
+    def __init__(
+        self, order: Mapping[str, Any], *, python: str | None, environment: Mapping[str, str], wake: int
+    ) -> None:
+        request_read, request_write = os.pipe()
+        records_read, records_write = os.pipe()
+        life_read, self._life = os.pipe()
+        output_read, output_write = os.pipe()
+        handles = (request_read, records_write, life_read)
+        # -u: what is printed survives a kill; -P: no file of the project stands for one of Python's.
+        command = [python or sys.executable, "-u", "-P", "-X", "faulthandler", "-m", "aiflow_sdk.local.worker"]
+        try:
+            self._process = subprocess.Popen(
+                [*command, *map(str, handles)],
+                pass_fds=handles,
+                stdin=subprocess.DEVNULL,
+                stdout=output_write,
+                stderr=output_write,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+        finally:
+            for handle in (*handles, output_write):
+                os.close(handle)
+        self._records, self._output = RecordReader(records_read), RecordReader(output_read)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(records_read, selectors.EVENT_READ)
+        self._selector.register(output_read, selectors.EVENT_READ)
+        self._selector.register(wake, selectors.EVENT_READ)
+        self._wake = wake
+        self._pidfd: int | None = None
+        if hasattr(os, "pidfd_open"):
+            with suppress(OSError):  # an old kernel, or one that forbids it
+                self._pidfd = os.pidfd_open(self._process.pid)
+                self._selector.register(self._pidfd, selectors.EVENT_READ)
+        with suppress(BrokenPipeError), os.fdopen(request_write, "wb") as stream:
+            stream.write(json.dumps(order).encode())
+
+    def hear(self, timeout_seconds: float | None) -> Heard:
+        """Wait until something comes, a signal arrives or the time is over; return what has come."""
+        if self._pidfd is None:
+            timeout_seconds = _POLL_SECONDS if timeout_seconds is None else min(timeout_seconds, _POLL_SECONDS)
+        ready = {key.fd for key, _ in self._selector.select(timeout_seconds)}
+        if self._wake in ready:
+            os.read(self._wake, 64)
+        ended = self._has_ended()
+        records, output = self._take(self._records), self._take(self._output)
+        if ended:
+            output.append(self._output.rest())
+        return Heard(
+            list(_parsed(records)), [line.decode("utf-8", "replace") for line in output if line.strip()], ended
+        )
+
+    def _has_ended(self) -> bool:
+        if self._process.returncode is None and not os.waitid(
+            os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
+        ):
+            return False
+        self.kill()  # what it started and left behind; while it is not reaped, its number is nobody else's
+        return self._process.poll() is not None
+
+    def cancel(self) -> None:
+        """Ask it to stop."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it and all that it started, at once."""
+        if self._process.returncode is not None:
+            return
+        with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group that is gone
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End it if it is still there, and let everything go."""
+        self.kill()
+        self._process.wait()
+        self._selector.close()
+        for handle in (self._records.handle, self._output.handle, self._life, self._pidfd):
+            if handle is not None:
+                os.close(handle)
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words."""
+        code = self._process.returncode
+        if code is None:
+            return "is still there"
+        if code >= 0:
+            return f"exited with code {code}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        return f"was killed by {name}"
+
+    @property
+    def signal_name(self) -> str | None:
+        """The signal that ended it."""
+        code = self._process.returncode
+        return signal.Signals(-code).name if code is not None and code < 0 else None
+
+    def _take(self, reader: RecordReader) -> list[bytes]:
+        lines, closed = reader.lines()
+        if closed:
+            with suppress(KeyError):
+                self._selector.unregister(reader.handle)
+        return lines
+
+
+def _parsed(lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # something else wrote to this descriptor
+        if isinstance(record, dict):
+            yield record

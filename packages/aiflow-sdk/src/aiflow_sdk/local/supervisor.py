@@ -1,0 +1,366 @@
+"""Runs a pipeline or a backfill in a child process, and sees to it that whatever happens there ends in a known state.
+
+The child does all the work (:mod:`aiflow_sdk.local.worker`). This side needs the standard library alone, so that a
+command line has started it before it has imported anything heavy. It passes the child's records on, ends a child whose
+task is over its time, starts the next one, hears Ctrl-C, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from aiflow_sdk.errors import AiflowError, ProblemsError, RunError, TaskTimeoutError
+from aiflow_sdk.local.logs import append_log
+from aiflow_sdk.local.process import WorkerProcess
+from aiflow_sdk.local.records import OnRecord, Record, make_record
+from aiflow_sdk.local.request import BackfillRequest, RunRequest
+from aiflow_sdk.local.session import session
+from aiflow_sdk.local.settling import settle_end, settle_loss
+from aiflow_sdk.local.state import Loss
+from aiflow_sdk.local.store import RunFolder
+from aiflow_sdk.local.summary import BackfillSummary, RunSummary, summarize_run
+
+CANCEL_GRACE_SECONDS = 5.0
+"""How long a child has to stop by itself after the first Ctrl-C."""
+_OUTPUT_LINES = 30
+"""How many of the last lines that a child printed are told when it dies."""
+
+
+def run_pipeline_locally(request: RunRequest, on_record: OnRecord | None = None) -> RunSummary:
+    """Do one run in a child process and return what came of it; a run that fails is returned, not raised.
+
+    ``on_record`` hears every record as it comes (:mod:`aiflow_sdk.local.records`), in this thread. Raises the
+    ``AiflowError`` of a run that could not begin. Ctrl-C (SIGINT, SIGTERM) ends the child and gives a run that is
+    ``cancelled`` and can be resumed; before the run has begun it is a ``KeyboardInterrupt``.
+    """
+    supervisor = _Supervisor(request, on_record or (lambda record: None))
+    supervisor.supervise()
+    return summarize_run(supervisor.folders[-1])
+
+
+def backfill(request: BackfillRequest, on_record: OnRecord | None = None) -> BackfillSummary:
+    """Make every partition of a range that is not up to date, in one child process, and return what came of it.
+
+    Doing it again after a Ctrl-C goes on with what is missing. Raises as :func:`run_pipeline_locally`.
+    """
+    began = time.time()
+    supervisor = _Supervisor(request, on_record or (lambda record: None))
+    supervisor.supervise(finish=lambda: _finish_backfill(supervisor, began))
+    return _summarize_backfill(supervisor, time.time() - began)
+
+
+@dataclass
+class _Watched:
+    """A run that the child is doing."""
+
+    folder: RunFolder
+    ids: Mapping[str, Any]
+    """What every record of the run carries."""
+    deadline: float | None
+    timeout_seconds: float | None
+    running: dict[str, tuple[int, float | None, float | None]] = field(default_factory=dict)
+    """Task → attempt, deadline, time allowed."""
+
+
+class _Supervisor:
+    def __init__(self, request: RunRequest | BackfillRequest, on_record: OnRecord) -> None:
+        self.request = request
+        self.on_record = on_record
+        self.live: dict[str, _Watched] = {}
+        self.folders: list[RunFolder] = []
+        """Of every run, in the order of their beginnings."""
+        self.finished: list[str] = []
+        self.failure: dict[str, Any] | None = None
+        self.plan_record: Record = {}
+        """The ``backfill-started`` record."""
+        self.interrupts = 0
+        self.output: deque[str] = deque(maxlen=_OUTPUT_LINES)
+        self._wake_read, self._wake_write = os.pipe()
+        self._worker_spoke = False
+
+    def supervise(self, finish: Callable[[], None] | None = None) -> None:
+        """Start children until all is done."""
+        python = self.request.python or _python_of(Path(self.request.project))
+        try:
+            with self._signals(), session() as environment:
+                loss: Loss | None = None
+                while True:
+                    worker = self._start(python, environment, loss)
+                    try:
+                        loss = self._watch(worker)
+                    finally:
+                        worker.close()
+                    if loss is None or self.interrupts or not self._can_go_on():
+                        break
+                    self.on_record(make_record("worker-restarted", reason=loss.error["message"]))
+                self._settle(loss)
+                if finish:
+                    finish()
+        finally:
+            self._abandon()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+
+    @property
+    def cancelled(self) -> bool:
+        return self.interrupts > 0
+
+    def _start(self, python: str | None, environment: Mapping[str, str], loss: Loss | None) -> WorkerProcess:
+        self._worker_spoke = False
+        self.output.clear()
+        order = {
+            "request": self.request.to_dict(),
+            "continued": list(self.live),
+            "done": self.finished,
+            "loss": vars(loss) if loss else None,
+        }
+        for run in self.live.values():
+            run.running.clear()
+        try:
+            return WorkerProcess(order, python=python, environment=environment, wake=self._wake_read)
+        except OSError as error:
+            raise RunError(
+                "no-interpreter",
+                f"the interpreter {python} cannot be started: {error.strerror}",
+                hint="correct `python` in aiflow.toml",
+            ) from error
+
+    def _watch(self, worker: WorkerProcess) -> Loss | None:
+        """Hear the child until it ends. Return None if it did all it had to do."""
+        complete = False
+        loss: Loss | None = None
+        cancel_deadline: float | None = None
+        while True:
+            if self.interrupts and cancel_deadline is None:
+                worker.cancel()
+                cancel_deadline = time.time() + CANCEL_GRACE_SECONDS
+            moments = [moment for moment in (cancel_deadline, self._next_deadline()) if moment is not None]
+            heard = worker.hear(max(0.0, min(moments) - time.time()) if moments and not loss else None)
+            for line in heard.output:
+                self._take_output(line)
+            for record in heard.records:
+                self._worker_spoke = True
+                if record["record"] == "worker-finished":
+                    complete = True
+                else:
+                    self._take(record)
+            if heard.ended:
+                if complete or loss:
+                    return loss
+                return Loss("died", self._died(worker).to_dict())
+            loss = loss or self._overdue(time.time())
+            if loss or self.interrupts > 1 or (cancel_deadline is not None and time.time() >= cancel_deadline):
+                worker.kill()
+
+    def _take(self, record: Record) -> None:
+        run = self.live.get(record.get("run_id", ""))
+        match record["record"]:
+            case "request-failed":
+                self.failure = record["error"]
+                return
+            case "backfill-started":
+                self.plan_record = record
+            case "run-started":
+                folder = RunFolder(Path(record["folder"]).parents[2], record["run_id"])
+                allowed = record["timeout_seconds"]
+                ids = {name: record[name] for name in ("pipeline_id", "run_id", "execution", "trace_id", "environment")}
+                self.folders.append(folder)
+                self.live[folder.run_id] = _Watched(
+                    folder, {**ids, "partition": record["partition"]}, allowed and record["time"] + allowed, allowed
+                )
+            case "task-started" if run:
+                allowed = record["timeout_seconds"]
+                run.running[record["task_id"]] = (record["attempt"], allowed and record["time"] + allowed, allowed)
+            case "task-finished" | "task-failed" | "task-retried" | "task-repeated" if run:
+                run.running.pop(record["task_id"], None)
+            case "run-finished":
+                self.live.pop(record["run_id"], None)
+                self.finished.append(record["run_id"])
+        self.on_record(record)
+
+    def _take_output(self, line: str) -> None:
+        """Give a line that came past Python's streams to the task that it must be of, if one alone is at work."""
+        self.output.append(line)
+        working = [(run, task_id) for run in self.live.values() for task_id in run.running]
+        facts = {"stream": "output", "level": "info", "message": line}
+        if len(working) == 1:
+            run, task_id = working[0]
+            attempt = run.running[task_id][0]
+            record = make_record("log", **run.ids, task_id=task_id, attempt=attempt, **facts)
+            path = run.folder.log_path(task_id, run.ids["execution"], attempt)
+        elif len(self.live) == 1:
+            (run,) = self.live.values()
+            record = make_record("log", **run.ids, **facts)
+            path = run.folder.path / "logs" / "worker.log"
+        else:
+            self.on_record(make_record("log", pipeline_id=self.request.pipeline, partition="-", **facts))
+            return
+        with suppress(OSError):  # a full disk loses the line and not the run
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                append_log(handle, record)
+            finally:
+                os.close(handle)
+        self.on_record(record)
+
+    def _next_deadline(self) -> float | None:
+        deadlines = [run.deadline for run in self.live.values()]
+        deadlines += [deadline for run in self.live.values() for _, deadline, _ in run.running.values()]
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def _overdue(self, now: float) -> Loss | None:
+        for run in self.live.values():
+            if run.deadline is not None and now >= run.deadline:
+                error = TaskTimeoutError(
+                    "run-timeout",
+                    f"the run took longer than the {_minutes(run.timeout_seconds)} that the pipeline allows",
+                    hint="raise timeout_minutes of @pipeline, or resume the run",
+                )
+                return Loss("run-timeout", error.to_dict(), run.folder.run_id)
+            for task_id, (_, deadline, allowed) in run.running.items():
+                if deadline is not None and now >= deadline:
+                    error = TaskTimeoutError(
+                        "task-timeout",
+                        f"task '{task_id}' took longer than the {_minutes(allowed)} that it may",
+                        hint="raise timeout_minutes of its node, or make it faster",
+                        retryable=True,
+                    )
+                    return Loss("task-timeout", error.to_dict(), run.folder.run_id, task_id)
+        return None
+
+    def _died(self, worker: WorkerProcess) -> RunError:
+        hints = {
+            "SIGKILL": "was it the system, because memory ran out?",
+            "SIGSEGV": "a native library crashed: look at what the task calls",
+            None: "does user code call os._exit?",
+        }
+        return RunError(
+            "worker-died",
+            f"the process that ran the tasks {worker.ending}",
+            hint=hints.get(worker.signal_name),
+            retryable=True,
+            notes=tuple(self.output),
+        )
+
+    def _can_go_on(self) -> bool:
+        """Whether another child makes sense: one that dies before it says a word would die again."""
+        return bool(self.live) and self._worker_spoke
+
+    def _settle(self, loss: Loss | None) -> None:
+        """Bring the runs that no child will go on with to their ends."""
+        now = time.time()
+        runs = [(run.folder, run.folder.load()) for run in self.live.values()]
+        error: Mapping[str, Any] | None
+        if runs and not self.cancelled:
+            error = self.failure or (
+                loss.error if loss else RunError("worker-died", "the run was left undone").to_dict()
+            )
+            for records in settle_loss(runs, loss or Loss("died", error), now).values():
+                for record in records:
+                    self.on_record(record)
+            for _, state in runs:
+                state.errors = state.errors or (error,)
+        for folder, state in runs:
+            self._take(settle_end(folder, state, now, cancelled=self.cancelled))
+        if self.cancelled:
+            if not self.folders and not self.plan_record:
+                raise KeyboardInterrupt
+        elif error := self.failure or (loss.error if loss and not runs else None):
+            raise _error_of(error)
+
+    def _abandon(self) -> None:
+        """Leave no run that says it is being done, when something raised on this side."""
+        for run in list(self.live.values()):
+            with suppress(AiflowError):
+                settle_end(run.folder, run.folder.load(), time.time(), cancelled=True)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Count SIGINT and SIGTERM instead of dying of them; only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def count(number: int, frame: FrameType | None) -> None:
+            self.interrupts += 1
+            os.write(self._wake_write, b"!")
+
+        before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _finish_backfill(supervisor: _Supervisor, began: float) -> None:
+    """Tell what came of the backfill."""
+    summary = _summarize_backfill(supervisor, time.time() - began)
+    supervisor.on_record(
+        make_record(
+            "backfill-finished",
+            pipeline_id=summary.pipeline_id,
+            environment=summary.environment,
+            first=summary.first,
+            last=summary.last,
+            state=summary.state,
+            seconds=round(summary.seconds, 3),
+            succeeded=sum(run.succeeded for run in summary.runs),
+            failed=sum(run.state == "failed" for run in summary.runs),
+            skipped=len(summary.skipped),
+        )
+    )
+
+
+def _summarize_backfill(supervisor: _Supervisor, seconds: float) -> BackfillSummary:
+    runs = sorted((summarize_run(folder) for folder in supervisor.folders), key=lambda run: run.partition)
+    told = supervisor.plan_record
+    failed = any(run.state == "failed" for run in runs)
+    return BackfillSummary(
+        pipeline_id=told["pipeline_id"],
+        environment=told["environment"],
+        first=told["first"],
+        last=told["last"],
+        state="cancelled" if supervisor.cancelled else "failed" if failed else "succeeded",
+        seconds=seconds,
+        runs=tuple(runs),
+        skipped=tuple(item["partition"] for item in told["partitions"] if not item["reason"]),
+        reasons={item["partition"]: item["reason"] for item in told["partitions"] if item["reason"]},
+    )
+
+
+def _error_of(data: Mapping[str, Any]) -> AiflowError:
+    if problems := data.get("problems"):
+        return ProblemsError(map(AiflowError.from_dict, problems))
+    return AiflowError.from_dict(dict(data))
+
+
+def _minutes(seconds: float | None) -> str:
+    seconds = seconds or 0
+    return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} seconds"
+
+
+def _python_of(folder: Path) -> str | None:
+    """Return the interpreter that aiflow.toml names; the file is parsed only where it may name one."""
+    folder = folder.expanduser().resolve()
+    for path in (candidate / "aiflow.toml" for candidate in (folder, *folder.parents)):
+        if path.is_file():
+            if b"python" not in path.read_bytes():
+                return None
+            from aiflow_sdk.config import load_project
+
+            project = load_project(folder)
+            # A path is looked for from the project on, a bare name (`python3.12`) on PATH.
+            python = project.python
+            return str(project.root / python) if python and "/" in python else python
+    return None

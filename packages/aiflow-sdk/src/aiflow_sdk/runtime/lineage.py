@@ -1,0 +1,189 @@
+"""From what a run tells of itself (records) to OpenLineage events: pipeline and tasks, with datasets and statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from aiflow_sdk import events
+from aiflow_sdk.plan import NodeFacts, Plan, PlanNode, PlanTask, Run, TaskResult
+
+_ENGINE_PACKAGES = {"python": "polars", "spark": "pyspark-client", "flink": "apache-flink"}
+
+
+class Lineage:
+    """Makes the events of one run of a plan. Whoever makes them, the same happening has the same run id and job."""
+
+    def __init__(self, plan: Plan, run: Run) -> None:
+        self.plan = plan
+        self.run = run
+        self.namespace = f"aiflow/{plan.environment.name}"
+        self.name = f"{plan.project}.{plan.pipeline_id}"
+
+    def run_event(
+        self,
+        event_type: events.EventType,
+        *,
+        results: Iterable[TaskResult] = (),
+        error: Mapping[str, Any] | None = None,
+        time: datetime | None = None,
+    ) -> dict[str, Any]:
+        """Return the event of the whole run; ``error`` as ``AiflowError.to_dict`` has it."""
+        facts = {facts.node_id: facts for result in results for facts in result.nodes}
+        return events.run_event(
+            event_type,
+            time=time,
+            run_id=self.run.run_id,
+            job_namespace=self.namespace,
+            job_name=self.name,
+            run_facets={**self._run_facets(), **_error(error)},
+            job_facets={
+                "jobType": events.job_type_facet("PIPELINE", bounded=all(task.bounded for task in self.plan.tasks)),
+                **({"ownership": events.owner_facet(self.plan.owner)} if self.plan.owner else {}),
+                **({"tags": events.tags_facet(self.plan.tags)} if self.plan.tags else {}),
+            },
+            inputs=list(self._datasets("source", self.plan.node_list, facts)),
+            outputs=list(self._datasets("sink", self.plan.node_list, facts)),
+        )
+
+    def task_event(
+        self,
+        event_type: events.EventType,
+        task: PlanTask,
+        attempt: int,
+        *,
+        result: TaskResult | None = None,
+        error: Mapping[str, Any] | None = None,
+        time: datetime | None = None,
+    ) -> dict[str, Any]:
+        """Return the event of one attempt of a task."""
+        nodes = [self.plan.nodes[node_id] for node_id in task.node_ids]
+        facts = {facts.node_id: facts for facts in result.nodes} if result else {}
+        queries = [node.sql for node in nodes if node.sql]
+        engine = _engine_version(task.engine)
+        told = [
+            {
+                "node_id": one.node_id,
+                **{k: v for k, v in one.to_dict().items() if k in ("rows", "bytes", "seconds", "counts")},
+            }
+            for one in facts.values()
+        ]
+        return events.run_event(
+            event_type,
+            time=time,
+            run_id=events.job_run_id(self.run.run_id, self.run.execution, task.id, attempt),
+            job_namespace=self.namespace,
+            job_name=f"{self.name}.{task.id}",
+            run_facets={
+                **self._run_facets(task_id=task.id, attempt=attempt),
+                "parent": events.parent_facet(self.run.run_id, self.namespace, self.name),
+                **({"processing_engine": events.processing_engine_facet(task.engine, engine)} if engine else {}),
+                **({"aiflow_nodes": events.own_facet("nodes", {"nodes": told})} if told else {}),
+                **_error(error),
+            },
+            job_facets={
+                "jobType": events.job_type_facet("TASK", bounded=task.bounded),
+                **({"sql": events.sql_facet(";\n".join(queries))} if queries else {}),
+            },
+            inputs=list(self._datasets("source", nodes, facts)),
+            outputs=list(self._datasets("sink", nodes, facts)),
+        )
+
+    def of_record(self, record: Mapping[str, Any], results: Mapping[str, TaskResult]) -> dict[str, Any] | None:
+        """Return the event that a record of the local runner stands for, or None of those that stand for none.
+
+        ``results`` are those of the tasks that have succeeded so far.
+        """
+        time = datetime.fromtimestamp(record["time"], UTC)
+        match record["record"]:
+            case "run-started":
+                return self.run_event("START", time=time)
+            case "run-finished":
+                kinds: dict[str, events.EventType] = {"succeeded": "COMPLETE", "cancelled": "ABORT"}
+                errors = record.get("errors") or [None]
+                return self.run_event(
+                    kinds.get(record["state"], "FAIL"), results=results.values(), error=errors[0], time=time
+                )
+            case "task-started":
+                return self.task_event("START", self.plan.task(record["task_id"]), record["attempt"], time=time)
+            case "task-finished":
+                task_id = record["task_id"]
+                result = results.get(task_id) or TaskResult.from_dict(
+                    {"task_id": task_id, "seconds": record["seconds"], "nodes": record.get("nodes", [])}
+                )
+                return self.task_event("COMPLETE", self.plan.task(task_id), record["attempt"], result=result, time=time)
+            case "task-failed" | "task-retried":
+                task = self.plan.task(record["task_id"])
+                return self.task_event("FAIL", task, record["attempt"], error=record.get("error"), time=time)
+            case "task-repeated":
+                return self.task_event("ABORT", self.plan.task(record["task_id"]), record["attempt"], time=time)
+        return None
+
+    def _run_facets(self, **identifiers: Any) -> dict[str, Any]:
+        run = self.run
+        partitions = run.partitions
+        times = (
+            {"nominalTime": events.nominal_time_facet(partitions[0].start, partitions[-1].end)} if partitions else {}
+        )
+        ours = {
+            "pipeline_id": run.pipeline_id,
+            "project": run.project,
+            "environment": run.environment,
+            "run_id": run.run_id,
+            "execution": run.execution,
+            "generation": run.generation,
+            "cause": run.cause,
+            "partition": run.partition_text if partitions else None,
+            "version": self.plan.version,
+            "trace_id": run.trace_id,
+            **identifiers,
+        }
+        return {**times, "aiflow_run": events.own_facet("run", ours)}
+
+    def _datasets(
+        self, node_type: str, nodes: Iterable[PlanNode], facts: Mapping[str, NodeFacts]
+    ) -> Iterator[events.Dataset]:
+        for node in nodes:
+            known = facts.get(node.id, NodeFacts(node_id=node.id))
+            if node.type == node_type and node.dataset is not None:
+                yield _dataset(node, known, node.dataset)
+            for how, namespace, name in known.touched:
+                if (how == "read") == (node_type == "source"):
+                    yield events.Dataset(namespace, name)
+
+
+def _dataset(node: PlanNode, facts: NodeFacts, name: tuple[str, str]) -> events.Dataset:
+    about: dict[str, Any] = {}
+    if facts.columns:
+        about["schema"] = events.schema_facet(facts.columns)
+    if facts.table_version is not None:
+        about["version"] = events.dataset_version_facet(facts.table_version)
+    ours = {"node_id": node.id, "partitions": list(facts.partitions), "superseded": facts.superseded or None}
+    measured: dict[str, Any] = {
+        "aiflow_node": events.own_facet("node", {k: v for k, v in ours.items() if v is not None})
+    }
+    if facts.rows is not None or facts.bytes is not None:
+        if node.type == "source":
+            measured["inputStatistics"] = events.input_statistics_facet(facts.rows, facts.bytes)
+        else:
+            measured["outputStatistics"] = events.output_statistics_facet(facts.rows, facts.bytes)
+    return events.Dataset(*name, facets=about, measured=measured)
+
+
+def _error(error: Mapping[str, Any] | None) -> dict[str, Any]:
+    if not error:
+        return {}
+    ours = {name: error.get(name) for name in ("code", "retryable", "where", "hint") if error.get(name) is not None}
+    return {
+        "errorMessage": events.error_facet(str(error["message"]), list(map(str, error.get("notes") or ()))),
+        "aiflow_error": events.own_facet("error", ours),
+    }
+
+
+def _engine_version(engine: str) -> str | None:
+    try:
+        return version(_ENGINE_PACKAGES.get(engine, ""))
+    except (PackageNotFoundError, ValueError):
+        return None
