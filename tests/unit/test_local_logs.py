@@ -4,7 +4,6 @@ import json
 import logging
 import sys
 import threading
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,6 @@ def test_every_line_names_its_run_task_and_attempt(tmp_path: Path) -> None:
     with router.installed(), router.bound(log_of(tmp_path, "a", told)):
         print("one\ntwo", end="")
         logging.getLogger("mine").warning("of %s", "node", extra={"node_id": "enrich"})
-        warnings.warn_explicit("careful", UserWarning, "f.py", 1, registry={}) if False else None
     found = lines(tmp_path, "a")
     assert found == told
     assert [line["message"] for line in found] == ["one", "of node", "two"]
@@ -100,7 +98,7 @@ def test_bytes_and_strange_text_are_kept_as_far_as_text_can(tmp_path: Path) -> N
         sys.stdout.buffer.write("größe\n".encode())
         sys.stdout.buffer.write(b"\xff\n")
         print("\ud800")
-        print("")
+        print()
     assert [line["message"] for line in lines(tmp_path, "a")] == ["größe", "\ufffd", "?", ""]
 
 

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from aiflow_sdk.local.making import Making, why_run
 from hypothesis import given
 from hypothesis import strategies as st
+
+from aiflow_sdk.local.making import Making, why_run
 
 MADE = Making(
     definition="d1",

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
-from aiflow_sdk.local.state import Loss, RunState, TaskState, take_loss
 from hypothesis import given
 from hypothesis import strategies as st
+
+from aiflow_sdk.local.state import Loss, RunState, TaskState, take_loss
 
 RETRYABLE = {"code": "x", "message": "x", "retryable": True}
 FINAL = {"code": "x", "message": "x", "retryable": False}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from aiflow_sdk.errors import RunError, StoreError, UnknownNameError
 from aiflow_sdk.local.generation import next_generation
 from aiflow_sdk.local.state import RunState, TaskState
@@ -70,7 +71,7 @@ def test_runs_are_listed_newest_first_and_found_by_either_end_of_their_id(tmp_pa
     assert list_runs(tmp_path, pipeline="other") == []
     assert read_run(tmp_path, "02")[0].run_id == "02-bb"
     assert read_run(tmp_path, "ab")[0].run_id == "03-ab"
-    with pytest.raises(UnknownNameError, match="2 runs begin or end with") as caught:
+    with pytest.raises(UnknownNameError, match="3 runs begin or end with") as caught:
         read_run(tmp_path, "0")
     assert caught.value.code == "ambiguous-run"
     with pytest.raises(UnknownNameError) as caught:

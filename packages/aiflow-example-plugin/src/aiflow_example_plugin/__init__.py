@@ -28,14 +28,14 @@ class Rss(Source, kind="rss"):
         """Return the feed's server as namespace, its path as name."""
         return DatasetName(f"{self.url.scheme}://{self.url.host}:{self.url.port}", self.url.path or "/")
 
-    def schema(self) -> pa.Schema:
+    def schema(self) -> pa.Schema:  # type: ignore[override]  # hides a deprecated method of pydantic's
         """Return the columns, which are the same for every feed."""
         import pyarrow as pa
 
         return pa.schema({"title": pa.string(), "link": pa.string(), "published": pa.timestamp("us", "UTC")})
 
     def scan(self, request: Scan) -> Iterator[pa.RecordBatch]:
-        """Yield the items in one batch. Raises ``DataError`` for what is no feed, ``DataNotReadyError`` for no answer."""
+        """Yield the items in one batch. Raises ``DataError`` for what is no feed, ``DataNotReadyError``."""
         import pyarrow as pa
 
         items = fetch_items(str(self.url))[: min(self.limit, request.limit or self.limit)]

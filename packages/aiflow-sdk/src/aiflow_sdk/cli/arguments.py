@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from aiflow_sdk.errors import ConfigurationError, ProblemsError, unknown_name
+from aiflow_sdk.errors import ConfigurationError, ProblemsError
 
 if TYPE_CHECKING:
     from aiflow_sdk.cli.command_line import Invocation
     from aiflow_sdk.discovery import Discovered, Discovery
+    from aiflow_sdk.plan import Plan
 
 
 def read_params(texts: Iterable[str]) -> dict[str, str]:
@@ -25,8 +26,11 @@ def read_params(texts: Iterable[str]) -> dict[str, str]:
 
 def only_pipeline(invocation: Invocation) -> str:
     """Return the id of the project's only pipeline. Raises ``ConfigurationError`` where there are several or none."""
-    found = discover_all(invocation)
-    ids = sorted(item.ir.id for item in found.pipelines)
+    return _only_id(invocation, discover_all(invocation))
+
+
+def _only_id(invocation: Invocation, found: Discovery) -> str:
+    ids = sorted(item.id for item in found.pipelines)
     if len(ids) == 1:
         return ids[0]
     if not ids and found.problems:
@@ -45,11 +49,23 @@ def discover_all(invocation: Invocation) -> Discovery:
     return discover(invocation.project)
 
 
-def find_pipeline(invocation: Invocation, pipeline: str) -> tuple[Discovered, Discovery]:
-    """Return one pipeline of the project. Raises ``UnknownNameError`` with the nearest, beside what cannot be imported."""
+def find_pipeline(invocation: Invocation, pipeline: str | None) -> tuple[Discovered, Discovery]:
+    """Return one pipeline of the project, by its id or as the only one. Raises ``UnknownNameError`` with the nearest."""
     found = discover_all(invocation)
-    for item in found.pipelines:
-        if item.ir.id == pipeline:
-            return item, found
-    missing = unknown_name("unknown-pipeline", "pipeline", pipeline, (item.ir.id for item in found.pipelines))
-    raise ProblemsError([missing, *found.problems]) if found.problems else missing
+    return found.pipeline(pipeline or _only_id(invocation, found)), found
+
+
+def compile_found(invocation: Invocation, found: Discovered, discovery: Discovery) -> Plan:
+    """Return the pipeline's plan for the environment that is meant. Raises ``ProblemsError``."""
+    from aiflow_sdk.compiler import compile_pipeline
+    from aiflow_sdk.plugins import installed_registry
+
+    registry = installed_registry()
+    registry.add_marked(discovery.marked)
+    return compile_pipeline(
+        found.ir,
+        project=invocation.project,
+        environment=invocation.environment,
+        registry=registry,
+        locations=found.locations,
+    )

@@ -9,12 +9,13 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 
 def keep(folder: Path, stop_seconds: float, command: list[str]) -> None:
-    """Run the command in a session of its own, its output in ``output``; leave ``started`` and ``exit`` in the folder."""
+    """Run the command in a session of its own; leave ``started``, ``output`` and ``exit`` in the folder."""
     process: subprocess.Popen[bytes] | None = None
     cancelled = False
 
@@ -50,10 +51,8 @@ def keep(folder: Path, stop_seconds: float, command: list[str]) -> None:
 def stop(process: "subprocess.Popen[bytes] | None", signum: int) -> None:
     """Send the signal to the job's whole process group, if there is any of it left."""
     if process is not None:
-        try:
+        with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
             os.killpg(process.pid, signum)
-        except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
-            pass
 
 
 def record(path: Path, data: dict[str, object]) -> None:

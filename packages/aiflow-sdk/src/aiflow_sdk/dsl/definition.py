@@ -58,8 +58,8 @@ class PipelineDefinition:
     ) -> RunSummary:
         """Run the pipeline here and wait for it, as ``aiflow run`` does.
 
-        ``date`` names the partition, ``env`` the environment of ``aiflow.toml`` (``dev``), ``root`` the project's folder
-        (the nearest one with ``aiflow.toml``, else this one). A run that fails is returned, not raised.
+        ``date`` names the partition, ``env`` the environment of ``aiflow.toml`` (``dev``), ``root`` the project's
+        folder (the nearest one with ``aiflow.toml``, else this one). A run that fails is returned, not raised.
         """
         from aiflow_sdk.local import run_definition
 

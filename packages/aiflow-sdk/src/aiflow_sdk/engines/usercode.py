@@ -11,13 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import aiflow_sdk
 from aiflow_sdk.errors import AiflowError, StoreError, UserCodeError, Where
-from aiflow_sdk.frames import is_frame
-from aiflow_sdk.frames.signature import relative_path, where_of
+from aiflow_sdk.frames import is_frame, where_of
+from aiflow_sdk.frames.signature import relative_path
 from aiflow_sdk.plugins import UserFunction
 
-_OURS = str(Path(aiflow_sdk.__path__[0]))
+_OURS = str(Path(__file__).parents[1])
 _PYTHON = str(Path(functools.__file__).parent)
 _MOST_LINES = 100
 
@@ -53,7 +52,7 @@ def call_function(function: UserFunction, args: Sequence[Any], kwargs: Mapping[s
 def user_code(what: str, *, trim: tuple[str, ...] = ()) -> Iterator[None]:
     """Turn what is raised inside into ``UserCodeError`` (``user-code-failed``) about ``what``.
 
-    Leading lines of the traceback that lie in aiflow, or in a folder of ``trim``, are left out.
+    Leading lines of the traceback that lie in an engine, or in a folder of ``trim``, are left out.
     """
     try:
         yield

@@ -90,19 +90,14 @@ def _class(name: str, typed: type, family: Family[Any], imports: set[str]) -> st
 
 
 def _method_as_typed(kind: str, method: Any) -> str:
-    signature = inspect.signature(method)
-    parameters = [
-        parameter if parameter.default in (parameter.empty, None) else parameter.replace(default=_Ellipsis())
-        for parameter in signature.parameters.values()
-    ]
-    # The annotations are text already: that of connectors.py.
-    text = str(signature.replace(parameters=parameters, return_annotation=signature.empty)).replace("'", "")
-    return _definition(f"    def {kind}{text} -> Declaration:", inspect.getdoc(method))
-
-
-class _Ellipsis:
-    def __repr__(self) -> str:
-        return "..."
+    """Return the stub of a method of connectors.py; its annotations are text already."""
+    parts: list[str] = []
+    for name, parameter in inspect.signature(method).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parts:
+            parts.append("*")
+        annotation = "" if parameter.annotation is parameter.empty else f": {parameter.annotation}"
+        parts.append(name + annotation + ("" if parameter.default is parameter.empty else " = ..."))
+    return _definition(f"    def {kind}({', '.join(parts)}) -> Declaration:", inspect.getdoc(method))
 
 
 def _method(kind: str, family: Family[Any], imports: set[str]) -> str:
@@ -150,11 +145,8 @@ def stub_type(annotation: Any, imports: set[str]) -> str:
         return "Any"
     items = [stub_type(argument, imports) for argument in arguments if argument is not ...]
     if issubclass(found, Mapping):
-        return (
-            f"Mapping[{_union([items[0]]).replace(' | Variable', '')}, {items[1]}]"
-            if len(items) == 2
-            else "Mapping[str, Any]"
-        )
+        key = items[0].removesuffix(" | Variable") if items else "str"
+        return f"Mapping[{key}, {items[1] if len(items) == 2 else 'Any'}]"
     if issubclass(found, Iterable) and not issubclass(found, str | AnyUrl | enum.Enum | BaseModel):
         return f"Sequence[{_union(items)}]" if items else "Sequence[Any]"
     if issubclass(found, pathlib.PurePath):

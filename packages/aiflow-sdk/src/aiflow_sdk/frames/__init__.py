@@ -8,7 +8,7 @@ from aiflow_sdk.frames.conversion import convert, rows_of, to_reader
 from aiflow_sdk.frames.kind import FrameKind, is_frame, kind_of
 from aiflow_sdk.frames.matching import Inputs, MatchedCall, WantedFrame, match_arguments
 from aiflow_sdk.frames.query import input_names, name_inputs
-from aiflow_sdk.frames.signature import Parameter, Signature, check_signature, read_signature
+from aiflow_sdk.frames.signature import Parameter, Signature, check_signature, read_signature, where_of
 
 __all__ = [
     "FrameKind",
@@ -29,4 +29,5 @@ __all__ = [
     "read_signature",
     "rows_of",
     "to_reader",
+    "where_of",
 ]

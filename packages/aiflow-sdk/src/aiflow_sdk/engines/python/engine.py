@@ -10,9 +10,9 @@ from aiflow_sdk.engines.python.computation import compute, computing
 from aiflow_sdk.engines.python.query import run_query, user_connection
 from aiflow_sdk.engines.python.reading import read_source
 from aiflow_sdk.engines.python.writing import plan_write
-from aiflow_sdk.engines.usercode import call_function, where_of
+from aiflow_sdk.engines.usercode import call_function
 from aiflow_sdk.errors import DefinitionError
-from aiflow_sdk.frames import FrameKind, MatchedCall, arrow_types, convert, kind_of, match_arguments, rows_of
+from aiflow_sdk.frames import FrameKind, MatchedCall, arrow_types, convert, kind_of, match_arguments, rows_of, where_of
 from aiflow_sdk.ir import FrozenMap, PlainMap
 from aiflow_sdk.plan import PlanTask, Run
 from aiflow_sdk.plugins import Engine, Frame, FrameWrite, Scan, Session, Source, UserFunction, Written
@@ -114,9 +114,9 @@ class PythonSession(Session):
             if wanted.kind is FrameKind.SPARK:
                 raise DefinitionError(
                     "wrong-signature",
-                    f"the function '{function.entrypoint}' wants '{wanted.input_id}' as a Spark frame, and engine python has none",
+                    f"the function '{function.entrypoint}' wants '{wanted.input_id}' as a Spark frame",
                     where=where_of(function.function),
-                    hint='say engine="spark", or annotate polars.DataFrame',
+                    hint='engine python has none: say engine="spark", or annotate polars.DataFrame',
                 )
         lazy_kinds = (FrameKind.POLARS_LAZY, FrameKind.DUCKDB)
         eager = {

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from aiflow_sdk.engines.spark.engine import SparkEngine as SparkEngine
 
 _HOMES = {"SparkEngine": "engine", "stop_servers": "embedded"}
-__all__ = ["SparkEngine", "stop_servers"]  # noqa: F822  # __getattr__ gives them
+__all__ = ["SparkEngine", "stop_servers"]
 
 
 def __getattr__(name: str) -> Any:

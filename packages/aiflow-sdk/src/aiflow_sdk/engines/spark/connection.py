@@ -134,7 +134,7 @@ def _fail_soon(spark: SparkSession) -> None:
 def _stop(spark: SparkSession) -> None:
     try:
         spark.stop()
-    except Exception:  # noqa: BLE001  # best effort on the way out, of a session that may be broken in any way
+    except Exception:  # best effort on the way out, of a session that may be broken in any way
         logging.getLogger(__name__).debug("a Spark session could not be stopped", exc_info=True)
 
 
@@ -165,7 +165,9 @@ def _check_address(address: str) -> None:
     parts = urlsplit(address)
     if parts.scheme != "sc" or not parts.hostname:
         raise ConfigurationError(
-            "bad-spark-address", f"'{address}' is no address of a Spark Connect server", hint="write spark = \"sc://host:port\""
+            "bad-spark-address",
+            f"'{address}' is no address of a Spark Connect server",
+            hint='write spark = "sc://host:port"',
         )
     try:
         port = parts.port or DEFAULT_PORT
@@ -185,5 +187,4 @@ def _check_address(address: str) -> None:
 
 def first_line(error: BaseException) -> str:
     """Return what an error says without the server's stack that PySpark appends."""
-    text = str(getattr(error, "message", None) or (error.getMessage() if hasattr(error, "getMessage") else None) or error)
-    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

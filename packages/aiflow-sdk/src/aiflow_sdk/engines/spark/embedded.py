@@ -1,7 +1,7 @@
 """Starts, finds and stops the embedded Spark server of a session folder.
 
-One server serves every process that is told of the folder by ``AIFLOW_SESSION_DIR``; ``AIFLOW_SESSION_OWNER`` is the process
-whose end is the server's end. Without them a process has a server of its own, which ends with it.
+One server serves every process that is told of the folder by ``AIFLOW_SESSION_DIR``; ``AIFLOW_SESSION_OWNER`` is the
+process whose end is the server's end. Without them a process has a server of its own, which ends with it.
 """
 
 from __future__ import annotations

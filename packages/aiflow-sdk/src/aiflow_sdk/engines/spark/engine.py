@@ -20,8 +20,8 @@ class SparkEngine(Engine, kind="spark"):
     """PySpark frames through Spark Connect.
 
     The server is the environment's (``spark = "sc://host:port"``) or, where it names none, an embedded one (Sail: no
-    JVM, this machine alone) that the tasks of a run share. Neither kind can be given memory or cores by a client: the three
-    sizes are for clusters that start a Spark of its own for a task; here they change nothing.
+    JVM, this machine alone) that the tasks of a run share. Neither can be given memory or cores by a client: the three
+    sizes are for clusters that start a Spark of its own for a task; Sail ignores them and takes what it needs.
 
     A session's clock is UTC's. SQL is Spark's.
     """
@@ -46,7 +46,7 @@ class SparkEngine(Engine, kind="spark"):
 
     @staticmethod
     def stop_servers(session_dir: str) -> None:
-        """Stop the embedded server of a session folder, if there is one; see :mod:`aiflow_sdk.engines.spark.embedded`."""
+        """Stop the embedded server of a session folder, if there is one, and wait until it is gone."""
         stop_embedded(session_dir)
 
     @contextmanager

@@ -15,7 +15,7 @@ from aiflow_sdk.frames.signature import relative_path, where_of
 _FOREIGN = (str(Path(__file__).parents[2]), "site-packages/pyspark", "site-packages/pysail", "site-packages/grpc")
 _FRAME = re.compile(r'  File "(?P<path>[^"]+)", line (?P<line>\d+), in .*')
 # As Sail says it, and as Spark does.
-_MISSING_COLUMN = re.compile(r"Identifier\(\"([^\"]+)\"\)\]?\) is missing|parameter with name (`.+?`) cannot be resolved")
+_MISSING_COLUMN = re.compile(r'Identifier\("([^"]+)"\)\]?\) is missing|parameter with name (`.+?`) cannot be resolved')
 _MOST_LINES = 60
 
 
@@ -51,7 +51,9 @@ def spark_failure(error: BaseException, doing: str) -> AiflowError:
         return lost
     lines = _own_lines([f"{line}\n" for line in str(error).splitlines()])
     if place := _last_place(lines):
-        return UserCodeError("user-code-failed", f"{lines[-1]}, while {doing}", where=place, retryable=True, notes=lines)
+        return UserCodeError(
+            "user-code-failed", f"{lines[-1]}, while {doing}", where=place, retryable=True, notes=lines
+        )
     return RunError(
         "spark-failed",
         f"Spark failed while {doing}: {_short(error)}",

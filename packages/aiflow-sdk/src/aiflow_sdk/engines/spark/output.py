@@ -22,7 +22,9 @@ NULL_PARTITION = ("__HIVE_DEFAULT_PARTITION__", "")
 """Folder values that stand for null: Spark's own, and Sail's."""
 
 
-def complete(frame: SparkFrame, partition_by: Sequence[str], types: Mapping[str, str], fill: Mapping[str, str]) -> SparkFrame:
+def complete(
+    frame: SparkFrame, partition_by: Sequence[str], types: Mapping[str, str], fill: Mapping[str, str]
+) -> SparkFrame:
     """Return the frame with the partition columns that it lacks, and its columns in the types that the table has.
 
     A type (Arrow's name) that cannot hold every value of the column is left for the sink to judge. Raises ``DataError``
@@ -52,7 +54,7 @@ def complete(frame: SparkFrame, partition_by: Sequence[str], types: Mapping[str,
 def write_parquet(frame: SparkFrame, folder: str, partition_by: Sequence[str] = ()) -> None:
     """Let Spark write the frame below the folder, partition values as text in folder names ``column=value``."""
     if partition_by:
-        # As text, because Sail has no folder names for moments, and the two servers differ in how they write some others.
+        # As text, because Sail has no folder names for moments, and writes some others in a way of its own.
         texts = {column: _as_text(frame, column) for column in partition_by}
         frame = frame.withColumns(texts)
     frame.write.mode("append").partitionBy(*partition_by).parquet(folder)
@@ -90,7 +92,8 @@ def list_files(folder: str, partition_by: Sequence[str] = ()) -> list[DataFile]:
 
 
 def _data_files(paths: Iterator[str] | Sequence[str]) -> list[str]:
-    return sorted(path for path in paths if path.endswith(".parquet") and not os.path.basename(path).startswith(("_", ".")))
+    names = ((os.path.basename(path), path) for path in paths)
+    return sorted(path for name, path in names if name.endswith(".parquet") and not name.startswith(("_", ".")))
 
 
 def _data_file(path: str, size: int, rows: int, partition_by: Sequence[str]) -> DataFile:

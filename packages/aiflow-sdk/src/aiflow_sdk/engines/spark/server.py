@@ -1,6 +1,6 @@
 """The embedded Spark: a Sail server in a process of its own, which ends with its owner.
 
-``python -m aiflow_sdk.engines.spark.server FOLDER OWNER LOCK`` writes its address to ``FOLDER/spark.json``, then lets go of
+``python -m aiflow_sdk.engines.spark.server FOLDER OWNER LOCK`` writes its address to ``FOLDER/spark.json``, lets go of
 the lock that it inherited (file descriptor LOCK), and waits for process OWNER to end, killed or not, or for a signal.
 """
 

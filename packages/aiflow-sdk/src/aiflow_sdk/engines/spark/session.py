@@ -15,7 +15,16 @@ from aiflow_sdk.engines.spark.output import committed_schema, complete, list_fil
 from aiflow_sdk.engines.spark.types import arrow_schema, readable_schema
 from aiflow_sdk.engines.usercode import call_function
 from aiflow_sdk.errors import DataError, UserCodeError
-from aiflow_sdk.frames import FrameKind, WantedFrame, arrow_types, convert, kind_of, match_arguments, name_inputs, to_reader
+from aiflow_sdk.frames import (
+    FrameKind,
+    WantedFrame,
+    arrow_types,
+    convert,
+    kind_of,
+    match_arguments,
+    name_inputs,
+    to_reader,
+)
 from aiflow_sdk.plugins import (
     Destination,
     FileSink,
@@ -82,12 +91,13 @@ class SparkTaskSession(Session):
         )
         with _failures(f"computing the inputs of '{function.node_id}'"):
             args, kwargs = matched.arguments(self._as_wanted)
+        what = f"the function '{function.entrypoint}'"
         columns = [column for frame in inputs.values() for column in frame.columns]
         try:
             result = call_function(function, args, kwargs)
         except UserCodeError as error:
             if (cause := error.__cause__) and is_of_spark(cause):
-                raise user_failure(cause, f"the function '{function.entrypoint}'", function.function, columns) from cause
+                raise user_failure(cause, what, function.function, columns) from cause
             raise
         if kind_of(result) is FrameKind.SPARK:
             try:
@@ -95,7 +105,7 @@ class SparkTaskSession(Session):
             except Exception as error:
                 if not is_of_spark(error):
                     raise
-                raise user_failure(error, f"the function '{function.entrypoint}'", function.function, columns) from error
+                raise user_failure(error, what, function.function, columns) from error
         return self._result(result, function)
 
     def sql(self, query: str, inputs: Mapping[str, Frame]) -> SparkFrame:

@@ -79,10 +79,10 @@ def _nullable(kind: pa.DataType) -> pa.DataType:
 
 
 def readable_schema(schema: pa.Schema) -> pa.Schema:
-    """Return the schema as Spark can hold it: unsigned numbers grow, nanoseconds become microseconds, codes their values.
+    """Return the schema as Spark can hold it: unsigned numbers grow, nanoseconds are rounded, codes become values.
 
-    It equals ``schema`` (metadata aside) where Spark can hold that as it is. Raises ``DataError`` for a type that Spark has
-    no like of.
+    It equals ``schema`` (metadata aside) where Spark can hold that as it is. Raises ``DataError`` for a type that Spark
+    has no like of.
     """
     import pyarrow as pa
 

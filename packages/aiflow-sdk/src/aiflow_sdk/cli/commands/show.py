@@ -1,0 +1,219 @@
+"""``aiflow show``: what there is, how it hangs together, and what lies in its tables."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from aiflow_sdk.cli.arguments import compile_found, discover_all, find_pipeline
+from aiflow_sdk.cli.command_line import Exit, Invocation, command
+from aiflow_sdk.cli.console import (
+    Console,
+    cut,
+    format_bytes,
+    format_rows,
+    format_seconds,
+    format_table,
+    plural,
+)
+from aiflow_sdk.errors import AiflowError
+
+if TYPE_CHECKING:
+    from aiflow_sdk.discovery import Discovered
+    from aiflow_sdk.plan import Plan, PlanNode, Run
+
+_RUNS = 5
+
+
+@command(
+    name="show",
+    short_help="Show pipelines, a graph, its tables and a sample of rows.",
+    epilog="""aiflow show
+aiflow show daily_revenue --date 2026-11-20
+aiflow show daily_revenue --mermaid > graph.mmd""",
+)
+@click.argument("pipeline", required=False)
+@click.option("--date", metavar="D", help="Show rows of this partition (default: the newest run's).")
+@click.option("--rows", default=10, show_default=True, type=click.IntRange(min=0), help="How many rows of each table.")
+@click.option("--mermaid", is_flag=True, help="The graph alone, as Mermaid text.")
+@click.option("--plan", "as_plan", is_flag=True, help="The compiled plan alone, as JSON.")
+def command(
+    invocation: Invocation, pipeline: str | None, date: str | None, rows: int, mermaid: bool, as_plan: bool
+) -> None:
+    """List the project's pipelines; of PIPELINE show its graph, tasks, tables, last runs, and a sample of rows."""
+    if pipeline is None and not (mermaid or as_plan or date):
+        _list(invocation)
+        return
+    found, discovery = find_pipeline(invocation, pipeline)
+    console = invocation.console
+    if mermaid:
+        from aiflow_sdk.graph import draw_mermaid
+
+        console.print(draw_mermaid(found.ir))
+        return
+    plan = compile_found(invocation, found, discovery)
+    if as_plan:
+        import json
+
+        console.print(json.dumps(json.loads(plan.to_json()), ensure_ascii=False, indent=2))
+        return
+    facts = _facts(invocation, plan, date, rows)
+    if invocation.as_json:
+        console.print_json({"pipeline": found.ir.to_dict(), "path": found.path, "line": found.line, **facts})
+        return
+    _print_pipeline(invocation, found, plan, facts)
+
+
+def _list(invocation: Invocation) -> None:
+    from aiflow_sdk.cli.diagnostics import print_errors
+    from aiflow_sdk.graph import describe_pipeline
+
+    found = discover_all(invocation)
+    console = invocation.console
+    errors = [problem.to_dict() for problem in found.problems]
+    listed = [
+        {
+            "id": item.id,
+            "schedule": item.ir.to_dict().get("schedule"),
+            "partition": item.ir.partition,
+            "owner": item.ir.owner,
+            "description": item.ir.description,
+            "path": item.path,
+            "line": item.line,
+        }
+        for item in found.pipelines
+    ]
+    if invocation.as_json:
+        console.print_json({"pipelines": listed, "problems": errors})
+    else:
+        rows = [
+            {"pipeline": item.id, "runs": describe_pipeline(item.ir), "defined in": f"{item.path}:{item.line}"}
+            for item in found.pipelines
+        ]
+        if rows:
+            for line in format_table(console, rows, list(rows[0])):
+                console.print(line)
+            console.print(f"\nnext: {invocation.next_command('show', rows[0]['pipeline'])}")
+        elif not errors:
+            console.print(
+                f"no pipeline in {', '.join(invocation.project.pipelines)} of {invocation.project.root}   "
+                f"next: aiflow init my_project"
+            )
+        if errors:
+            import sys
+
+            print_errors(Console(sys.stderr), errors, invocation.project.root)
+    if errors:
+        raise Exit(1)
+
+
+def _facts(invocation: Invocation, plan: Plan, date: str | None, rows: int) -> dict[str, Any]:
+    """Return tasks, last runs, and what lies in the tables of the partition that is looked at."""
+    from aiflow_sdk.local import list_runs
+    from aiflow_sdk.plan import make_run
+
+    root = invocation.project.root
+    runs = list_runs(root, pipeline=plan.pipeline_id, environment=plan.environment.name, limit=_RUNS)
+    if date is None and plan.partition:
+        date = next((record.run["partition_key"] for record in runs if record.state == "succeeded"), None)
+    run = make_run(plan, partition=date)
+    return {
+        "version": plan.version,
+        "environment": plan.environment.name,
+        "partition": run.partition_text,
+        "tasks": [
+            {"id": task.id, "engine": task.engine, "cluster": task.cluster, "nodes": list(task.node_ids)}
+            for task in plan.tasks
+        ],
+        "tables": [_table(invocation, plan, node, run, rows) for node in plan.node_list if node.type == "sink"],
+        "runs": [
+            {
+                "run": record.run_id,
+                "partition": record.partition,
+                "state": record.state,
+                "started": datetime.fromtimestamp(record.started).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+                "seconds": record.seconds,
+            }
+            for record in runs
+        ],
+    }
+
+
+def _table(invocation: Invocation, plan: Plan, sink: PlanNode, run: Run, limit: int) -> dict[str, Any]:
+    from aiflow_sdk.cli.tables import open_written, plain, read_rows
+
+    facts: dict[str, Any] = {"sink": sink.id, "kind": sink.kind, "dataset": sink.dataset[1] if sink.dataset else None}
+    facts["address"] = _newest_address(invocation, plan, sink.id)
+    source = open_written(plan, sink, run, invocation.project.root)
+    if source is None:
+        return facts
+    try:
+        facts["rows"], facts["bytes"] = source.measure(run)
+        if limit:
+            sample, facts["columns"] = read_rows(source, run, limit)
+            facts["sample"] = [plain(row) for row in sample]
+    except AiflowError as error:
+        # Not written yet, or not for this partition: worth a line and no failure.
+        facts["missing"] = error.message
+    return facts
+
+
+def _newest_address(invocation: Invocation, plan: Plan, sink_id: str) -> str | None:
+    """Return where the newest run that wrote the sink says that it lies."""
+    from aiflow_sdk.local import list_runs, read_run
+
+    root = invocation.project.root
+    for record in list_runs(root, pipeline=plan.pipeline_id, environment=plan.environment.name, limit=_RUNS):
+        _, state = read_run(root, record.run_id)
+        for task in state.tasks.values():
+            for node in task.nodes:
+                if node["node_id"] == sink_id and node.get("address"):
+                    return str(node["address"])
+    return None
+
+
+def _print_pipeline(invocation: Invocation, found: Discovered, plan: Plan, facts: dict[str, Any]) -> None:
+    from aiflow_sdk.graph import draw_text
+
+    console = invocation.console
+    style = console.style
+    tasks = {node_id: task.id for task in plan.tasks for node_id in task.node_ids} if len(plan.tasks) > 1 else None
+    head, *graph = draw_text(found.ir, tasks=tasks, width=console.width if console.is_terminal else None).splitlines()
+    console.print(f"{style(head, 'bold')}  {style(f'{found.path}:{found.line}', 'dim')}")
+    for line in graph:
+        console.print(line)
+    if found.ir.description:
+        console.print(f"\n  {found.ir.description}")
+    console.print(f"\n{style('tasks', 'bold')}")
+    for task in facts["tasks"]:
+        engine = style(f"{task['engine']} on {task['cluster']}", "dim")
+        console.print(f"  {task['id']}  {engine}  {' → '.join(task['nodes'])}")
+    if facts["runs"]:
+        console.print(f"\n{style('last runs', 'bold')}")
+        rows = [{**run, "seconds": format_seconds(run["seconds"])} for run in facts["runs"]]
+        for line in format_table(console, rows, list(rows[0])):
+            console.print(f"  {line}")
+    for table in facts["tables"]:
+        _print_table(console, table, facts["partition"])
+    name = plan.pipeline_id
+    date = facts["partition"]
+    words = ["run", name, *(["--date", date] if date != "-" else [])]
+    console.print(f"\nnext: {invocation.next_command(*words)}")
+
+
+def _print_table(console: Console, table: dict[str, Any], partition: str) -> None:
+    style = console.style
+    where = f"  {style(table['address'], 'dim')}" if table.get("address") else ""
+    console.print(f"\n{style(table['dataset'] or table['sink'], 'bold')}  {table['kind']}{where}")
+    if "missing" in table:
+        console.print(f"  nothing there yet: {table['missing']}")
+        return
+    if "sample" not in table:
+        return
+    sample, columns = table["sample"], table["columns"]
+    total = " ".join(filter(None, [format_rows(table.get("rows")), format_bytes(table.get("bytes"))]))
+    of = f" for {partition}" if partition != "-" else ""
+    console.print(f"  {total or plural(len(sample), 'row')}{of}" + (f", the first {len(sample)}:" if sample else ""))
+    for line in format_table(console, sample, columns) if sample else ():
+        console.print(f"  {cut(line, console.width - 2) if console.is_terminal else line}")

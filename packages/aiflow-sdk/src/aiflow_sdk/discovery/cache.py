@@ -1,0 +1,229 @@
+"""Remembers what modules gave, so that unchanged ones are not imported again.
+
+One SQLite file below ``.aiflow/cache`` for each version of aiflow and each interpreter; it may be deleted at any time.
+A module is unchanged while its file, the project files that it reaches by imports, the project data that was read
+while they were imported, and what is installed, are. Modules with a problem are never remembered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiflow_sdk.code import CodeIndex, Signature, SourceFile, interpreter, lock_fingerprint, module_name, signature_of
+from aiflow_sdk.config import Project
+
+CACHE_FOLDER = ".aiflow/cache"
+_FORMAT = "1"
+_TABLES = """
+create table meta (key text primary key, value text) without rowid;
+create table file (path text primary key, mtime integer, ctime integer, size integer, inode integer,
+    looked_at integer, digest text, imports text) without rowid;
+create table module (name text primary key, path text, builds integer, notes text) without rowid;
+create table reach (path text, module text, primary key (path, module)) without rowid;
+create index reach_of_module on reach (module);
+create table pipeline (module text, position integer, id text, project text, path text, line integer, home text,
+    fingerprint text, entrypoints text, ir text, locations text, primary key (module, position)) without rowid;
+create index pipeline_by_id on pipeline (id);
+create table data (source text, path text, primary key (source, path)) without rowid;
+create table mark (path text, type text, kind text, reference text) ;
+"""
+PIPELINE_FIELDS = ("id", "project", "path", "line", "home", "fingerprint", "entrypoints", "ir", "locations")
+
+
+@dataclass
+class ModuleRecord:
+    """What one module gave, whether just now or in an earlier process."""
+
+    name: str
+    path: str
+    pipelines: list[Mapping[str, Any]] = field(default_factory=list)
+    notes: str = ""
+
+
+class Cache:
+    """The remembered modules of one project, as they were when it was opened, and what has changed since."""
+
+    def __init__(self, project: Project, snapshot: Mapping[str, Signature]) -> None:
+        self._project = project
+        self._snapshot = snapshot
+        self._connection = _open(project)
+        self._data_digests: dict[str, str] = {}
+        self.index = CodeIndex(project.root, snapshot=snapshot, memory=self._remembered)
+        self._files = self._read_files()
+        self.valid: dict[str, int] = {}
+        """Name of each module that is unchanged → how many times it was built."""
+        self.added: set[str] = set()
+        """Project files that are new, or all where nothing is remembered."""
+        self._compare()
+
+    def records(self) -> dict[str, ModuleRecord]:
+        """Return what the unchanged modules gave, by name."""
+        records = {
+            name: ModuleRecord(name, path, notes=notes)
+            for name, path, notes in self._connection.execute("select name, path, notes from module")
+            if name in self.valid
+        }
+        fields = ", ".join(PIPELINE_FIELDS)
+        for module, *values in self._connection.execute(f"select module, {fields} from pipeline order by module, position"):
+            if module in records:
+                records[module].pipelines.append(dict(zip(PIPELINE_FIELDS, values, strict=True)))
+        return records
+
+    def module_of(self, pipeline_id: str) -> str | None:
+        """Return the module that defined the pipeline the last time, whether it is unchanged or not."""
+        row = self._connection.execute("select module from pipeline where id = ? limit 1", (pipeline_id,)).fetchone()
+        return row[0] if row else None
+
+    def marks(self) -> list[tuple[str, str, str, str]]:
+        """Return (file, type, kind, ``module:object``) of the plugins that unchanged files register."""
+        rows = self._connection.execute("select path, type, kind, reference from mark").fetchall()
+        return [row for row in rows if row[0] in self._snapshot]
+
+    def data_read_by(self, source: str) -> list[str]:
+        """Return the project data that was read while the file's code ran."""
+        return [path for (path,) in self._connection.execute("select path from data where source = ?", (source,))]
+
+    def save(
+        self,
+        records: Iterable[tuple[ModuleRecord, int, Iterable[str]]],
+        *,
+        gone: Iterable[str],
+        data: Mapping[str, Iterable[str]],
+        marks: Iterable[tuple[str, str, str, str]],
+        executed: Iterable[str],
+    ) -> None:
+        """Remember modules (record, how many times built, files reached), and forget those that are ``gone``.
+
+        ``data`` and ``marks`` are those of the files that were ``executed``. Where another process holds the file, or
+        the disk is full or read-only, nothing is remembered and nobody stopped.
+        """
+        records = list(records)
+        with suppress(sqlite3.Error), self._connection as connection:
+            names = [(name,) for name in {*gone, *(record.name for record, _, _ in records)}]
+            for table in ("module", "pipeline", "reach"):
+                column = "name" if table == "module" else "module"
+                connection.executemany(f"delete from {table} where {column} = ?", names)
+            ran = [(path,) for path in executed]
+            connection.executemany("delete from data where source = ?", ran)
+            connection.executemany("delete from mark where path = ?", ran)
+            connection.executemany(
+                "insert or ignore into data values (?, ?)", [(source, path) for source in data for path in data[source]]
+            )
+            connection.executemany("insert into mark values (?, ?, ?, ?)", marks)
+            connection.executemany(
+                "insert into module values (?, ?, ?, ?)",
+                [(record.name, record.path, builds, record.notes) for record, builds, _ in records],
+            )
+            connection.executemany(
+                "insert into reach values (?, ?)",
+                [(path, record.name) for record, _, reached in records for path in reached],
+            )
+            connection.executemany(
+                f"insert into pipeline values (?, ?{', ?' * len(PIPELINE_FIELDS)})",
+                [
+                    (record.name, position, *(pipeline[name] for name in PIPELINE_FIELDS))
+                    for record, _, _ in records
+                    for position, pipeline in enumerate(record.pipelines)
+                ],
+            )
+            self._save_files(connection, {path for _, _, reached in records for path in reached})
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def _read_files(self) -> dict[str, tuple[Any, ...]]:
+        rows = self._connection.execute("select path, mtime, ctime, size, inode, looked_at, digest from file")
+        return {row[0]: row[1:] for row in rows}
+
+    def _remembered(self, path: str) -> SourceFile | None:
+        row = self._files.get(path)
+        if row is None or row[5] is None:
+            return None
+        found = self._connection.execute("select imports from file where path = ?", (path,)).fetchone()
+        return SourceFile(row[:4], row[5], tuple(json.loads(found[0])), row[4]) if found and found[0] else None
+
+    def _compare(self) -> None:
+        """Find out which modules are unchanged."""
+        modules = {name: builds for name, builds in self._connection.execute("select name, builds from module")}
+        changed: set[str] = set()
+        settled: set[str] = set()
+        self.added = set(self._snapshot)
+        for path, row in self._files.items():
+            signature = self._snapshot.get(path)
+            if signature is None and not path.endswith(".py"):
+                signature = _data_signature(self._project.root, path)
+            if path in self.added:
+                self.added.discard(path)
+            if row[:4] == signature and (row[5] is None or SourceFile(signature, "", (), row[4]).is_settled):
+                continue
+            if row[5] is None:
+                settled.add(path)
+            elif signature is not None and self._digest(path) == row[5]:
+                settled.add(path)
+            else:
+                changed.add(path)
+        if not modules:
+            return
+        stale = {
+            module
+            for path in changed
+            for (module,) in self._connection.execute("select module from reach where path = ?", (path,))
+        }
+        removed = {path for path in changed if path.endswith(".py") and path not in self._snapshot}
+        if self.added or removed:
+            stale |= self._resolved_otherwise(modules, {module_name(path) for path in self.added | removed})
+        self.valid = {name: builds for name, builds in modules.items() if name not in stale}
+        if settled or self.added:
+            with suppress(sqlite3.Error), self._connection as connection:
+                self._save_files(connection, settled | self.added)
+
+    def _resolved_otherwise(self, modules: Iterable[str], names: set[str]) -> set[str]:
+        """Return the modules for which files that came or went make an import or an entrypoint mean something else."""
+        reached: dict[str, set[str]] = {name: set() for name in modules}
+        for path, module in self._connection.execute("select path, module from reach"):
+            if path.endswith(".py"):
+                reached[module].add(path)
+        paths = dict(self._connection.execute("select name, path from module"))
+        stale = set()
+        for module, before in reached.items():
+            if paths[module] not in self._snapshot or set(self.index.closure(paths[module])) != before:
+                stale.add(module)
+        for module, entrypoints in self._connection.execute("select module, entrypoints from pipeline"):
+            for entrypoint in entrypoints.splitlines():
+                dotted = entrypoint.replace(":", ".")
+                if dotted in names or dotted.rpartition(".")[0] in names:
+                    stale.add(module)
+        return stale
+
+    def _digest(self, path: str) -> str:
+        if path in self._snapshot:
+            return self.index.source(path).digest
+        if path not in self._data_digests:
+            self._data_digests[path] = _data_digest(self._project.root, path)
+        return self._data_digests[path]
+
+    def _save_files(self, connection: sqlite3.Connection, paths: Iterable[str]) -> None:
+        """Remember files as they are now; those that no module reaches are only known to be there."""
+        rows = []
+        for path in paths:
+            known = self.index.known(path)
+            if known:
+                rows.append((path, *known.signature, known.looked_at_ns, known.digest, json.dumps(known.imports)))
+            elif path in self._snapshot:
+                rows.append((path, *self._snapshot[path], 0, None, None))
+            else:
+                signature = _data_signature(self._project.root, path) or (0, 0, 0, 0)
+                rows.append((path, *signature, 0, self._digest(path), None))
+        connection.executemany("insert or replace into file values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        gone = [(path,) for path in self._files if path.endswith(".py") and path not in self._snapshot]
+        connection.executemany("delete from file where path = ?", gone)

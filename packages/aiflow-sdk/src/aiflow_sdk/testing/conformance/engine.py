@@ -1,0 +1,436 @@
+"""What every engine must do, as tests that any engine inherits.
+
+Everything goes through the least that a connector offers (Arrow batches, Parquet files), so an engine that passes
+works with every source and sink.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import PrivateAttr
+
+from aiflow_sdk.errors import AiflowError, DataError, DefinitionError, UnknownNameError, UserCodeError
+from aiflow_sdk.ir import DatasetName
+from aiflow_sdk.plan import PlanTask, Run
+from aiflow_sdk.plugins import (
+    DataFile,
+    Destination,
+    Engine,
+    FrameWrite,
+    ParquetFiles,
+    Scan,
+    Session,
+    Sink,
+    Source,
+    UserFunction,
+    Write,
+    Written,
+)
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas
+    import pandas as pd
+    import polars
+    import pyarrow as pa
+    from duckdb import DuckDBPyRelation as Relation
+    from polars import LazyFrame as Lazy
+
+RUN = Run(
+    run_id="0193c000-0000-7000-8000-000000000000",
+    environment="test",
+    project="default",
+    pipeline_id="conformance",
+    partition_key="2026-11-20",
+    partition_grain="day",
+)
+
+ODD_VALUES = (None, "it's", 'a "b"', "a/b", "../x", "a;b=c", "100%", "a%2Fb", "ü 中文", " x ", "null", "2026-11-20")
+"""Values of a partition column that a careless path or query would break on."""
+
+
+class Rows(Source, kind="conformance-rows"):
+    """A source of Arrow batches."""
+
+    _table: Any = PrivateAttr(default=None)
+    _stated: bool = PrivateAttr(default=True)
+
+    @classmethod
+    def of(cls, table: pa.Table, *, stated: bool = True) -> Rows:
+        """Return a source of the table's rows; with ``stated`` it tells its columns beforehand."""
+        source = cls()
+        source._table, source._stated = table, stated
+        return source
+
+    def dataset(self) -> DatasetName:
+        """Return a name."""
+        return DatasetName("memory", "rows")
+
+    def schema(self) -> pa.Schema | None:
+        """Return the columns, or None where they are not to be known."""
+        return self._table.schema if self._stated else None
+
+    def scan(self, request: Scan) -> Iterator[pa.RecordBatch]:
+        """Yield the rows, two at a time, whatever was wished."""
+        yield from self._table.to_batches(max_chunksize=2)
+
+
+class Files(Rows, kind="conformance-files"):
+    """A source of Parquet files, which must not be asked for batches."""
+
+    path: str
+
+    def parquet_files(self) -> ParquetFiles | None:
+        """Return the file."""
+        return ParquetFiles((self.path,))
+
+    def scan(self, request: Scan) -> Iterator[pa.RecordBatch]:
+        """Refuse: an engine reads Parquet files by itself."""
+        raise AssertionError("the files should have been read")
+
+
+class Batches(Sink, kind="conformance-batches"):
+    """A sink of Arrow batches."""
+
+    columns: tuple[str, ...] = ()
+    _table: Any = PrivateAttr(default=None)
+
+    def dataset(self) -> DatasetName:
+        """Return a name."""
+        return DatasetName("memory", "batches")
+
+    def partition_columns(self) -> tuple[str, ...]:
+        """Return the columns that it was made with."""
+        return self.columns
+
+    def write(self, batches: pa.RecordBatchReader, request: Write) -> Written:
+        """Keep the batches."""
+        self._table = batches.read_all()
+        return Written()
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What was written."""
+        return list(self._table.to_pylist())
+
+
+class Folder(Batches, kind="conformance-folder"):
+    """A sink that commits the Parquet files which the engine wrote."""
+
+    folder: str
+    types: dict[str, str] = {}
+    _committed: list[tuple[Sequence[DataFile], Any]] = PrivateAttr(default_factory=list)
+
+    def destination(self, request: Write) -> Destination:
+        """Return the folder."""
+        return Destination(self.folder, self.columns, self.types)
+
+    def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
+        """Keep what was handed over."""
+        import pyarrow as pa
+
+        self._committed.append((tuple(files), pa.schema(schema)))
+        return Written(rows=sum(file.rows for file in files), bytes=sum(file.bytes for file in files))
+
+    @property
+    def files(self) -> Sequence[DataFile]:
+        """The files of the one commit."""
+        ((files, _),) = self._committed
+        return files
+
+    @property
+    def schema(self) -> Any:  # type: ignore[override]  # pydantic's own method of the name is long deprecated
+        """The PyArrow schema of the one commit."""
+        ((_, schema),) = self._committed
+        return schema
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What the files hold, with the values of the partition columns as text."""
+        import pyarrow.parquet as pq
+
+        return [
+            {**row, **file.partition}
+            for file in self.files
+            for row in pq.ParquetFile(Path(self.folder) / file.path).read().to_pylist()
+        ]
+
+
+# What a user writes: annotations of every kind, known to the type checker alone.
+def takes_lazy(orders: Lazy) -> Lazy:
+    return orders.filter(orders.collect_schema().names()[0] != "")
+
+
+def takes_polars(orders: polars.DataFrame) -> polars.DataFrame:
+    assert orders.height == 3
+    return orders
+
+
+def takes_arrow(orders: pa.Table) -> pa.Table:
+    assert orders.num_rows == 3
+    return orders
+
+
+def takes_pandas(orders: pd.DataFrame) -> pandas.DataFrame:
+    assert orders["amount"].sum() == 6
+    return orders
+
+
+def takes_duckdb(orders: Relation | None) -> duckdb.DuckDBPyRelation:
+    assert orders is not None
+    return orders.filter("amount > 0")
+
+
+def takes_inputs(inputs: dict[str, pa.Table], params: Mapping[str, Any], context: Any) -> pa.Table:
+    assert sorted(inputs) == ["orders", "users"]
+    assert params == {"factor": 2}
+    assert context == "the context"
+    return inputs["orders"]
+
+
+def takes_by_name(users: pa.Table, orders: pa.Table, factor: int, missing: str = "default") -> pa.Table:
+    assert (users.num_rows, orders.num_rows, factor, missing) == (2, 3, 2, "default")
+    return orders
+
+
+def takes_anything(whatever: pa.Table, **rest: Any) -> pa.Table:
+    assert rest == {"factor": 2}
+    return whatever
+
+
+def fails(orders: pa.Table) -> pa.Table:
+    raise ValueError("no such luck")
+
+
+def refuses(orders: pa.Table) -> pa.Table:
+    raise DataError("too-few-rows", "not enough", hint="wait")
+
+
+def gives_nothing(orders: pa.Table) -> None:
+    return None
+
+
+def gives_rows(orders: pa.Table) -> list[dict[str, int]]:
+    return [{"a": 1}]
+
+
+def asks_too_much(orders: pa.Table, ordres: pa.Table) -> pa.Table:
+    return orders
+
+
+def call(session: Session, function: Any, inputs: Mapping[str, Any], *, external: bool = False, **params: Any) -> Any:
+    """Return what the session makes of the call."""
+    entrypoint = f"{function.__module__}:{function.__name__}"
+    return session.call(UserFunction(function, entrypoint, "node", params, "the context", external), inputs)
+
+
+class EngineConformance:
+    """Derive from it, override :meth:`engine`, and run it with pytest.
+
+    ::
+
+        class TestMine(EngineConformance):
+            @pytest.fixture
+            def engine(self):
+                return MyEngine()
+    """
+
+    @pytest.fixture
+    def engine(self) -> Engine:
+        """Return the engine to be tested."""
+        raise NotImplementedError("override the fixture 'engine'")
+
+    @pytest.fixture
+    def session(self, engine: Engine) -> Iterator[Session]:
+        """An open session of the engine."""
+        task = PlanTask(
+            id="task",
+            engine=engine.kind,
+            engine_plugin=f"{type(engine).__module__}:{type(engine).__qualname__}",
+            cluster="local",
+            node_ids=("node",),
+            retries=0,
+            retry_delay_seconds=0,
+            timeout_seconds=None,
+            bounded=True,
+        )
+        with engine.open(task, RUN) as session:
+            yield session
+
+    @pytest.fixture
+    def orders_table(self) -> pa.Table:
+        """Three orders."""
+        import pyarrow as pa
+
+        return pa.table({"user": ["ann", "bob", None], "amount": pa.array([1, 2, 3], pa.int64())})
+
+    @pytest.fixture
+    def orders(self, session: Session, orders_table: pa.Table) -> Any:
+        """The orders as the engine reads them."""
+        return session.read(Rows.of(orders_table), Scan(RUN))
+
+    @pytest.fixture
+    def users(self, session: Session) -> Any:
+        """Two users."""
+        import pyarrow as pa
+
+        return session.read(Rows.of(pa.table({"user": ["ann", "bob"], "country": ["de", "cn"]})), Scan(RUN))
+
+    def written(self, session: Session, frame: Any, folder: Path, request: Write | None = None, **options: Any) -> Folder:
+        """Return the sink after the frame was written to it."""
+        sink = Folder(folder=str(folder), **options)
+        session.write([FrameWrite(frame, sink, request or Write("sink", RUN))])
+        return sink
+
+    @pytest.mark.parametrize("stated", [True, False])
+    def test_a_source_that_speaks_arrow_alone_is_read(self, session, orders_table, tmp_path, stated) -> None:  # type: ignore[no-untyped-def]
+        frame = session.read(Rows.of(orders_table, stated=stated), Scan(RUN))
+        assert by_amount(self.written(session, frame, tmp_path).rows) == orders_table.to_pylist()
+
+    def test_a_source_of_parquet_files_is_read_by_the_engine_itself(self, session, orders_table, tmp_path) -> None:  # type: ignore[no-untyped-def]
+        import pyarrow.parquet as pq
+
+        pq.write_table(orders_table, tmp_path / "part 1 [é].parquet")
+        frame = session.read(Files(path=str(tmp_path / "part 1 [é].parquet")), Scan(RUN))
+        assert by_amount(self.written(session, frame, tmp_path / "out").rows) == orders_table.to_pylist()
+
+    @pytest.mark.parametrize("function", [takes_lazy, takes_polars, takes_arrow, takes_pandas, takes_duckdb])
+    def test_the_annotation_chooses_the_frame_and_any_may_be_returned(  # type: ignore[no-untyped-def]
+        self, session, orders, orders_table, tmp_path, function
+    ) -> None:
+        pytest.importorskip({"takes_pandas": "pandas", "takes_duckdb": "duckdb"}.get(function.__name__, "polars"))
+        frame = call(session, function, {"orders": orders})
+        assert by_amount(self.written(session, frame, tmp_path).rows) == orders_table.to_pylist()
+
+    @pytest.mark.parametrize("function", [takes_inputs, takes_by_name])
+    def test_arguments_are_matched_by_name(self, session, orders, users, orders_table, tmp_path, function) -> None:  # type: ignore[no-untyped-def]
+        frame = call(session, function, {"orders": orders, "users": users}, factor=2)
+        assert by_amount(self.written(session, frame, tmp_path).rows) == orders_table.to_pylist()
+
+    def test_a_single_input_goes_first_whatever_its_name(self, session, orders, orders_table, tmp_path) -> None:  # type: ignore[no-untyped-def]
+        frame = call(session, takes_anything, {"orders": orders}, factor=2)
+        assert by_amount(self.written(session, frame, tmp_path).rows) == orders_table.to_pylist()
+
+    def test_a_branch_is_found_by_its_local_id(self, session, orders, orders_table, tmp_path) -> None:  # type: ignore[no-untyped-def]
+        frame = call(session, takes_arrow, {"orders.us": orders})
+        assert by_amount(self.written(session, frame, tmp_path).rows) == orders_table.to_pylist()
+
+    def test_an_argument_that_nothing_answers_to_is_named(self, session, orders) -> None:  # type: ignore[no-untyped-def]
+        with pytest.raises(DefinitionError, match="'ordres'") as caught:
+            call(session, asks_too_much, {"orders": orders})
+        assert caught.value.code == "wrong-signature"
+        assert caught.value.hint == "did you mean 'orders'?"
+
+    def test_a_users_exception_shows_the_users_lines_first(self, session, orders) -> None:  # type: ignore[no-untyped-def]
+        with pytest.raises(UserCodeError, match="no such luck") as caught:
+            call(session, fails, {"orders": orders})
+        assert caught.value.code == "user-code-failed"
+        assert isinstance(caught.value.__cause__, ValueError)
+        assert "in fails" in caught.value.notes[1]
+        assert caught.value.notes[-1] == "ValueError: no such luck"
+
+    def test_an_error_of_ours_passes_through_the_users_function(self, session, orders) -> None:  # type: ignore[no-untyped-def]
+        with pytest.raises(DataError, match="not enough"):
+            call(session, refuses, {"orders": orders})
+
+    @pytest.mark.parametrize(("function", "code"), [(gives_nothing, "returned-nothing"), (gives_rows, "not-a-frame")])
+    def test_what_is_no_frame_is_refused(self, session, orders, function, code) -> None:  # type: ignore[no-untyped-def]
+        with pytest.raises(UserCodeError) as caught:
+            call(session, function, {"orders": orders})
+        assert caught.value.code == code
+        assert caught.value.hint
+
+    def test_an_external_function_may_return_nothing(self, session, orders) -> None:  # type: ignore[no-untyped-def]
+        assert call(session, gives_nothing, {"orders": orders}, external=True) is None
+
+    def test_sql_joins_its_inputs(self, engine, session, orders, users, tmp_path) -> None:  # type: ignore[no-untyped-def]
+        needs_sql(engine)
+        frame = session.sql(
+            "select o.user, amount, '{users}' as text from {orders} o join { users } u on o.user = u.user -- {nobody}",
+            {"orders": orders, "users": users},
+        )
+        assert by_amount(self.written(session, frame, tmp_path).rows) == [
+            {"user": "ann", "amount": 1, "text": "{users}"},
+            {"user": "bob", "amount": 2, "text": "{users}"},
+        ]
+
+    def test_sql_that_fails_is_told(self, engine, session, orders, tmp_path) -> None:  # type: ignore[no-untyped-def]
+        needs_sql(engine)
+        with pytest.raises(AiflowError) as caught:
+            self.written(session, session.sql("select nope from {orders}", {"orders": orders}), tmp_path)
+        assert caught.value.code == "sql-failed"
+        with pytest.raises(UnknownNameError, match="ordres"):
+            session.sql("select * from {ordres}", {"orders": orders})
+
+    def test_all_sinks_are_written_in_the_order_asked(self, session, orders, tmp_path) -> None:  # type: ignore[no-untyped-def]
+        sinks = [Folder(folder=str(tmp_path / "a")), Batches(), Folder(folder=str(tmp_path / "b"), columns=("user",))]
+        done = session.write([FrameWrite(orders, sink, Write(f"sink_{n}", RUN)) for n, sink in enumerate(sinks)])
+        assert [sorted(row["amount"] for row in sink.rows) for sink in sinks] == [[1, 2, 3]] * 3
+        assert [written.rows for written in done] == [3, 3, 3]
+        assert all(file.bytes for sink in (sinks[0], sinks[2]) for file in sink.files)
+
+    def test_odd_partition_values_keep_to_their_folder(self, session, tmp_path) -> None:  # type: ignore[no-untyped-def]
+        import pyarrow as pa
+
+        table = pa.table({"n": list(range(len(ODD_VALUES))), "key": pa.array(ODD_VALUES, pa.string())})
+        sink = self.written(session, session.read(Rows.of(table), Scan(RUN)), tmp_path / "out", columns=("key",))
+        assert sorted(sink.rows, key=lambda row: row["n"]) == table.to_pylist()
+        for file in sink.files:
+            assert (tmp_path / "out" / file.path).resolve().is_relative_to(tmp_path / "out")
+            assert file.path.count("/") == 1
+        assert sink.schema.names == ["n", "key"]
+
+    def test_a_partition_column_that_the_frame_lacks_is_filled(self, session, orders, tmp_path) -> None:  # type: ignore[no-untyped-def]
+        request = Write("sink", RUN, fill={"dt": "2026-11-20"})
+        text = self.written(session, orders, tmp_path / "text", request, columns=("dt",))
+        typed = self.written(session, orders, tmp_path / "typed", request, columns=("dt",), types={"dt": "date32[day]"})
+        for sink in (text, typed):
+            assert {row["dt"] for row in sink.rows} == {"2026-11-20"}
+        assert str(text.schema.field("dt").type) in ("string", "large_string", "string_view")
+        assert str(typed.schema.field("dt").type) == "date32[day]"
+
+    def test_a_partition_column_that_nobody_gives_is_an_error(self, session, orders, tmp_path) -> None:  # type: ignore[no-untyped-def]
+        with pytest.raises(DataError, match="'dt'") as caught:
+            self.written(session, orders, tmp_path, columns=("dt",))
+        assert caught.value.code == "missing-partition-column"
+
+    @pytest.mark.parametrize("columns", [(), ("user",)])
+    def test_an_empty_frame_is_committed_with_its_columns(self, session, orders_table, tmp_path, columns) -> None:  # type: ignore[no-untyped-def]
+        frame = session.read(Rows.of(orders_table.slice(0, 0)), Scan(RUN))
+        sink = self.written(session, frame, tmp_path, columns=columns)
+        assert sink.rows == []
+        assert sink.files == ()
+        assert sink.schema.names == ["user", "amount"]
+
+    def test_widths_follow_the_table(self, session, orders, tmp_path) -> None:  # type: ignore[no-untyped-def]
+        sink = self.written(session, orders, tmp_path, types={"amount": "int32"})
+        assert str(sink.schema.field("amount").type) == "int32"
+
+    def test_moments_are_written_in_utc(self, session, tmp_path) -> None:  # type: ignore[no-untyped-def]
+        import pyarrow as pa
+
+        moment = dt.datetime(2026, 11, 20, 5, tzinfo=dt.UTC)
+        table = pa.table({"at": pa.array([moment], pa.timestamp("us", "Europe/Berlin"))})
+        sink = self.written(session, session.read(Rows.of(table), Scan(RUN)), tmp_path)
+        assert str(sink.schema.field("at").type) == "timestamp[us, tz=UTC]"
+        assert sink.rows[0]["at"] == moment
+
+    def test_columns_are_told_in_arrows_names(self, session, orders) -> None:  # type: ignore[no-untyped-def]
+        assert session.columns(orders) in (None, (("user", "string"), ("amount", "int64")))
+        assert session.rows(orders) in (None, 3)
+
+
+def needs_sql(engine: Engine) -> None:
+    """Skip the test on an engine that runs no SQL."""
+    if engine.sql_dialect is None:
+        pytest.skip("the engine runs no SQL")
+
+
+def by_amount(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows in a fixed order."""
+    return sorted(rows, key=lambda row: row["amount"])
