@@ -98,6 +98,10 @@ class CodeIndex:
             return ()
         raise self._unknown_module(name)
 
+    def known(self, path: str) -> SourceFile | None:
+        """Return what is known of a file that was looked at before."""
+        return self._files.get(path)
+
     def source(self, path: str) -> SourceFile:
         """Return what is known of the file ``path`` (relative, with ``/``). Raises ``OSError`` when it is gone."""
         return self._file(path)

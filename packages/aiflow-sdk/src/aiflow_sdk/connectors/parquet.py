@@ -221,7 +221,7 @@ def write_files(
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    schema = _written_schema(batches.schema)
+    schema = shared_schema(batches.schema)
     lacking = missing_columns(partition_by, schema.names, request)
     types = types or {}
     full = pa.schema([(one.name, types.get(one.name, one.type)) for one in schema])
@@ -277,21 +277,18 @@ def missing_columns(partition_by: Sequence[str], columns: Sequence[str], request
     lacking = [name for name in partition_by if name not in columns]
     for name in lacking:
         if name not in request.fill:
-            raise DataError(
-                "missing-partition-column",
-                f"the frame lacks the partition column '{name}'",
-                hint=f"add it in the transform; the frame has: {', '.join(columns)}",
-            )
+            raise missing_partition_column(name, columns)
     return lacking
 
 
-def _written_schema(schema: pa.Schema) -> pa.Schema:
+def shared_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the schema in types that Parquet, Delta and all engines share."""
     import pyarrow as pa
 
-    return pa.schema([one.with_type(_written_type(one.type)).with_metadata(None) for one in schema])
+    return pa.schema([one.with_type(shared_type(one.type)).with_metadata(None) for one in schema])
 
 
-def _written_type(arrow: pa.DataType) -> pa.DataType:
+def shared_type(arrow: pa.DataType) -> pa.DataType:
     """Return the type that Parquet, Delta and all engines share; the rest stays as it is and is refused by the sink."""
     import pyarrow as pa
 
@@ -307,9 +304,30 @@ def _written_type(arrow: pa.DataType) -> pa.DataType:
     if types.is_large_binary(arrow) or types.is_binary_view(arrow):
         return pa.binary()
     if types.is_dictionary(arrow):
-        return _written_type(arrow.value_type)
+        return shared_type(arrow.value_type)
     if types.is_struct(arrow):
-        return pa.struct([inner.with_type(_written_type(inner.type)) for inner in arrow])
+        return pa.struct([inner.with_type(shared_type(inner.type)) for inner in arrow])
     if types.is_list(arrow) or types.is_large_list(arrow) or types.is_fixed_size_list(arrow):
-        return pa.list_(_written_type(arrow.value_type))
+        return pa.list_(shared_type(arrow.value_type))
     return arrow
+
+
+def rows_outside(name: str, request: Write, values: str) -> DataError:
+    """Return the error for rows that do not lie in the run's partition."""
+    column, keys = request.time, request.time_keys or ()
+    first, last = keys[0], keys[-1]
+    wanted = f"{column}={first}" if len(keys) == 1 else f"{column}={first} to {last}"
+    return DataError(
+        "rows-outside-partition",
+        f"the run writes {wanted} of '{name}', and the frame has rows of {column}={values}",
+        hint='filter them out, or write mode="overwrite_partitions" if they are meant',
+    )
+
+
+def missing_partition_column(column: str, columns: Iterable[str]) -> DataError:
+    """Return the error for a frame without one of the columns that it is partitioned by."""
+    return DataError(
+        "missing-partition-column",
+        f"the frame lacks the partition column '{column}'",
+        hint=f"add it in the transform; the frame has: {', '.join(columns)}",
+    )

@@ -12,13 +12,24 @@ import json
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.code import CodeIndex, Signature, SourceFile, interpreter, lock_fingerprint, module_name, signature_of
+from aiflow_sdk.code import (
+    CodeIndex,
+    Signature,
+    SourceFile,
+    interpreter,
+    lock_fingerprint,
+    module_name,
+    scan_sources,
+    signature_of,
+)
 from aiflow_sdk.config import Project
 
 CACHE_FOLDER = ".aiflow/cache"
@@ -27,7 +38,7 @@ _TABLES = """
 create table meta (key text primary key, value text) without rowid;
 create table file (path text primary key, mtime integer, ctime integer, size integer, inode integer,
     looked_at integer, digest text, imports text) without rowid;
-create table module (name text primary key, path text, builds integer, notes text) without rowid;
+create table module (name text primary key, path text, builds integer, notes text, only_plugins integer) without rowid;
 create table reach (path text, module text, primary key (path, module)) without rowid;
 create index reach_of_module on reach (module);
 create table pipeline (module text, position integer, id text, project text, path text, line integer, home text,
@@ -47,36 +58,45 @@ class ModuleRecord:
     path: str
     pipelines: list[Mapping[str, Any]] = field(default_factory=list)
     notes: str = ""
+    only_plugins: bool = False
 
 
 class Cache:
     """The remembered modules of one project, as they were when it was opened, and what has changed since."""
 
-    def __init__(self, project: Project, snapshot: Mapping[str, Signature]) -> None:
+    def __init__(self, project: Project, snapshot: Mapping[str, Signature], connection: sqlite3.Connection) -> None:
         self._project = project
         self._snapshot = snapshot
-        self._connection = _open(project)
+        self._connection = connection
         self._data_digests: dict[str, str] = {}
         self.index = CodeIndex(project.root, snapshot=snapshot, memory=self._remembered)
         self._files = self._read_files()
         self.valid: dict[str, int] = {}
         """Name of each module that is unchanged → how many times it was built."""
-        self.added: set[str] = set()
-        """Project files that are new, or all where nothing is remembered."""
+        self.fresh: set[str] = set()
+        """Project files that are new or were changed; all where nothing is remembered."""
+        self._added: set[str] = set()
         self._compare()
 
-    def records(self) -> dict[str, ModuleRecord]:
-        """Return what the unchanged modules gave, by name."""
+    def records(self, module: str | None = None) -> dict[str, ModuleRecord]:
+        """Return what the unchanged modules gave, or one of them, by name."""
+        wanted, values = ("where name = ?", (module,)) if module else ("", ())
         records = {
             name: ModuleRecord(name, path, notes=notes)
-            for name, path, notes in self._connection.execute("select name, path, notes from module")
+            for name, path, notes in self._connection.execute(f"select name, path, notes from module {wanted}", values)
             if name in self.valid
         }
-        fields = ", ".join(PIPELINE_FIELDS)
-        for module, *values in self._connection.execute(f"select module, {fields} from pipeline order by module, position"):
-            if module in records:
-                records[module].pipelines.append(dict(zip(PIPELINE_FIELDS, values, strict=True)))
+        wanted = wanted.replace("name", "module")
+        query = f"select module, {', '.join(PIPELINE_FIELDS)} from pipeline {wanted} order by module, position"
+        for name, *pipeline in self._connection.execute(query, values):
+            if name in records:
+                records[name].pipelines.append(dict(zip(PIPELINE_FIELDS, pipeline, strict=True)))
         return records
+
+    def plugin_modules(self) -> list[str]:
+        """Return the files that were imported for the plugins that they register, and have not changed."""
+        rows = self._connection.execute("select path from module where only_plugins")
+        return [path for (path,) in rows if path in self._snapshot and path not in self.fresh]
 
     def module_of(self, pipeline_id: str) -> str | None:
         """Return the module that defined the pipeline the last time, whether it is unchanged or not."""
@@ -120,8 +140,11 @@ class Cache:
             )
             connection.executemany("insert into mark values (?, ?, ?, ?)", marks)
             connection.executemany(
-                "insert into module values (?, ?, ?, ?)",
-                [(record.name, record.path, builds, record.notes) for record, builds, _ in records],
+                "insert into module values (?, ?, ?, ?, ?)",
+                [
+                    (record.name, record.path, builds, record.notes, record.only_plugins)
+                    for record, builds, _ in records
+                ],
             )
             connection.executemany(
                 "insert into reach values (?, ?)",
@@ -135,7 +158,7 @@ class Cache:
                     for position, pipeline in enumerate(record.pipelines)
                 ],
             )
-            self._save_files(connection, {path for _, _, reached in records for path in reached})
+            self._save_files(connection, self._added.union(*(reached for _, _, reached in records)))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -157,21 +180,21 @@ class Cache:
         modules = {name: builds for name, builds in self._connection.execute("select name, builds from module")}
         changed: set[str] = set()
         settled: set[str] = set()
-        self.added = set(self._snapshot)
+        self._added = self._snapshot.keys() - self._files.keys()
         for path, row in self._files.items():
             signature = self._snapshot.get(path)
             if signature is None and not path.endswith(".py"):
                 signature = _data_signature(self._project.root, path)
-            if path in self.added:
-                self.added.discard(path)
             if row[:4] == signature and (row[5] is None or SourceFile(signature, "", (), row[4]).is_settled):
                 continue
-            if row[5] is None:
+            if row[5] is None and signature is not None:
                 settled.add(path)
+                self.fresh.add(path)
             elif signature is not None and self._digest(path) == row[5]:
                 settled.add(path)
             else:
                 changed.add(path)
+        self.fresh |= self._added | changed
         if not modules:
             return
         stale = {
@@ -180,12 +203,12 @@ class Cache:
             for (module,) in self._connection.execute("select module from reach where path = ?", (path,))
         }
         removed = {path for path in changed if path.endswith(".py") and path not in self._snapshot}
-        if self.added or removed:
-            stale |= self._resolved_otherwise(modules, {module_name(path) for path in self.added | removed})
+        if self._added or removed:
+            stale |= self._resolved_otherwise(modules, {module_name(path) for path in self._added | removed})
         self.valid = {name: builds for name, builds in modules.items() if name not in stale}
-        if settled or self.added:
+        if settled or self._added:
             with suppress(sqlite3.Error), self._connection as connection:
-                self._save_files(connection, settled | self.added)
+                self._save_files(connection, settled | self._added)
 
     def _resolved_otherwise(self, modules: Iterable[str], names: set[str]) -> set[str]:
         """Return the modules for which files that came or went make an import or an entrypoint mean something else."""
@@ -222,8 +245,74 @@ class Cache:
             elif path in self._snapshot:
                 rows.append((path, *self._snapshot[path], 0, None, None))
             else:
+                looked_at_ns = time.time_ns()
                 signature = _data_signature(self._project.root, path) or (0, 0, 0, 0)
-                rows.append((path, *signature, 0, self._digest(path), None))
+                rows.append((path, *signature, looked_at_ns, self._digest(path), None))
         connection.executemany("insert or replace into file values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         gone = [(path,) for path in self._files if path.endswith(".py") and path not in self._snapshot]
         connection.executemany("delete from file where path = ?", gone)
+
+
+def open_cache(project: Project, snapshot: Mapping[str, Signature]) -> Cache:
+    """Return the cache of the project. One that is damaged is thrown away, one that cannot be written forgets all."""
+    path = _path(project)
+    for place in (path, path, None):
+        try:
+            return Cache(project, snapshot, _connect(place, lock_fingerprint(project)))
+        except (OSError, sqlite3.OperationalError):
+            continue  # locked for long, or a read-only folder
+        except sqlite3.DatabaseError:
+            with suppress(OSError):
+                path.unlink()
+    raise AssertionError("a database in memory can be opened")
+
+
+def _connect(path: Path | None, lock: str) -> sqlite3.Connection:
+    if path and not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / ".gitignore").write_text("*\n")
+    connection = sqlite3.connect(path or ":memory:", timeout=10)
+    # What a crash damages is only made anew.
+    connection.execute("pragma synchronous = off")
+    with connection:
+        tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+        if "meta" in tables and dict(connection.execute("select key, value from meta")).get("lock") == lock:
+            return connection
+        for table in tables:
+            connection.execute(f"drop table {table}")
+        for statement in filter(str.strip, _TABLES.split(";")):
+            connection.execute(statement)
+        connection.execute("insert into meta values ('lock', ?)", (lock,))
+    return connection
+
+
+def _path(project: Project) -> Path:
+    python = interpreter(project)
+    version = sys.version if python == sys.executable else repr(os.stat(python)) if os.path.exists(python) else ""
+    key = hashlib.sha256("\0".join((_FORMAT, _own_version(), python, version)).encode()).hexdigest()[:12]
+    return project.root / CACHE_FOLDER / f"discovery-{key}.sqlite"
+
+
+@cache
+def _own_version() -> str:
+    """Return what changes with aiflow itself, installed or edited."""
+    package = Path(__file__).parent.parent
+    return repr(sorted((path, signature[0], signature[2]) for path, signature in scan_sources(package).items()))
+
+
+def _data_signature(root: Path, path: str) -> Signature | None:
+    try:
+        return signature_of(os.stat(root / path))
+    except OSError:
+        return None
+
+
+def _data_digest(root: Path, path: str) -> str:
+    """Return the digest of a file's content, of a folder's names (``path`` ends with ``/``), or of its absence."""
+    try:
+        content = (
+            "\0".join(sorted(os.listdir(root / path))).encode() if path.endswith("/") else (root / path).read_bytes()
+        )
+    except OSError:
+        return ""
+    return hashlib.sha256(content).hexdigest()

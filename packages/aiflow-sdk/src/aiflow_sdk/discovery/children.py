@@ -276,5 +276,3 @@ def other_timezone() -> str:
 
 def _day(moment: float, hours: float) -> int:
     return int((moment + 3600 * hours) // 86400)
-
-

@@ -49,7 +49,9 @@ def find_modules(project: Project, sources: Iterable[str], unimportable: Iterabl
             problems.append(_missing(project, entry, paths))
         for path in mine:
             if not is_test(path.removeprefix(folder)) and not path.endswith("__main__.py"):
-                modules[path] = Module(prefix + module_name(path) if path != "__init__.py" else prefix.rstrip("."), path)
+                modules[path] = Module(
+                    prefix + module_name(path) if path != "__init__.py" else prefix.rstrip("."), path
+                )
         notes.extend(
             f"{path} was skipped: '{path.rpartition('/')[2][:-3]}' is no name that Python can import; use '_'"
             for path in sorted(unimportable)
@@ -106,7 +108,10 @@ def _missing(project: Project, entry: str, paths: list[str]) -> AiflowError:
         f"there is no package '{entry}' in the project",
         where=Where("aiflow.toml", about="pipelines") if said else None,
         hint=did_you_mean(entry, packages)
-        or ("correct pipelines = […] in aiflow.toml" if said else "look whether this is the project's folder: aiflow init"),
+        or (
+            "correct pipelines = […] in aiflow.toml"
+            if said
+            else "look whether this is the project's folder: aiflow init"
+        ),
         notes=[f"looked in {project.root}"],
     )
-

@@ -78,9 +78,7 @@ class Guard:
     place where user code is about to end the process without any exception.
     """
 
-    def __init__(
-        self, root: Path, *, clock: bool = True, on_ending: Callable[[str, int], None] | None = None
-    ) -> None:
+    def __init__(self, root: Path, *, clock: bool = True, on_ending: Callable[[str, int], None] | None = None) -> None:
         self.findings: list[Finding] = []
         self.reads: set[tuple[str, str]] = set()
         """(project file, path): what was opened or listed below the project by code of that file."""
@@ -174,9 +172,7 @@ class Guard:
     def _on_audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _LISTINGS or (event == "open" and arguments[2] & os.O_ACCMODE == os.O_RDONLY):
             self._note_read(arguments[0], event)
-        elif event in _RESOLUTION or (
-            event in _NETWORK and arguments[0].family in (socket.AF_INET, socket.AF_INET6)
-        ):
+        elif event in _RESOLUTION or (event in _NETWORK and arguments[0].family in (socket.AF_INET, socket.AF_INET6)):
             place = self._place()
             if place:
                 address = arguments[1] if event in _NETWORK else arguments[0]

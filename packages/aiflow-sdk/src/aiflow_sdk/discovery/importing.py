@@ -35,6 +35,8 @@ class Imported:
     """(project file, path): data that was read from the project while the file's code ran."""
     marked: list[tuple[str, str, str, str]] = field(default_factory=list)
     """(project file, type, kind, ``module:object``), of each project file that was executed."""
+    executed: list[str] = field(default_factory=list)
+    """The project files that were executed for the first time in this process."""
     built: dict[str, tuple[PipelineIR, Mapping[str, Callable[..., Any]]]] = field(default_factory=dict)
     """By pipeline id what does not leave the process."""
 
@@ -46,6 +48,7 @@ class Imported:
             "findings": self.findings,
             "reads": self.reads,
             "marked": self.marked,
+            "executed": self.executed,
         }
 
     @staticmethod
@@ -57,6 +60,7 @@ class Imported:
             findings=[Finding(*finding) for finding in data["findings"]],
             reads=[(source, path) for source, path in data["reads"]],
             marked=[(path, plugin, kind, reference) for path, plugin, kind, reference in data["marked"]],
+            executed=data["executed"],
         )
 
 
@@ -94,7 +98,7 @@ class Importer:
                 imported.problems.append(self._shadowed(loaded, module))
             elif not module.only_plugins:
                 self._build_all(loaded, module, imported)
-        imported.marked = list(self._collect_marks())
+        self._look_around(imported)
         imported.findings = self._guard.take()
         imported.reads = sorted(self._guard.reads)
         self._guard.reads.clear()
@@ -141,8 +145,8 @@ class Importer:
             "locations": json.dumps(places, separators=(",", ":"), ensure_ascii=False),
         }
 
-    def _collect_marks(self) -> Iterator[tuple[str, str, str, str]]:
-        """Yield the plugins that project files imported since the last time register."""
+    def _look_around(self, imported: Imported) -> None:
+        """Note the project files that were executed since the last time, and the plugins that they register."""
         fresh = []
         for name in reversed(sys.modules):
             if name == self._last_seen:
@@ -152,10 +156,13 @@ class Importer:
             self._last_seen = fresh[0]
         for name in reversed(fresh):
             path = self._guard.project_path(getattr(sys.modules.get(name), "__file__", None) or "")
-            for attribute, value in list(vars(sys.modules[name]).items()) if path else ():
+            if not path:
+                continue
+            imported.executed.append(path)
+            for attribute, value in list(vars(sys.modules[name]).items()):
                 mark = getattr(value, "__dict__", {}).get(MARK) if getattr(value, "__module__", None) == name else None
-                if mark and path:
-                    yield (path, *mark, f"{name}:{attribute}")
+                if mark:
+                    imported.marked.append((path, *mark, f"{name}:{attribute}"))
 
     def _is_of(self, loaded: ModuleType, module: Module) -> bool:
         file = getattr(loaded, "__file__", None)

@@ -16,7 +16,7 @@ from aiflow_sdk.frames import is_frame, where_of
 from aiflow_sdk.frames.signature import relative_path
 from aiflow_sdk.plugins import UserFunction
 
-_OURS = str(Path(__file__).parents[1])
+_OURS = str(Path(__file__).parent)
 _PYTHON = str(Path(functools.__file__).parent)
 _MOST_LINES = 100
 

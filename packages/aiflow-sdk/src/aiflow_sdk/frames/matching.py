@@ -85,9 +85,9 @@ def match_arguments(
     """Return the call of the function with these inputs (node id → frame) and params.
 
     By name: ``inputs``, ``params``, ``context`` and the engine's ``extras``; then a frame by its node id (in a branch
-    by its local id); a single input as first argument whatever its name; then the node's own params; ``**kwargs`` gets
-    the params that no other argument took. Raises ``DefinitionError`` (``wrong-signature``) for what nothing answers to;
-    ``name`` is what the function is called in it.
+    by its local id); a single input as first argument whatever its name; then the node's own params. ``**kwargs`` gets
+    the params that no other argument took. Raises ``DefinitionError`` (``wrong-signature``) for an argument that
+    nothing answers to; ``name`` is what the function is called in it.
     """
     extras = extras or {}
     signature = signature_of(function, name)

@@ -12,7 +12,6 @@ from typing import Any
 
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import Project
-from aiflow_sdk.discovery import discover_here
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, RunError, UnknownNameError
 from aiflow_sdk.local.executor import LiveRun
 from aiflow_sdk.local.generation import next_generation
@@ -44,6 +43,9 @@ def prepare(project: Project, pipeline: str, environment: str | None) -> Prepare
 
     Raises ``AiflowError``; several at once as ``ProblemsError``.
     """
+    # A notebook's run is prepared without it.
+    from aiflow_sdk.discovery import discover_here
+
     target = project.environment(environment)
     discovery = discover_here(project, only=pipeline)
     try:

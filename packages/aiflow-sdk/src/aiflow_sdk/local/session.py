@@ -6,16 +6,13 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 SESSION_DIR = "AIFLOW_SESSION_DIR"
 """Environment variable: the folder. What lies in it serves every process of the session and ends with it."""
 SESSION_OWNER = "AIFLOW_SESSION_OWNER"
 """Environment variable: id of the process that began the session; a server of the session ends when it is gone."""
-
-_STOP_SECONDS = 2.0
 
 
 @contextmanager
@@ -26,20 +23,19 @@ def session() -> Iterator[dict[str, str]]:
     try:
         yield {SESSION_DIR: folder, SESSION_OWNER: str(os.getpid())}
     finally:
-        _stop_spark(os.path.join(folder, "spark.json"))
+        _stop_spark(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _stop_spark(path: str) -> None:
+def _stop_spark(folder: str) -> None:
+    """End the session's Spark server at once: it holds nothing that outlives the session."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(os.path.join(folder, "spark.json"), encoding="utf-8") as file:
             process = int(json.load(file)["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # no Spark was needed, or it came no further than its start and ends with its owner
-    with suppress(ProcessLookupError):
-        os.kill(process, signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_SECONDS
-        while time.monotonic() < deadline:
-            time.sleep(0.01)
-            os.kill(process, 0)
+        if os.path.isdir("/proc/self"):  # Linux: make sure that the number is not another process's by now
+            with open(f"/proc/{process}/cmdline", "rb") as file:
+                if folder.encode() not in file.read():
+                    return
         os.kill(process, signal.SIGKILL)
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # there is none, or it is still starting and ends with the folder it cannot find

@@ -1,8 +1,8 @@
 """One commit: data files become the table's newest version, or nothing changes.
 
 Every try is a compare-and-swap on the table's version: read it, decide what goes and what comes, commit as just the
-next version. delta-rs' own retries (``max_commit_retries``) are off, since they let two overwrites of an empty partition
-both land. A loser loads the table again and decides anew; its files stay where they are.
+next version. delta-rs' own retries (``max_commit_retries``) are off: they let two overwrites of an empty partition both
+land. A loser loads the table again and decides anew; its files stay where they are.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from aiflow_sdk.connectors.onelake.schema import check_columns, column_types
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, load_table
 from aiflow_sdk.connectors.onelake.values import shown_text, stored_text, typed_value
+from aiflow_sdk.connectors.parquet import missing_partition_column, rows_outside
 from aiflow_sdk.errors import DataError, StoreError
 from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins import DataFile, Write
@@ -154,7 +155,7 @@ class Change:
         if time_column is None or self.mode != "overwrite":
             return {}
         if time_column not in types:
-            raise _missing_partition_column(time_column, types)
+            raise missing_partition_column(time_column, types)
         return {
             typed_value(partition.key, types[time_column], time_column, run.timezone): partition_app(
                 run, partition.key, self.request.node_id
@@ -243,26 +244,6 @@ def transactions(request: Write, keys: Mapping[Any, str]) -> list[str]:
         return sorted(set(keys.values()))
     own = request.run.write_key(request.node_id)
     return sorted({own, partition_app(request.run, None, request.node_id)}) if request.time is None else [own]
-
-
-def rows_outside(name: str, request: Write, values: str) -> DataError:
-    """Return the error for rows that do not lie in the run's partition."""
-    column, keys = request.time, request.time_keys or ()
-    first, last = keys[0], keys[-1]
-    wanted = f"{column}={first}" if len(keys) == 1 else f"{column}={first} to {last}"
-    return DataError(
-        "rows-outside-partition",
-        f"the run writes {wanted} of '{name}', and the frame has rows of {column}={values}",
-        hint='filter them out, or write mode="overwrite_partitions" if they are meant',
-    )
-
-
-def _missing_partition_column(column: str, columns: Iterable[str]) -> DataError:
-    return DataError(
-        "missing-partition-column",
-        f"the frame lacks the partition column '{column}'",
-        hint=f"add it in the transform; the frame has: {', '.join(columns)}",
-    )
 
 
 def _listed(columns: Sequence[str]) -> str:

@@ -7,30 +7,16 @@ works with every source and sink.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import PrivateAttr
 
 from aiflow_sdk.errors import AiflowError, DataError, DefinitionError, UnknownNameError, UserCodeError
-from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import PlanTask, Run
-from aiflow_sdk.plugins import (
-    DataFile,
-    Destination,
-    Engine,
-    FrameWrite,
-    ParquetFiles,
-    Scan,
-    Session,
-    Sink,
-    Source,
-    UserFunction,
-    Write,
-    Written,
-)
+from aiflow_sdk.plugins import Engine, FrameWrite, Scan, Session, UserFunction, Write
+from aiflow_sdk.testing.conformance.probe import Batches, Files, Folder, Rows
 
 if TYPE_CHECKING:
     import duckdb
@@ -52,113 +38,6 @@ RUN = Run(
 
 ODD_VALUES = (None, "it's", 'a "b"', "a/b", "../x", "a;b=c", "100%", "a%2Fb", "ü 中文", " x ", "null", "2026-11-20")
 """Values of a partition column that a careless path or query would break on."""
-
-
-class Rows(Source, kind="conformance-rows"):
-    """A source of Arrow batches."""
-
-    _table: Any = PrivateAttr(default=None)
-    _stated: bool = PrivateAttr(default=True)
-
-    @classmethod
-    def of(cls, table: pa.Table, *, stated: bool = True) -> Rows:
-        """Return a source of the table's rows; with ``stated`` it tells its columns beforehand."""
-        source = cls()
-        source._table, source._stated = table, stated
-        return source
-
-    def dataset(self) -> DatasetName:
-        """Return a name."""
-        return DatasetName("memory", "rows")
-
-    def schema(self) -> pa.Schema | None:
-        """Return the columns, or None where they are not to be known."""
-        return self._table.schema if self._stated else None
-
-    def scan(self, request: Scan) -> Iterator[pa.RecordBatch]:
-        """Yield the rows, two at a time, whatever was wished."""
-        yield from self._table.to_batches(max_chunksize=2)
-
-
-class Files(Rows, kind="conformance-files"):
-    """A source of Parquet files, which must not be asked for batches."""
-
-    path: str
-
-    def parquet_files(self) -> ParquetFiles | None:
-        """Return the file."""
-        return ParquetFiles((self.path,))
-
-    def scan(self, request: Scan) -> Iterator[pa.RecordBatch]:
-        """Refuse: an engine reads Parquet files by itself."""
-        raise AssertionError("the files should have been read")
-
-
-class Batches(Sink, kind="conformance-batches"):
-    """A sink of Arrow batches."""
-
-    columns: tuple[str, ...] = ()
-    _table: Any = PrivateAttr(default=None)
-
-    def dataset(self) -> DatasetName:
-        """Return a name."""
-        return DatasetName("memory", "batches")
-
-    def partition_columns(self) -> tuple[str, ...]:
-        """Return the columns that it was made with."""
-        return self.columns
-
-    def write(self, batches: pa.RecordBatchReader, request: Write) -> Written:
-        """Keep the batches."""
-        self._table = batches.read_all()
-        return Written()
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """What was written."""
-        return list(self._table.to_pylist())
-
-
-class Folder(Batches, kind="conformance-folder"):
-    """A sink that commits the Parquet files which the engine wrote."""
-
-    folder: str
-    types: dict[str, str] = {}
-    _committed: list[tuple[Sequence[DataFile], Any]] = PrivateAttr(default_factory=list)
-
-    def destination(self, request: Write) -> Destination:
-        """Return the folder."""
-        return Destination(self.folder, self.columns, self.types)
-
-    def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
-        """Keep what was handed over."""
-        import pyarrow as pa
-
-        self._committed.append((tuple(files), pa.schema(schema)))
-        return Written(rows=sum(file.rows for file in files), bytes=sum(file.bytes for file in files))
-
-    @property
-    def files(self) -> Sequence[DataFile]:
-        """The files of the one commit."""
-        ((files, _),) = self._committed
-        return files
-
-    @property
-    def schema(self) -> Any:  # type: ignore[override]  # pydantic's own method of the name is long deprecated
-        """The PyArrow schema of the one commit."""
-        ((_, schema),) = self._committed
-        return schema
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """What the files hold, with the values of the partition columns as text."""
-        import pyarrow.parquet as pq
-
-        return [
-            {**row, **file.partition}
-            for file in self.files
-            for row in pq.ParquetFile(Path(self.folder) / file.path).read().to_pylist()
-        ]
 
 
 # What a user writes: annotations of every kind, known to the type checker alone.
@@ -281,7 +160,9 @@ class EngineConformance:
 
         return session.read(Rows.of(pa.table({"user": ["ann", "bob"], "country": ["de", "cn"]})), Scan(RUN))
 
-    def written(self, session: Session, frame: Any, folder: Path, request: Write | None = None, **options: Any) -> Folder:
+    def written(
+        self, session: Session, frame: Any, folder: Path, request: Write | None = None, **options: Any
+    ) -> Folder:
         """Return the sink after the frame was written to it."""
         sink = Folder(folder=str(folder), **options)
         session.write([FrameWrite(frame, sink, request or Write("sink", RUN))])
@@ -368,11 +249,12 @@ class EngineConformance:
             session.sql("select * from {ordres}", {"orders": orders})
 
     def test_all_sinks_are_written_in_the_order_asked(self, session, orders, tmp_path) -> None:  # type: ignore[no-untyped-def]
-        sinks = [Folder(folder=str(tmp_path / "a")), Batches(), Folder(folder=str(tmp_path / "b"), columns=("user",))]
+        files = [Folder(folder=str(tmp_path / "a")), Folder(folder=str(tmp_path / "b"), columns=("user",))]
+        sinks = [files[0], Batches(), files[1]]
         done = session.write([FrameWrite(orders, sink, Write(f"sink_{n}", RUN)) for n, sink in enumerate(sinks)])
         assert [sorted(row["amount"] for row in sink.rows) for sink in sinks] == [[1, 2, 3]] * 3
         assert [written.rows for written in done] == [3, 3, 3]
-        assert all(file.bytes for sink in (sinks[0], sinks[2]) for file in sink.files)
+        assert all(file.bytes for sink in files for file in sink.files)
 
     def test_odd_partition_values_keep_to_their_folder(self, session, tmp_path) -> None:  # type: ignore[no-untyped-def]
         import pyarrow as pa
@@ -383,7 +265,7 @@ class EngineConformance:
         for file in sink.files:
             assert (tmp_path / "out" / file.path).resolve().is_relative_to(tmp_path / "out")
             assert file.path.count("/") == 1
-        assert sink.schema.names == ["n", "key"]
+        assert sink.committed_schema.names == ["n", "key"]
 
     def test_a_partition_column_that_the_frame_lacks_is_filled(self, session, orders, tmp_path) -> None:  # type: ignore[no-untyped-def]
         request = Write("sink", RUN, fill={"dt": "2026-11-20"})
@@ -391,8 +273,8 @@ class EngineConformance:
         typed = self.written(session, orders, tmp_path / "typed", request, columns=("dt",), types={"dt": "date32[day]"})
         for sink in (text, typed):
             assert {row["dt"] for row in sink.rows} == {"2026-11-20"}
-        assert str(text.schema.field("dt").type) in ("string", "large_string", "string_view")
-        assert str(typed.schema.field("dt").type) == "date32[day]"
+        assert str(text.committed_schema.field("dt").type) in ("string", "large_string", "string_view")
+        assert str(typed.committed_schema.field("dt").type) == "date32[day]"
 
     def test_a_partition_column_that_nobody_gives_is_an_error(self, session, orders, tmp_path) -> None:  # type: ignore[no-untyped-def]
         with pytest.raises(DataError, match="'dt'") as caught:
@@ -405,11 +287,11 @@ class EngineConformance:
         sink = self.written(session, frame, tmp_path, columns=columns)
         assert sink.rows == []
         assert sink.files == ()
-        assert sink.schema.names == ["user", "amount"]
+        assert sink.committed_schema.names == ["user", "amount"]
 
     def test_widths_follow_the_table(self, session, orders, tmp_path) -> None:  # type: ignore[no-untyped-def]
         sink = self.written(session, orders, tmp_path, types={"amount": "int32"})
-        assert str(sink.schema.field("amount").type) == "int32"
+        assert str(sink.committed_schema.field("amount").type) == "int32"
 
     def test_moments_are_written_in_utc(self, session, tmp_path) -> None:  # type: ignore[no-untyped-def]
         import pyarrow as pa
@@ -417,7 +299,7 @@ class EngineConformance:
         moment = dt.datetime(2026, 11, 20, 5, tzinfo=dt.UTC)
         table = pa.table({"at": pa.array([moment], pa.timestamp("us", "Europe/Berlin"))})
         sink = self.written(session, session.read(Rows.of(table), Scan(RUN)), tmp_path)
-        assert str(sink.schema.field("at").type) == "timestamp[us, tz=UTC]"
+        assert str(sink.committed_schema.field("at").type) == "timestamp[us, tz=UTC]"
         assert sink.rows[0]["at"] == moment
 
     def test_columns_are_told_in_arrows_names(self, session, orders) -> None:  # type: ignore[no-untyped-def]

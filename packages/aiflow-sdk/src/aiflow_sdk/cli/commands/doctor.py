@@ -1,0 +1,206 @@
+"""``aiflow doctor``: what works here, and what to do where it does not."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import click
+from aiflow_sdk.cli.command_line import Exit, Invocation, command
+from aiflow_sdk.errors import AiflowError
+
+if TYPE_CHECKING:
+    from aiflow_sdk.discovery import Discovery
+
+State = Literal["ok", "warn", "fail"]
+_COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+EXTRAS = {
+    "python": ("deltalake", "polars", "pyarrow"),
+    "spark": ("deltalake", "pandas", "pyarrow", "pysail", "pyspark"),
+    "sql": ("duckdb", "sqlglot"),
+}
+"""The extras of aiflow-sdk, each with the modules that it brings."""
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    state: State
+    what: str
+    said: str
+    todo: str = ""
+
+
+@command(
+    name="doctor",
+    short_help="Say what works on this machine, and what to do where it does not.",
+    epilog="""aiflow doctor
+aiflow doctor --no-spark --json""",
+)
+@click.option("--spark/--no-spark", "with_spark", default=True, help="Whether to start the embedded Spark, which takes seconds.")
+def command(invocation: Invocation, with_spark: bool) -> None:
+    """Look at Python, packages, the project, its lake and the engines: a line each, ok, warn or fail."""
+    console = invocation.console
+    findings: list[Finding] = []
+    for finding in _examine(invocation, with_spark):
+        findings.append(finding)
+        if not invocation.as_json:
+            state = console.style(f"{finding.state:<4}", _COLOURS[finding.state])
+            console.print(f"{state}  {finding.what:<12}  {finding.said}")
+            if finding.todo:
+                console.print(f"{'':<20}{console.style('→', 'dim')} {finding.todo}")
+    failed = sum(finding.state == "fail" for finding in findings)
+    if invocation.as_json:
+        console.print_json([finding._asdict() for finding in findings])
+    else:
+        console.print(f"\n{failed} of {len(findings)} failed" if failed else "\nall is well")
+    if failed:
+        raise Exit(1)
+
+
+def _examine(invocation: Invocation, with_spark: bool) -> Iterator[Finding]:
+    yield _python()
+    yield from _packages()
+    yield Finding("ok", "java", "not needed")
+    yield from _guarded("aiflow.toml", lambda: _config(invocation))
+    if invocation._project is None:
+        return  # nothing else can be looked at while the file is wrong
+    yield from _guarded("environment", lambda: _lake(invocation))
+    if invocation.project.python:
+        yield _interpreter(invocation.project.root, invocation.project.python)
+    yield from _guarded("pipelines", lambda: _pipelines(invocation))
+    yield from _guarded("stubs", _stubs)
+    if with_spark and all(find_spec(name) for name in EXTRAS["spark"]):
+        yield from _guarded("spark", lambda: _engine(invocation, "spark"))
+
+
+def _guarded(what: str, examine: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from examine()
+    except AiflowError as error:
+        yield Finding("fail", what, str(error.message), error.hint or "")
+
+
+def _python() -> Finding:
+    said = f"Python {platform.python_version()} at {sys.executable}"
+    if (3, 11) <= sys.version_info[:2] <= (3, 13):
+        return Finding("ok", "python", said)
+    return Finding("fail", "python", said, "use Python 3.11, 3.12 or 3.13")
+
+
+def _packages() -> Iterator[Finding]:
+    yield Finding("ok", "aiflow-sdk", version("aiflow-sdk"))
+    for extra, modules in EXTRAS.items():
+        missing = [name for name in modules if not find_spec(name)]
+        if missing:
+            todo = f'pip install "aiflow-sdk[{extra}]" where you need it'
+            yield Finding("warn", f"[{extra}]", f"not installed: {', '.join(missing)}", todo)
+        else:
+            yield Finding("ok", f"[{extra}]", ", ".join(f"{name} {_version(name)}" for name in modules))
+    if find_spec("pyspark") and find_spec("pandas") and _version("pandas").startswith("3"):
+        yield Finding("warn", "pandas", f"pandas {_version('pandas')}: Spark warns on it", 'pip install "pandas<3"')
+
+
+def _version(module: str) -> str:
+    for name in (module, f"{module}-client"):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "?"
+
+
+def _config(invocation: Invocation) -> Iterator[Finding]:
+    project = invocation.project
+    if project.config_path:
+        yield Finding("ok", "project", f"'{project.name}' of {project.config_path}")
+    else:
+        yield Finding("ok", "project", f"'{project.name}' in {project.root}, no aiflow.toml: the defaults hold")
+
+
+def _lake(invocation: Invocation) -> Iterator[Finding]:
+    environment = invocation.environment
+    folder = environment.lake_folder
+    yield Finding("ok", "environment", environment.name)
+    if folder is None:
+        yield Finding("warn", "lake", f"{environment.lake_address}: an address, not tried", "run a pipeline to try it")
+        return
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        yield Finding("ok", "lake", f"{folder}{'' if folder.exists() else ', which the first write makes'}")
+    else:
+        yield Finding("fail", "lake", f"{nearest} cannot be written", "let it be written to, or name another lake in aiflow.toml")
+
+
+def _interpreter(root: Path, python: str) -> Finding:
+    path = root / Path(python).expanduser()
+    if path.exists() and os.access(path, os.X_OK):
+        return Finding("ok", "interpreter", str(path))
+    return Finding("fail", "interpreter", f"{path} cannot be started", "correct `python` in aiflow.toml")
+
+
+def _pipelines(invocation: Invocation) -> Iterator[Finding]:
+    from aiflow_sdk.discovery import discover
+
+    found: Discovery = discover(invocation.project)
+    for problem in found.problems:
+        yield Finding("fail", "pipelines", str(problem), "aiflow check shows it whole")
+    if found.pipelines:
+        yield Finding("ok", "pipelines", f"{len(found.pipelines)} found")
+    elif not found.problems:
+        yield Finding("warn", "pipelines", f"none found in {', '.join(invocation.project.pipelines)}", "aiflow init my_project")
+
+
+def _stubs() -> Iterator[Finding]:
+    import sysconfig
+
+    from aiflow_sdk.factories.stubs import stub_text
+    from aiflow_sdk.plugins import installed_registry
+
+    registry = installed_registry()
+    for family in registry.families.values():
+        for kind in family.kinds:
+            family.get(kind)
+    number = sum(len(family.kinds) for family in registry.families.values())
+    yield Finding("ok", "plugins", f"{number} can be loaded")
+    path = Path(sysconfig.get_path("purelib")) / "aiflow_sdk-stubs" / "factories" / "connectors.pyi"
+    todo = "aiflow plugins --stubs, so that editors complete what plugins offer"
+    if not path.exists():
+        yield Finding("warn", "stubs", "not written", todo)
+    elif path.read_text("utf-8") != stub_text(registry):
+        yield Finding("warn", "stubs", "older than what is installed", todo)
+    else:
+        yield Finding("ok", "stubs", str(path))
+
+
+def _engine(invocation: Invocation, name: str) -> Iterator[Finding]:
+    import time
+
+    from aiflow_sdk.plan import PlanTask, Run
+    from aiflow_sdk.plugins import installed_registry
+
+    engines = installed_registry().engines
+    began = time.perf_counter()
+    task = PlanTask(
+        id="doctor",
+        engine=name,
+        engine_plugin=engines.reference(name),
+        cluster="local",
+        node_ids=(),
+        retries=0,
+        retry_delay_seconds=0,
+        timeout_seconds=None,
+        bounded=True,
+    )
+    run = Run(run_id="doctor", environment=invocation.environment.name, project="default", pipeline_id="doctor")
+    with engines.get(name).load({}, invocation.environment).open(task, run) as session:
+        session.columns(session.sql("select 1 as one", {}))
+    where = invocation.environment.spark or "embedded"
+    yield Finding("ok", name, f"{where}: started and answered in {time.perf_counter() - began:.1f} s")

@@ -1,0 +1,119 @@
+"""``aiflow plugins``: what can be used, who provides it, and what may be said of each."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import click
+from aiflow_sdk.cli.command_line import Exit, Invocation, command
+from aiflow_sdk.cli.console import format_table
+from aiflow_sdk.errors import AiflowError, StoreError, unknown_name
+
+if TYPE_CHECKING:
+    from aiflow_sdk.plugins import Family, Registry
+
+
+@command(
+    name="plugins",
+    short_help="List sources, sinks, engines, clusters and listeners.",
+    epilog="""aiflow plugins
+aiflow plugins onelake
+aiflow plugins --stubs""",
+)
+@click.argument("kind", required=False)
+@click.option("--stubs", is_flag=True, help="Write types of what is installed, for editors and type checkers.")
+def command(invocation: Invocation, kind: str | None, stubs: bool) -> None:
+    """List every plugin that is installed or that the project registers; of KIND show each option."""
+    from aiflow_sdk.plugins import installed_registry
+
+    registry = installed_registry()
+    console = invocation.console
+    if stubs:
+        from aiflow_sdk.factories.stubs import write_stubs
+
+        try:
+            folder = write_stubs(registry)
+        except OSError as error:
+            raise StoreError(
+                "stubs-not-writable",
+                f"{error.filename} cannot be written: {error.strerror}",
+                hint="activate an environment of your own (python -m venv .venv) and install aiflow-sdk there",
+            ) from error
+        console.print_json({"stubs": str(folder)}) if invocation.as_json else console.print(f"wrote {folder}")
+        return
+    _add_project_plugins(invocation, registry)
+    listed = [item for family in registry.families.values() for item in _describe_family(family)]
+    if kind is not None:
+        listed = [item for item in listed if item["kind"] == kind]
+        if not listed:
+            kinds = [name for family in registry.families.values() for name in family.kinds]
+            raise unknown_name("unknown-plugin", "plugin", kind, kinds)
+    if invocation.as_json:
+        console.print_json(listed)
+    elif kind is None:
+        rows = [{**item, "options": ", ".join(_short(option) for option in item["options"])} for item in listed]
+        for line in format_table(console, rows, ["type", "kind", "provider", "options"]):
+            console.print(line)
+        console.print("\na star marks what must be given   next: aiflow plugins KIND · aiflow plugins --stubs")
+    else:
+        for item in listed:
+            console.print(f"{console.style(item['type'] + ' ' + kind, 'bold')}  {item['provider']}  {item['reference']}")
+            console.print(f"  {item['error'] or item['summary']}")
+            if item["options"]:
+                for line in format_table(console, item["options"], ["name", "type", "default", "about"]):
+                    console.print(f"  {line}")
+            console.print()
+    if any(item["error"] for item in listed):
+        raise Exit(1)
+
+
+def _add_project_plugins(invocation: Invocation, registry: Registry) -> None:
+    project = invocation.project
+    if any((project.root / entry.replace(".", "/")).exists() for entry in project.pipelines):
+        from aiflow_sdk.discovery import discover
+        from aiflow_sdk.runtime.functions import add_import_path
+
+        add_import_path(project.root)
+        registry.add_marked(discover(project).marked)
+
+
+def _describe_family(family: Family[Any]) -> list[dict[str, Any]]:
+    described = []
+    for kind in family.kinds:
+        claims = family.references[kind]
+        item: dict[str, Any] = {
+            "type": family.plugin_type,
+            "kind": kind,
+            "provider": " and ".join(provider for _, provider in claims),
+            "reference": " and ".join(reference for reference, _ in claims),
+            "summary": "",
+            "options": [],
+            "error": None,
+        }
+        try:
+            plugin = family.get(kind)
+        except AiflowError as error:
+            item["error"] = str(error)
+        else:
+            item["summary"] = (inspect.getdoc(plugin) or "").partition("\n")[0]
+            item["options"] = [_describe_option(name, field) for name, field in plugin.model_fields.items()]
+        described.append(item)
+    return described
+
+
+def _describe_option(name: str, field: Any) -> dict[str, Any]:
+    annotation = field.annotation
+    type_name = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    required = field.is_required()
+    return {
+        "name": name,
+        "type": type_name,
+        "required": required,
+        "default": "must be given" if required else repr(field.get_default(call_default_factory=True)),
+        "about": field.description or "",
+    }
+
+
+def _short(option: dict[str, Any]) -> str:
+    return f"{option['name']}{'*' if option['required'] else ''}"

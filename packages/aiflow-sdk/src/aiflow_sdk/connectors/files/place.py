@@ -1,0 +1,145 @@
+"""Where files lie: formats by suffix, patterns, and what is there."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from urllib.parse import unquote
+
+from aiflow_sdk.config import Environment
+from aiflow_sdk.connectors.onelake.location import RESERVED, below_lake, lake_root
+from aiflow_sdk.connectors.parquet import NULL_PARTITION
+from aiflow_sdk.errors import ConfigurationError, DataNotReadyError
+
+Format = Literal["parquet", "csv", "jsonl"]
+SUFFIXES: dict[str, Format] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+
+
+def format_of(path: str) -> Format | None:
+    """Return the format that the path's suffix tells."""
+    return SUFFIXES.get(PurePosixPath(path).suffix.lower())
+
+
+def is_one_file(path: str) -> bool:
+    """Whether the path names a file rather than a folder of files."""
+    return format_of(path) is not None
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a path of a source names."""
+
+    path: str
+    format: Format
+    root: Literal["project", "lake"]
+    environment: Environment
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative paths start at."""
+        if self.root == "lake":
+            return lake_root(self.environment)
+        return (self.environment.root or Path()).absolute()
+
+    def files(self) -> list[Path]:
+        """Return the files, sorted. Raises ``DataNotReadyError`` (``input-absent``) if there is none."""
+        found = sorted(self._found())
+        if not found:
+            raise self._absent()
+        return found
+
+    def _found(self) -> Iterable[Path]:
+        whole = self._whole()
+        if whole.is_file():
+            return [whole]
+        if whole.is_dir():
+            return self.below(whole)
+        named = [Path(name) for name in glob.glob(str(whole), recursive=True)]
+        files = {path for path in named if path.is_file() and not _is_hidden(path.name)}
+        files.update(file for path in named if path.is_dir() for file in self.below(path))
+        if self.root == "lake":
+            # A link may lead anywhere.
+            files = {path for path in files if _is_inside(path.resolve(), self.base)}
+        return files
+
+    def _whole(self) -> Path:
+        if "\0" in self.path:
+            raise ConfigurationError("bad-option", f"{self.path!r} is no path")
+        if self.root == "lake":
+            fixed = [part for part in PurePosixPath(self.path).parts if glob.has_magic(part)]
+            below_lake(self.environment, self.path if not fixed else self.path.split(fixed[0], 1)[0] + "x")
+            return self.base / self.path
+        depth = 0
+        for part in PurePosixPath(self.path).parts:
+            depth += -1 if part == ".." else 1
+            if depth < 0:
+                raise ConfigurationError(
+                    "outside-project",
+                    f"'{self.path}' leads out of the project",
+                    hint="write a path within it, or a whole path that begins with '/'",
+                )
+        return self.base / self.path
+
+    def below(self, folder: Path) -> Iterable[Path]:
+        """Yield the files of the format in a folder and its folders."""
+        for path in folder.rglob("*"):
+            inner = path.relative_to(folder)
+            if not any(map(_is_hidden, inner.parts)) and format_of(path.name) == self.format and path.is_file():
+                yield path
+
+    def _absent(self) -> DataNotReadyError:
+        whole = self._whole()
+        folder = whole.parent
+        while not folder.is_dir() and folder != folder.parent:
+            folder = folder.parent
+        near = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        close = difflib.get_close_matches(
+            whole.name if folder == whole.parent else whole.relative_to(folder).parts[0], near
+        )
+        return DataNotReadyError(
+            "input-absent",
+            f"there is no file '{self.path}'",
+            hint=f"did you mean {' or '.join(repr(name) for name in close)}?" if close else None,
+            retryable=True,
+            notes=[f"looked for {whole}", f"the nearest folder that exists is {folder}"],
+        )
+
+    def partition(self, file: Path) -> dict[str, str | None]:
+        """Return the values of the folders ``column=value`` above the file, as text."""
+        values: dict[str, str | None] = {}
+        parts = file.relative_to(self.base).parts if file.is_relative_to(self.base) else file.parts
+        for part in parts[:-1]:
+            column, equals, text = part.partition("=")
+            if equals and column:
+                values[unquote(column)] = None if text in ("", NULL_PARTITION) else unquote(text)
+        return values
+
+
+def _is_inside(path: Path, lake: Path) -> bool:
+    return path.is_relative_to(lake) and path.relative_to(lake).parts[0] != RESERVED
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(("_", "."))
+
+
+def files_identity(files: Iterable[Path], base: Path) -> str:
+    """Return a fingerprint of the files: equal as long as none was written anew."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        status = file.stat()
+        name = file.relative_to(base) if file.is_relative_to(base) else file
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:32]

@@ -1,0 +1,304 @@
+"""Files of the lake as a sink: written aside, then published by one rename, so that nobody reads half of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from aiflow_sdk.config import Environment
+from aiflow_sdk.connectors.files.place import Format, Place, files_identity, format_of, is_one_file
+from aiflow_sdk.connectors.files.text import folder_name, write_text
+from aiflow_sdk.connectors.onelake.commit import partition_app, transactions
+from aiflow_sdk.connectors.onelake.location import (
+    RESERVED,
+    below_lake,
+    check_path,
+    dataset_name,
+    is_deferred,
+    lake_root,
+)
+from aiflow_sdk.connectors.onelake.values import shown_text
+from aiflow_sdk.connectors.parquet import missing_columns, partition_of, rows_outside, write_files
+from aiflow_sdk.errors import ConfigurationError, StoreError, Where
+from aiflow_sdk.ir import DatasetName
+from aiflow_sdk.plan import Run
+from aiflow_sdk.plugins import DataFile, Destination, Sink, Write, Written
+from aiflow_sdk.stores import FolderStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_RECORD = "_aiflow.json"
+"""Beside the data: which generation of which write lies there."""
+
+
+class FilesSink(Sink, kind="files"):
+    """Parquet, CSV or JSON lines below the lake's root; a partition, or the whole, is replaced in one step.
+
+    A path that ends in a suffix of its format (``.parquet``, ``.csv``, ``.jsonl``) is one file, any other a folder.
+    """
+
+    path: str = Field(min_length=1)
+    """Relative to the lake's root."""
+    format: Format | None = None
+    """None: what the path's suffix tells, else Parquet."""
+    mode: str = "overwrite"
+    partition_by: tuple[str, ...] = ()
+    time: str | None = None
+    """The partition column that holds the run's partition, where it is not plain which."""
+
+    _folders: dict[tuple[str, str, int, int], Path] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if self.mode != "overwrite" and not is_deferred(self.mode):
+            raise ConfigurationError(
+                "unsupported-mode",
+                f"files have no mode '{self.mode}'",
+                hint='write mode="overwrite", or write to a table',
+            )
+        if is_deferred(self.path):
+            return self
+        check_path(self.path)
+        told = format_of(self.path)
+        if told is not None and self.format not in (None, told):
+            raise ConfigurationError("bad-option", f"'{self.path}' is to be {self.format}, and its name says {told}")
+        if told is not None and self.partition_by:
+            raise ConfigurationError(
+                "bad-option",
+                f"'{self.path}' is one file, and partition_by makes a folder for each value",
+                hint="leave the suffix out of the path",
+            )
+        return self
+
+    @classmethod
+    def load(
+        cls, options: Mapping[str, Any], environment: Environment | None = None, *, where: Where | None = None
+    ) -> Self:
+        """Return the sink; of Parquet files one that engines write the files of."""
+        plugin = super().load(options, environment, where=where)
+        if plugin._format == "parquet" and not issubclass(cls, ParquetFilesSink):
+            return ParquetFilesSink.load(options, environment, where=where)  # type: ignore[return-value]  # is one of these
+        return plugin
+
+    def dataset(self) -> DatasetName:
+        """Return the path below the lake, as a table there would be called."""
+        return dataset_name(None, self.path)
+
+    def partition_columns(self) -> tuple[str, ...]:
+        """Return the columns that the files are partitioned by."""
+        return self.partition_by
+
+    def write(self, batches: pa.RecordBatchReader, request: Write) -> Written:
+        """Write all batches, or nothing."""
+        folder = self._aside(request)
+        order = self._order(request)
+        try:
+            if self._format == "parquet":
+                files, schema = write_files(batches, folder, order, request)
+            else:
+                files, schema = write_text(batches, folder, order, request, self._format)
+            return self._publish(folder, files, schema, request)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def identity(self, run: Run) -> str | None:
+        """Return a fingerprint of the files of the run's partition, or None where there are none."""
+        files = self._files(run, self.time or (self.partition_by[0] if len(self.partition_by) == 1 else None))
+        return files_identity(files, lake_root(self.environment)) if files else None
+
+    @property
+    def _format(self) -> Format:
+        return self.format or format_of(self.path) or "parquet"
+
+    def _aside(self, request: Write) -> Path:
+        """Return a new folder on the lake's file system, swept with the run's staged frames if the writer dies."""
+        run = request.run
+        name = f"files-{request.node_id}-{run.attempt}-{uuid4().hex[:16]}"
+        folder = lake_root(self.environment) / RESERVED / run.run_id / str(run.execution) / name
+        folder.mkdir(parents=True)
+        return folder
+
+    def _order(self, request: Write) -> tuple[str, ...]:
+        """Return the partition columns, that of the run's partition first: it is replaced as one folder."""
+        time = self._time(request)
+        if time is None:
+            return self.partition_by
+        if time not in self.partition_by:
+            raise ConfigurationError(
+                "no-time-column",
+                f"time='{time}' is not among partition_by={list(self.partition_by)}",
+                hint="name one of them",
+            )
+        return (time, *(name for name in self.partition_by if name != time))
+
+    def _time(self, request: Write) -> str | None:
+        return request.time if request.run.partitions else None
+
+    def _publish(self, folder: Path, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
+        time, run = self._time(request), request.run
+        target = below_lake(self.environment, self.path)
+        store = FolderStore(lake_root(self.environment))
+        key = target.relative_to(store.root).as_posix()
+        columns = self.partition_by
+        told = {file.path: partition_of(file.path, columns, file.partition) for file in files}
+        parts: dict[str, list[DataFile]] = {"": list(files)}
+        if time is not None:
+            keys = [partition.key for partition in run.partitions]
+            parts = {one: [] for one in keys}
+            for file in files:
+                parts.setdefault(_key_text(told[file.path][time], run.timezone), []).append(file)
+            if outside := [one for one in parts if one not in keys]:
+                raise rows_outside(self.path, request, ", ".join(outside[:5]))
+        written: list[DataFile] = []
+        superseded = False
+        lock = f"{RESERVED}/locks/{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+        with store.lock(lock):
+            for one, inside in parts.items():
+                apps = [partition_app(run, one, request.node_id)] if time else transactions(request, {})
+                place = f"{key}/{folder_name(time, one)}" if time else key
+                record = self._record(place)
+                known: dict[str, int] = json.loads(store.read(record) or b"{}")
+                newest = max((known.get(app, 0) for app in apps), default=0)
+                if newest >= run.generation:
+                    superseded |= newest > run.generation
+                    continue
+                known.update(dict.fromkeys(apps, run.generation))
+                self._replace(store, place, folder, folder_name(time, one) if time else "", inside, schema, known)
+                written += inside
+        return self._written(written, told, superseded, schema, request)
+
+    def _replace(
+        self,
+        store: FolderStore,
+        place: str,
+        folder: Path,
+        own: str,
+        files: Sequence[DataFile],
+        schema: Any,
+        record: Mapping[str, int],
+    ) -> None:
+        """Publish the files at ``place``, in a folder with the record or as one file with the record after it."""
+        text = json.dumps(dict(record), sort_keys=True).encode()
+        if is_one_file(self.path):
+            store.publish(_one_file([folder / file.path for file in files], folder, schema), place, replace=True)
+            store.put(self._record(place), text)
+            return
+        ready = folder / f"ready-{uuid4().hex[:8]}"
+        ready.mkdir()
+        for file in files:
+            parts = file.path.split("/")
+            target = ready.joinpath(*(parts[1:] if own else parts))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (folder / file.path).rename(target)
+        if not files and not own and self._format == "parquet":
+            _one_file([], ready, schema)
+        (ready / _RECORD).write_bytes(text)
+        store.publish(ready, place, replace=True)
+
+    def _record(self, place: str) -> str:
+        if not is_one_file(self.path):
+            return f"{place}/{_RECORD}"
+        folder, _, name = place.rpartition("/")
+        return f"{folder}/.{name}{_RECORD}" if folder else f".{name}{_RECORD}"
+
+    def _files(self, run: Run, time: str | None) -> list[Path]:
+        target = below_lake(self.environment, self.path)
+        if target.is_file():
+            return [target]
+        place = Place(self.path, self._format, "lake", self.environment)
+        folders = (
+            [target / folder_name(time, one.key) for one in run.partitions] if time and run.partitions else [target]
+        )
+        return sorted(file for folder in folders if folder.is_dir() for file in place.below(folder))
+
+    def _written(
+        self,
+        files: Sequence[DataFile],
+        told: Mapping[str, Mapping[str, str | None]],
+        superseded: bool,
+        schema: Any,
+        request: Write,
+    ) -> Written:
+        import pyarrow as pa
+
+        run, time = request.run, self._time(request)
+        shown = {
+            "/".join(f"{name}={'null' if value is None else value}" for name, value in told[file.path].items())
+            for file in files
+        }
+        if time is not None and not shown:
+            shown = {f"{time}={partition.key}" for partition in run.partitions}
+        return Written(
+            rows=sum(file.rows for file in files),
+            bytes=sum(file.bytes for file in files),
+            superseded=superseded,
+            address=str(below_lake(self.environment, self.path)),
+            partitions=tuple(sorted(shown - {""})),
+            columns=tuple((column.name, str(column.type)) for column in pa.schema(schema)),
+            identity=self.identity(run),
+        )
+
+
+class ParquetFilesSink(FilesSink, kind="files"):
+    """Parquet files, which engines write by themselves."""
+
+    def destination(self, request: Write) -> Destination:
+        """Return a folder of this write alone."""
+        key = _write_of(request)
+        if key not in self._folders:
+            self._folders[key] = self._aside(request)
+        return Destination(folder=str(self._folders[key]), partition_by=self._order(request))
+
+    def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
+        """Publish the files. Whatever fails, what was there before stays."""
+        folder = self._folders.pop(_write_of(request), None)
+        if folder is None:
+            raise StoreError("no-destination", f"the files for '{self.path}' were not written to its destination()")
+        try:
+            import pyarrow as pa
+
+            missing_columns(self.partition_by, pa.schema(schema).names, Write(request.node_id, request.run))
+            return self._publish(folder, [file for file in files if file.rows], schema, request)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_of(request: Write) -> tuple[str, str, int, int]:
+    run = request.run
+    return (request.node_id, run.run_id, run.execution, run.attempt)
+
+
+def _key_text(text: str | None, timezone: str) -> str:
+    """Return a partition's folder value as the key of a partition would be written."""
+    if text is None:
+        return "null"
+    if len(text) > len("2026-11-20"):
+        try:
+            return shown_text(datetime.fromisoformat(text), timezone)
+        except ValueError:
+            return text
+    return text
+
+
+def _one_file(files: Sequence[Path], folder: Path, schema: Any) -> Path:
+    """Return one file of all the Parquet files' rows, or the only file."""
+    if len(files) == 1:
+        return files[0]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / "part-0.parquet" if not files else folder / "whole.parquet"
+    with pq.ParquetWriter(path, pq.read_schema(files[0]) if files else pa.schema(schema)) as writer:
+        for file in files:
+            for batch in pq.ParquetFile(file).iter_batches():
+                writer.write_batch(batch)
+    return path

@@ -1,0 +1,27 @@
+"""Discovers pipelines in this very process: for the runner's child, which imports user code anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from aiflow_sdk.config import Project
+from aiflow_sdk.discovery.children import Answers
+from aiflow_sdk.discovery.finding import Module
+from aiflow_sdk.discovery.importing import Importer
+from aiflow_sdk.discovery.model import Discovery
+from aiflow_sdk.discovery.project import Exploration
+
+
+def discover_here(project: Project, only: str | None = None) -> Discovery:
+    """Return the project's pipelines, imported in this process where the cache does not know them.
+
+    Nothing is isolated and no time is limited: the caller is a process that another one watches. With ``only`` (an id,
+    or ``project/id``) just the module is imported that defines it, as far as that can be told.
+    """
+
+    def import_modules(modules: Sequence[Module], chores: Iterator[object]) -> list[Answers]:
+        importer = Importer(project.root, interruptible=True)
+        return [Answers({module.name: importer.load(module) for module in modules})]
+
+    with Exploration(project) as exploration:
+        return exploration.explore(import_modules, builds=1, only=only)

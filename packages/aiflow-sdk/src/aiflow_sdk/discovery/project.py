@@ -1,0 +1,173 @@
+"""Discovers all pipelines of a project: what is unchanged comes from the cache, the rest is imported by children."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import cast
+
+from aiflow_sdk.code import Signature, scan_sources
+from aiflow_sdk.config import Project
+from aiflow_sdk.discovery.cache import Cache, ModuleRecord, open_cache
+from aiflow_sdk.discovery.children import Answers, Setup, import_modules, other_timezone
+from aiflow_sdk.discovery.finding import Found, Module, find_modules, find_plugin_modules
+from aiflow_sdk.discovery.importing import Imported
+from aiflow_sdk.discovery.judgement import Judgement, find_duplicates, judge
+from aiflow_sdk.discovery.model import Discovered, Discovery
+from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.plugins import PluginType
+
+ImportModules = Callable[[Sequence[Module], Iterator[object]], list[Answers]]
+
+
+def discover(project: Project, *, twice: bool = False, only: str | None = None) -> Discovery:
+    """Return the project's pipelines, imported in child processes where the cache does not know them.
+
+    ``twice`` builds each in two children that differ in hash seed and time zone; both must mean the same. With ``only``
+    (an id, or ``project/id``) what else is found may be left out. What is wrong with a module or a pipeline is among
+    ``problems``, and the others come through. Raises ``ConfigurationError`` where nothing can be imported at all.
+    """
+    setups = [Setup(), Setup(hash_seed=2, clock=False, timezone=other_timezone())] if twice else [Setup()]
+    with Exploration(project) as exploration:
+        return exploration.explore(
+            lambda modules, chores: import_modules(project, modules, setups, chores), builds=len(setups), only=only
+        )
+
+
+class Exploration:
+    """One look at a project: its files as they are now, what the cache knows of them, and what is imported."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        unimportable: list[str] = []
+        self._snapshot: Mapping[str, Signature] = scan_sources(project.root, unimportable)
+        self._found: Found = find_modules(project, self._snapshot, unimportable)
+        self.cache: Cache = open_cache(project, self._snapshot)
+        self._judgement = Judgement()
+        self.imported: dict[str, Imported] = {}
+        """By module what the first build of this time gave."""
+
+    def __enter__(self) -> Exploration:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.cache.close()
+
+    def explore(self, import_modules: ImportModules, *, builds: int, only: str | None) -> Discovery:
+        """Import what is not known to be unchanged and was not built so often, remember it, and return all."""
+        modules = list(self._found.modules)
+        known = {module.path for module in modules}
+        plugins = find_plugin_modules(self.project.root, self.cache.fresh)
+        plugins += [Module(*plugin) for plugin in self.cache.plugin_modules()]
+        modules += sorted(module for module in plugins if module.path not in known)
+        records = self.cache.records()
+        unchanged = {
+            module.name
+            for module in modules
+            if self.cache.valid.get(module.name, 0) >= builds and records[module.name].path == module.path
+        }
+        waiting = [module for module in modules if module.name not in unchanged]
+        kept = {name: record for name, record in records.items() if name in unchanged}
+        for batch in self._batches(waiting, {plugin.path for plugin in plugins}, kept, only):
+            self._import(batch, import_modules, builds)
+        gone = records.keys() - {module.name for module in modules}
+        self._save(builds, gone)
+        return self._assemble(modules, kept)
+
+    def _batches(
+        self, waiting: list[Module], plugins: set[str], kept: Mapping[str, ModuleRecord], only: str | None
+    ) -> Iterator[list[Module]]:
+        if only is None:
+            yield waiting
+            return
+        name = only.rpartition("/")[2]
+        if any(pipeline["id"] == name for record in kept.values() for pipeline in record.pipelines):
+            return
+        remembered = self.cache.module_of(name)
+        likely = [module for module in waiting if module.name == remembered] or [
+            module for module in waiting if _mentions(self.project, module, name)
+        ]
+        first = {module.name for module in likely} | {module.name for module in waiting if module.path in plugins}
+        yield [module for module in waiting if module.name in first]
+        if not any(
+            pipeline["id"] == name for record in self._judgement.records.values() for pipeline in record.pipelines
+        ):
+            yield [module for module in waiting if module.name not in first]
+
+    def _import(self, modules: Sequence[Module], import_modules: ImportModules, builds: int) -> None:
+        if not modules:
+            return
+        answers = import_modules(modules, self._chores(modules))
+        imported = [answer.imported for answer in answers]
+        judgement = judge(modules, imported, answers[0].printed, self.cache.index)
+        self._judgement.records.update(judgement.records)
+        self._judgement.problems.update(judgement.problems)
+        for module in modules:
+            one = imported[0][module.name]
+            for other in imported[1:]:
+                one.reads = sorted({*one.reads, *other[module.name].reads})
+            self.imported[module.name] = one
+
+    def _chores(self, modules: Iterable[Module]) -> Iterator[object]:
+        """Read the files while the children import them."""
+        for module in modules:
+            yield self.cache.index.closure(module.path)
+
+    def _save(self, builds: int, gone: Iterable[str]) -> None:
+        data: dict[str, set[str]] = {}
+        for imported in self.imported.values():
+            for source, path in imported.reads:
+                data.setdefault(source, set()).add(path)
+        executed = {path for imported in self.imported.values() for path in imported.executed}
+        sound = [record for name, record in self._judgement.records.items() if name not in self._judgement.problems]
+        failed = self._judgement.problems.keys()
+        if not (sound or failed or gone):
+            return
+        remembered: dict[str, list[str]] = {}
+
+        def reach(path: str) -> set[str]:
+            files = self.cache.index.closure(path)
+            for file in files:
+                if file not in executed and file not in remembered:
+                    remembered[file] = self.cache.data_read_by(file)
+            return {*files, *(read for file in files for read in data.get(file, remembered.get(file, ())))}
+
+        self.cache.save(
+            [(record, builds, reach(record.path)) for record in sound],
+            gone={*gone, *failed},
+            data=data,
+            marks=[mark for imported in self.imported.values() for mark in imported.marked],
+            executed=executed,
+        )
+
+    def _assemble(self, modules: Iterable[Module], kept: Mapping[str, ModuleRecord]) -> Discovery:
+        records = {**kept, **self._judgement.records}
+        pipelines: list[Discovered] = []
+        problems: list[AiflowError] = list(self._found.problems)
+        ordered = [records[module.name] for module in modules if module.name in records]
+        for record in ordered:
+            problems.extend(self._judgement.problems.get(record.name, ()))
+        for record, pipeline, problem in find_duplicates(ordered, self.project.name, self.cache.index):
+            if problem:
+                problems.append(problem)
+                continue
+            built = self.imported[record.name].built if record.name in self.imported else {}
+            ir, functions = built.get(pipeline["id"], (None, None))
+            pipelines.append(Discovered(pipeline, module=record.name, ir=ir, functions=functions))
+        fresh = {mark for imported in self.imported.values() for mark in imported.marked}
+        executed = {path for imported in self.imported.values() for path in imported.executed}
+        marks = fresh | {mark for mark in self.cache.marks() if mark[0] not in executed}
+        return Discovery(
+            pipelines=tuple(pipelines),
+            problems=tuple(problems),
+            marked=tuple((cast(PluginType, kind), name, reference) for _, kind, name, reference in sorted(marks)),
+            notes=(*self._found.notes, *(record.notes for record in ordered if record.notes)),
+            imported=tuple(self.imported),
+        )
+
+
+def _mentions(project: Project, module: Module, name: str) -> bool:
+    """Tell whether the id stands in the module's text, or its function's name as an id left out would be."""
+    try:
+        return name.encode() in (project.root / module.path).read_bytes()
+    except OSError:
+        return False

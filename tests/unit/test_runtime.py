@@ -1,0 +1,285 @@
+"""The runtime: one task of a plan, here or in another process on another machine, with real engines and a real lake."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+from aiflow_sdk.compiler import compile_pipeline
+from aiflow_sdk.config import load_project
+from aiflow_sdk.errors import DataError, DataNotReadyError, UserCodeError
+from aiflow_sdk.ir import NodeIR, PipelineIR
+from aiflow_sdk.plan import Run, make_run
+from aiflow_sdk.plugins import installed_registry
+from aiflow_sdk.runtime import FolderStaging, execute_task, sink_identities, source_identities, sweep_staging
+from deltalake import DeltaTable
+
+ZONE = "America/New_York"
+
+CODE = """
+import polars as pl
+
+def double(orders: pl.LazyFrame) -> pl.LazyFrame:
+    return orders.with_columns(amount=pl.col("amount") * 2).drop("dt")
+
+def keep(double: pl.DataFrame, least: float, context) -> pl.DataFrame:
+    kept = double.filter(pl.col("amount") >= least)
+    context.count("bad_rows", len(double) - len(kept))
+    context.logger.info("kept %d", len(kept))
+    return kept
+
+def nothing(double: pl.DataFrame):
+    pass
+
+def broken(double: pl.DataFrame):
+    return double.select("no_such_column")
+
+def hours(clicks: pl.LazyFrame, ds: str) -> pl.LazyFrame:
+    return clicks.group_by("page").agg(pl.len().alias("hours"), pl.lit(ds).first().alias("dt"))
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "etl.py").write_text(CODE)
+    orders = pl.DataFrame({"id": [1, 2, 3, 4], "amount": [1.0, 5.0, 7.0, 9.0], "dt": ["2026-11-20"] * 2 + ["2026-11-21"] * 2})
+    orders.write_delta(_made(tmp_path / ".aiflow/lake/raw/orders"), delta_write_options={"partition_by": ["dt"]})
+    return load_project(tmp_path)
+
+
+def _made(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def pipeline(second="etl:keep", *, fuse=False, **fields):
+    return PipelineIR.make(
+        **{
+            "id": "p",
+            "schedule": "0 3 * * *",
+            "partition": "day",
+            "nodes": (
+                NodeIR.make(
+                    id="orders", type="source", params={"kind": "onelake", "table": "raw.orders", "partitions": {"dt": "{{ ds }}"}}
+                ),
+                NodeIR.make(id="double", type="transform", engine="python", entrypoint="etl:double", input_ids=("orders",), fuse=fuse),
+                NodeIR.make(
+                    id="second",
+                    type="transform",
+                    engine="python",
+                    entrypoint=second,
+                    input_ids=("double",),
+                    params={"least": 3.0} if second == "etl:keep" else {},
+                ),
+                NodeIR.make(
+                    id="out",
+                    type="sink",
+                    params={"kind": "onelake", "table": "mart.out", "partition_by": ["dt"]},
+                    input_ids=("second",),
+                ),
+            ),
+            **fields,
+        }
+    )
+
+
+def compiled(project, ir):
+    return compile_pipeline(ir, project=project, environment=project.environment(), registry=installed_registry())
+
+
+def run_all(project, plan, run):
+    return {task.id: execute_task(plan, task.id, run, root=project.root) for task in plan.tasks}
+
+
+def table(project, name):
+    return pl.read_delta(str(project.root / ".aiflow/lake" / name)).sort("id")
+
+
+def test_a_day_passes_through_staged_tasks_into_the_lake(project):
+    plan = compiled(project, pipeline())
+    assert [task.id for task in plan.tasks] == ["double", "second"]
+    results = run_all(project, plan, make_run(plan, partition="2026-11-20"))
+    assert table(project, "mart/out").to_dicts() == [{"id": 2, "amount": 10.0, "dt": "2026-11-20"}]
+    assert results["double"].node("orders").rows == 2
+    assert results["second"].node("second").counts == {"bad_rows": 1}
+    out = results["second"].node("out")
+    assert (out.rows, out.table_version, out.partitions) == (1, 0, ("dt=2026-11-20",))
+
+
+def test_fused_and_staged_give_the_same_table(project):
+    for fuse in (True, False):
+        plan = compiled(project, pipeline(fuse=fuse))
+        run_all(project, plan, make_run(plan, partition="2026-11-21", generation=1 + fuse))
+        rows = table(project, "mart/out").to_dicts()
+        assert rows == [{"id": 3, "amount": 14.0, "dt": "2026-11-21"}, {"id": 4, "amount": 18.0, "dt": "2026-11-21"}]
+        shutil.rmtree(project.root / ".aiflow/lake/mart")
+
+
+def test_a_repeated_attempt_changes_nothing_and_an_older_generation_is_superseded(project):
+    plan = compiled(project, pipeline(fuse=True))
+    run = make_run(plan, partition="2026-11-20", generation=5)
+    run_all(project, plan, run)
+    run_all(project, plan, run)
+    assert len(table(project, "mart/out")) == 1
+    before = table(project, "mart/out")
+    (old,) = run_all(project, plan, make_run(plan, partition="2026-11-20", generation=4)).values()
+    assert old.node("out").superseded
+    assert table(project, "mart/out").equals(before)
+
+
+def test_any_task_runs_alone_in_another_process_and_another_folder(project, tmp_path_factory):
+    plan = compiled(project, pipeline())
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "copy"
+    shutil.copytree(project.root, elsewhere)
+    (elsewhere / "plan.json").write_text(plan.to_json())
+    shutil.rmtree(project.root)
+    flags = ["--run-id", "0193c0de-0000-7000-8000-000000000000", "--date", "2026-11-20"]
+    for task in plan.tasks:
+        command = [sys.executable, "-m", "aiflow_sdk.runtime", "--plan", "plan.json", "--task", task.id, *flags]
+        done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout.splitlines()[-1])["task_id"] == task.id
+    assert pl.read_delta(str(elsewhere / ".aiflow/lake/mart/out")).height == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--task", "secnd"], 2, "did you mean 'second'"),
+        (["--task", "second", "--date", "20261120x"], 2, "bad-date"),
+        (["--task", "second"], 1, "staged-frame-gone"),
+    ],
+)
+def test_wrong_use_of_the_runtime_is_explained(project, arguments, code, text):
+    (project.root / "plan.json").write_text(compiled(project, pipeline()).to_json())
+    command = [sys.executable, "-m", "aiflow_sdk.runtime", "--plan", "plan.json", *arguments]
+    done = subprocess.run(command, cwd=project.root, capture_output=True, text=True)
+    assert (done.returncode, text in done.stderr) == (code, True), done.stderr
+
+
+def test_a_frame_that_is_gone_names_the_task_to_run_again(project):
+    plan = compiled(project, pipeline())
+    with pytest.raises(DataError, match="double") as caught:
+        execute_task(plan, "second", make_run(plan, partition="2026-11-20"), root=project.root)
+    assert caught.value.code == "staged-frame-gone"
+
+
+def test_an_absent_partition_is_no_empty_one(project):
+    plan = compiled(project, pipeline(fuse=True))
+    with pytest.raises(DataNotReadyError, match="2026-11-25") as caught:
+        run_all(project, plan, make_run(plan, partition="2026-11-25"))
+    assert caught.value.code == "input-absent"
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize(("function", "code"), [("etl:nothing", "returned-nothing"), ("etl:broken", "user-code-failed")])
+def test_user_code_that_fails_shows_its_own_lines_first(project, function, code):
+    plan = compiled(project, pipeline(function, fuse=True))
+    with pytest.raises(UserCodeError) as caught:
+        run_all(project, plan, make_run(plan, partition="2026-11-20"))
+    assert caught.value.code == code
+    if code == "user-code-failed":
+        assert "etl.py" in caught.value.notes[0] + caught.value.notes[1]
+
+
+def test_a_run_without_rows_empties_its_partition(project):
+    ir = pipeline(fuse=True)
+    plan = compiled(project, ir)
+    run_all(project, plan, make_run(plan, partition="2026-11-20"))
+    nodes = [
+        node if node.id != "second" else NodeIR.make(**{**dict(node), "params": {"least": 1000.0}}) for node in ir.node_list
+    ]
+    stricter = compiled(project, PipelineIR.make(id="p", schedule="0 3 * * *", partition="day", nodes=tuple(nodes)))
+    run_all(project, stricter, make_run(stricter, partition="2026-11-20", generation=2))
+    assert table(project, "mart/out").height == 0
+
+
+@pytest.mark.parametrize(("day", "hours"), [("2026-03-08", 23), ("2026-11-01", 25), ("2026-06-01", 24)])
+def test_a_day_of_23_24_or_25_hours_reads_just_its_hours(project, day, hours):
+    from aiflow_sdk.partitions import Partition, Window
+
+    wanted = Window("covering").partitions(Partition.parse(day, "day", ZONE), "hour", ZONE)
+    around = [wanted[0].previous(), *wanted, wanted[-1].next()]
+    pl.DataFrame({"hour": [one.key for one in around], "page": "a"}).write_delta(
+        _made(project.root / ".aiflow/lake/web/clicks"), delta_write_options={"partition_by": ["hour"]}
+    )
+    nodes = (
+        NodeIR.make(
+            id="clicks",
+            type="source",
+            params={"kind": "onelake", "table": "web.clicks", "partitions": {"hour": {"$window": "covering"}}},
+        ),
+        NodeIR.make(
+            id="hours",
+            type="transform",
+            engine="python",
+            entrypoint="etl:hours",
+            params={"ds": "{{ ds }}"},
+            input_ids=("clicks",),
+        ),
+        NodeIR.make(
+            id="out", type="sink", params={"kind": "onelake", "table": "web.days", "partition_by": ["dt"]}, input_ids=("hours",)
+        ),
+    )
+    plan = compiled(project, PipelineIR.make(id="p", schedule="0 1 * * *", partition="day", timezone=ZONE, nodes=nodes))
+    run_all(project, plan, make_run(plan, partition=day))
+    assert pl.read_delta(str(project.root / ".aiflow/lake/web/days"))["hours"].to_list() == [hours]
+    late = DeltaTable(str(project.root / ".aiflow/lake/web/clicks"))
+    late.delete(f"hour = '{wanted[3].key}'")
+    with pytest.raises(DataNotReadyError, match=f"{hours - 1} of the {hours}") as caught:
+        run_all(project, plan, make_run(plan, partition=day, generation=2))
+    assert caught.value.code == "input-incomplete"
+
+
+def test_identities_change_with_the_data_and_only_then(project):
+    plan = compiled(project, pipeline(fuse=True))
+    run = make_run(plan, partition="2026-11-20")
+    first = source_identities(plan, run, root=project.root)
+    assert sink_identities(plan, run, root=project.root) == {"out": None}
+    (result,) = run_all(project, plan, run).values()
+    assert source_identities(plan, run, root=project.root) == first == {"orders": result.node("orders").identity}
+    assert sink_identities(plan, run, root=project.root) == {"out": result.node("out").identity}
+    pl.DataFrame({"id": [9], "amount": [9.0], "dt": ["2026-11-20"]}).write_delta(
+        str(project.root / ".aiflow/lake/raw/orders"), mode="append"
+    )
+    assert source_identities(plan, run, root=project.root) != first
+    other = make_run(plan, partition="2026-11-21")
+    assert source_identities(plan, other, root=project.root)["orders"] is not None
+
+
+def test_a_staged_frame_without_rows_keeps_its_columns(project):
+    plan = compiled(project, pipeline())
+    empty = pl.DataFrame(schema={"id": pl.Int64, "amount": pl.Float64, "dt": pl.String})
+    empty.write_delta(str(project.root / ".aiflow/lake/raw/orders"), mode="overwrite")
+    nodes = tuple(
+        NodeIR.make(**{**dict(node), "params": {**node.params, "complete": 0}}) if node.type == "source" else node
+        for node in pipeline().node_list
+    )
+    plan = compiled(project, PipelineIR.make(id="p", schedule="0 3 * * *", partition="day", nodes=nodes))
+    run_all(project, plan, make_run(plan, partition="2026-11-20"))
+    assert table(project, "mart/out").schema.names() == ["id", "amount", "dt"]
+
+
+def test_old_staged_frames_are_swept(project):
+    plan = compiled(project, pipeline())
+    run = make_run(plan, partition="2026-11-20")
+    run_all(project, plan, run)
+    folder = project.root / ".aiflow/lake/_staging"
+    now = (folder / run.run_id).stat().st_mtime
+    sweep_staging(str(folder), 7, now + 6 * 86_400)
+    assert (folder / run.run_id).exists()
+    sweep_staging(str(folder), 7, now + 8 * 86_400)
+    assert not (folder / run.run_id).exists()
+
+
+def test_a_retry_replaces_what_the_attempt_before_it_staged(project, tmp_path):
+    plan = compiled(project, pipeline())
+    run = make_run(plan, partition="2026-11-20")
+    staging = FolderStaging(str(tmp_path / "staged"))
+    for attempt in (1, 2):
+        execute_task(plan, "double", Run.make(**{**dict(run), "attempt": attempt}), root=project.root, staging=staging)
+    files = staging.source(plan, "double", run).parquet_files()
+    assert files is not None
+    assert all("/2/" in path for path in files.paths)
