@@ -240,14 +240,15 @@ def test_a_task_over_its_time_is_ended_and_its_sibling_starts_again_uncounted(pr
         def slow(numbers: pl.DataFrame, context):
             note("slow", context)
             if context.attempt == 1:
+                Path("first").write_text(str(os.getpid()))
                 subprocess.Popen(["sleep", "60"])
                 import re
                 re.match(r"(a|aa)+$", "a" * 60 + "b")  # holds Python's lock for ages
 
         def sibling(numbers: pl.DataFrame, context) -> pl.DataFrame:
             note("sibling", context)
-            if not Path("calls-slow").exists() or Path("calls-slow").read_text() == "1\\n":
-                time.sleep(30)
+            while not Path("first").exists() or Path("first").read_text() == str(os.getpid()):
+                time.sleep(0.01)
             return numbers
         """,
     )
@@ -314,7 +315,7 @@ def test_a_task_that_kills_its_process_is_found_and_counted(project, death: str,
         retries=1,
         concurrency=3,
     )
-    summary, records = run(folder)
+    summary, _ = run(folder)
     assert summary.state == "failed"
     states = {task.task_id: (task.state, task.attempt) for task in summary.tasks.values()}
     assert states == {"one": ("succeeded", 1), "two": ("succeeded", 1), "killer": ("failed", 2)}
@@ -477,11 +478,18 @@ def await_line(process: subprocess.Popen[str], line: str) -> None:
     raise AssertionError(f"{line!r} never came")
 
 
+def await_file(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_cancels_and_the_run_can_be_resumed(project, number: signal.Signals) -> None:
     folder = project(TWO_TASKS, SLOW_SECOND)
     process = start_in_background(folder, RUN_PROGRAM)
-    await_line(process, "task-started second")
+    await_file(folder / "calls-second")
     began = time.monotonic()
     process.send_signal(number)
     out, _ = process.communicate(timeout=20)
@@ -523,9 +531,7 @@ def test_ctrl_c_before_the_run_has_begun_is_a_keyboard_interrupt(project) -> Non
         folder,
         "try: run_pipeline_locally(RunRequest(sys.argv[1], 'work'), show)\nexcept KeyboardInterrupt: sys.exit(99)",
     )
-    deadline = time.monotonic() + 20
-    while not (folder / "importing").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    await_file(folder / "importing")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == 99
@@ -535,7 +541,8 @@ def test_ctrl_c_before_the_run_has_begun_is_a_keyboard_interrupt(project) -> Non
 def test_nothing_outlives_a_supervisor_that_was_killed(project) -> None:
     folder = project(TWO_TASKS, SLOW_SECOND)
     process = start_in_background(folder, RUN_PROGRAM)
-    await_line(process, "task-started second")
+    await_file(folder / "calls-second")
+    time.sleep(0.2)
     assert len(processes_in(folder)) >= 2
     process.kill()
     process.communicate(timeout=10)
@@ -543,7 +550,8 @@ def test_nothing_outlives_a_supervisor_that_was_killed(project) -> None:
     while processes_in(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes_in(folder) == []
-    (record,) = list_runs(folder)
+    while (record := list_runs(folder)[0]).state == "running" and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert record.state == "interrupted"
     (folder / "mended").touch()
     assert run(folder, resume=record.run_id)[0].succeeded
@@ -711,7 +719,7 @@ def test_a_definition_runs_in_this_process_with_functions_that_exist_only_here(p
     @pipeline(id="notebook", schedule="@daily", params={"limit": 2})
     def notebook(p: Any) -> None:
         numbers = p.read(source.onelake("numbers", table="raw.numbers", partitions={"dt": "{{ ds }}"}))
-        kept = numbers.transform(id="keep", engine="python", fn=here, limit="{{ params.limit }}")
+        kept = numbers.transform(id="keep", engine="python", fn=here, limit=3)
         p.write(kept, sink.onelake("result", table="out.here", partition_by=["dt"]))
 
     records: list[dict[str, Any]] = []

@@ -394,7 +394,7 @@ def test_an_external_function_may_return_nothing(spark, orders):
 
 def test_sql_reads_its_inputs_by_name(spark, orders):
     query = """select o.user, sum(o.amount) as "total", '{orders}' as text, '{"a": 1}' as json
-               from {orders.us} o join { b-x } b using (user) group by 1 -- {nothing}"""
+               from {orders.us} o join { b-x } b on o.user = b.user group by 1 -- {nothing}"""
     frame = spark.sql(query.replace('"total"', "total"), {"orders.us": orders, "b-x": orders.filter("user = 'bo'")})
     assert rows(frame) == [{"user": "bo", "total": 2, "text": "{orders}", "json": '{"a": 1}'}]
 

@@ -262,3 +262,41 @@ def test_the_projects_folder_is_found_from_the_pipelines_file(tmp_path: Path) ->
         [sys.executable, str(tmp_path / "try.py")], capture_output=True, text=True, cwd=tmp_path.parent, timeout=60
     )
     assert result.stdout.strip() == "[{'a': 1}]", result.stderr
+
+
+def test_a_projects_own_source_needs_no_more_than_its_rows(root: Path) -> None:
+    (root / "own_plugins.py").write_text(
+        "from aiflow_sdk import register_source\n"
+        "from aiflow_sdk.ir import DatasetName\n"
+        "from aiflow_sdk.plugins import Source\n"
+        "@register_source('feed')\n"
+        "class Feed(Source):\n"
+        "    url: str\n"
+        "    def dataset(self): return DatasetName('feed', self.url)\n"
+        "    def scan(self, request): raise AssertionError('a test reads nothing')\n"
+    )
+
+    def first(news: pl.DataFrame) -> pl.DataFrame:
+        return news.head(1)
+
+    @pipeline(id="reader")
+    def reader(p):
+        news = p.read(source.feed(id="news", url="somewhere"))
+        p.write(news.transform(id="first", engine="python", fn=first), sink.onelake(id="table", table="a.b"))
+
+    out = run_pipeline(reader, inputs={"news": [{"title": "a"}, {"title": "b"}]}, root=root)
+    assert out["table"].to_dicts() == [{"title": "a"}]
+
+
+@pytest.mark.timeout(120)
+def test_spark_runs_on_the_same_rows(root: Path) -> None:
+    pytest.importorskip("pysail")
+
+    def counted(orders):
+        return orders.groupBy("user_id").count()
+
+    out = run_pipeline(features(counted, engine="spark"), date=DATE, inputs={"orders": ROWS}, root=root)
+    assert out["table"].sort("user_id").to_dicts() == [
+        {"user_id": 1, "count": 2, "dt": DATE},
+        {"user_id": 2, "count": 1, "dt": DATE},
+    ]

@@ -121,9 +121,9 @@ class FolderStore:
     def publish(self, source: Path, key: str, *, replace: bool = False) -> bool:
         """Move a file or folder of this file system to the key in one step, and tell whether that happened.
 
-        Where something is there already, nothing happens, unless ``replace``: then it is exchanged for ``source`` and
-        removed. Readers see the old or the new, never a part (where the system cannot exchange two folders, for a
-        moment neither).
+        Where something is there already, nothing happens, unless ``replace``: then the two change places, so that who
+        reads the old may go on at ``source`` until the caller removes it (of a file nothing is left). Readers see the old
+        or the new, never a part; where the system cannot exchange two folders, for a moment neither.
         """
         target = self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,6 @@ class FolderStore:
                 return False
         elif target.exists():
             _exchange(source, target)
-            _remove(source)
         else:
             source.rename(target)
         _sync_folder(target.parent)
@@ -189,13 +188,6 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _exchange(one: Path, other: Path) -> None:

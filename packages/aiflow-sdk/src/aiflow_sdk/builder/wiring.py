@@ -43,6 +43,8 @@ def wiring_problems(draft: Draft) -> Iterator[tuple[str, DefinitionError]]:
 
 def _place(node: NodeIR) -> tuple[Any, ...] | None:
     options: Mapping[str, Any] = node.params
+    if node.type == "source" and node.kind == "files" and options.get("root") != "lake":
+        return None  # the project's own files; sinks write into the lake
     named = tuple(options.get(name) for name in _PLACE)
     return (node.kind, *named, *(options.get(name) for name in _SCOPE)) if any(named) else None
 

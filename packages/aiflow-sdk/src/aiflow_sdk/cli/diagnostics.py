@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.cli.console import Console, plural, printable
+from aiflow_sdk.cli.console import Console, plural, printable, text_width
 
 _QUOTED = re.compile(r"'([^'\n]+)'")
 _WORD = re.compile(r"[\w.-]+")
@@ -68,7 +68,7 @@ def format_error(console: Console, error: Mapping[str, Any], root: Path | None =
         notes = []
     title = console.style(f"error[{error['code']}]", "red", "bold")
     lines.append(title + console.style(f": {printable(error['message'])}", "bold"))
-    bar = console.style("|", "blue")
+    margin = " " * max(3, len(str(where.get("line") or "")) + 1)
     shown, used_hint = _format_source(console, where, error, root)
     place = where.get("path") or ""
     if place and where.get("line"):
@@ -78,12 +78,13 @@ def format_error(console: Console, error: Mapping[str, Any], root: Path | None =
     if place:
         lines.append(f"  {console.style('-->', 'blue')} {printable(place)}")
     if shown:
+        bar = margin + console.style("|", "blue")
         lines += [bar, *shown, bar]
-    equals = console.style("=", "blue")
-    lines += [f"   {equals} {note}" for note in notes]
+    equals = margin + console.style("=", "blue")
+    lines += [f"{equals} {note}" for note in notes]
     if hint and not used_hint:
-        lines.append(f"   {equals} {console.style('hint:', 'bold')} {printable(hint)}")
-    lines.append(f"   {equals} docs: docs/errors.md#{error['code']}")
+        lines.append(f"{equals} {console.style('hint:', 'bold')} {printable(hint)}")
+    lines.append(f"{equals} docs: docs/errors.md#{error['code']}")
     return lines
 
 
@@ -113,15 +114,16 @@ def _format_source(
     except (OSError, IndexError):
         return [], False  # the file has gone or changed since: the place alone must do
     text = printable(text)
-    margin = console.style("|", "blue")
-    shown = [f"{console.style(str(number), 'blue')} {margin} {text}"]
+    bar = console.style("|", "blue")
+    width = max(2, len(str(number)))
+    shown = [f"{console.style(f'{number:>{width}}', 'blue')} {bar} {text}"]
     column, length = _span(text, where.get("column"), error["message"])
     if column is None:
         return shown, False
     hint = error.get("hint") or ""
     beside = hint if hint.startswith("did you mean") else ""
     carets = console.style(" ".join(filter(None, ("^" * length, printable(beside)))), "red")
-    shown.append(f"{' ' * len(str(number))} {margin} {' ' * (column - 1)}{carets}")
+    shown.append(f"{' ' * width} {bar} {' ' * text_width(text[: column - 1])}{carets}")
     return shown, bool(beside)
 
 

@@ -17,7 +17,7 @@ from aiflow_sdk.cli.console import (
     text_width,
 )
 
-Phase = Literal["waiting", "running", "done", "failed", "skipped", "blocked", "retrying"]
+Phase = Literal["waiting", "running", "retrying", "done", "failed", "skipped", "blocked"]
 
 _STYLES: Mapping[Phase, tuple[str, ...]] = {
     "waiting": ("dim",),
@@ -62,15 +62,14 @@ class RunProgress:
             case "run-started":
                 self._start(record)
             case "task-started":
-                for node in self._nodes_of(record):
-                    if node.phase not in ("done", "running"):
-                        node.phase, node.began, node.note = "running", record["time"], ""
+                self._note(record, "waiting", "")
             case "node-started":
                 node = self.nodes[record["node_id"]]
                 node.phase, node.began = "running", record["time"]
             case "node-finished":
                 # What a lazy engine reports here may still grow; the task's end says it whole.
-                self.nodes[record["node_id"]].facts = record.get("facts") or record
+                node = self.nodes[record["node_id"]]
+                node.phase, node.facts = "done", record
             case "task-finished":
                 for facts in record["nodes"]:
                     self.nodes[facts["node_id"]].facts = facts
@@ -127,19 +126,16 @@ class RunProgress:
             pad(format_bytes(facts.get("bytes")), 7, right=True),
             pad(self._time(node, now), 8, right=True),
         ]
-        said = "  ".join(filter(None, [node.note, *counts]))
-        return console.style(f"{left}  {'  '.join(measured)}  {said}".rstrip(), *_STYLES[node.phase])
+        return console.style(f"{left}  {'  '.join([*measured, *counts])}".rstrip(), *_STYLES[node.phase])
 
     def _time(self, node: NodeLine, now: float) -> str:
-        match node.phase:
-            case "done":
-                return format_seconds(node.facts.get("seconds"))
-            case "running" if node.began:
-                return format_seconds(max(0.0, now - node.began))
-            case "running" | "waiting" | "skipped" | "blocked" | "failed":
-                return "" if node.note else node.phase
-            case "retrying":
-                return ""
+        if node.note:
+            return node.note
+        if node.phase == "done":
+            return format_seconds(node.facts.get("seconds"))
+        if node.phase == "running" and node.began:
+            return format_seconds(max(0.0, now - node.began))
+        return node.phase
 
     @property
     def _widths(self) -> tuple[int, int, int]:
@@ -171,21 +167,20 @@ class RunProgress:
     def _fail(self, record: Mapping[str, Any]) -> None:
         nodes = self._nodes_of(record)
         about = ((record.get("error") or {}).get("where") or {}).get("about") or ""
-        named = [node for node in nodes if f"'{node.id}'" in about]
-        at_work = [node for node in nodes if node.phase == "running" and not node.facts]
-        guilty = (named or at_work or nodes)[-1 if named else 0]
+        named = [node for node in nodes if any(f"{kind} '{node.id}'" in about for kind in ("node", node.type))]
+        at_work = [node for node in nodes if node.phase == "running"]
         for node in nodes:
-            if node.phase == "running":
-                node.phase = "done" if node.facts and node is not guilty else "blocked"
+            if node.phase != "done":
+                node.phase, node.note = "blocked", "not run"
+        guilty = (named or at_work or nodes)[0]
         guilty.phase, guilty.note = "failed", "failed"
         for task_id in record.get("blocked") or ():
             self._note({"task_id": task_id}, "blocked", "not run")
 
 
 def _node_line(node: Mapping[str, Any]) -> NodeLine:
-    dataset = node.get("dataset")
     if node["type"] == "transform":
         by, what = node["engine"], node["entrypoint"] or "sql"
     else:
-        by, what = node["kind"], dataset[1] if dataset else ""
+        by, what = node["kind"], node.get("place") or ""
     return NodeLine(node["id"], node["type"], printable(by), printable(what).removeprefix("__here__:"))

@@ -15,6 +15,7 @@ Signature: TypeAlias = tuple[int, int, int, int]
 """(mtime_ns, ctime_ns, size, inode): while it stays, so does the content (but see :attr:`SourceFile.is_settled`)."""
 
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "__pypackages__"})
+_LARGEST = 2**63 - 1  # what a database column holds
 _TICK_NS = 20_000_000
 _COARSE_TICK_NS = 2_000_000_000
 
@@ -42,7 +43,7 @@ class SourceFile(NamedTuple):
 
 def signature_of(status: os.stat_result) -> Signature:
     """Return the signature that the status of a file gives."""
-    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino & _LARGEST)
 
 
 def read_source(root: Path, path: str, signature: Signature) -> SourceFile:

@@ -1,8 +1,8 @@
 """The child: imports the modules that it is asked for and answers on a file descriptor of its own.
 
 ``python -m aiflow_sdk.discovery ANSWER_FD TRACE_FD``, the request on standard input. What user code prints goes to
-the child's standard output, which is a file of the parent's. A line of JSON comes before and after each module, so that the parent knows
-which one hangs or has ended the process.
+the child's standard output, which is a file of the parent's. A line of JSON comes before and after each module, so
+that the parent knows which one hangs or has ended the process.
 """
 
 from __future__ import annotations

@@ -73,6 +73,8 @@ class Cache:
         self._files = self._read_files()
         self.valid: dict[str, int] = {}
         """Name of each module that is unchanged → how many times it was built."""
+        self.stale: set[str] = set()
+        """Names of the modules that are not."""
         self.fresh: set[str] = set()
         """Project files that are new or were changed; all where nothing is remembered."""
         self._added: set[str] = set()
@@ -106,7 +108,7 @@ class Cache:
     def marks(self) -> list[tuple[str, str, str, str]]:
         """Return (file, type, kind, ``module:object``) of the plugins that unchanged files register."""
         rows = self._connection.execute("select path, type, kind, reference from mark").fetchall()
-        return [row for row in rows if row[0] in self._snapshot]
+        return [row for row in rows if row[0] in self._snapshot and row[0] not in self.fresh]
 
     def data_read_by(self, source: str) -> list[str]:
         """Return the project data that was read while the file's code ran."""
@@ -121,14 +123,14 @@ class Cache:
         marks: Iterable[tuple[str, str, str, str]],
         executed: Iterable[str],
     ) -> None:
-        """Remember modules (record, how many times built, files reached), and forget those that are ``gone``.
+        """Remember modules (record, how many times built, files reached), and forget those that are ``gone`` or stale.
 
         ``data`` and ``marks`` are those of the files that were ``executed``. Where another process holds the file, or
         the disk is full or read-only, nothing is remembered and nobody stopped.
         """
         records = list(records)
         with suppress(sqlite3.Error), self._connection as connection:
-            names = [(name,) for name in {*gone, *(record.name for record, _, _ in records)}]
+            names = [(name,) for name in {*gone, *self.stale, *(record.name for record, _, _ in records)}]
             for table in ("module", "pipeline", "reach"):
                 column = "name" if table == "module" else "module"
                 connection.executemany(f"delete from {table} where {column} = ?", names)
@@ -177,7 +179,7 @@ class Cache:
 
     def _compare(self) -> None:
         """Find out which modules are unchanged."""
-        modules = {name: builds for name, builds in self._connection.execute("select name, builds from module")}
+        modules = dict(self._connection.execute("select name, builds from module").fetchall())
         changed: set[str] = set()
         settled: set[str] = set()
         self._added = self._snapshot.keys() - self._files.keys()
@@ -197,15 +199,15 @@ class Cache:
         self.fresh |= self._added | changed
         if not modules:
             return
-        stale = {
+        self.stale = {
             module
             for path in changed
             for (module,) in self._connection.execute("select module from reach where path = ?", (path,))
         }
         removed = {path for path in changed if path.endswith(".py") and path not in self._snapshot}
         if self._added or removed:
-            stale |= self._resolved_otherwise(modules, {module_name(path) for path in self._added | removed})
-        self.valid = {name: builds for name, builds in modules.items() if name not in stale}
+            self.stale |= self._resolved_otherwise(modules, {module_name(path) for path in self._added | removed})
+        self.valid = {name: builds for name, builds in modules.items() if name not in self.stale}
         if settled or self._added:
             with suppress(sqlite3.Error), self._connection as connection:
                 self._save_files(connection, settled | self._added)
@@ -237,7 +239,7 @@ class Cache:
 
     def _save_files(self, connection: sqlite3.Connection, paths: Iterable[str]) -> None:
         """Remember files as they are now; those that no module reaches are only known to be there."""
-        rows = []
+        rows: list[tuple[Any, ...]] = []
         for path in paths:
             known = self.index.known(path)
             if known:

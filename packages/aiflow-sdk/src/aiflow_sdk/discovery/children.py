@@ -46,13 +46,14 @@ class Answers:
 
 
 def import_modules(
-    project: Project, modules: Sequence[Module], setups: Sequence[Setup], chores: Iterator[object] = iter(())
+    project: Project, modules: Sequence[Module], setups: Sequence[Setup], chores: Iterator[object] | None = None
 ) -> list[Answers]:
     """Import the modules once in each setup, all setups at the same time, and return what each made of them.
 
     ``chores`` is work of the caller's, done in small steps while the children are busy. Raises ``ConfigurationError``
     where the project's interpreter cannot be started.
     """
+    chores = chores or iter(())
     lines = [_Line(project, modules, setup) for setup in setups]
     try:
         with selectors.DefaultSelector() as selector:
@@ -97,7 +98,8 @@ class _Line:
         if not self._waiting[self._offset :]:
             return
         self._answer_fd, child_fd = os.pipe()
-        self._printed, self._trace = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 closed when the child is
+        self._trace = tempfile.TemporaryFile()  # noqa: SIM115 likewise
         python = interpreter(self._project)
         try:
             with tempfile.TemporaryFile() as request:
@@ -128,7 +130,7 @@ class _Line:
         selector.register(self._answer_fd, selectors.EVENT_READ, self)
 
     def read(self, selector: selectors.BaseSelector) -> None:
-        """Take what the child says. Where it has ended before its time, its module is to blame and a new child goes on."""
+        """Take what the child says; where it has ended too early, its module is to blame and a new child goes on."""
         content = os.read(self._answer_fd, 1 << 20)
         if not content:
             self._replace(selector, self._ended())
@@ -163,7 +165,7 @@ class _Line:
                     "module-timeout",
                     f"module '{module.name}' was not imported and built within {seconds:g} seconds",
                     where=Where(path or module.path, line),
-                    hint="move the work into the function that runs; discovery_timeout_seconds in aiflow.toml is the limit",
+                    hint="move the work into the function that runs, or raise discovery_timeout_seconds in aiflow.toml",
                 ),
             )
 
@@ -228,7 +230,7 @@ class _Line:
         root = str(self._project.root).encode("ascii", "backslashreplace").decode() + os.sep
         for name, line in _TRACED.findall(self._trace.read().decode("ascii", "replace")):
             if name.startswith(root) and f"{os.sep}site-packages{os.sep}" not in name:
-                path = name[len(root) :].encode("ascii").decode("unicode_escape") if "\\" in name else name[len(root) :]
+                path = name[len(root) :].encode("ascii").decode("unicode_escape")
                 return path.replace(os.sep, "/"), int(line)
         return None, None
 

@@ -24,4 +24,4 @@ def discover_here(project: Project, only: str | None = None) -> Discovery:
         return [Answers({module.name: importer.load(module) for module in modules})]
 
     with Exploration(project) as exploration:
-        return exploration.explore(import_modules, builds=1, only=only)
+        return exploration.explore(import_modules, builds=1, only=only, functions=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from aiflow_sdk.discovery import guard
 from aiflow_sdk.discovery.finding import Module
 from aiflow_sdk.discovery.guard import Finding, Guard
 from aiflow_sdk.errors import AiflowError, DiscoveryError, ProblemsError, Where
@@ -89,7 +90,7 @@ class Importer:
         try:
             with self._guard:
                 loaded = importlib.import_module(module.name)
-        except BaseException as error:  # noqa: BLE001 user code may raise anything, sys.exit included
+        except BaseException as error:  # user code may raise anything, sys.exit included
             if self._interruptible and isinstance(error, KeyboardInterrupt):
                 raise
             imported.problems.extend(self._problems(error, module))
@@ -116,7 +117,7 @@ class Importer:
             try:
                 with self._guard:
                     built = definition.build()
-            except BaseException as error:  # noqa: BLE001 user code may raise anything, sys.exit included
+            except BaseException as error:  # user code may raise anything, sys.exit included
                 if self._interruptible and isinstance(error, KeyboardInterrupt):
                     raise
                 about = f"pipeline '{definition._pipeline_id}'"
@@ -171,7 +172,7 @@ class Importer:
     def _shadowed(self, loaded: ModuleType, module: Module) -> AiflowError:
         return DiscoveryError(
             "shadowed-module",
-            f"'{module.name}' is another module: Python imports {getattr(loaded, '__file__', None) or 'a built-in one'}",
+            f"'{module.name}' is another module: {getattr(loaded, '__file__', None) or 'a built-in one'}",
             where=Where(module.path),
             hint="rename the file or its folder",
         )
@@ -202,7 +203,7 @@ class Importer:
             "module-failed" if where is None else "build-failed",
             f"{subject} {what}: {_said(error)}",
             where=place or where or Where(module.path),
-            hint=_advice(error, where is None),
+            hint=_advice(error),
             notes=self._user_lines(error),
         )
 
@@ -224,7 +225,8 @@ class Importer:
         while trace and not self._guard.project_path(trace.tb_frame.f_code.co_filename):
             trace = trace.tb_next
         lines = traceback.format_exception(type(error), error, trace or None)
-        return "".join(line for line in lines if "<frozen importlib" not in line).rstrip().splitlines()
+        ours = ("<frozen importlib", f'File "{guard.__file__}"')
+        return "".join(line for line in lines if not any(mark in line for mark in ours)).rstrip().splitlines()
 
     def _relative(self, path: str | None) -> str | None:
         return (self._guard.project_path(path) or path) if path and os.path.isabs(path) else path
@@ -280,15 +282,13 @@ def _is_foreign_namesake(name: str, root: Path) -> bool:
 def _said(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it calls sys.exit({error.code!r})"
-    text = str(error)
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _advice(error: BaseException, is_import: bool) -> str | None:
+def _advice(error: BaseException) -> str | None:
     if isinstance(error, SystemExit):
         return 'put what is meant for the command line under if __name__ == "__main__":'
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"install the package that has '{error.name}', or correct the name"
-    if isinstance(error, SyntaxError):
-        return None
-    return "the user's lines of the traceback are below" if is_import else None
+    return None

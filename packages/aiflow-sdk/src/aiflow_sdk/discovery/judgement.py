@@ -50,10 +50,10 @@ def judge(
                 refused.setdefault(finding.path, []).append(finding)
         withheld = {finding.during for finding in findings}
         first, last = builds[0].pipelines, builds[-1].pipelines
-        stable, differences = _compare(first, last, quiet=withheld, is_whole=not problems)
+        stable, differing = _compare(first, last, quiet=withheld, is_whole=not problems)
         record.pipelines = [pipeline for pipeline in stable if pipeline["id"] not in withheld]
         judgement.records[module.name] = record
-        for problem in [*(finding.to_error() for finding in findings), *problems, *differences]:
+        for problem in [*(finding.to_error() for finding in findings), *problems, *differing]:
             place = problem.where or Where()
             key = (problem.code, place.path, place.line, place.column, place.about if not findings else None)
             if not findings or key not in told:
@@ -123,7 +123,7 @@ def _compare(
         other = others.pop(pipeline["id"], None)
         if other is not None and other["ir"] == pipeline["ir"]:
             stable.append(pipeline)
-        elif pipeline["id"] not in quiet and (other is not None or is_whole):
+        elif quiet.isdisjoint(("import", pipeline["id"])) and (other is not None or is_whole):
             problems.append(_unstable(pipeline, other))
     if is_whole and not quiet:
         problems.extend(_unstable(pipeline, None) for pipeline in others.values())
@@ -135,7 +135,7 @@ def _unstable(pipeline: Mapping[str, Any], other: Mapping[str, Any] | None) -> A
     said = "is defined in one build and not in the other"
     if other:
         path, one, two = next(differences(json.loads(pipeline["ir"]), json.loads(other["ir"])))
-        said = f"means something else in each build: {'.'.join(path)} is {_shown(one)} in one and {_shown(two)} in the other"
+        said = f"differs from build to build: {'.'.join(path)} is {_shown(one)} in one and {_shown(two)} in the other"
         places = json.loads(pipeline["locations"])
         if len(path) > 1 and path[0] == "nodes" and path[1] in places:
             where = Where(places[path[1]][0], places[path[1]][1], about=f"{where.about}, node '{path[1]}'")

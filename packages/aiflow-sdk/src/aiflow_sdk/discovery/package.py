@@ -34,7 +34,7 @@ def locate_project(package_or_folder: str | Path) -> Project:
     """Return the project of a folder, or of a package on the import path, restricted to that package."""
     text = os.fspath(package_or_folder)
     folder = Path(text).expanduser()
-    if isinstance(package_or_folder, Path) or os.sep in text or folder.is_dir() or "." in (text, text[:1]):
+    if isinstance(package_or_folder, Path) or os.sep in text or folder.is_dir() or text.startswith("."):
         return _of_folder(folder)
     return _of_package(text)
 

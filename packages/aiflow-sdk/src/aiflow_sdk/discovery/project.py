@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
-from aiflow_sdk.code import Signature, scan_sources
+from aiflow_sdk.code import Signature, module_name, scan_sources
 from aiflow_sdk.config import Project
 from aiflow_sdk.discovery.cache import Cache, ModuleRecord, open_cache
 from aiflow_sdk.discovery.children import Answers, Setup, import_modules, other_timezone
@@ -15,6 +15,9 @@ from aiflow_sdk.discovery.judgement import Judgement, find_duplicates, judge
 from aiflow_sdk.discovery.model import Discovered, Discovery
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plugins import PluginType
+
+HERE = "__here__:"
+"""Begins the entrypoint of a function that exists only in the process that built the pipeline."""
 
 ImportModules = Callable[[Sequence[Module], Iterator[object]], list[Answers]]
 
@@ -52,18 +55,25 @@ class Exploration:
     def __exit__(self, *error: object) -> None:
         self.cache.close()
 
-    def explore(self, import_modules: ImportModules, *, builds: int, only: str | None) -> Discovery:
-        """Import what is not known to be unchanged and was not built so often, remember it, and return all."""
+    def explore(
+        self, import_modules: ImportModules, *, builds: int, only: str | None, functions: bool = False
+    ) -> Discovery:
+        """Import what is not known to be unchanged and was not built so often, remember it, and return all.
+
+        ``functions``: those that exist only in a process are wanted, so their modules are imported in any case.
+        """
         modules = list(self._found.modules)
         known = {module.path for module in modules}
         plugins = find_plugin_modules(self.project.root, self.cache.fresh)
-        plugins += [Module(*plugin) for plugin in self.cache.plugin_modules()]
+        plugins += [Module(module_name(path), path, True) for path in self.cache.plugin_modules()]
         modules += sorted(module for module in plugins if module.path not in known)
         records = self.cache.records()
         unchanged = {
             module.name
             for module in modules
-            if self.cache.valid.get(module.name, 0) >= builds and records[module.name].path == module.path
+            if self.cache.valid.get(module.name, 0) >= builds
+            and records[module.name].path == module.path
+            and not (functions and any(HERE in pipeline["entrypoints"] for pipeline in records[module.name].pipelines))
         }
         waiting = [module for module in modules if module.name not in unchanged]
         kept = {name: record for name, record in records.items() if name in unchanged}

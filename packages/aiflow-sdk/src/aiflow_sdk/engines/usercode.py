@@ -16,7 +16,7 @@ from aiflow_sdk.frames import is_frame, where_of
 from aiflow_sdk.frames.signature import relative_path
 from aiflow_sdk.plugins import UserFunction
 
-_OURS = str(Path(__file__).parent)
+_OURS = tuple(str(Path(__file__).parents[1] / package) for package in ("engines", "frames"))
 _PYTHON = str(Path(functools.__file__).parent)
 _MOST_LINES = 100
 
@@ -90,7 +90,7 @@ def cannot_reach(error: OSError, what: str) -> StoreError:
 
 
 def _user_traceback(found: TracebackType | None, trim: tuple[str, ...]) -> TracebackType | None:
-    while found is not None and found.tb_frame.f_code.co_filename.startswith((_OURS, *trim)):
+    while found is not None and found.tb_frame.f_code.co_filename.startswith((*_OURS, *trim)):
         found = found.tb_next
     return found
 

@@ -78,12 +78,20 @@ class Sources(_Kinds):
         path: Text | PathLike[str],
         format: Literal["parquet", "csv", "jsonl"] | None = None,
         *,
-        partitions: Mapping[str, PartitionValue] | None = None,
+        root: Literal["project", "lake"] = "project",
+        delimiter: str = ",",
+        header: bool = True,
+        columns: Sequence[str] = (),
+        null_values: Sequence[str] = ("",),
+        types: Mapping[str, str] | None = None,
         complete: Completeness = None,
         wait_minutes: float | Variable = 0,
         restated: Restated = "stale",
     ) -> Declaration:
-        """Parquet, CSV or JSON lines files: one, a folder, or a pattern such as ``data/*.csv``."""
+        """Parquet, CSV or JSON lines files below ``root``: one, a folder, or a pattern such as ``data/*.csv``.
+
+        ``delimiter``, ``header``, ``columns`` (their names) and ``null_values`` are for CSV; ``types`` names Arrow types.
+        """
         raise NotImplementedError
 
 
@@ -115,10 +123,11 @@ class Sinks(_Kinds):
         path: Text | PathLike[str],
         format: Literal["parquet", "csv", "jsonl"] | None = None,
         *,
+        mode: Literal["overwrite"] = "overwrite",
         partition_by: Sequence[str] = (),
         time: str | None = None,
     ) -> Declaration:
-        """Parquet, CSV or JSON lines files below the folder ``path``."""
+        """Parquet, CSV or JSON lines below the lake's root: one file, or a folder where the path has no suffix."""
         raise NotImplementedError
 
 

@@ -63,7 +63,7 @@ def arrow_types(frame: Any) -> tuple[tuple[str, str], ...] | None:
         case FrameKind.SPARK:
             from pyspark.sql.pandas.types import to_arrow_schema
 
-            return _told(to_arrow_schema(frame.schema))
+            return _told(to_arrow_schema(frame.schema, timezone="UTC"))
         case FrameKind.DUCKDB:
             return _told(frame.limit(0).to_arrow_table().schema)
         case None:

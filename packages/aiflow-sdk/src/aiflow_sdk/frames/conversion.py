@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.errors import DataError, MissingExtraError
@@ -94,9 +95,19 @@ def _to_polars(frame: Any) -> polars.DataFrame:
         return frame  # type: ignore[no-any-return]  # known by its kind
     if kind is FrameKind.POLARS_LAZY:
         return frame.collect(engine="streaming")  # type: ignore[no-any-return]  # likewise
+    import pyarrow.types as kinds
+
     table = _to_arrow(frame)
     if repeated := _repeated(table.column_names):
         raise _bad_names(repeated)
+    for column in table.schema:
+        # Polars panics on one.
+        if kinds.is_interval(column.type):
+            raise DataError(
+                "unsupported-type",
+                f"column '{column.name}' is a calendar interval, which polars cannot hold",
+                hint="make it a number of days or months, or a duration",
+            )
     try:
         found = polars.from_arrow(table)
     except polars.exceptions.PolarsError as error:
@@ -154,27 +165,34 @@ def _pandas_to_arrow(frame: pandas.DataFrame) -> pa.Table:
 
 
 def _to_pandas(table: pa.Table) -> pandas.DataFrame:
-    """Return the table for pandas; whole numbers and booleans with nulls keep their type instead of becoming floats."""
+    """Return the table for pandas, each column in a type that keeps what Arrow knows, even of no rows and of nulls.
+
+    Numbers, truth and moments are NumPy's; whole numbers and truth with nulls are pandas' nullable ones, not floats.
+    Text is pandas' own string type (of pandas 3, NaN for null). What NumPy has no type for stays Arrow's.
+    """
     import pandas
-    import pyarrow as pa
 
     if repeated := _repeated(table.column_names):
         raise _bad_names(repeated)
-    nullable = {getattr(pa, name)(): getattr(pandas, f"{_pandas_name(name)}Dtype")() for name in _WHOLE}
-    if not any(column.null_count and column.type in nullable for column in table.columns):
-        return table.to_pandas()
     columns = {
-        name: column.to_pandas(types_mapper=nullable.get if column.null_count else None)
+        name: column.to_pandas(types_mapper=_pandas_type(column.type, has_nulls=column.null_count > 0))
         for name, column in zip(table.column_names, table.columns, strict=True)
     }
     return pandas.DataFrame(columns)
 
 
-_WHOLE = ("bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+def _pandas_type(arrow: pa.DataType, *, has_nulls: bool) -> Callable[[pa.DataType], Any] | None:
+    import pandas
+    import pyarrow.types as kinds
 
-
-def _pandas_name(arrow: str) -> str:
-    return {"bool_": "Boolean"}.get(arrow, arrow.replace("uint", "UInt").replace("int", "Int"))
+    if kinds.is_integer(arrow) or kinds.is_boolean(arrow):
+        name = str(arrow).replace("uint", "UInt").replace("int", "Int").replace("bool", "boolean")
+        return (lambda _: pandas.api.types.pandas_dtype(name)) if has_nulls else None
+    if kinds.is_floating(arrow) or kinds.is_timestamp(arrow) or kinds.is_duration(arrow) or kinds.is_dictionary(arrow):
+        return None
+    if kinds.is_string(arrow) or kinds.is_large_string(arrow) or kinds.is_string_view(arrow):
+        return lambda _: pandas.StringDtype("pyarrow", na_value=float("nan"))
+    return None if kinds.is_null(arrow) else pandas.ArrowDtype
 
 
 def _to_relation(frame: Any, connection: duckdb.DuckDBPyConnection | None) -> duckdb.DuckDBPyRelation:

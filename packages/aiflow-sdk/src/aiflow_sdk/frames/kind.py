@@ -125,7 +125,7 @@ def _aliases(source: str) -> Mapping[str, str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             for name in node.names:
                 found.setdefault(name.asname or name.name, f"{node.module}.{name.name}")
-    for node in tree.body:
+    for node in ast.walk(tree):
         # ``F = …``, ``F: TypeAlias = …`` and ``type F = …`` keep the name in three places.
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         target = target or getattr(node, "name", None)

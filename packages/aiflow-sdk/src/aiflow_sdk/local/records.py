@@ -5,7 +5,8 @@ also ``pipeline_id run_id execution trace_id environment partition``, those of a
 node ``node_id``. Besides:
 
 - ``run-started``: ``project generation cause version timeout_seconds resumed folder``; ``nodes``, a list of ``{id type
-  kind engine entrypoint input_ids}`` in order; ``tasks``, a list of ``{id engine cluster node_ids upstream state
+  kind engine entrypoint input_ids place}`` in order (``place``: what a source or sink names, before it is rendered);
+  ``tasks``, a list of ``{id engine cluster node_ids upstream state
   attempt}`` in order (of a resumed run some are ``succeeded``, of a selected one some are ``skipped``).
 - ``task-started``: ``timeout_seconds``.
 - ``node-started``: the runtime has come to this node.
@@ -67,6 +68,7 @@ def run_started(state: RunState, plan: Mapping[str, Any], *, resumed: bool, fold
     """Return the record that begins a run."""
     nodes = [
         {name: node.get(name) for name in ("id", "type", "kind", "engine", "entrypoint", "input_ids")}
+        | {"place": _place(node)}
         for node in plan["nodes"]
     ]
     tasks = [
@@ -87,6 +89,13 @@ def run_started(state: RunState, plan: Mapping[str, Any], *, resumed: bool, fold
         nodes=nodes,
         tasks=tasks,
     )
+
+
+def _place(node: Mapping[str, Any]) -> str | None:
+    """Return what a source or sink names: its table, path or the like, as raw as it stands in the plan."""
+    options = node.get("options") or {}
+    named = [options[name] for name in ("table", "path", "stream", "url") if isinstance(options.get(name), str)]
+    return named[0] if named else (node.get("dataset") or [None])[-1]
 
 
 def attempt_ended(state: RunState, task: TaskState, change: str, reason: str = "") -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date as Date  # noqa: N812 `date` is an argument here
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,9 @@ from aiflow_sdk.config import Environment, Project, load_project
 from aiflow_sdk.errors import DataError, ProblemsError, Where, did_you_mean, unknown_name
 from aiflow_sdk.ir import PipelineIR
 from aiflow_sdk.plan import Plan, PlanNode, Run, make_run
-from aiflow_sdk.plugins import Sink, Source, installed_registry, load_plugin
+from aiflow_sdk.plugins import MARK, Registry, Sink, Source, installed_registry, load_plugin
 from aiflow_sdk.runtime import bound_environment, execute_task
+from aiflow_sdk.runtime.functions import add_import_path
 from aiflow_sdk.runtime.rendering import render_options
 from aiflow_sdk.testing.memory import MemorySink, MemorySource, MemoryStaging, make_frame
 
@@ -105,7 +107,7 @@ def _compile(
             ir,
             project=project,
             environment=environment,
-            registry=installed_registry(),
+            registry=_registry(ir, project.root),
             locations=locations,
             here=True,
         )
@@ -113,6 +115,25 @@ def _compile(
         if len(error.problems) == 1:
             raise error.problems[0] from None
         raise
+
+
+def _registry(ir: PipelineIR, root: Path) -> Registry:
+    """Return what is installed; the project's own plugins are looked for only where the pipeline needs more."""
+    registry = installed_registry()
+    known = {*registry.sources.kinds, *registry.sinks.kinds, *registry.engines.kinds}
+    if not {node.kind or node.engine for node in ir.node_list} <= known:
+        from aiflow_sdk.code import scan_sources
+        from aiflow_sdk.discovery.finding import find_plugin_modules
+
+        add_import_path(root)
+        for module in find_plugin_modules(root, scan_sources(root)):
+            found = vars(import_module(module.name))
+            registry.add_marked(
+                (*getattr(value, MARK), f"{module.name}:{name}")
+                for name, value in found.items()
+                if getattr(value, MARK, None) and value.__module__ == module.name
+            )
+    return registry
 
 
 def _check_inputs(plan: Plan, inputs: Mapping[str, Any]) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import itertools
+import json
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
 from aiflow_sdk.cli.command_line import Exit, Invocation, command
 from aiflow_sdk.cli.console import format_table
 from aiflow_sdk.errors import AiflowError, StoreError, unknown_name
+from aiflow_sdk.ir import thaw
 
 if TYPE_CHECKING:
-    from aiflow_sdk.plugins import Family, Registry
+    from aiflow_sdk.plugins import Family, Plugin, Registry
 
 
 @command(
@@ -61,8 +66,12 @@ def command(invocation: Invocation, kind: str | None, stubs: bool) -> None:
             console.print(f"{console.style(item['type'] + ' ' + kind, 'bold')}  {item['provider']}  {item['reference']}")
             console.print(f"  {item['error'] or item['summary']}")
             if item["options"]:
-                for line in format_table(console, item["options"], ["name", "type", "default", "about"]):
-                    console.print(f"  {line}")
+                for option in item["options"]:
+                    default = "must be given" if option["required"] else f"default {option['default']}"
+                    name = console.style(option["name"], "bold")
+                    console.print(f"    {name}: {option['type']}  {console.style(default, 'dim')}")
+                    if option["about"]:
+                        console.print(f"        {option['about']}")
             console.print()
     if any(item["error"] for item in listed):
         raise Exit(1)
@@ -97,22 +106,47 @@ def _describe_family(family: Family[Any]) -> list[dict[str, Any]]:
             item["error"] = str(error)
         else:
             item["summary"] = (inspect.getdoc(plugin) or "").partition("\n")[0]
-            item["options"] = [_describe_option(name, field) for name, field in plugin.model_fields.items()]
+            item["options"] = _describe_options(plugin, family.base)
         described.append(item)
     return described
 
 
-def _describe_option(name: str, field: Any) -> dict[str, Any]:
-    annotation = field.annotation
-    type_name = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-    required = field.is_required()
-    return {
-        "name": name,
-        "type": type_name,
-        "required": required,
-        "default": "must be given" if required else repr(field.get_default(call_default_factory=True)),
-        "about": field.description or "",
-    }
+def _describe_options(plugin: type[Plugin], base: type[Plugin]) -> list[dict[str, Any]]:
+    """Return the options, those of the plugin itself before those that all of its type have."""
+    from aiflow_sdk.factories.stubs import stub_type
+
+    docs = _option_docs(plugin)
+    names = [name for name in plugin.model_fields if name not in base.model_fields]
+    described = []
+    for name in [*names, *base.model_fields]:
+        field = plugin.model_fields[name]
+        default = "" if field.is_required() else json.dumps(thaw(field.get_default(call_default_factory=True)), default=str)
+        described.append(
+            {
+                "name": name,
+                "type": stub_type(field.annotation, set()).replace(" | Variable", "") if field.annotation else "Any",
+                "required": field.is_required(),
+                "default": default,
+                "about": field.description or docs.get(name, ""),
+            }
+        )
+    return described
+
+
+def _option_docs(plugin: type[Plugin]) -> dict[str, str]:
+    """Return what stands in the text below each field of a class and its bases."""
+    docs: dict[str, str] = {}
+    for kind in reversed(plugin.__mro__):
+        try:
+            (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        except (OSError, TypeError, SyntaxError, ValueError):
+            continue  # built in, or its source is not there
+        body = getattr(definition, "body", [])
+        for statement, below in itertools.pairwise(body):
+            match statement, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    docs[name] = " ".join(text.split())
+    return docs
 
 
 def _short(option: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from aiflow_sdk.connectors.onelake.location import (
     lake_root,
 )
 from aiflow_sdk.connectors.onelake.values import shown_text
-from aiflow_sdk.connectors.parquet import missing_columns, partition_of, rows_outside, write_files
+from aiflow_sdk.connectors.parquet import missing_columns, partition_of, rows_outside, shared_schema, write_files
 from aiflow_sdk.errors import ConfigurationError, StoreError, Where
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Run
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 _RECORD = "_aiflow.json"
 """Beside the data: which generation of which write lies there."""
+
+
+_READY = "ready-"
 
 
 class FilesSink(Sink, kind="files"):
@@ -108,7 +111,7 @@ class FilesSink(Sink, kind="files"):
                 files, schema = write_text(batches, folder, order, request, self._format)
             return self._publish(folder, files, schema, request)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _clean(folder)
 
     def identity(self, run: Run) -> str | None:
         """Return a fingerprint of the files of the run's partition, or None where there are none."""
@@ -192,7 +195,7 @@ class FilesSink(Sink, kind="files"):
             store.publish(_one_file([folder / file.path for file in files], folder, schema), place, replace=True)
             store.put(self._record(place), text)
             return
-        ready = folder / f"ready-{uuid4().hex[:8]}"
+        ready = folder / f"{_READY}{uuid4().hex[:8]}"
         ready.mkdir()
         for file in files:
             parts = file.path.split("/")
@@ -202,7 +205,7 @@ class FilesSink(Sink, kind="files"):
         if not files and not own and self._format == "parquet":
             _one_file([], ready, schema)
         (ready / _RECORD).write_bytes(text)
-        store.publish(ready, place, replace=True)
+        store.publish(ready, place, replace=True)  # what was there goes on being read, and is swept later
 
     def _record(self, place: str) -> str:
         if not is_one_file(self.path):
@@ -243,7 +246,7 @@ class FilesSink(Sink, kind="files"):
             superseded=superseded,
             address=str(below_lake(self.environment, self.path)),
             partitions=tuple(sorted(shown - {""})),
-            columns=tuple((column.name, str(column.type)) for column in pa.schema(schema)),
+            columns=tuple((column.name, str(column.type)) for column in shared_schema(pa.schema(schema))),
             identity=self.identity(run),
         )
 
@@ -269,7 +272,18 @@ class ParquetFilesSink(FilesSink, kind="files"):
             missing_columns(self.partition_by, pa.schema(schema).names, Write(request.node_id, request.run))
             return self._publish(folder, [file for file in files if file.rows], schema, request)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _clean(folder)
+
+
+def _clean(folder: Path) -> None:
+    """Remove what a write leaves aside, but for the folders that it replaced: those are swept with the run's frames."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.name.startswith(_READY):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file():
+            path.unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _write_of(request: Write) -> tuple[str, str, int, int]:
@@ -297,7 +311,7 @@ def _one_file(files: Sequence[Path], folder: Path, schema: Any) -> Path:
     import pyarrow.parquet as pq
 
     path = folder / "part-0.parquet" if not files else folder / "whole.parquet"
-    with pq.ParquetWriter(path, pq.read_schema(files[0]) if files else pa.schema(schema)) as writer:
+    with pq.ParquetWriter(path, pq.read_schema(files[0]) if files else shared_schema(pa.schema(schema))) as writer:
         for file in files:
             for batch in pq.ParquetFile(file).iter_batches():
                 writer.write_batch(batch)

@@ -89,11 +89,14 @@ class FilesSource(Source, kind="files"):
         rows = self._text_batches(groups, schema)
         columns = list(request.columns or schema.names)
         scanner = ds.Scanner.from_batches(rows, schema=schema, columns=columns, filter=arrow_filter(request.predicates))
-        left = request.limit
+        left, empty = request.limit, True
         for batch in scanner.to_batches():
+            empty = False
             yield batch if left is None else batch.slice(0, left)
             if left is not None and (left := left - batch.num_rows) <= 0:
                 return
+        if empty:
+            yield pa.RecordBatch.from_pylist([], schema=pa.schema([schema.field(name) for name in columns]))
 
     def to_polars(self, request: Scan) -> pl.LazyFrame:
         """Return a lazy frame: of Parquet files one that reads what it needs, of others one of rows that are read."""

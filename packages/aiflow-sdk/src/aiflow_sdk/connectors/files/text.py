@@ -53,6 +53,8 @@ class TextFormat:
         stated = {name: arrow_type(kind) for name, kind in self.types.items()}
         found: pa.Schema | None = None
         for file in files:
+            if self._is_empty(file):
+                continue
             with _malformed(file, self.format):
                 one = self._open(file, stated).schema
             _check_is_text(file, one)
@@ -76,7 +78,8 @@ class TextFormat:
                     where=Where(str(file)),
                     hint='state it: types={"column": "string"}',
                 ) from error
-        assert found is not None  # there is at least one file
+        if found is None:
+            return pa.schema(list(stated.items()))
         unknown = [name for name in stated if name not in found.names]
         if unknown and self.format == "csv":
             raise unknown_name("unknown-column", "column in 'types'", unknown[0], found.names)
@@ -86,6 +89,8 @@ class TextFormat:
         """Yield the file's rows in just these columns and types."""
         import pyarrow as pa
 
+        if self._is_empty(file):
+            return
         types = {column.name: column.type for column in schema}
         with _malformed(file, self.format):
             for batch in self._open(file, types, strict=True):
@@ -94,6 +99,10 @@ class TextFormat:
                 }
                 arrays = [empty[name] if name in empty else batch.column(name).cast(types[name]) for name in types]
                 yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def _is_empty(self, file: Path) -> bool:
+        """Whether the file is one of no lines; one of CSV would have a header at least."""
+        return self.format == "jsonl" and file.stat().st_size == 0
 
     def _open(self, file: Path, types: Mapping[str, pa.DataType], *, strict: bool = False) -> Any:
         import pyarrow as pa
@@ -278,7 +287,7 @@ def _check_writable(schema: pa.Schema, format: Format) -> None:
     nested = [column.name for column in schema if pa.types.is_nested(column.type)]
     if format == "csv" and nested:
         raise DataError(
-            "unsupported-column-type",
+            "unsupported-type",
             f"CSV has no place for lists and structs: {', '.join(nested)}",
             hint='write format="jsonl" or "parquet"',
         )

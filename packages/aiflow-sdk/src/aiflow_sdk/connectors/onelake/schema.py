@@ -45,7 +45,7 @@ _ADVICE = {
 def delta_schema(schema: Any) -> Schema:
     """Return the Delta schema of a frame whose files were written with this Arrow schema; every column nullable.
 
-    Raises ``DataError`` (``unsupported-column-type``) naming all columns that a Delta table cannot hold as they are.
+    Raises ``DataError`` (``unsupported-type``) naming all columns that a Delta table cannot hold as they are.
     """
     from arro3.core import Schema as ArrowSchema
     from deltalake import Schema
@@ -55,7 +55,7 @@ def delta_schema(schema: Any) -> Schema:
     problems = [problem for field in fields for problem in _problems(field.type, field.name)]
     if problems:
         raise DataError(
-            "unsupported-column-type",
+            "unsupported-type",
             "; ".join(problems),
             hint="cast in the transform that makes the frame",
         )

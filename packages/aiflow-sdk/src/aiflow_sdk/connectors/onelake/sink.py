@@ -100,7 +100,7 @@ class OneLakeSink(Sink, kind="onelake"):
             own.mkdir(parents=True)
             self._folders[key] = own
         known = state.types if state else {}
-        types = {column: arrow_name(known[column]) for column in self.partition_by if column in known}
+        types = {column: arrow_name(kind) for column, kind in known.items()}
         return Destination(folder=str(self._folders[key]), partition_by=self.partition_by, types=types)
 
     def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:

@@ -40,5 +40,5 @@ def computing(what: str, where: Where | None = None) -> Iterator[None]:
     except OSError as error:
         raise cannot_reach(error, f"computing {what}").at(where or Where()) from error
     except (Exception, pl.exceptions.PanicException) as error:  # whatever a user's lazy plan raises
-        failed = user_code_failed(error, f"computing {what}", trim=(str(Path(pl.__file__).parent),))
+        failed = user_code_failed(error, f"computing {what}", trim=(str(Path(pl.__file__).parent), "pyarrow/"))
         raise failed.at(where or Where()) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.errors import AiflowError, DataError, DefinitionError, MissingExtraError, UserCodeError
-from aiflow_sdk.frames import name_inputs
+from aiflow_sdk.frames import FrameKind, convert, name_inputs
 
 if TYPE_CHECKING:
     import duckdb
@@ -24,6 +24,7 @@ def run_query(query: str, inputs: Mapping[str, Any]) -> pl.LazyFrame:
     runs the query in a connection of its own, which reaches no file and no network. Raises ``UserCodeError``
     (``sql-failed``) with the place in the query, ``DefinitionError`` (``bad-sql``) for anything but one query.
     """
+    import polars as pl
     from polars.io.plugins import register_io_source
 
     views: dict[str, Any] = {}
@@ -46,14 +47,21 @@ def run_query(query: str, inputs: Mapping[str, Any]) -> pl.LazyFrame:
             reader = relation.to_arrow_reader(size or 100_000)
             try:
                 for batch in reader:
-                    part = _as_polars(batch)
+                    part = pl.DataFrame(batch)
                     yield part if predicate is None else part.filter(predicate)
             finally:
                 reader.close()
 
     with _told(text, views), _connection(views) as connection:
         _check_is_query(connection, text)
-        schema = _as_polars(connection.sql(text).limit(0).to_arrow_table()).schema
+        relation = connection.sql(text)
+        if repeated := sorted({name for name in relation.columns if relation.columns.count(name) > 1}):
+            raise DataError(
+                "bad-column-names",
+                f"the query gives more than one column called {' and '.join(map(repr, repeated))}",
+                hint="name each of them with 'as'",
+            )
+        schema = convert(relation.limit(0).to_arrow_table(), FrameKind.POLARS).schema
     return register_io_source(rows, schema=schema, is_pure=True).cache()
 
 
@@ -128,21 +136,6 @@ def _check_is_query(connection: duckdb.DuckDBPyConnection, text: str) -> None:
         raise DefinitionError(
             "bad-sql", "a SQL node is one query that gives rows", hint="write one SELECT; sinks do the writing"
         )
-
-
-def _as_polars(arrow: Any) -> pl.DataFrame:
-    import polars as pl
-
-    try:
-        found = pl.from_arrow(arrow)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            "unsupported-type",
-            f"a column of the query's result cannot be held: {str(error).splitlines()[0]}",
-            hint="cast it in the query",
-        ) from error
-    assert isinstance(found, pl.DataFrame)
-    return found
 
 
 def _quoted(name: str) -> str:

@@ -11,10 +11,12 @@ import logging
 import os
 import socket
 import threading
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -68,6 +70,8 @@ def connected(address: str | None, conf: Mapping[str, str]) -> Iterator[Connecti
 
 def _take(key: _Key, *, is_embedded: bool) -> SparkSession:
     global _pid
+    # It is told as an error of ours.
+    warnings.filterwarnings("ignore", r"\[RETRIES_EXCEEDED\]", UserWarning)
     with _guard:
         if _pid != os.getpid():  # a fork has no use for its parent's channels
             _pid = os.getpid()
@@ -151,9 +155,9 @@ def _is_local(address: str) -> bool:
 
 def _import_pyspark() -> None:
     try:
-        # In this order: pyspark.sql.connect by itself first asks for SPARK_HOME.
-        from pyspark.sql import SparkSession  # noqa: F401, I001
-        import pyspark.sql.connect.session  # noqa: F401
+        # In this order: without the first, the second looks for a SPARK_HOME and ends the process.
+        for module in ("pyspark.sql", "pyspark.sql.connect.session"):
+            import_module(module)
     except ImportError as error:
         raise MissingExtraError(
             "missing-extra", f"the engine 'spark' needs a package: {error}", hint="pip install 'aiflow-sdk[spark]'"

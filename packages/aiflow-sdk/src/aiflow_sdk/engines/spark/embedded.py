@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from aiflow_sdk.engines.spark.server import has_ended
 from aiflow_sdk.errors import MissingExtraError, RunError
 
 SESSION_DIR = "AIFLOW_SESSION_DIR"
@@ -96,13 +97,13 @@ def stop_servers(session_dir: str | os.PathLike[str]) -> None:
     if server.is_alive:  # else the process id may be another's by now
         try:
             os.kill(server.pid, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_SECONDS
-            while _is_running(server.pid) and time.monotonic() < deadline:
-                time.sleep(0.01)
-            if _is_running(server.pid):
+            if not has_ended(server.pid, STOP_SECONDS):
                 os.kill(server.pid, signal.SIGKILL)
+                has_ended(server.pid, STOP_SECONDS)
         except ProcessLookupError:
             pass
+        if child := _children.pop(server.pid, None):
+            child.wait()
     (folder / "spark.json").unlink(missing_ok=True)
 
 
@@ -195,14 +196,6 @@ def _server_environment() -> dict[str, str]:
     }
 
 
-def _is_running(pid: int) -> bool:
-    if child := _children.get(pid):
-        return child.poll() is None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _failure(folder: Path, what: str) -> RunError:

@@ -41,7 +41,10 @@ def user_failure(
     missing = _missing_column(error)
     said = f"no column '{missing}'" if missing else f"{type(error).__name__}: {_short(error)}"
     place = _last_place(lines) or (where_of(function) if function else None)
-    hint = (did_you_mean(missing, columns) or f"the inputs have: {', '.join(columns)}") if missing else None
+    hint = None
+    if missing:
+        near = did_you_mean(missing, columns) if missing not in columns else None
+        hint = near or f"the inputs have: {', '.join(columns)}"
     return UserCodeError("user-code-failed", f"{what}: {said}", where=place, hint=hint, notes=lines)
 
 

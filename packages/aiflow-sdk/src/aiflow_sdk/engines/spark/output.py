@@ -121,7 +121,7 @@ def _arrow_type(name: str) -> pa.DataType:
     from pyspark.sql.types import DataType
 
     ddl = spark_type(name)
-    return to_arrow_type(DataType.fromDDL(ddl)) if ddl else pa.string()
+    return to_arrow_type(DataType.fromDDL(ddl), timezone="UTC") if ddl else pa.string()
 
 
 def quoted(column: str) -> str:

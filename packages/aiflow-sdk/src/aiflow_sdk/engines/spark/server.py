@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 STOP_SECONDS = 2.0
@@ -51,19 +53,27 @@ def serve(folder: Path, owner: int, lock: int) -> None:
 
 def wait_for_end(owner: int, done: threading.Event) -> None:
     """Set the event once the process ``owner`` has ended."""
-    try:
-        if hasattr(os, "pidfd_open"):  # Linux: no process id is taken for another, and a zombie counts as ended
-            import select
-
-            poll = select.poll()
-            poll.register(os.pidfd_open(owner), select.POLLIN)
-            poll.poll()
-        else:
-            while not done.wait(OWNER_CHECK_SECONDS):
-                os.kill(owner, 0)
-    except (ProcessLookupError, PermissionError):
+    while not has_ended(owner, OWNER_CHECK_SECONDS):
         pass
     done.set()
+
+
+def has_ended(pid: int, seconds: float) -> bool:
+    """Return whether the process ends within so many seconds."""
+    try:
+        if hasattr(os, "pidfd_open"):  # Linux: tells at once, and of a zombie, too
+            process = os.pidfd_open(pid)
+            try:
+                return bool(select.select([process], [], [], seconds)[0])
+            finally:
+                os.close(process)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            os.kill(pid, 0)
+            time.sleep(0.02)
+    except (ProcessLookupError, PermissionError):  # the latter: the number is somebody else's by now
+        return True
+    return False
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def arrow_schema(schema: StructType) -> pa.Schema:
     import pyarrow as pa
     from pyspark.sql.pandas.types import to_arrow_schema
 
-    return pa.schema([pa.field(field.name, _nullable(field.type)) for field in to_arrow_schema(schema)])
+    return pa.schema([pa.field(field.name, _nullable(field.type)) for field in to_arrow_schema(schema, timezone="UTC")])
 
 
 def _nullable(kind: pa.DataType) -> pa.DataType:

@@ -1,0 +1,97 @@
+"""What a table may be called and where it may lie is checked before anything runs."""
+
+import pytest
+
+from aiflow_sdk.config import Environment
+from aiflow_sdk.connectors.onelake import OneLakeSink, OneLakeSource
+from aiflow_sdk.errors import AiflowError, ConfigurationError
+from aiflow_sdk.plugins import Scan
+
+
+def code_of(plugin, **options) -> str | None:
+    problems = plugin.problems(options)
+    return problems[0].code if problems else None
+
+
+@pytest.mark.parametrize("name", ["raw.sales_orders", "Raw.orders-2", "données.été_2026", "原始.订单", "r1.2x"])
+@pytest.mark.parametrize("plugin", [OneLakeSource, OneLakeSink])
+def test_a_table_is_schema_dot_name(plugin, name):
+    assert code_of(plugin, table=name) is None
+    assert plugin.load({"table": name}).dataset() == ("onelake", name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["orders", "a.b.c", "raw.", ".x", "", "raw/x.y", "..x.y", "raw...", "_staging.x", "raw._x", "raw.a b", "raw.a/../b", "raw.a\0", "raw." + "x" * 300, "raw.a%2Fb", "raw.x;drop", "raw.`x`"],
+)
+@pytest.mark.parametrize("plugin", [OneLakeSource, OneLakeSink])
+def test_other_names_are_refused(plugin, name):
+    assert code_of(plugin, table=name) == "bad-table-name"
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "..", "a/b/../../.."])
+@pytest.mark.parametrize("plugin", [OneLakeSource, OneLakeSink])
+def test_a_path_cannot_leave_the_lake(plugin, path):
+    assert code_of(plugin, path=path) == "outside-lake"
+
+
+@pytest.mark.parametrize("path", ["", ".", "a/..", "a\0b", "a/" + "x" * 300])
+def test_a_path_names_a_folder(path):
+    assert code_of(OneLakeSink, path=path) == "bad-table-path"
+
+
+@pytest.mark.parametrize("path", ["/etc", "/", "_staging/x", "link/x", "link"])
+def test_links_and_whole_paths_cannot_leave_the_lake_either(tmp_path, path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake/link").symlink_to(tmp_path / "outside")
+    environment = Environment(lake=str(tmp_path / "lake"))
+    with pytest.raises(ConfigurationError) as caught:
+        list(OneLakeSource.load({"path": path}, environment).scan(Scan()))
+    assert caught.value.code in ("outside-lake", "bad-table-path")
+
+
+def test_a_table_behind_a_link_out_of_the_lake_is_refused(tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake/raw").symlink_to(tmp_path / "outside")
+    with pytest.raises(ConfigurationError) as caught:
+        OneLakeSource.load({"table": "raw.x"}, Environment(lake=str(tmp_path / "lake"))).schema()
+    assert caught.value.code == "outside-lake"
+
+
+def test_one_table_has_one_name_in_lineage():
+    assert OneLakeSource(path="raw/orders").dataset() == OneLakeSource(table="raw.orders").dataset()
+    assert OneLakeSource(path="./raw//orders/").dataset() == OneLakeSource(table="raw.orders").dataset()
+    assert OneLakeSource(path="deep/raw/orders").dataset().name == "deep/raw/orders"
+    assert OneLakeSource(path="raw/orders.v2").dataset().name == "raw/orders.v2"
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({}, "missing-option"),
+        ({"table": "a.b", "path": "a/b"}, "missing-option"),
+        ({"table": "a.b", "format": "iceberg"}, "unsupported-format"),
+        ({"table": "a.b", "mode": "append"}, "unsupported-mode"),
+        ({"table": "a.b", "mode": "upsert", "keys": ["id"]}, "unsupported-mode"),
+        ({"table": "a.b", "mode": "overwite"}, "unsupported-mode"),
+        ({"table": "a.b", "mode": "overwrite_partitions"}, "missing-option"),
+        ({"table": "a.b", "partition_by": ["dt", "dt"]}, "bad-option"),
+        ({"table": "a.b", "partition_bye": ["dt"]}, "unknown-option"),
+    ],
+)
+def test_impossible_sinks_are_refused_at_check_time(options, code):
+    assert code_of(OneLakeSink, **options) == code
+
+
+def test_templates_are_looked_at_when_they_are_rendered():
+    assert code_of(OneLakeSource, table="{{ params.table }}", partitions={"dt": "{{ ds }}"}) is None
+    assert code_of(OneLakeSink, path="exports/{{ ds }}", mode="{{ params.mode }}") is None
+    assert code_of(OneLakeSource, table="raw.x", partitions={"dt": {"$window": "last", "n": 7}}) is None
+
+
+def test_another_store_is_not_there_yet():
+    with pytest.raises(AiflowError) as caught:
+        OneLakeSource.load({"table": "raw.x"}, Environment(lake="s3://company-lake")).schema()
+    assert caught.value.code == "unsupported-store"

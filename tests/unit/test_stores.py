@@ -1,0 +1,170 @@
+"""A store answers "not there yet" to exactly one, and shows nothing half."""
+
+import multiprocessing
+import threading
+from pathlib import Path
+
+import pytest
+
+from aiflow_sdk.errors import ConfigurationError, StoreError
+from aiflow_sdk.stores import FolderStore, open_store
+
+
+@pytest.fixture
+def store(tmp_path) -> FolderStore:
+    return FolderStore(tmp_path / "store")
+
+
+def test_what_is_put_is_read_and_listed(store):
+    assert store.put_if_absent("a/b.json", b"{}")
+    assert store.put_if_absent("a/c/d.json", b"1")
+    assert store.read("a/b.json") == b"{}"
+    assert store.list() == ["a/b.json", "a/c/d.json"]
+    assert store.list("a/c") == ["a/c/d.json"]
+    assert store.list("a/b.json") == ["a/b.json"]
+    assert store.list("nowhere") == []
+
+
+def test_what_is_absent_reads_as_none(store):
+    assert store.read("a/b") is None
+    store.put_if_absent("a", b"")
+    assert store.read("a/b") is None
+
+
+def test_a_second_put_changes_nothing(store):
+    assert store.put_if_absent("key", b"first")
+    assert not store.put_if_absent("key", b"second")
+    assert store.read("key") == b"first"
+
+
+def test_put_replaces(store):
+    store.put("key", b"first")
+    store.put("key", b"second")
+    assert store.read("key") == b"second"
+    assert store.list() == ["key"]
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_of_many_threads_one_wins(store, round_):
+    start, won = threading.Barrier(8), []
+
+    def put(number):
+        start.wait()
+        if store.put_if_absent(f"k/{round_}", str(number).encode()):
+            won.append(number)
+
+    threads = [threading.Thread(target=put, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert store.read(f"k/{round_}") == str(won[0]).encode()
+    assert store.list() == [f"k/{round_}"]
+
+
+def test_delete_prefix_stops_at_a_name(store):
+    for key in ("run/1/a", "run/1/b", "run/10/a", "run/2"):
+        store.put_if_absent(key, b"")
+    store.delete_prefix("run/1")
+    assert store.list() == ["run/10/a", "run/2"]
+    store.delete_prefix("run/2")
+    store.delete_prefix("run/nothing")
+    assert store.list() == ["run/10/a"]
+
+
+@pytest.mark.parametrize("key", ["", "/a", "a//b", "../a", "a/../b", "a/.", "a\0b", "a\\b"])
+def test_a_key_cannot_leave_the_store(store, key):
+    with pytest.raises(StoreError) as caught:
+        store.put_if_absent(key, b"")
+    assert caught.value.code == "bad-key"
+
+
+def folder_of(parent: Path, name: str, text: str) -> Path:
+    folder = parent / name
+    folder.mkdir(parents=True)
+    (folder / "one").write_text(text)
+    (folder / "two").write_text(text)
+    return folder
+
+
+def test_a_folder_is_published_once(store, tmp_path):
+    assert store.publish(folder_of(tmp_path, "x", "1"), "a/b")
+    second = folder_of(tmp_path, "y", "2")
+    assert not store.publish(second, "a/b")
+    assert store.read("a/b/one") == b"1"
+    assert second.is_dir()
+
+
+def test_a_file_is_published_once(store, tmp_path):
+    for number in ("1", "2"):
+        (tmp_path / number).write_text(number)
+    assert store.publish(tmp_path / "1", "f")
+    assert not store.publish(tmp_path / "2", "f")
+    assert store.publish(tmp_path / "2", "f", replace=True)
+    assert store.read("f") == b"2"
+    assert not (tmp_path / "2").exists()
+
+
+def test_a_file_may_take_the_place_of_a_folder_and_back(store, tmp_path):
+    store.publish(folder_of(tmp_path, "x", "1"), "a")
+    (tmp_path / "file").write_text("2")
+    assert store.publish(tmp_path / "file", "a", replace=True)
+    assert store.read("a") == b"2"
+    assert store.publish(folder_of(tmp_path, "y", "3"), "a", replace=True)
+    assert store.list() == ["a/one", "a/two"]
+
+
+def test_readers_never_see_half_of_a_replaced_folder(store, tmp_path):
+    store.publish(folder_of(tmp_path, "first", "0"), "data", replace=True)
+    done, seen = threading.Event(), set()
+
+    def look():
+        while not done.is_set():
+            seen.add(tuple(sorted(path.name for path in (store.root / "data").iterdir())))
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for number in range(200):
+        store.publish(folder_of(tmp_path, f"next-{number}", str(number)), "data", replace=True)
+    done.set()
+    reader.join()
+    assert seen == {("one", "two")}
+    assert store.read("data/one") == b"199"
+    assert (tmp_path / "next-199" / "one").read_text() == "198", "who read the old one may go on"
+
+
+def hold(root: Path, ready: object, go: object) -> None:
+    with FolderStore(root).lock("lock"):
+        ready.set()  # type: ignore[attr-defined]  # a multiprocessing event
+        go.wait()  # type: ignore[attr-defined]  # likewise
+
+
+def test_a_lock_is_free_when_its_holder_dies(store):
+    context = multiprocessing.get_context("spawn")
+    ready, go = context.Event(), context.Event()
+    holder = context.Process(target=hold, args=(store.root, ready, go))
+    holder.start()
+    assert ready.wait(30)
+    holder.kill()
+    holder.join()
+    with store.lock("lock"):
+        pass
+
+
+def test_addresses_of_folders(tmp_path):
+    assert open_store("lake", root=tmp_path).root == tmp_path / "lake"
+    assert open_store(str(tmp_path / "x")).root == tmp_path / "x"
+    assert open_store(f"file://{tmp_path}/a%20b").root == tmp_path / "a b"
+    assert open_store("lake").root == Path.cwd() / "lake"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["s3://bucket/x", "abfss://w@onelake.dfs.fabric.microsoft.com/l", "gs://b", "file://host/x", "S3://user:pw@b/x", ""],
+)
+def test_other_stores_are_not_there_yet(address):
+    with pytest.raises(ConfigurationError) as caught:
+        open_store(address)
+    assert caught.value.code == "unsupported-store"
+    assert "pw" not in str(caught.value)
