@@ -32,7 +32,7 @@ check: setup ## Lint, format, types, layers.
 	$(BIN)/lint-imports
 
 bench: setup ## Measure against the bare engines; prints a table of ratios.
-	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python benchmarks/run.py $(BENCHMARKS)
 
 format: setup ## Let ruff repair and format what it can.
 	@$(BIN)/ruff check --fix --quiet $(PYTHON_FOLDERS) || true

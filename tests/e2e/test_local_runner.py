@@ -729,3 +729,95 @@ def test_a_definition_runs_in_this_process_with_functions_that_exist_only_here(p
     assert len(rows(folder, "out/here")) == 3
     assert kinds(records) == ["run-started", "task-started", "task-finished", "run-finished"]
     assert read_run(folder, summary.run_id)[0].state == "succeeded"
+
+
+def sparks() -> list[str]:
+    """The embedded Spark servers that were told of a session of this process."""
+    servers = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = process.read_text()
+        except OSError:
+            continue
+        if "engines.spark.server" in command and f"aiflow-{os.getpid()}-" in command:
+            servers.append(command)
+    return servers
+
+
+def test_one_spark_serves_all_tasks_outlives_a_killed_process_and_ends_with_the_run(project) -> None:
+    folder = project(
+        """
+        start = numbers(p)
+        one = start.transform(id="one", engine="spark", entrypoint="jobs:one", fuse=False)
+        two = one.transform(id="two", engine="spark", entrypoint="jobs:two", fuse=False, retries=1)
+        write(p, two)
+        """,
+        """
+        def server(spark):
+            import glob
+            (file,) = glob.glob(os.environ["AIFLOW_SESSION_DIR"] + "/spark.json")
+            with open("servers", "a") as seen:
+                seen.write(Path(file).read_text() + "\\n")
+
+        def one(numbers, spark):
+            server(spark)
+            return numbers
+
+        def two(one, spark, context):
+            server(spark)
+            if context.attempt == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return one
+        """,
+    )
+    summary, _ = run(folder)
+    assert summary.succeeded, summary.errors
+    seen = (folder / "servers").read_text().splitlines()
+    assert len(seen) == 3
+    assert len(set(seen)) == 1
+    deadline = time.monotonic() + 5
+    while sparks() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert sparks() == []
+    assert len(rows(folder)) == 4
+
+
+def test_a_lambda_runs_here_and_goes_on_after_its_process_was_lost(project) -> None:
+    folder = project(
+        """
+        kept = numbers(p).transform(id="keep", engine="python", fn=lambda numbers: numbers)
+        deadly = kept.transform(id="deadly", engine="python", entrypoint="jobs:deadly", fuse=False, retries=1)
+        write(p, deadly.transform(id="last", engine="python", fn=lambda deadly: deadly.head(1), fuse=False))
+        """,
+        """
+        def deadly(keep: pl.DataFrame, context) -> pl.DataFrame:
+            if context.attempt == 1:
+                os._exit(1)
+            return keep
+        """,
+    )
+    summary, _ = run(folder)
+    assert summary.succeeded, summary.errors
+    assert len(rows(folder)) == 1
+    assert fill(folder, DAY, DAY, dry=True)[0].reasons == {
+        DAY: "never made"
+    }  # nobody can tell whether a lambda changed
+
+
+def test_an_interpreter_that_is_not_there_is_said(project) -> None:
+    folder = project(KEEP)
+    (folder / "aiflow.toml").write_text('python = "venv/bin/python"\n')
+    with pytest.raises(AiflowError, match="venv/bin/python") as caught:
+        run(folder)
+    assert caught.value.code == "broken-interpreter"
+
+
+def test_a_run_that_is_being_done_is_not_done_twice(project) -> None:
+    folder = project(TWO_TASKS, SLOW_SECOND)
+    process = start_in_background(folder, RUN_PROGRAM)
+    await_file(folder / "calls-second")
+    with pytest.raises(AiflowError) as caught:
+        run(folder, resume=list_runs(folder)[0].run_id)
+    assert caught.value.code == "run-in-progress"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)

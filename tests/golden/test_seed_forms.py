@@ -21,7 +21,9 @@ def user_repo(tmp_path, monkeypatch):
     """The user's project as the request draws it, its functions where the forms look for them."""
     for name in ("enrich_orders", "build_user_features"):
         (tmp_path / "etl_jobs").mkdir(exist_ok=True)
-        (tmp_path / "etl_jobs" / f"{name}.py").write_text("raise RuntimeError('imported while the pipeline is built')\n")
+        (tmp_path / "etl_jobs" / f"{name}.py").write_text(
+            "raise RuntimeError('imported while the pipeline is built')\n"
+        )
     (tmp_path / "etl_jobs" / "__init__.py").write_text("def build_user_features_local(inputs, params): ...\n")
     (tmp_path / "pipelines").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -32,6 +34,8 @@ def load(user_repo: Path, text: str):
     path = user_repo / "pipelines" / "user_features.py"
     path.write_text(text if "import" in text.splitlines()[1] else IMPORTS + text)
     spec = importlib.util.spec_from_file_location("pipelines.user_features", path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.daily_user_feature
@@ -100,16 +104,18 @@ def test_branches_are_written_as_the_seed_writes_them(user_repo):
         "        b = p.branch_for_region(region)\n"
         '        b.write(b.read(source.onelake("raw", f"raw.{region}")), sink.onelake("out", f"out.{region}"))\n'
     )
-    assert set(load(user_repo, text)().nodes) == {f"{node}.{region}" for node in ("raw", "out") for region in ("us", "eu", "apac")}
+    assert set(load(user_repo, text)().nodes) == {
+        f"{node}.{region}" for node in ("raw", "out") for region in ("us", "eu", "apac")
+    }
 
 
 def test_every_source_sink_and_resource_of_the_seed_can_be_written(user_repo):
     text = IMPORTS + (
-        '@pipeline("daily_user_feature_pipeline", "0 3 * * *", "team", 30, ["a"], env="prod", team="t", cost_center="c")\n'
+        '@pipeline("daily_user_feature_pipeline", "0 3 * * *", "team", 30, ["a"], env="prod", cost_center="c")\n'
         "def daily_user_feature(p):\n"
         '    a = p.read(source.onelake("a", "raw.a", "delta", {"dt": "{{ ds }}"}, complete="all"))\n'
         '    b = p.read(source.onestream("b", "clicks", group="g"))\n'
-        '    c = a.transform("c", "spark", "etl_jobs.enrich_orders:main", None, resources.spark("emr", "2g", "4g", 2, x=1))\n'
+        '    c = a.transform("c", "spark", "etl.c:main", None, resources.spark("emr", "2g", "4g", 2, x=1))\n'
         '    d = b.transform("d", "python", fn="etl_jobs.x:main", resources=resources.python("500m", "1Gi"))\n'
         '    p.write(c, sink.onelake("e", "f.e", "overwrite", ["dt"]))\n'
         '    p.write(d, sink.feature_store("f", "users", mode="upsert"))\n'
@@ -120,4 +126,4 @@ def test_every_source_sink_and_resource_of_the_seed_can_be_written(user_repo):
     assert ir.nodes["c"].resources["executor_cores"] == 2
     assert ir.nodes["d"].resources == {"engine": "python", "request_cpu": "500m", "request_memory": "1Gi"}
     assert (ir.owner, ir.sla_minutes, ir.tags) == ("team", 30.0, ("a",))
-    assert ir.extra == {"env": "prod", "team": "t", "cost_center": "c"}
+    assert ir.extra == {"env": "prod", "cost_center": "c"}

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from aiflow_sdk import factories, pipeline, resources, sink, transform, window
 from aiflow_sdk.builder import Dataset
 
@@ -109,7 +110,9 @@ def test_an_external_transform_gets_the_names_of_its_outputs_and_no_sink():
 
 
 def test_params_takes_names_that_are_arguments_of_transform():
-    ir = ir_of(lambda p: keep(p, orders(p).transform(id="x", fn="etl:x", params={"engine": "v8", "n": 1}, m=p.vars["ds"])))
+    ir = ir_of(
+        lambda p: keep(p, orders(p).transform(id="x", fn="etl:x", params={"engine": "v8", "n": 1}, m=p.vars["ds"]))
+    )
     assert ir.nodes["x"].params == {"engine": "v8", "n": 1, "m": "{{ ds }}"}
     assert ir.nodes["x"].engine == "python"
 
@@ -192,7 +195,10 @@ def test_branches_carry_their_value_and_may_be_nested():
             b = p.branch_for_region(region)
             for year in (2025, 2026):
                 c = b.branch("year", year)
-                keep(c, c.transform(raw, id="enrich", fn="etl:e", region=c.values["region"]).transform(id="z", fn="etl:z"))
+                keep(
+                    c,
+                    c.transform(raw, id="enrich", fn="etl:e", region=c.values["region"]).transform(id="z", fn="etl:z"),
+                )
 
     ir = ir_of(body)
     assert ir.nodes["enrich.us.2025"].params == {"region": "us"}
@@ -224,7 +230,12 @@ def test_locations_are_the_lines_of_the_author():
 
 def test_a_dataset_is_only_a_name():
     seen: list[Dataset] = []
-    build(lambda p: keep(p, seen.append(orders(p)) or seen[0]))
+
+    def body(p):
+        seen.append(orders(p))
+        keep(p, seen[0])
+
+    build(body)
     assert repr(seen[0]) == "<dataset 'orders'>"
 
 

@@ -3,13 +3,21 @@
 import sys
 
 import pytest
+
 from aiflow_sdk.builder.entrypoint import resolve_entrypoint
 from aiflow_sdk.errors import DefinitionError
 
 
 @pytest.fixture
 def roots(tmp_path):
-    for path in ("jobs/__init__.py", "jobs/orders.py", "jobs/deep/__init__.py", "flat.py", "folder/inner.py", "folder/sub/low.py"):
+    for path in (
+        "jobs/__init__.py",
+        "jobs/orders.py",
+        "jobs/deep/__init__.py",
+        "flat.py",
+        "folder/inner.py",
+        "folder/sub/low.py",
+    ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("raise RuntimeError('imported')\n")
     return [str(tmp_path / "nowhere"), str(tmp_path)]

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import HttpUrl, PositiveInt
+
 from aiflow_sdk import factories
 from aiflow_sdk.errors import DefinitionError
 from aiflow_sdk.factories import Declaration, Sinks, Sources
 from aiflow_sdk.factories.stubs import stub_text, stub_type, write_stubs
 from aiflow_sdk.plugins import Registry, Source, installed_registry
-from pydantic import HttpUrl, PositiveInt
 
 source: Any = factories.source
 sink: Any = factories.sink

@@ -16,6 +16,7 @@ from aiflow_sdk.frames import FrameKind, arrow_types, convert, kind_of, polars_t
 
 LOCAL = [kind for kind in FrameKind if kind is not FrameKind.SPARK]
 MOMENT = dt.datetime(2026, 11, 20, 5, tzinfo=dt.UTC)
+NAIVE = MOMENT.replace(tzinfo=None)
 
 FRAME = pl.DataFrame(
     {
@@ -26,7 +27,7 @@ FRAME = pl.DataFrame(
         "true": [True, None, False],
         "text": ["a", None, "ü 中\0"],
         "day": [dt.date(2026, 11, 20), None, dt.date(1, 1, 1)],
-        "naive": pl.Series([dt.datetime(2026, 11, 20, 5), None, dt.datetime(1970, 1, 1)], dtype=pl.Datetime("us")),
+        "naive": pl.Series([NAIVE, None, NAIVE.replace(year=1970)], dtype=pl.Datetime("us")),
         "utc": pl.Series([MOMENT, None, MOMENT]),
         "money": pl.Series([Decimal("1.10"), None, Decimal("-2.00")], dtype=pl.Decimal(20, 2)),
         "bytes": [b"a", None, b"\0"],

@@ -18,9 +18,9 @@ from aiflow_sdk.frames.kind import kind_of_annotation
 
 if TYPE_CHECKING:
     import polars
-    import pyspark.sql
-    from polars import LazyFrame as Lazy
-    from pyspark.sql import DataFrame
+    import pyspark.sql  # noqa: F401  # these are named in texts below
+    from polars import LazyFrame as Lazy  # noqa: F401  # likewise
+    from pyspark.sql import DataFrame  # noqa: F401  # likewise
 
     Frame = polars.DataFrame
 
@@ -39,7 +39,7 @@ def f() -> None:
         (duckdb.DuckDBPyRelation, FrameKind.DUCKDB),
         (pl.LazyFrame | None, FrameKind.POLARS_LAZY),
         (Optional["pl.LazyFrame"], FrameKind.POLARS_LAZY),
-        (Union[pa.Table, pl.DataFrame], FrameKind.ARROW),
+        (Union[pa.Table, pl.DataFrame], FrameKind.ARROW),  # noqa: UP007  # users write it
         (dict[str, pl.LazyFrame], FrameKind.POLARS_LAZY),
         (Annotated[pl.DataFrame, "orders"], FrameKind.POLARS),
         ("pl.LazyFrame", FrameKind.POLARS_LAZY),
@@ -72,7 +72,7 @@ def test_an_annotation_names_a_kind(annotation, kind):
 
 
 def test_a_subclass_of_a_frame_is_that_frame():
-    class GeoFrame(pd.DataFrame):
+    class GeoFrame(pd.DataFrame):  # type: ignore[misc]  # pandas ships no types
         pass
 
     assert kind_of(GeoFrame()) is FrameKind.PANDAS
@@ -85,7 +85,13 @@ def test_what_is_no_frame_is_none(value):
 
 
 def test_a_file_with_windows_line_ends_and_a_bom_is_read(tmp_path):
-    lines = ["from __future__ import annotations", "import typing", "if typing.TYPE_CHECKING:", "    import polars as p", ""]
+    lines = [
+        "from __future__ import annotations",
+        "import typing",
+        "if typing.TYPE_CHECKING:",
+        "    import polars as p",
+        "",
+    ]
     (tmp_path / "windows.py").write_bytes(
         b"\xef\xbb\xbf" + "\r\n".join([*lines, "def g(a: p.LazyFrame): ..."]).encode()
     )

@@ -145,7 +145,13 @@ def test_without_an_annotation_the_engine_chooses():
 
 def test_inputs_behave_as_a_dict():
     inputs = Inputs({"a-b.us": 1, "c": 2})
-    assert (inputs["a_b"], inputs["a-b"], inputs.get("a_b_us"), inputs.get("d"), inputs.get("d", 5)) == (1, 1, 1, None, 5)
+    assert (inputs["a_b"], inputs["a-b"], inputs.get("a_b_us"), inputs.get("d"), inputs.get("d", 5)) == (
+        1,
+        1,
+        1,
+        None,
+        5,
+    )
     assert "a-b" in inputs
     assert "d" not in inputs
     assert list(inputs) == ["a-b.us", "c"]

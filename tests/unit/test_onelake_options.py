@@ -22,7 +22,25 @@ def test_a_table_is_schema_dot_name(plugin, name):
 
 @pytest.mark.parametrize(
     "name",
-    ["orders", "a.b.c", "raw.", ".x", "", "raw/x.y", "..x.y", "raw...", "_staging.x", "raw._x", "raw.a b", "raw.a/../b", "raw.a\0", "raw." + "x" * 300, "raw.a%2Fb", "raw.x;drop", "raw.`x`"],
+    [
+        "orders",
+        "a.b.c",
+        "raw.",
+        ".x",
+        "",
+        "raw/x.y",
+        "..x.y",
+        "raw...",
+        "_staging.x",
+        "raw._x",
+        "raw.a b",
+        "raw.a/../b",
+        "raw.a\0",
+        "raw." + "x" * 300,
+        "raw.a%2Fb",
+        "raw.x;drop",
+        "raw.`x`",
+    ],
 )
 @pytest.mark.parametrize("plugin", [OneLakeSource, OneLakeSink])
 def test_other_names_are_refused(plugin, name):

@@ -265,7 +265,7 @@ def test_an_unknown_partition_column_is_suggested(make, source):
     with pytest.raises(AiflowError) as caught:
         source(partitions={"regoin": "eu"}).to_polars(Scan())
     assert (caught.value.code, caught.value.hint) == ("unknown-column", "did you mean 'region'?")
-    with pytest.raises(AiflowError, match="no partition column 'id'.*filter by it in the transform"):
+    with pytest.raises(AiflowError, match=r"no partition column 'id'.*filter by it in the transform"):
         source(partitions={"id": "1"}).to_polars(Scan())
     with pytest.raises(AiflowError) as caught:
         source().present("nothing")
@@ -287,7 +287,8 @@ import sys
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.onelake import OneLakeSource
 from aiflow_sdk.plugins import Scan
-source = OneLakeSource.load({{"table": "raw.orders", "partitions": {{"dt": "2026-11-20"}}}}, Environment({"dev"!r}, {environment.lake!r}))
+options = {{"table": "raw.orders", "partitions": {{"dt": "2026-11-20"}}}}
+source = OneLakeSource.load(options, Environment(lake={environment.lake!r}))
 assert source.to_polars(Scan()).collect().height == 1
 print([name for name in ("pyarrow", "pandas") if name in sys.modules])
 """
@@ -332,7 +333,14 @@ def test_rows_deleted_by_a_deletion_vector_are_not_read(make, source):
 @pytest.mark.parametrize(
     "change",
     [
-        {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["newThing"], "writerFeatures": ["newThing"]}},
+        {
+            "protocol": {
+                "minReaderVersion": 3,
+                "minWriterVersion": 7,
+                "readerFeatures": ["newThing"],
+                "writerFeatures": ["newThing"],
+            }
+        },
         {"mapping": "name"},
     ],
 )

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
@@ -18,6 +19,10 @@ from aiflow_sdk.plan import PlanTask
 from aiflow_sdk.plugins import FrameWrite, Scan, UserFunction, Write
 from aiflow_sdk.testing.conformance.engine import RUN
 from aiflow_sdk.testing.conformance.probe import Batches, Files, Folder, Rows
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyspark.sql
 
 TASK = PlanTask(
     id="task",
@@ -89,14 +94,18 @@ def test_a_limit_reaches_the_source(session):
     frame = session.read(Watched.of(ORDERS), Scan(RUN)).head(2).collect()
     assert frame.height == 2
     assert [scan.limit for scan in SCANS] == [2]
-    assert session.read(Rows.of(ORDERS), Scan(RUN, columns=("amount",), limit=1)).collect().to_dicts() == [{"amount": 1}]
+    assert session.read(Rows.of(ORDERS), Scan(RUN, columns=("amount",), limit=1)).collect().to_dicts() == [
+        {"amount": 1}
+    ]
 
 
 def test_conditions_reach_parquet_files(session, tmp_path):
     import pyarrow.parquet as pq
 
     pq.write_table(ORDERS, tmp_path / "dt=x.parquet")
-    frame = session.read(Files(path=str(tmp_path / "dt=x.parquet")), Scan(RUN)).filter(pl.col("amount") > 3).select("user")
+    frame = (
+        session.read(Files(path=str(tmp_path / "dt=x.parquet")), Scan(RUN)).filter(pl.col("amount") > 3).select("user")
+    )
     assert "SELECTION" in frame.explain()
     assert frame.collect().to_dicts() == [{"user": "ann"}]
 
@@ -143,10 +152,9 @@ def test_several_sinks_are_one_computation(session, tmp_path):
 
 
 def test_a_spark_frame_is_refused_with_what_to_do(session):
-    def f(orders: "pyspark.sql.DataFrame"):  # noqa: F821
+    def f(orders: "pyspark.sql.DataFrame"):
         return orders
 
-    f.__globals__.setdefault("pyspark", __import__("types").ModuleType("pyspark"))
     with pytest.raises(DefinitionError, match="Spark frame") as caught:
         call(session, f, {"orders": session.read(Rows.of(ORDERS), Scan(RUN))})
     assert caught.value.code == "wrong-signature"
@@ -258,8 +266,8 @@ def test_a_source_without_rows_or_columns_is_blamed(session):
 
 
 def test_a_file_that_is_gone_is_no_mistake_of_the_user(session, tmp_path):
+    frame = session.read(Files(path=str(tmp_path / "gone.parquet")), Scan(RUN))
     with pytest.raises(StoreError) as caught:
-        frame = session.read(Files(path=str(tmp_path / "gone.parquet")), Scan(RUN))
         session.write([FrameWrite(frame, Batches(), Write("sink", RUN))])
     assert caught.value.code == "store-failed"
     assert caught.value.retryable
@@ -271,7 +279,9 @@ def orders(session):
 
 
 def test_sql_reads_the_columns_it_needs_and_gives_a_lazy_frame(session):
-    frame = session.sql('select sum(amount) as "the total" from {orders}', {"orders": session.read(Watched.of(ORDERS), Scan(RUN))})
+    frame = session.sql(
+        'select sum(amount) as "the total" from {orders}', {"orders": session.read(Watched.of(ORDERS), Scan(RUN))}
+    )
     assert SCANS == []
     assert frame.collect().to_dicts() == [{"the total": 10}]
     assert [scan.columns for scan in SCANS] == [("amount",)]
@@ -281,12 +291,16 @@ def test_sql_reads_the_columns_it_needs_and_gives_a_lazy_frame(session):
 
 def test_sql_reads_what_sql_made(session, orders):
     first = session.sql("select user, sum(amount) as total from {orders} group by user", {"orders": orders})
-    second = session.sql("select a.user from {first} a join {first} b using (user) order by a.total desc", {"first": first})
+    second = session.sql(
+        "select a.user from {first} a join {first} b using (user) order by a.total desc", {"first": first}
+    )
     assert second.collect()["user"].to_list() == ["ann", "bob"]
 
 
 def test_a_name_in_the_query_may_be_the_inputs(session, orders):
-    frame = session.sql("with orders as (select * from {orders} where amount > 3) select orders.amount from orders", {"orders": orders})
+    frame = session.sql(
+        "with orders as (select * from {orders} where amount > 3) select orders.amount from orders", {"orders": orders}
+    )
     assert frame.collect()["amount"].to_list() == [4]
 
 
@@ -296,7 +310,9 @@ def test_an_odd_node_id_is_quoted(session, orders):
 
 
 def test_braces_that_name_nothing_stay(session, orders):
-    frame = session.sql("select {'a': 1} as s, '{orders}' as t, 1 as \"{orders}\" from {orders} limit 1", {"orders": orders})
+    frame = session.sql(
+        "select {'a': 1} as s, '{orders}' as t, 1 as \"{orders}\" from {orders} limit 1", {"orders": orders}
+    )
     assert frame.collect().to_dicts() == [{"s": {"a": 1}, "t": "{orders}", "{orders}": 1}]
 
 
@@ -355,10 +371,9 @@ def test_columns_that_no_frame_has_are_refused(session, query, code):
 def test_a_relation_outlives_its_session(orders):
     with PythonEngine().open(TASK, RUN) as session:
 
-        def f(orders: "duckdb.DuckDBPyRelation"):  # noqa: F821
+        def f(orders: "duckdb.DuckDBPyRelation"):
             return orders.filter("amount > 2")
 
-        f.__globals__.setdefault("duckdb", __import__("duckdb"))
         frame = call(session, f, {"orders": orders})
     assert kind_of(frame) is not None
     assert frame.sort("amount")["amount"].to_list() == [3, 4]

@@ -9,14 +9,25 @@ from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql import DataFrame as SparkFrame
+from pyspark.sql import functions as F  # noqa: N812  # the name that everybody knows
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.engines.spark import SparkEngine
 from aiflow_sdk.engines.spark.session import SparkTaskSession
-from aiflow_sdk.errors import ConfigurationError, DataError, MissingExtraError, RunError, UnknownNameError, UserCodeError
+from aiflow_sdk.errors import (
+    ConfigurationError,
+    DataError,
+    MissingExtraError,
+    RunError,
+    UnknownNameError,
+    UserCodeError,
+)
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import PlanTask, Run
 from aiflow_sdk.plugins import (
@@ -32,13 +43,8 @@ from aiflow_sdk.plugins import (
     Written,
 )
 
-pytest.importorskip("pysail")
-pyspark = pytest.importorskip("pyspark")
-pl = pytest.importorskip("polars")
-pd = pytest.importorskip("pandas")
-
-from pyspark.sql import DataFrame as SparkFrame  # noqa: E402  # only where it is installed
-from pyspark.sql import functions as F  # noqa: E402, N812
+NOON = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
+LOCAL = NOON.replace(tzinfo=None)
 
 TASK = PlanTask(
     id="enrich",
@@ -69,7 +75,7 @@ class Rows(Source, kind="rows"):
     def dataset(self) -> DatasetName:
         return DatasetName("test", "rows")
 
-    def schema(self) -> pa.Schema:
+    def schema(self) -> pa.Schema:  # type: ignore[override]  # pydantic has a deprecated one
         return self.table.schema  # type: ignore[attr-defined]  # any table of a test
 
     def scan(self, request: Scan) -> Iterator[pa.RecordBatch]:
@@ -224,10 +230,10 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
         (pa.array(["a", None], pa.large_string()), pa.string()),
         (pa.array(["a", None], pa.string_view()), pa.string()),
         (pa.array([b"a", None], pa.binary(1)), pa.binary()),
-        (pa.array([dt.datetime(2026, 11, 20, 5)] * 2, pa.timestamp("us")), pa.timestamp("us")),
-        (pa.array([dt.datetime(2026, 11, 20, 5)] * 2, pa.timestamp("ns")), pa.timestamp("us")),
-        (pa.array([dt.datetime(2026, 11, 20, 5)] * 2, pa.timestamp("s", "UTC")), pa.timestamp("us", "UTC")),
-        (pa.array([dt.datetime(2026, 11, 20, 5)] * 2, pa.timestamp("ms", "Asia/Tokyo")), pa.timestamp("us", "UTC")),
+        (pa.array([LOCAL] * 2, pa.timestamp("us")), pa.timestamp("us")),
+        (pa.array([LOCAL] * 2, pa.timestamp("ns")), pa.timestamp("us")),
+        (pa.array([NOON] * 2, pa.timestamp("s", "UTC")), pa.timestamp("us", "UTC")),
+        (pa.array([NOON] * 2, pa.timestamp("ms", "Asia/Tokyo")), pa.timestamp("us", "UTC")),
         (pa.array([dt.date(2026, 11, 20), None]), pa.date32()),
         (pa.array([Decimal("1.20"), None], pa.decimal128(12, 2)), pa.decimal128(12, 2)),
         (pa.array([[1], None], pa.list_(pa.uint16())), pa.list_(pa.int32())),
@@ -323,7 +329,7 @@ def test_a_function_may_ask_for_any_frame_and_return_any(spark, orders):
 
 
 def test_local_times_stay_local_through_another_frame(spark):
-    naive = pa.table({"at": pa.array([dt.datetime(2026, 11, 20, 5)], pa.timestamp("us"))})
+    naive = pa.table({"at": pa.array([LOCAL], pa.timestamp("us"))})
 
     def same(at: pl.DataFrame) -> pl.DataFrame:
         return at
@@ -353,7 +359,7 @@ def test_a_misspelt_column_is_told_at_the_function_that_misspelt_it(spark, order
         frame = orders.select(F.col("amout") + 1)
         return frame.limit(frame.count()) if eager else frame
 
-    with pytest.raises(UserCodeError, match="no column 'amout'.*did you mean 'amount'") as caught:
+    with pytest.raises(UserCodeError, match=r"no column 'amout'.*did you mean 'amount'") as caught:
         spark.call(function(main), {"orders": orders})
     assert caught.value.where is not None
     assert caught.value.where.path == "tests/unit/test_spark_engine.py"
@@ -412,14 +418,14 @@ def test_sql_without_inputs_runs(spark):
 def test_bad_sql_is_the_users_mistake(spark, orders, query):
     with pytest.raises(UserCodeError) as caught:
         spark.sql(query, {"orders": orders})
-    assert caught.value.code == "user-code-failed"
+    assert caught.value.code == "sql-failed"
 
 
 # Writing.
 
 
 def written(tmp_path: Path, sink: Folder) -> list[dict]:
-    (files, schema) = sink.commits[-1]
+    files, _ = sink.commits[-1]
     found = []
     for file in files:
         table = pq.ParquetFile(tmp_path / "o" / file.path).read()
@@ -476,22 +482,32 @@ def test_a_missing_partition_column_is_filled(spark, orders, tmp_path):
     assert kept.tables[0]["dt"].to_pylist() == ["2026-11-20"] * 3
 
 
-@pytest.mark.parametrize("sink", [Kept(tables=[], partition_by=("dt",)), Folder(folder="x", partition_by=("dt",), commits=[])])
+@pytest.mark.parametrize(
+    "sink", [Kept(tables=[], partition_by=("dt",)), Folder(folder="x", partition_by=("dt",), commits=[])]
+)
 def test_a_partition_column_that_nobody_gives_is_named(spark, orders, sink):
     with pytest.raises(DataError, match=r"'dt'.*user, amount") as caught:
         write(spark, orders, sink)
     assert caught.value.code == "missing-partition-column"
 
 
-def test_columns_widen_to_the_tables_types_and_never_narrow(spark, tmp_path):
-    frame = spark.spark.sql("select 1 as i, 2L as l, cast(1.5 as float) as f, 1.25 as d, 3 as n, 'x' as s")
-    types = {"i": "int64", "l": "int32", "f": "double", "d": "decimal128(12, 4)", "n": "decimal128(20, 2)", "s": "int64"}
-    sink = Folder(folder=str(tmp_path), types=types, commits=[])
+def test_columns_take_the_widths_that_the_table_has(spark, tmp_path):
+    frame = spark.spark.sql("select 1 as i, 2L as l, cast(1.5 as float) as f, 1.25 as d, 3 as n, 'x' as s, 2D as x")
+    types = {"i": "int64", "l": "int32", "f": "double", "d": "decimal128(12, 4)", "n": "decimal128(20, 2)"}
+    sink = Folder(folder=str(tmp_path), types=types | {"s": "int64", "x": "int32"}, commits=[])
     write(spark, frame, sink)
-    names = {field.name: str(field.type) for field in sink.commits[0][1]}
-    assert names == types | {"l": "int64", "s": "string"}
+    # A type of another kind is not for the engine to judge.
+    assert {field.name: str(field.type) for field in sink.commits[0][1]} == types | {"s": "string", "x": "double"}
     (row,) = written(tmp_path, sink)
-    assert row == {"i": 1, "l": 2, "f": 1.5, "d": Decimal("1.2500"), "n": Decimal("3.00"), "s": "x"}
+    assert row == {"i": 1, "l": 2, "f": 1.5, "d": Decimal("1.2500"), "n": Decimal("3.00"), "s": "x", "x": 2.0}
+
+
+def test_a_number_that_does_not_fit_the_table_is_an_error_and_commits_nothing(spark, tmp_path):
+    frame = spark.spark.range(3_000_000_000, 3_000_000_002)
+    sink = Folder(folder=str(tmp_path), types={"id": "int32"}, commits=[])
+    with pytest.raises(RunError, match="3000000000"):
+        write(spark, frame, sink)
+    assert sink.commits == []
 
 
 @pytest.mark.parametrize("by", [(), ("user",)])
@@ -559,11 +575,18 @@ def test_tasks_at_the_same_time_do_not_see_each_others_views():
 
 
 def test_a_session_can_be_cancelled_from_another_thread():
-    long = "select count(*) from range(3000000) a join range(100000) b on a.id % 7 = b.id % 7 where a.id * b.id % 17 = 3"
+    long = (
+        "select count(*) from range(3000000) a join range(100000) b on a.id % 7 = b.id % 7 where a.id * b.id % 17 = 3"
+    )
     began = time.monotonic()
-    with pytest.raises((RunError, UserCodeError)), session() as opened:
-        threading.Timer(0.5, opened.cancel).start()
-        opened.write([FrameWrite(opened.sql(long, {}), Kept(tables=[]), Write("o", RUN))])
+
+    def task() -> None:
+        with session() as opened:
+            threading.Timer(0.5, opened.cancel).start()
+            opened.write([FrameWrite(opened.sql(long, {}), Kept(tables=[]), Write("o", RUN))])
+
+    with pytest.raises(RunError):
+        task()
     assert time.monotonic() - began < 15
 
 

@@ -14,11 +14,9 @@ import pytest
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.engines.spark import SparkEngine, embedded, stop_servers
+from aiflow_sdk.engines.spark.server import has_ended
 from aiflow_sdk.errors import MissingExtraError, RunError
 from aiflow_sdk.plan import PlanTask, Run
-
-pytest.importorskip("pysail")
-pytest.importorskip("pyspark")
 
 TASK = PlanTask(
     id="t",
@@ -33,7 +31,7 @@ TASK = PlanTask(
 )
 RUN = Run(run_id="r", environment="dev", project="default", pipeline_id="p")
 
-START = "from aiflow_sdk.engines.spark.embedded import running_server; server = running_server(); print(server.pid, flush=True)"
+START = "from aiflow_sdk.engines.spark.embedded import running_server; print(running_server().pid, flush=True)"
 USE = f"""
 from aiflow_sdk.engines.spark import SparkEngine
 from aiflow_sdk.config import Environment
@@ -60,16 +58,7 @@ def python(program: str, **arguments) -> subprocess.CompletedProcess[str]:
 
 
 def ended(pid: int, seconds: float = 5) -> bool:
-    """Whether the process ends within so many seconds; one that waits to be reaped has ended."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                return True
-        except FileNotFoundError:
-            return True
-        time.sleep(0.02)
-    return False
+    return has_ended(pid, seconds)
 
 
 def test_a_process_without_a_session_leaves_no_server_and_no_files_behind(tmp_path):
@@ -89,9 +78,9 @@ def test_a_killed_process_takes_its_server_and_its_files_along(tmp_path):
 
 
 def test_a_task_killed_at_work_does_not_keep_the_server_alive(tmp_path):
-    busy = "session.spark.sql('select count(*) from range(3000000) a join range(100000) b on a.id % 7 = b.id % 7').collect()"
+    query = "select count(*) from range(3000000) a join range(100000) b on a.id % 7 = b.id % 7"
     env = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-c", USE + f"    {busy}\n"]
+    command = [sys.executable, "-c", USE + f"    session.spark.sql('{query}').collect()\n"]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         server = int(process.stdout.readline().split()[0])
@@ -177,10 +166,15 @@ def test_a_dead_server_is_noticed_and_started_again(shared):
 
 def test_a_server_that_dies_during_a_task_is_told_soon_and_may_be_tried_again(shared):
     began = time.monotonic()
-    with pytest.raises(RunError) as caught, SparkEngine.load({}, Environment()).open(TASK, RUN) as session:
-        frame = session.sql("select 1 as x", {})
-        os.kill(embedded.running_server().pid, signal.SIGKILL)
-        session.columns(frame.withColumn("y", frame.x))
+
+    def task() -> None:
+        with SparkEngine.load({}, Environment()).open(TASK, RUN) as session:
+            frame = session.sql("select 1 as x", {})
+            os.kill(embedded.running_server().pid, signal.SIGKILL)
+            session.columns(frame.withColumn("y", frame.x))
+
+    with pytest.raises(RunError) as caught:
+        task()
     assert caught.value.code == "spark-server-lost"
     assert caught.value.retryable
     assert time.monotonic() - began < 20

@@ -161,7 +161,14 @@ def test_addresses_of_folders(tmp_path):
 
 @pytest.mark.parametrize(
     "address",
-    ["s3://bucket/x", "abfss://w@onelake.dfs.fabric.microsoft.com/l", "gs://b", "file://host/x", "S3://user:pw@b/x", ""],
+    [
+        "s3://bucket/x",
+        "abfss://w@onelake.dfs.fabric.microsoft.com/l",
+        "gs://b",
+        "file://host/x",
+        "S3://user:pw@b/x",
+        "",
+    ],
 )
 def test_other_stores_are_not_there_yet(address):
     with pytest.raises(ConfigurationError) as caught:

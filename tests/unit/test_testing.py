@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
+
 from aiflow_sdk import pipeline, sink, source, window
 from aiflow_sdk.errors import AiflowError, DataError, ProblemsError, UnknownNameError, UserCodeError
 from aiflow_sdk.testing import run_pipeline
@@ -164,7 +165,7 @@ def test_what_the_compiler_finds_is_raised(root: Path) -> None:
 def test_several_problems_are_raised_together(root: Path) -> None:
     @pipeline(id="wrong", schedule="@daily")
     def wrong(p):
-        orders = p.read(source.onelake(id="orders", table="raw.orders", partition={"dt": "{{ ds }}"}))
+        orders = p.read(source.onelake(id="orders", table="raw.orders", partition={"dt": "{{ ds }}"}))  # type: ignore[call-arg]  # a mistake on purpose
         p.write(orders.transform(id="t", engine="pyhton", fn=per_user), sink.onelake(id="table", table="a.b"))
 
     with pytest.raises(ProblemsError) as caught:
@@ -183,7 +184,9 @@ def test_an_ir_is_as_good_as_its_function(root: Path) -> None:
     @pipeline(id="by_name", schedule="@daily")
     def by_name(p):
         orders = p.read(source.onelake(id="orders", table="raw.orders"))
-        p.write(orders.transform(id="first", engine="python", entrypoint="etl:main"), sink.onelake(id="table", table="a.b"))
+        p.write(
+            orders.transform(id="first", engine="python", entrypoint="etl:main"), sink.onelake(id="table", table="a.b")
+        )
 
     out = run_pipeline(by_name(), date=DATE, inputs={"orders": ROWS}, root=root)
     assert out["table"].to_dicts() == ROWS[:1]
@@ -202,7 +205,9 @@ def test_frames_between_tasks_pass_in_memory(root: Path) -> None:
             id="doubled", engine="python", fn=doubled, fuse=False
         )
         p.write(made, sink.onelake(id="all", table="a.all"))
-        p.write(made.transform(id="summed", engine="python", fn=summed, fuse=False), sink.onelake(id="sum", table="a.sum"))
+        p.write(
+            made.transform(id="summed", engine="python", fn=summed, fuse=False), sink.onelake(id="sum", table="a.sum")
+        )
 
     out = run_pipeline(two_tasks, inputs={"orders": ROWS}, root=root)
     assert out["sum"].to_dicts() == [{"amount": 15.0}]
@@ -216,7 +221,10 @@ def test_a_branch_has_inputs_of_its_own(root: Path) -> None:
         for region in ["us", "eu"]:
             b = p.branch_for_region(region)
             orders = b.read(source.onelake(id="orders", table=f"raw.orders_{region}"))
-            b.write(orders.transform(id="users", engine="python", fn=per_user), sink.onelake(id="table", table=f"f.{region}"))
+            b.write(
+                orders.transform(id="users", engine="python", fn=per_user),
+                sink.onelake(id="table", table=f"f.{region}"),
+            )
 
     out = run_pipeline(regions, date=DATE, inputs={"orders.us": ROWS, "orders.eu": ROWS[:1]}, root=root)
     assert {sink_id: frame.height for sink_id, frame in out.items()} == {"table.us": 2, "table.eu": 1}
@@ -250,7 +258,8 @@ def test_the_projects_folder_is_found_from_the_pipelines_file(tmp_path: Path) ->
         "@pipeline(id='daily', schedule='@daily')\n"
         "def daily(p):\n"
         "    rows = p.read(source.onelake(id='rows', table='raw.rows'))\n"
-        "    p.write(rows.transform(id='t', engine='python', entrypoint='jobs.t:main'), sink.onelake(id='out', table='a.b'))\n",
+        "    made = rows.transform(id='t', engine='python', entrypoint='jobs.t:main')\n"
+        "    p.write(made, sink.onelake(id='out', table='a.b'))\n",
         "jobs/t.py": "def main(rows):\n    return rows.head(1)\n",
         "try.py": "from pipelines.daily import daily\nfrom aiflow_sdk.testing import run_pipeline\n"
         "print(run_pipeline(daily, '2026-11-20', {'rows': [{'a': 1}, {'a': 2}]})['out'].to_dicts())\n",
@@ -281,7 +290,7 @@ def test_a_projects_own_source_needs_no_more_than_its_rows(root: Path) -> None:
 
     @pipeline(id="reader")
     def reader(p):
-        news = p.read(source.feed(id="news", url="somewhere"))
+        news = p.read(source.feed(id="news", url="somewhere"))  # type: ignore[attr-defined]  # known at run time
         p.write(news.transform(id="first", engine="python", fn=first), sink.onelake(id="table", table="a.b"))
 
     out = run_pipeline(reader, inputs={"news": [{"title": "a"}, {"title": "b"}]}, root=root)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from aiflow_sdk.factories.stubs import write_stubs
 from aiflow_sdk.plugins import installed_registry
 
@@ -84,7 +85,14 @@ def checked(user: Path, *command: str) -> str:
 def mypy(user: Path, name: str) -> list[tuple[int, str]]:
     python = user / "venv/bin/python"
     output = checked(
-        user, "mypy", "--strict", "--output=json", "--config-file=", "--cache-dir=.cache", f"--python-executable={python}", name
+        user,
+        "mypy",
+        "--strict",
+        "--output=json",
+        "--config-file=",
+        "--cache-dir=.cache",
+        f"--python-executable={python}",
+        name,
     )
     found = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     return [(item["line"], item["message"]) for item in found if item["severity"] == "error"]

@@ -38,5 +38,7 @@ class Rss(Source, kind="rss"):
         """Yield the items in one batch. Raises ``DataError`` for what is no feed, ``DataNotReadyError``."""
         import pyarrow as pa
 
-        items = fetch_items(str(self.url))[: min(self.limit, request.limit or self.limit)]
+        # A limit is meant for the rows that the predicates leave, which the engine applies.
+        wanted = request.limit if request.limit is not None and not request.predicates else self.limit
+        items = fetch_items(str(self.url))[: min(self.limit, wanted)]
         yield pa.RecordBatch.from_pylist([item._asdict() for item in items], schema=self.schema())

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import NamedTuple
-from urllib.error import URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from aiflow_sdk.errors import DataError, DataNotReadyError
@@ -33,7 +33,9 @@ def fetch_items(url: str) -> list[Item]:
     try:
         with urlopen(Request(url, headers={"User-Agent": "aiflow-example-plugin"}), timeout=TIMEOUT_SECONDS) as answer:
             text = answer.read(MAX_BYTES + 1)
-    except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
+    except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()
         raise DataNotReadyError(
             "feed-unreachable", f"the feed {url} does not answer: {error}", hint="look at the address", retryable=True
         ) from error
@@ -48,7 +50,7 @@ def read_items(text: bytes, url: str) -> list[Item]:
     try:
         parser.feed(text)
         root = parser.close()
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError) as error:  # LookupError: an encoding that nobody knows
         raise DataError("not-a-feed", f"the feed {url} is not well-formed XML: {error}") from error
     if root.tag == "rss":
         return [_rss(item) for item in root.iterfind("channel/item")]

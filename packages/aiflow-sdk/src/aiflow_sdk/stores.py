@@ -122,8 +122,8 @@ class FolderStore:
         """Move a file or folder of this file system to the key in one step, and tell whether that happened.
 
         Where something is there already, nothing happens, unless ``replace``: then the two change places, so that who
-        reads the old may go on at ``source`` until the caller removes it (of a file nothing is left). Readers see the old
-        or the new, never a part; where the system cannot exchange two folders, for a moment neither.
+        reads the old may go on at ``source`` until the caller removes it (of a file nothing is left). Readers see the
+        old or the new, never a part; where the system cannot exchange two folders, for a moment neither.
         """
         target = self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from aiflow_sdk.factories import caller
 
 if TYPE_CHECKING:
     from aiflow_sdk.builder.pipeline import PipelineBuilder
+    from aiflow_sdk.variables import Variable
 
 
 class Dataset:
@@ -28,16 +29,47 @@ class Dataset:
         entrypoint: str | Callable[..., Any] | None = None,
         fn: str | Callable[..., Any] | None = None,
         resources: Mapping[str, Any] | None = None,
-        **options: Any,
+        *,
+        params: Mapping[str, Any] | None = None,
+        retries: int | None = None,
+        retry_delay_minutes: float | None = None,
+        timeout_minutes: float | None = None,
+        fuse: bool | None = None,
+        external: bool | None = None,
+        output_table: str | Variable | None = None,
+        output_path: str | Variable | None = None,
+        output_format: str | None = None,
+        output_schema: Mapping[str, str] | None = None,
+        **more_params: Any,
     ) -> Dataset:
         """Declare a transform of this dataset; see :meth:`PipelineBuilder.transform`."""
         return self.builder.transform(
-            self, id=id, engine=engine, entrypoint=entrypoint, fn=fn, resources=resources, **options
-        )
+            self, id=id, engine=engine, entrypoint=entrypoint, fn=fn, resources=resources, params=params, retries=retries,
+            retry_delay_minutes=retry_delay_minutes, timeout_minutes=timeout_minutes, fuse=fuse, external=external,
+            output_table=output_table, output_path=output_path, output_format=output_format,
+            output_schema=output_schema, **more_params,
+        )  # fmt: skip
 
-    def sql(self, query: str, id: str | None = None, **options: Any) -> Dataset:
+    def sql(
+        self,
+        query: str,
+        id: str | None = None,
+        engine: str | None = None,
+        resources: Mapping[str, Any] | None = None,
+        *,
+        retries: int | None = None,
+        retry_delay_minutes: float | None = None,
+        timeout_minutes: float | None = None,
+        fuse: bool | None = None,
+        output_schema: Mapping[str, str] | None = None,
+        **named: Dataset,
+    ) -> Dataset:
         """Declare a query over this dataset, ``{name}`` in it; see :meth:`PipelineBuilder.sql`."""
-        return self.builder.sql(query, self, id=id, **options)
+        return self.builder.sql(
+            query, self, id=id, engine=engine, resources=resources, retries=retries,
+            retry_delay_minutes=retry_delay_minutes, timeout_minutes=timeout_minutes, fuse=fuse,
+            output_schema=output_schema, **named,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"<dataset '{self.node_id}'>"

@@ -14,7 +14,7 @@ from aiflow_sdk.builder.guard import is_airflow, plain_map, refuse_foreign, wron
 from aiflow_sdk.builder.transform import OWN_NAMES, node_fields, output_fields
 from aiflow_sdk.errors import DefinitionError
 from aiflow_sdk.factories import Declaration, caller
-from aiflow_sdk.variables import Variables, canonicalise
+from aiflow_sdk.variables import Variable, Variables, canonicalise
 
 _BRANCH = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
@@ -82,8 +82,8 @@ class PipelineBuilder:
         timeout_minutes: float | None = None,
         fuse: bool | None = None,
         external: bool | None = None,
-        output_table: str | None = None,
-        output_path: str | None = None,
+        output_table: str | Variable | None = None,
+        output_path: str | Variable | None = None,
         output_format: str | None = None,
         output_schema: Mapping[str, str] | None = None,
         **more_params: Any,
@@ -249,7 +249,9 @@ def _declared(value: object, wanted: str, example: str) -> Declaration:
         return value
     if is_airflow(value):
         refuse_foreign(value, wanted)
-    raise DefinitionError(f"not-a-{wanted}", f"{value!r} is no {wanted}", hint=f"write {example}")
+    if wanted == "source":
+        raise DefinitionError("not-a-source", f"{value!r} is no source", hint=f"write {example}")
+    raise DefinitionError("not-a-sink", f"{value!r} is no sink", hint=f"write {example}")
 
 
 def _not_a_dataset(value: object, hint: str) -> DefinitionError:

@@ -90,12 +90,14 @@ def output_fields(outputs: Mapping[str, Any], *, external: bool) -> dict[str, An
 
 
 def _one_function(fn: Any, entrypoint: Any) -> Any:
-    if (fn is None) == (entrypoint is None):
+    if fn is not None and entrypoint is not None:
         raise DefinitionError(
-            "two-functions" if fn is not None else "no-function",
-            "fn= and entrypoint= mean the same, and both are given"
-            if fn is not None
-            else "the transform names no function",
+            "two-functions", "fn= and entrypoint= mean the same, and both are given", hint="leave one away"
+        )
+    if fn is None and entrypoint is None:
+        raise DefinitionError(
+            "no-function",
+            "the transform names no function",
             hint='write fn="package.module:function", or .sql("select …")',
         )
     named = fn if fn is not None else entrypoint

@@ -19,7 +19,9 @@ def read_params(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise ConfigurationError("bad-usage", f"--param {text} is no NAME=VALUE", hint="for example --param threshold=0.5")
+            raise ConfigurationError(
+                "bad-usage", f"--param {text} is no NAME=VALUE", hint="for example --param threshold=0.5"
+            )
         params[name] = value
     return params
 
@@ -38,7 +40,9 @@ def _only_id(invocation: Invocation, found: Discovery) -> str:
     raise ConfigurationError(
         "no-pipeline-named",
         "name the pipeline" if ids else f"no pipeline was found in {invocation.project.root}",
-        hint=f"one of: {', '.join(ids)}" if ids else "look whether this is the project's folder, or begin with: aiflow init my_project",
+        hint=f"one of: {', '.join(ids)}"
+        if ids
+        else "look whether this is the project's folder, or begin with: aiflow init my_project",
     )
 
 
@@ -50,22 +54,19 @@ def discover_all(invocation: Invocation) -> Discovery:
 
 
 def find_pipeline(invocation: Invocation, pipeline: str | None) -> tuple[Discovered, Discovery]:
-    """Return one pipeline of the project, by its id or as the only one. Raises ``UnknownNameError`` with the nearest."""
+    """Return one pipeline of the project: that of the id, else the only one. Raises ``UnknownNameError``."""
     found = discover_all(invocation)
     return found.pipeline(pipeline or _only_id(invocation, found)), found
 
 
 def compile_found(invocation: Invocation, found: Discovered, discovery: Discovery) -> Plan:
     """Return the pipeline's plan for the environment that is meant. Raises ``ProblemsError``."""
-    from aiflow_sdk.compiler import compile_pipeline
+    from aiflow_sdk.deployment.check import compile_or_tell, prepare_registry
     from aiflow_sdk.plugins import installed_registry
 
     registry = installed_registry()
-    registry.add_marked(discovery.marked)
-    return compile_pipeline(
-        found.ir,
-        project=invocation.project,
-        environment=invocation.environment,
-        registry=registry,
-        locations=found.locations,
-    )
+    prepare_registry(registry, discovery, invocation.project)
+    plan = compile_or_tell(found, discovery, invocation.project, invocation.environment, registry)
+    if isinstance(plan, list):
+        raise ProblemsError(plan)
+    return plan

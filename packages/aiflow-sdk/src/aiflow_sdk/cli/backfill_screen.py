@@ -22,6 +22,7 @@ from aiflow_sdk.cli.screen import LiveBlock, spinner
 
 _BAR_WIDTH = 30
 _RUNNING_SHOWN = 8
+_STYLES: Mapping[str, tuple[str, ...]] = {"succeeded": (), "failed": ("red",), "cancelled": ("yellow",)}
 
 
 @dataclass
@@ -44,7 +45,7 @@ class BackfillScreen:
         self.console = console
         self._block = LiveBlock(console, self._draw)
         self._began = time.time()
-        self._total = 0
+        self._due: list[str] = []
         self._done = 0
         self._failed = 0
         self._at_work: dict[str, _Run] = {}
@@ -54,7 +55,9 @@ class BackfillScreen:
         self._block.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._block.__exit__(kind, error, trace)
 
     def take(self, record: Mapping[str, Any]) -> None:
@@ -79,8 +82,7 @@ class BackfillScreen:
 
     def _start(self, record: Mapping[str, Any]) -> None:
         partitions = record["partitions"]
-        due = [item for item in partitions if item["reason"] is not None]
-        self._total = len(due)
+        due = self._due = [item["partition"] for item in partitions if item["reason"] is not None]
         self._is_started = True
         style = self.console.style
         size = f"{plural(len(partitions), 'partition')}: {len(due)} to run, {len(partitions) - len(due)} up to date"
@@ -107,10 +109,10 @@ class BackfillScreen:
         run = self._at_work.pop(record["run_id"], None)
         if run is None:
             return
-        succeeded = record["state"] == "succeeded"
-        number = _count(run.partition, self._total)
-        self._done += number if succeeded else 0
-        self._failed += 0 if succeeded else number
+        state = record["state"]
+        number = _count(run.partition, self._due)
+        self._done += number if state == "succeeded" else 0
+        self._failed += number if state == "failed" else 0
         measured = "  ".join(
             [
                 pad(format_rows(run.rows), 14, right=True),
@@ -118,17 +120,17 @@ class BackfillScreen:
                 pad(format_seconds(record["seconds"]), 9, right=True),
             ]
         )
-        said = "" if succeeded else f"  {record['state']}"
+        said = "" if state == "succeeded" else f"  {state}"
         if record["errors"]:
             error = record["errors"][0]
             said += f": error[{error['code']}] {printable(error['message'])}"
         line = f"  {pad(run.partition, 24)}{measured}{said}"
-        self._block.print(line if succeeded else self.console.style(line, "red"))
+        self._block.print(self.console.style(line, *_STYLES[state]))
 
     def _log(self, record: Mapping[str, Any]) -> None:
         if record["stream"] == "stderr" and record["level"] == "error":
             return
-        source = f"{record['partition']} {record.get('node_id') or record.get('task_id') or ''}".rstrip()
+        source = f"{record.get('partition', '')} {record.get('node_id') or record.get('task_id') or ''}".strip()
         self._block.print(f"  {self.console.style(f'{source} │', 'dim')} {printable(record['message'])}")
 
     def _draw(self) -> list[str]:
@@ -140,13 +142,14 @@ class BackfillScreen:
             f"  {pad(run.partition, 24)}{run.tasks_done}/{plural(run.tasks, 'task')}  {format_seconds(now - run.began)}"
             for run in running[-_RUNNING_SHOWN:]
         ]
-        share = (self._done + self._failed) / self._total if self._total else 1.0
+        total = len(self._due)
+        share = (self._done + self._failed) / total if total else 1.0
         filled = round(share * _BAR_WIDTH)
         bar = "█" * filled + "░" * (_BAR_WIDTH - filled)
         elapsed = now - self._began
         left = f", about {format_seconds(elapsed / share - elapsed)} left" if 0 < share < 1 else ""
         failed = f", {self._failed} failed" if self._failed else ""
-        return [*lines, f"{bar} {self._done}/{self._total}{failed}  {format_seconds(elapsed)}{left}"]
+        return [*lines, f"{bar} {self._done}/{total}{failed}  {format_seconds(elapsed)}{left}"]
 
 
 def _grouped(partitions: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, str | None]]:
@@ -158,8 +161,10 @@ def _grouped(partitions: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, st
     return groups
 
 
-def _count(partition: str, total: int) -> int:
-    return total if ".." in partition else 1
+def _count(partition: str, partitions: Sequence[str]) -> int:
+    """Return how many of the partitions a run for ``first..last`` takes."""
+    first, _, last = partition.partition("..")
+    return partitions.index(last) - partitions.index(first) + 1 if last else 1
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
+
 from aiflow_sdk.cli.console import Console
 from aiflow_sdk.cli.diagnostics import exit_code, print_errors
 from aiflow_sdk.errors import AiflowError, ConfigurationError, did_you_mean
@@ -69,6 +70,14 @@ class Invocation:
 
             self._project = load_project(self.folder)
         return self._project
+
+    @property
+    def root(self) -> Path:
+        """The project's folder, also where its ``aiflow.toml`` cannot be read."""
+        if self._project is not None:
+            return self._project.root
+        folder = self.folder.absolute()
+        return next((one for one in (folder, *folder.parents) if (one / "aiflow.toml").is_file()), folder)
 
     @property
     def environment(self) -> Environment:
@@ -174,11 +183,12 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def command(**settings: Any) -> Callable[[Callable[..., Any]], Command]:
+def subcommand(name: str, examples: str) -> Callable[[Callable[..., Any]], Command]:
     """Return the decorator that makes a function a sub-command; its first argument is the :class:`Invocation`."""
 
     def decorate(function: Callable[..., Any]) -> Command:
-        return click.command(cls=Command, **settings)(click.make_pass_decorator(Invocation, ensure=True)(function))
+        told = click.make_pass_decorator(Invocation, ensure=True)(function)
+        return click.command(name, cls=Command, short_help=COMMANDS[name], epilog=examples)(told)
 
     return decorate
 
@@ -212,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exit as end:
         return end.code
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else error.format_message())
+        click.echo(error.ctx.get_help())
         return 2
     except click.ClickException as error:
         wrong = _usage_error(error)
@@ -225,15 +235,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Click's own help met a reader that had gone.
         Console(sys.stderr).is_closed = True
-        sys.stdout = None  # type: ignore[assignment]  # so that Python does not flush into it when it ends
+        sys.stdout = None  # so that Python does not flush into it when it ends
         return 0
-
-
-def fail(invocation: Invocation, errors: Sequence[dict[str, Any]]) -> NoReturn:
-    """Show errors that came as data, and end the command."""
-    root = invocation.project.root
-    print_errors(Console(sys.stderr), errors, root)
-    raise Exit(exit_code(errors))
 
 
 def _usage_error(error: click.ClickException) -> ConfigurationError:
@@ -258,6 +261,5 @@ def _complain(
         console = Console(sys.stderr)
         console.print(f"{console.style('error', 'red', 'bold')}: {error.message}; {error.hint}")
     else:
-        root = invocation._project.root if invocation._project else None
-        print_errors(Console(sys.stderr), [data], root)
+        print_errors(Console(sys.stderr), [data], invocation.root)
     return 2 if usage is not None else exit_code([data])

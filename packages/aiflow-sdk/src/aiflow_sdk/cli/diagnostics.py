@@ -132,7 +132,9 @@ def _span(text: str, column: int | None, message: str) -> tuple[int | None, int]
     if column is not None and 0 < column <= len(text):
         word = _WORD.match(text, column - 1)
         return column, len(word.group()) if word else 1
-    quoted = [name for name in _QUOTED.findall(message) if len(re.findall(rf"(?<!\w){re.escape(name)}(?!\w)", text)) == 1]
+    quoted = [
+        name for name in _QUOTED.findall(message) if len(re.findall(rf"(?<!\w){re.escape(name)}(?!\w)", text)) == 1
+    ]
     if not quoted:
         return None, 0
     # The last one said is the one that is wrong: source 'a' has no column 'b'.
@@ -141,4 +143,7 @@ def _span(text: str, column: int | None, message: str) -> tuple[int | None, int]
 
 def _format_traceback(console: Console, lines: Sequence[str]) -> list[str]:
     *frames, last = lines
-    return [*(console.style(line, "dim") if line.startswith("    ") else line for line in frames), console.style(last, "bold")]
+    return [
+        *(console.style(line, "dim") if line.startswith("    ") else line for line in frames),
+        console.style(last, "bold"),
+    ]

@@ -56,7 +56,7 @@ def make_project(folder: Path, example: str, last: date) -> list[Path]:
 
 
 def days_of_orders(last: date) -> list[date]:
-    """Return the days that the shop has orders of: from the first of the month before, so that a month can be filled."""
+    """Return the days that the shop has orders of: from the first of the month before, so that one is whole."""
     day = (last.replace(day=1) - timedelta(days=1)).replace(day=1)
     return [day + timedelta(days=number) for number in range((last - day).days + 1)]
 
@@ -85,12 +85,21 @@ def _orders(day: date) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["order_id", "ordered_at", "customer_id", "product", "quantity", "price"])
-    seconds = sorted(chance.randrange(8 * 3600, 22 * 3600) for _ in range(chance.randint(12, 24) + 10 * (day.weekday() >= 5)))
+    seconds = sorted(
+        chance.randrange(8 * 3600, 22 * 3600) for _ in range(chance.randint(12, 24) + 10 * (day.weekday() >= 5))
+    )
     for number, second in enumerate(seconds, 1):
         product, price = chance.choices(_PRODUCTS, weights=(6, 5, 1, 2, 3, 3))[0]
         clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
         paid = 0.0 if chance.random() < 0.05 else price
         rows.writerow(
-            [f"{day:%Y%m%d}{number:03}", f"{day}T{clock}", chance.randint(1, 400), product, chance.choice((1, 1, 1, 2, 2, 3)), paid]
+            [
+                f"{day:%Y%m%d}{number:03}",
+                f"{day}T{clock}",
+                chance.randint(1, 400),
+                product,
+                chance.choice((1, 1, 1, 2, 2, 3)),
+                paid,
+            ]
         )
     return text.getvalue()

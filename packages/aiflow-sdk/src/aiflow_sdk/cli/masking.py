@@ -56,8 +56,9 @@ class Mask:
         return int.from_bytes(self._digest(value), "big")
 
     def _digits(self, value: Any, digits: int) -> int:
-        least = 10 ** (digits - 1)
-        return (least + self._number(value) % (9 * least)) * (-1 if value < 0 else 1)
+        least: int = 10 ** (digits - 1)
+        found = least + self._number(value) % (9 * least)
+        return -found if value < 0 else found
 
 
 def project_mask(root: Path) -> Mask:

@@ -28,6 +28,8 @@ _STYLES: Mapping[Phase, tuple[str, ...]] = {
     "failed": ("red",),
     "done": (),
 }
+_PHASES: Mapping[str, Phase] = {"succeeded": "done", "skipped": "skipped"}
+"""How the nodes of a task of a resumed or selected run stand when it begins."""
 _WHAT_WIDTH = 44
 
 
@@ -151,7 +153,7 @@ class RunProgress:
         self.nodes = {node["id"]: _node_line(node) for node in record["nodes"]}
         self.tasks = {task["id"]: task for task in record["tasks"]}
         for task in record["tasks"]:
-            phase: Phase = {"succeeded": "done", "skipped": "skipped"}.get(task["state"], "waiting")  # type: ignore[assignment]  # of two
+            phase = _PHASES.get(task["state"], "waiting")
             for node in self._nodes_of({"task_id": task["id"]}):
                 if node.phase == "waiting":
                     node.phase = phase

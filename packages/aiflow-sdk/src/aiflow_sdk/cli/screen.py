@@ -35,7 +35,9 @@ class LiveBlock:
             self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.console.is_terminal:
             self._stop.set()
             self._thread.join()
@@ -88,7 +90,9 @@ class RunScreen:
         self._block.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._block.__exit__(kind, error, trace)
         if self.console.is_terminal and self.progress.nodes:
             for line in self._lines():
@@ -109,7 +113,7 @@ class RunScreen:
             return  # the error itself, which is shown whole at the end
         self.log_lines += 1
         colour = {"warning": ("yellow",), "error": ("red",), "critical": ("red",)}.get(record["level"], ())
-        source = record.get("node_id") or record.get("task_id") or record["pipeline_id"]
+        source = record.get("node_id") or record.get("task_id") or record.get("pipeline_id") or "-"
         message = self.console.style(printable(record["message"]), *colour)
         self._block.print(f"  {self.console.style(f'{source} │', 'dim')} {message}")
 
@@ -121,10 +125,8 @@ class RunScreen:
                 self._print_nodes(self.progress.tasks[record["task_id"]]["node_ids"])
             case "task-retried":
                 error = record["error"]
-                delay = format_seconds(record["delay_seconds"])
-                self.console.print(
-                    f"  task '{record['task_id']}' failed: {printable(error['message'])}; attempt {record['attempt'] + 1} in {delay}"
-                )
+                again = f"attempt {record['attempt'] + 1} in {format_seconds(record['delay_seconds'])}"
+                self.console.print(f"  task '{record['task_id']}' failed: {printable(error['message'])}; {again}")
             case "task-repeated":
                 self.console.print(f"  task '{record['task_id']}' starts again: {record['reason']}")
             case "run-finished":

@@ -21,7 +21,7 @@ def open_source(plan: Plan, node: PlanNode, run: Run, root: Path) -> Source:
     add_import_path(root)
     environment = bound_environment(plan, root)
     options, _ = render_options(node, run, environment)
-    return load_plugin(node.plugin or "", Source).load(options, environment)  # type: ignore[type-abstract]  # the base names the type
+    return load_plugin(node.plugin or "", Source).load(options, environment)
 
 
 def open_written(plan: Plan, sink: PlanNode, run: Run, root: Path, registry: Registry | None = None) -> Source | None:

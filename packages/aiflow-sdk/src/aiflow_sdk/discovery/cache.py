@@ -25,6 +25,7 @@ from aiflow_sdk.code import (
     Signature,
     SourceFile,
     interpreter,
+    is_foreign,
     lock_fingerprint,
     module_name,
     scan_sources,
@@ -69,8 +70,14 @@ class Cache:
         self._snapshot = snapshot
         self._connection = connection
         self._data_digests: dict[str, str] = {}
-        self.index = CodeIndex(project.root, snapshot=snapshot, memory=self._remembered)
-        self._files = self._read_files()
+        self._files: dict[str, tuple[Any, ...]] = {
+            row[0]: row[1:]
+            for row in connection.execute(
+                "select path, mtime, ctime, size, inode, looked_at, digest, imports from file"
+            )
+        }
+        self.index = CodeIndex(project.root, snapshot=snapshot, memory=self._remembered, foreign=is_foreign(project))
+        """Knows the files as they are now; of unchanged ones without reading them."""
         self.valid: dict[str, int] = {}
         """Name of each module that is unchanged → how many times it was built."""
         self.stale: set[str] = set()
@@ -166,16 +173,11 @@ class Cache:
         """Let go of the file."""
         self._connection.close()
 
-    def _read_files(self) -> dict[str, tuple[Any, ...]]:
-        rows = self._connection.execute("select path, mtime, ctime, size, inode, looked_at, digest from file")
-        return {row[0]: row[1:] for row in rows}
-
     def _remembered(self, path: str) -> SourceFile | None:
         row = self._files.get(path)
-        if row is None or row[5] is None:
+        if row is None or row[6] is None:
             return None
-        found = self._connection.execute("select imports from file where path = ?", (path,)).fetchone()
-        return SourceFile(row[:4], row[5], tuple(json.loads(found[0])), row[4]) if found and found[0] else None
+        return SourceFile(row[:4], row[5], tuple(json.loads(row[6])), row[4])
 
     def _compare(self) -> None:
         """Find out which modules are unchanged."""
@@ -291,12 +293,12 @@ def _connect(path: Path | None, lock: str) -> sqlite3.Connection:
 def _path(project: Project) -> Path:
     python = interpreter(project)
     version = sys.version if python == sys.executable else repr(os.stat(python)) if os.path.exists(python) else ""
-    key = hashlib.sha256("\0".join((_FORMAT, _own_version(), python, version)).encode()).hexdigest()[:12]
+    key = hashlib.sha256("\0".join((_FORMAT, own_version(), python, version)).encode()).hexdigest()[:12]
     return project.root / CACHE_FOLDER / f"discovery-{key}.sqlite"
 
 
 @cache
-def _own_version() -> str:
+def own_version() -> str:
     """Return what changes with aiflow itself, installed or edited."""
     package = Path(__file__).parent.parent
     return repr(sorted((path, signature[0], signature[2]) for path, signature in scan_sources(package).items()))

@@ -209,7 +209,7 @@ class _Line:
             "module-crashed",
             f"module '{module.name}' ended the process that imported it, {how}",
             where=Where(path or module.path, line if path else None),
-            hint="os._exit and faults in compiled libraries end a process; import the library in the function that runs",
+            hint="os._exit and faults in compiled libraries end a process; move what does it into the function",
             notes=self._output(),
         )
 

@@ -1,8 +1,9 @@
 """Watches user code while it is imported and built: reads of the clock and of the network are found and refused.
 
 What is seen: Python's own clock functions called directly from a file of the project, and Python's sockets used
-anywhere below one. Not seen: a clock read inside a library or an extension module, an extension's own sockets. For
-those there is the double build: its second child lives in another time zone and has another hash seed.
+anywhere below one. Not seen: a clock read inside a library or an extension module, one whose name is put together at
+run time, an extension's own sockets. For those there is the double build: its second child lives in another time zone
+and has another hash seed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import builtins
 import dis
 import os
+import re
 import socket
 import sys
 import threading
@@ -37,6 +39,11 @@ _CLOCK_FUNCTIONS: dict[str, int | None] = {
     "asctime": 0,
     "strftime": 1,
 }
+_SUSPECT = re.compile(
+    rb"\b(?:now|utcnow|today|time_ns|localtime|gmtime|ctime|asctime|strftime|clock_gettime\w*|_exit|abort)\b"
+    rb"|\btime\b(?!\s*=[^=])"
+)
+_MANY_SUSPECTS = 50
 _NETWORK = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _RESOLUTION = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"})
 _LISTINGS = frozenset({"os.listdir", "os.scandir"})
@@ -74,8 +81,9 @@ class Finding(NamedTuple):
 class Guard:
     """Watches this thread inside ``with``; what it saw is collected until it is taken.
 
-    ``clock=False`` leaves out the clock, whose watching makes building some two times slower. ``on_ending`` is told the
-    place where user code is about to end the process without any exception.
+    ``clock=False`` leaves out the clock. To watch it makes building some three times slower, so it is only done where
+    the text of a file could read it, or names a file that could. ``on_ending`` is told the place where user code is
+    about to end the process without any exception.
     """
 
     def __init__(self, root: Path, *, clock: bool = True, on_ending: Callable[[str, int], None] | None = None) -> None:
@@ -89,25 +97,62 @@ class Guard:
         self._thread = threading.get_ident()
         self._known: dict[str, str | None] = {}
         self._import = builtins.__import__
+        self._is_suspect = False
+        self._is_watching_clock = False
+        self._suspects: set[bytes] = set()
+        self._looked_at: set[str] = set()
         _add_audit_hook()
 
     def __enter__(self) -> Self:
         global _watching
         _watching = self
         self._thread = threading.get_ident()
-        if self._clock:
-            self._import, builtins.__import__ = builtins.__import__, self._import_unwatched
-            sys.setprofile(self._on_event)
+        if self._is_suspect:
+            self._watch_clock()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         global _watching
-        if self._clock:
+        if self._is_watching_clock:
             sys.setprofile(None)
             builtins.__import__ = self._import
+            self._is_watching_clock = False
         _watching = None
+
+    def begin(self, filename: str) -> None:
+        """Look at the module that comes next, whose import and pipelines are watched as its text demands."""
+        self.during = "import"
+        self._is_suspect = False
+        self._look_at(filename)
+
+    def on_execution(self, filename: str) -> None:
+        """Look at a file of the project before it is executed for the first time."""
+        if filename not in self._looked_at and self._thread == threading.get_ident():
+            self._look_at(filename)
+            if self._is_suspect and not self._is_watching_clock:
+                self._watch_clock()
+
+    def _look_at(self, filename: str) -> None:
+        self._looked_at.add(filename)
+        if not self._clock or self.project_path(filename) is None:
+            return
+        try:
+            with open(filename, "rb") as file:
+                content = file.read()
+        except OSError:
+            return
+        is_named = len(self._suspects) > _MANY_SUSPECTS or any(name in content for name in self._suspects)
+        if is_named or _SUSPECT.search(content):
+            self._is_suspect = True
+            path = Path(filename)
+            self._suspects.add((path.parent.name if path.stem == "__init__" else path.stem).encode())
+
+    def _watch_clock(self) -> None:
+        self._is_watching_clock = True
+        self._import, builtins.__import__ = builtins.__import__, self._import_unwatched
+        sys.setprofile(self._on_event)
 
     def take(self) -> list[Finding]:
         """Return what was seen, each place once, and forget it."""
@@ -200,6 +245,12 @@ class Guard:
                 return path, frame.f_lineno
             frame = frame.f_back
         return None
+
+
+def about_to_execute(filename: str) -> None:
+    """Tell whoever watches that a file is executed next."""
+    if _watching is not None:
+        _watching.on_execution(filename)
 
 
 _watching: Guard | None = None

@@ -19,7 +19,7 @@ from aiflow_sdk.discovery import guard
 from aiflow_sdk.discovery.finding import Module
 from aiflow_sdk.discovery.guard import Finding, Guard
 from aiflow_sdk.errors import AiflowError, DiscoveryError, ProblemsError, Where
-from aiflow_sdk.ir import PipelineIR
+from aiflow_sdk.ir import IR_VERSION, PipelineIR, canonical_json, fingerprint
 from aiflow_sdk.plugins import MARK
 
 _FRESH_SECONDS = 2.0
@@ -86,7 +86,7 @@ class Importer:
     def load(self, module: Module) -> Imported:
         """Import the module and build its pipelines."""
         imported = Imported()
-        self._guard.during = "import"
+        self._guard.begin(str(self._root / module.path))
         try:
             with self._guard:
                 loaded = importlib.import_module(module.name)
@@ -134,15 +134,16 @@ class Importer:
             node_id: [self._relative(place.path), place.line, place.column, place.about]
             for node_id, place in built.locations.items()
         }
+        content = ir.to_dict()
         return {
             "id": ir.id,
             "project": ir.project,
             "path": path,
             "line": line,
             "home": home if any(value is definition for value in held) else module.name,
-            "fingerprint": ir.fingerprint,
+            "fingerprint": fingerprint(content),
             "entrypoints": "\n".join(sorted({node.entrypoint for node in ir.node_list if node.entrypoint})),
-            "ir": ir.to_json(),
+            "ir": canonical_json({"ir_version": IR_VERSION, **content}),
             "locations": json.dumps(places, separators=(",", ":"), ensure_ascii=False),
         }
 
@@ -244,6 +245,10 @@ class _FreshSourceLoader(SourceFileLoader):
             return super().get_code(fullname)
         code: CodeType = self.source_to_code(self.get_data(path), path)
         return code
+
+    def exec_module(self, module: ModuleType) -> None:
+        guard.about_to_execute(self.path)
+        super().exec_module(module)
 
 
 def _prepare_imports(root: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.errors import AiflowError, Where, unknown_name
 from aiflow_sdk.ir import PipelineIR, read_pipeline
 from aiflow_sdk.plugins import PluginType
@@ -97,6 +98,8 @@ class Discovery:
     """What is worth knowing and stops nobody: files that were skipped, what modules printed."""
     imported: tuple[str, ...] = ()
     """Modules that were imported this time; of the others the cache knew."""
+    code: CodeIndex | None = field(default=None, compare=False, repr=False)
+    """What is known of the project's files as they were looked at."""
 
     def pipeline(self, pipeline_id: str) -> Discovered:
         """Return the pipeline ``id`` or ``project/id``. Raises ``UnknownNameError`` with the nearest."""

@@ -172,6 +172,7 @@ class Exploration:
             marked=tuple((cast(PluginType, kind), name, reference) for _, kind, name, reference in sorted(marks)),
             notes=(*self._found.notes, *(record.notes for record in ordered if record.notes)),
             imported=tuple(self.imported),
+            code=self.cache.index,
         )
 
 

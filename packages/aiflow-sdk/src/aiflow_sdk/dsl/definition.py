@@ -23,6 +23,8 @@ class PipelineDefinition:
     Discovery knows it by the attribute ``_pipeline_id``.
     """
 
+    __name__: str
+
     def __init__(
         self, function: Callable[[PipelineBuilder], Any], settings: Mapping[str, Any], extra: Mapping[str, Any]
     ) -> None:
@@ -88,10 +90,11 @@ class PipelineDefinition:
         except AiflowError as error:  # a repr that raises hides what one wants to see
             return f"<pipeline '{self._pipeline_id}': {error}>"
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return what a notebook shows; of a pipeline that cannot be built, why."""
         from aiflow_sdk.graph import draw_html
 
-        return draw_html(self())
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+        try:
+            return {"text/plain": str(self), "text/html": draw_html(self())}
+        except AiflowError:
+            return {"text/plain": repr(self)}

@@ -90,7 +90,7 @@ class Sources(_Kinds):
     ) -> Declaration:
         """Parquet, CSV or JSON lines files below ``root``: one, a folder, or a pattern such as ``data/*.csv``.
 
-        ``delimiter``, ``header``, ``columns`` (their names) and ``null_values`` are for CSV; ``types`` names Arrow types.
+        ``delimiter``, ``header``, ``columns`` (names) and ``null_values`` are for CSV; ``types`` names Arrow types.
         """
         raise NotImplementedError
 

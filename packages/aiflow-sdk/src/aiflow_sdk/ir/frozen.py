@@ -6,12 +6,18 @@ import math
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from enum import Enum
+from functools import cache
 from pathlib import PurePath
+from types import NoneType
 from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError, WithJsonSchema
 
 from aiflow_sdk.errors import AiflowError, DefinitionError
+
+
+# What most values are. Looked up by exact type, because ``isinstance`` is slow where an abstract class is asked.
+_SCALARS = frozenset({str, int, bool, float, NoneType})
 
 
 class FrozenMap(Mapping[str, Any]):
@@ -52,6 +58,9 @@ class FrozenMap(Mapping[str, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return (FrozenMap, (thaw(self),))
 
+    def __deepcopy__(self, memo: object) -> FrozenMap:
+        return self
+
 
 def freeze(value: Any) -> Any:
     """Return ``value`` as frozen plain data: text, numbers, booleans, None, tuples and :class:`FrozenMap`.
@@ -59,6 +68,9 @@ def freeze(value: Any) -> Any:
     Dates, times, enumerations and paths become text. Raises ``DefinitionError`` for what has no order (sets), what is
     not finite, and whatever is not plain data.
     """
+    kind = type(value)
+    if kind is FrozenMap or (kind in _SCALARS and kind is not float):
+        return value
     match value:
         case None | bool() | str() | int() | FrozenMap():
             return value.value if isinstance(value, Enum) else value
@@ -94,6 +106,8 @@ def freeze(value: Any) -> Any:
 
 def thaw(value: Any) -> Any:
     """Return frozen data as ordinary dicts and lists, ready for JSON."""
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, FrozenMap):
         return {key: thaw(item) for key, item in value._items.items()}
     if isinstance(value, tuple):
@@ -130,17 +144,23 @@ class Frozen(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return the value as JSON-ready data, fields at their default left out."""
         return {
-            field.alias or name: _plain(value)
-            for name, field in type(self).model_fields.items()
-            if not _is(value := getattr(self, name), field.get_default(call_default_factory=True))
+            key: _plain(value)
+            for name, key, default in _fields(type(self))
+            if not _is(value := getattr(self, name), default)
         }
 
     def to_full_dict(self) -> dict[str, Any]:
         """Return the value as JSON-ready data, every field spelled out."""
-        return {
-            field.alias or name: _plain(getattr(self, name), full=True)
-            for name, field in type(self).model_fields.items()
-        }
+        return {key: _plain(getattr(self, name), full=True) for name, key, _ in _fields(type(self))}
+
+
+@cache
+def _fields(kind: type[Frozen]) -> tuple[tuple[str, str, Any], ...]:
+    """Return name, key and default of each field; defaults are frozen too, so nobody need copy them."""
+    return tuple(
+        (name, field.alias or name, field.get_default(call_default_factory=True))
+        for name, field in kind.model_fields.items()
+    )
 
 
 def json_schema(model: type[Frozen], version_field: str, version: int) -> dict[str, Any]:
@@ -172,6 +192,8 @@ def _is(value: Any, default: Any) -> bool:
 
 
 def _plain(value: Any, *, full: bool = False) -> Any:
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, Frozen):
         return value.to_full_dict() if full else value.to_dict()
     if isinstance(value, tuple):

@@ -69,7 +69,7 @@ class NodeIR(Frozen):
         kind = self.params.get("kind") if self.type != "transform" else None
         return kind if isinstance(kind, str) else None
 
-    @property
+    @cached_property
     def options(self) -> FrozenMap:
         """The options of a source or sink, without ``kind``."""
         return FrozenMap({key: value for key, value in self.params.items() if key != "kind"})

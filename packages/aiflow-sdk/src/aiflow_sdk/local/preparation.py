@@ -24,6 +24,8 @@ from aiflow_sdk.partitions import Grain, Partition
 from aiflow_sdk.plan import Plan, Run, make_run, read_plan
 from aiflow_sdk.plugins import installed_registry
 
+_GONE_SECONDS = 10.0
+"""How long what a killed process had forked may take to be gone too."""
 _CLOCK = re.compile(r"\d[T ]\d\d(?::?\d\d)*")
 _MIDNIGHT = re.compile(r"\d[T ]00(?::?00)*")
 
@@ -134,7 +136,7 @@ def continue_runs(root: Path, run_ids: Sequence[str], loss: Loss | None) -> list
     runs: list[LiveRun] = []
     for run_id in run_ids:
         folder = RunFolder(root, run_id)
-        folder.own()
+        folder.own(wait_seconds=_GONE_SECONDS)
         state = folder.load()
         earlier = Selection.from_dict(folder.record().selection).earlier
         plan, run = read_plan(folder.plan_text()), Run.model_validate(dict(state.run))

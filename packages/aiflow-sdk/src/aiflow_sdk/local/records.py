@@ -94,8 +94,11 @@ def run_started(state: RunState, plan: Mapping[str, Any], *, resumed: bool, fold
 def _place(node: Mapping[str, Any]) -> str | None:
     """Return what a source or sink names: its table, path or the like, as raw as it stands in the plan."""
     options = node.get("options") or {}
-    named = [options[name] for name in ("table", "path", "stream", "url") if isinstance(options.get(name), str)]
-    return named[0] if named else (node.get("dataset") or [None])[-1]
+    named: list[str] = [
+        options[name] for name in ("table", "path", "stream", "url") if isinstance(options.get(name), str)
+    ]
+    named += [str(node["dataset"][-1])] if node.get("dataset") else []
+    return named[0] if named else None
 
 
 def attempt_ended(state: RunState, task: TaskState, change: str, reason: str = "") -> Record:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -175,19 +176,23 @@ class RunFolder:
         """Where the run's events are kept."""
         return self.path / "events.jsonl"
 
-    def own(self) -> None:
-        """Mark this process as the one that does the run, until it ends. Raises ``RunError`` when another one does."""
+    def own(self, *, wait_seconds: float = 0) -> None:
+        """Mark this process as the one that does the run, until it ends.
+
+        Raises ``RunError`` where another one still does it after ``wait_seconds``.
+        """
         with writing(self.path):
             handle = os.open(self.path / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(handle)
-            raise RunError(
-                "run-in-progress",
-                f"run {self.run_id} is being done by another process",
-                hint="wait for it, or cancel it there",
-            ) from error
+        deadline = time.monotonic() + wait_seconds
+        while not _lock(handle, fcntl.LOCK_EX):
+            if time.monotonic() >= deadline:
+                os.close(handle)
+                raise RunError(
+                    "run-in-progress",
+                    f"run {self.run_id} is being done by another process",
+                    hint="wait for it, or cancel it there",
+                )
+            time.sleep(0.01)
         self._lock = handle
 
     def disown(self) -> None:
@@ -202,12 +207,9 @@ class RunFolder:
         except OSError:
             return False
         try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
+            return not _lock(handle, fcntl.LOCK_SH)
         finally:
             os.close(handle)
-        return False
 
     def _read(self) -> dict[str, Any]:
         data = read_json(self.path / "run.json")
@@ -216,6 +218,15 @@ class RunFolder:
                 "newer-document", f"{self.path} was written by a newer aiflow", hint="upgrade aiflow-sdk"
             )
         return data
+
+
+def _lock(handle: int, kind: int) -> bool:
+    """Lock an open file and return whether nobody else has."""
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def tasks_of_plan(plan: Mapping[str, Any]) -> dict[str, TaskState]:

@@ -90,7 +90,7 @@ class _Supervisor:
 
     def supervise(self, finish: Callable[[], None] | None = None) -> None:
         """Start children until all is done."""
-        python = self.request.python or _python_of(Path(self.request.project))
+        python = _python_of(self.request)
         try:
             with self._signals(), session() as environment:
                 loss: Loss | None = None
@@ -130,7 +130,7 @@ class _Supervisor:
             return WorkerProcess(order, python=python, environment=environment, wake=self._wake_read)
         except OSError as error:
             raise RunError(
-                "no-interpreter",
+                "broken-interpreter",
                 f"the interpreter {python} cannot be started: {error.strerror}",
                 hint="correct `python` in aiflow.toml",
             ) from error
@@ -155,9 +155,9 @@ class _Supervisor:
                 else:
                     self._take(record)
             if heard.ended:
-                if complete or loss:
-                    return loss
-                return Loss("died", self._died(worker).to_dict())
+                if complete:
+                    return None
+                return loss or Loss("died", self._died(worker).to_dict())
             loss = loss or self._overdue(time.time())
             if loss or self.interrupts > 1 or (cancel_deadline is not None and time.time() >= cancel_deadline):
                 worker.kill()
@@ -350,17 +350,14 @@ def _minutes(seconds: float | None) -> str:
     return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} seconds"
 
 
-def _python_of(folder: Path) -> str | None:
-    """Return the interpreter that aiflow.toml names; the file is parsed only where it may name one."""
-    folder = folder.expanduser().resolve()
-    for path in (candidate / "aiflow.toml" for candidate in (folder, *folder.parents)):
-        if path.is_file():
-            if b"python" not in path.read_bytes():
-                return None
+def _python_of(request: RunRequest | BackfillRequest) -> str | None:
+    """Return the interpreter that the request or aiflow.toml names; the file is parsed only where it may name one."""
+    root, python = Path(request.project).expanduser().resolve(), request.python
+    if python is None:
+        file = next((path for folder in (root, *root.parents) if (path := folder / "aiflow.toml").is_file()), None)
+        if file and b"python" in file.read_bytes():
             from aiflow_sdk.config import load_project
 
-            project = load_project(folder)
-            # A path is looked for from the project on, a bare name (`python3.12`) on PATH.
-            python = project.python
-            return str(project.root / python) if python and "/" in python else python
-    return None
+            project = load_project(root)
+            root, python = project.root, project.python
+    return os.path.abspath(root / Path(python).expanduser()) if python else None

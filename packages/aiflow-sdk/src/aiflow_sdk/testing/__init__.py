@@ -1,7 +1,7 @@
 """For tests: pipelines run on rows that stand in the test, and the suites that every plugin passes.
 
-``run_pipeline`` needs nothing but the pipeline. The suites (:mod:`aiflow_sdk.testing.conformance`) need pytest; all names
-load on first use.
+``run_pipeline`` needs nothing but the pipeline. The suites (:mod:`aiflow_sdk.testing.conformance`) need pytest; all
+names load on first use.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aiflow_sdk.testing.conformance import ClusterConformance as ClusterConformance
+    from aiflow_sdk.testing.conformance import EngineConformance as EngineConformance
+    from aiflow_sdk.testing.conformance import SinkConformance as SinkConformance
+    from aiflow_sdk.testing.conformance import SourceConformance as SourceConformance
     from aiflow_sdk.testing.rehearsal import run_pipeline as run_pipeline
 
 __all__ = ["run_pipeline"]

@@ -101,6 +101,7 @@ def make_frame(rows: Any, types: Mapping[str, str] | None, node_id: str) -> pl.D
     Raises ``DataError`` for what is no rows or does not fit its type.
     """
     import polars as pl
+
     from aiflow_sdk.frames import polars_type
 
     schema = {name: dtype for name, text in (types or {}).items() if (dtype := polars_type(text)) is not None}
@@ -111,9 +112,7 @@ def make_frame(rows: Any, types: Mapping[str, str] | None, node_id: str) -> pl.D
             frame = convert(rows, FrameKind.POLARS)
         if not frame.width:
             return pl.DataFrame(schema=schema)
-        return frame.with_columns(
-            _typed(frame[name], dtype) for name, dtype in schema.items() if name in frame.columns
-        )
+        return frame.with_columns(_typed(frame[name], dtype) for name, dtype in schema.items() if name in frame.columns)
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise DataError(
             "bad-test-input",

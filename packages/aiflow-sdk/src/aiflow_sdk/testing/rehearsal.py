@@ -39,13 +39,14 @@ def run_pipeline(
     """Run the pipeline on ``inputs`` and return what each sink would hold: sink id → polars frame.
 
     ``pipeline`` is the decorated function or its IR. ``date`` names the partition (default: the last complete one).
-    ``inputs`` gives for each source, by node id, what it would yield: a list of dicts, a dict of columns, or any frame; a
-    partition column that the source fixes to one value may be left out, and ISO text becomes the type that the source's
-    ``output_schema`` says. ``params`` stand for the pipeline's defaults, ``environment`` (name or value) for secrets and
-    engines: nothing is read from or written to its lake. ``root`` is the project's folder, where it cannot be told from
-    the pipeline's file.
+    ``inputs`` gives for each source, by node id, what it would yield: a list of dicts, a dict of columns, or any
+    frame; a partition column that the source fixes to one value may be left out, and ISO text becomes the type that
+    the source's ``output_schema`` says. ``params`` stand for the pipeline's defaults, ``environment`` (name or value)
+    for secrets and engines: nothing is read from or written to its lake. ``root`` is the project's folder, where it
+    cannot be told from the pipeline's file.
 
-    Raises what a real run would: ``ProblemsError`` for what the compiler finds, ``UserCodeError``, ``DataError`` and so on.
+    Raises what a real run would: what the compiler finds (several as ``ProblemsError``), ``UserCodeError``,
+    ``DataError`` and so on.
     """
     ir, functions, locations = _read_definition(pipeline)
     project = load_project(root if root is not None else find_root(pipeline))
@@ -65,9 +66,7 @@ def run_pipeline(
                 pass
     staging = MemoryStaging()
     for task in plan.tasks:
-        execute_task(
-            plan, task.id, run, root=project.root, functions=functions, overrides=overrides, staging=staging
-        )
+        execute_task(plan, task.id, run, root=project.root, functions=functions, overrides=overrides, staging=staging)
     return written
 
 
@@ -99,9 +98,7 @@ def _test_environment(project: Project, environment: str | Environment | None) -
     return replace(known, name=name, lake=".aiflow/no-lake", staging="", reads_from=None, root=project.root)
 
 
-def _compile(
-    ir: PipelineIR, project: Project, environment: Environment, locations: Mapping[str, Where]
-) -> Plan:
+def _compile(ir: PipelineIR, project: Project, environment: Environment, locations: Mapping[str, Where]) -> Plan:
     try:
         return compile_pipeline(
             ir,
@@ -170,5 +167,5 @@ def _source(plan: Plan, ir: PipelineIR, node: PlanNode, run: Run, rows: Any, roo
 def _sink(plan: Plan, node: PlanNode, run: Run, written: dict[str, pl.DataFrame], root: Path) -> MemorySink:
     environment = bound_environment(plan, root)
     options, _ = render_options(node, run, environment)
-    sink = load_plugin(node.plugin or "", Sink).load(options, environment, where=Where(about=f"sink '{node.id}'"))  # type: ignore[type-abstract]  # the base names the type
+    sink = load_plugin(node.plugin or "", Sink).load(options, environment, where=Where(about=f"sink '{node.id}'"))
     return MemorySink(node_id=node.id, columns=sink.partition_columns(), kept=written)

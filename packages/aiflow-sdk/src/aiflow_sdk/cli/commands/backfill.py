@@ -5,24 +5,26 @@ from __future__ import annotations
 import sys
 
 import click
+
 from aiflow_sdk.cli.arguments import only_pipeline, read_params
-from aiflow_sdk.cli.command_line import Exit, Invocation, command
+from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.cli.console import Console, format_seconds, plural
 from aiflow_sdk.cli.diagnostics import exit_code, flatten_errors, print_errors
 
 _SHOWN_ERRORS = 3
 
 
-@command(
-    name="backfill",
-    short_help="Run a pipeline for each partition of a range of dates.",
-    epilog="""aiflow backfill daily_revenue --from 2026-11-01 --to 2026-11-20
+@subcommand(
+    "backfill",
+    """aiflow backfill daily_revenue --from 2026-11-01 --to 2026-11-20
 aiflow backfill daily_revenue --from 2026-11-01 --to 2026-11-20 --dry-run""",
 )
 @click.argument("pipeline", required=False)
 @click.option("--from", "first", metavar="D", required=True, help="The first partition.")
 @click.option("--to", "last", metavar="D", required=True, help="The last partition, included.")
-@click.option("--param", "params", metavar="NAME=VALUE", multiple=True, help="A param instead of its default; repeatable.")
+@click.option(
+    "--param", "params", metavar="NAME=VALUE", multiple=True, help="A param instead of its default; repeatable."
+)
 @click.option("--force", is_flag=True, help="Run also what is up to date.")
 @click.option("--dry-run", "dry", is_flag=True, help="Say what would run and why, and run nothing.")
 def command(
@@ -68,12 +70,15 @@ def command(
             said = f"nothing was run   next: {again}"
         case "succeeded":
             following = invocation.next_command("show", summary.pipeline_id, "--date", summary.last)
-            said = f"{console.style(f'done in {took}', 'green')}   {plural(made, 'run')}, {len(summary.skipped)} up to date"
-            said += f"   next: {following}"
+            number = f"{plural(made, 'run')}, {len(summary.skipped)} up to date"
+            said = f"{console.style(f'done in {took}', 'green')}   {number}   next: {following}"
         case "cancelled":
-            said = f"{console.style(f'cancelled after {took}', 'yellow')}   what is done stays done   go on with: {again}"
+            said = (
+                f"{console.style(f'cancelled after {took}', 'yellow')}   what is done stays done   go on with: {again}"
+            )
         case _:
-            said = f"{console.style(f'failed after {took}', 'red')}   {plural(made, 'run')} succeeded   go on with: {again}"
+            number = f"{plural(made, 'run')} succeeded"
+            said = f"{console.style(f'failed after {took}', 'red')}   {number}   go on with: {again}"
     console.print(said)
     if summary.exit_code == 1:
         raise Exit(exit_code(errors))

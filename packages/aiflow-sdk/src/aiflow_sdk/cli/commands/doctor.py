@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import click
-from aiflow_sdk.cli.command_line import Exit, Invocation, command
+
+from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.errors import AiflowError
 
 if TYPE_CHECKING:
@@ -38,13 +39,14 @@ class Finding(NamedTuple):
     todo: str = ""
 
 
-@command(
-    name="doctor",
-    short_help="Say what works on this machine, and what to do where it does not.",
-    epilog="""aiflow doctor
+@subcommand(
+    "doctor",
+    """aiflow doctor
 aiflow doctor --no-spark --json""",
 )
-@click.option("--spark/--no-spark", "with_spark", default=True, help="Whether to start the embedded Spark, which takes seconds.")
+@click.option(
+    "--spark/--no-spark", "with_spark", default=True, help="Whether to start the embedded Spark, which takes seconds."
+)
 def command(invocation: Invocation, with_spark: bool) -> None:
     """Look at Python, packages, the project, its lake and the engines: a line each, ok, warn or fail."""
     console = invocation.console
@@ -136,7 +138,9 @@ def _lake(invocation: Invocation) -> Iterator[Finding]:
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         yield Finding("ok", "lake", f"{folder}{'' if folder.exists() else ', which the first write makes'}")
     else:
-        yield Finding("fail", "lake", f"{nearest} cannot be written", "let it be written to, or name another lake in aiflow.toml")
+        yield Finding(
+            "fail", "lake", f"{nearest} cannot be written", "let it be written to, or name another lake in aiflow.toml"
+        )
 
 
 def _interpreter(root: Path, python: str) -> Finding:
@@ -155,7 +159,9 @@ def _pipelines(invocation: Invocation) -> Iterator[Finding]:
     if found.pipelines:
         yield Finding("ok", "pipelines", f"{len(found.pipelines)} found")
     elif not found.problems:
-        yield Finding("warn", "pipelines", f"none found in {', '.join(invocation.project.pipelines)}", "aiflow init my_project")
+        yield Finding(
+            "warn", "pipelines", f"none found in {', '.join(invocation.project.pipelines)}", "aiflow init my_project"
+        )
 
 
 def _stubs() -> Iterator[Finding]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from aiflow_sdk.cli.command_line import Invocation, command
+from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import format_table
 
 
-@command(
-    name="env",
-    short_help="List the environments.",
-    epilog="""aiflow env
+@subcommand(
+    "env",
+    """aiflow env
 aiflow env --json""",
 )
 def command(invocation: Invocation) -> None:

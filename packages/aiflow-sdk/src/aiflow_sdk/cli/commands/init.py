@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 
 import click
-from aiflow_sdk.cli.command_line import Invocation, command
+
+from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.example import EXAMPLES, make_project
 
 
-@command(
-    name="init",
-    short_help="Make a new project that runs at once.",
-    epilog="""aiflow init my_project
+@subcommand(
+    "init",
+    """aiflow init my_project
 aiflow init my_project --example empty""",
 )
 @click.argument("directory", metavar="DIR")

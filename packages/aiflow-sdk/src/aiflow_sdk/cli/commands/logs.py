@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 
 import click
-from aiflow_sdk.cli.command_line import Invocation, command
+
+from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import printable
 
 
-@command(
-    name="logs",
-    short_help="Show what the code of a run printed.",
-    epilog="""aiflow logs
+@subcommand(
+    "logs",
+    """aiflow logs
 aiflow logs 0193c2
 aiflow logs 0193c2 revenue --attempt 1""",
 )
@@ -20,7 +20,10 @@ aiflow logs 0193c2 revenue --attempt 1""",
 @click.argument("task", required=False)
 @click.option("--attempt", type=click.IntRange(min=1), help="Only of this try of the task.")
 def command(invocation: Invocation, run_id: str | None, task: str | None, attempt: int | None) -> None:
-    """Show what user code printed and logged in the run RUN_ID (its beginning will do; default: the newest), or in one TASK."""
+    """Show what user code printed and logged in a run, or in one TASK of it.
+
+    The beginning of RUN_ID will do; without it the newest run is meant.
+    """
     from aiflow_sdk.local import list_runs, read_log
 
     root = invocation.project.root
@@ -47,7 +50,8 @@ def command(invocation: Invocation, run_id: str | None, task: str | None, attemp
         level = "" if record["level"] == "info" else f"{record['level']}: "
         source = record.get("node_id") or record.get("task_id") or "-"
         console.print(
-            f"{console.style(f'{moment}  {source} │', 'dim')} {console.style(level + printable(record['message']), *colour)}"
+            f"{console.style(f'{moment}  {source} │', 'dim')} "
+            f"{console.style(level + printable(record['message']), *colour)}"
         )
     if is_empty and not invocation.as_json:
         console.print("nothing was printed")

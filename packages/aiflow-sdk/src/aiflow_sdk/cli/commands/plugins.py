@@ -10,7 +10,8 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
-from aiflow_sdk.cli.command_line import Exit, Invocation, command
+
+from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.cli.console import format_table
 from aiflow_sdk.errors import AiflowError, StoreError, unknown_name
 from aiflow_sdk.ir import thaw
@@ -19,10 +20,9 @@ if TYPE_CHECKING:
     from aiflow_sdk.plugins import Family, Plugin, Registry
 
 
-@command(
-    name="plugins",
-    short_help="List sources, sinks, engines, clusters and listeners.",
-    epilog="""aiflow plugins
+@subcommand(
+    "plugins",
+    """aiflow plugins
 aiflow plugins onelake
 aiflow plugins --stubs""",
 )
@@ -63,7 +63,9 @@ def command(invocation: Invocation, kind: str | None, stubs: bool) -> None:
         console.print("\na star marks what must be given   next: aiflow plugins KIND · aiflow plugins --stubs")
     else:
         for item in listed:
-            console.print(f"{console.style(item['type'] + ' ' + kind, 'bold')}  {item['provider']}  {item['reference']}")
+            console.print(
+                f"{console.style(item['type'] + ' ' + kind, 'bold')}  {item['provider']}  {item['reference']}"
+            )
             console.print(f"  {item['error'] or item['summary']}")
             if item["options"]:
                 for option in item["options"]:
@@ -80,11 +82,10 @@ def command(invocation: Invocation, kind: str | None, stubs: bool) -> None:
 def _add_project_plugins(invocation: Invocation, registry: Registry) -> None:
     project = invocation.project
     if any((project.root / entry.replace(".", "/")).exists() for entry in project.pipelines):
+        from aiflow_sdk.deployment.check import prepare_registry
         from aiflow_sdk.discovery import discover
-        from aiflow_sdk.runtime.functions import add_import_path
 
-        add_import_path(project.root)
-        registry.add_marked(discover(project).marked)
+        prepare_registry(registry, discover(project), project)
 
 
 def _describe_family(family: Family[Any]) -> list[dict[str, Any]]:
@@ -120,7 +121,9 @@ def _describe_options(plugin: type[Plugin], base: type[Plugin]) -> list[dict[str
     described = []
     for name in [*names, *base.model_fields]:
         field = plugin.model_fields[name]
-        default = "" if field.is_required() else json.dumps(thaw(field.get_default(call_default_factory=True)), default=str)
+        default = (
+            "" if field.is_required() else json.dumps(thaw(field.get_default(call_default_factory=True)), default=str)
+        )
         described.append(
             {
                 "name": name,

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from aiflow_sdk.cli.arguments import only_pipeline, read_params
-from aiflow_sdk.cli.command_line import Exit, Invocation, command
+from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.cli.console import Console, format_seconds
 from aiflow_sdk.cli.diagnostics import exit_code, print_errors
 
@@ -16,21 +17,26 @@ if TYPE_CHECKING:
     from aiflow_sdk.local import RunSummary
 
 
-@command(
-    name="run",
-    short_help="Run a pipeline for one partition.",
-    epilog="""aiflow run daily_revenue --date 2026-11-20
+@subcommand(
+    "run",
+    """aiflow run daily_revenue --date 2026-11-20
 aiflow run daily_revenue --param threshold=0.5 --from revenue
 aiflow run daily_revenue --resume 0193c2""",
 )
 @click.argument("pipeline", required=False)
-@click.option("--date", metavar="D", help="The partition, such as 2026-11-20 or 2026-11-20T05 (default: the last complete one).")
+@click.option(
+    "--date", metavar="D", help="The partition, such as 2026-11-20 or 2026-11-20T05 (default: the last complete one)."
+)
 @click.option("--last-date", metavar="D", help="Of a range its last partition, where the pipeline takes ranges.")
-@click.option("--param", "params", metavar="NAME=VALUE", multiple=True, help="A param instead of its default; repeatable.")
+@click.option(
+    "--param", "params", metavar="NAME=VALUE", multiple=True, help="A param instead of its default; repeatable."
+)
 @click.option("--only", metavar="NODE", help="Only the task that makes this node.")
 @click.option("--from", "from_node", metavar="NODE", help="This node's task and what follows from it.")
 @click.option("--until", "until_node", metavar="NODE", help="This node's task and what it needs.")
-@click.option("--resume", metavar="RUN_ID", help="Go on with a run that failed or was stopped (the beginning of its id will do).")
+@click.option(
+    "--resume", metavar="RUN_ID", help="Go on with a run that failed or was stopped (the beginning of its id will do)."
+)
 def command(
     invocation: Invocation,
     pipeline: str | None,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 
 import click
-from aiflow_sdk.cli.command_line import Invocation, command
+
+from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import format_seconds, format_table
 
 
-@command(
-    name="runs",
-    short_help="List past runs, the newest first.",
-    epilog="""aiflow runs
+@subcommand(
+    "runs",
+    """aiflow runs
 aiflow runs daily_revenue --limit 5 --json""",
 )
 @click.argument("pipeline", required=False)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from aiflow_sdk.cli.arguments import compile_found, find_pipeline
-from aiflow_sdk.cli.command_line import Invocation, command
+from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import plural
 from aiflow_sdk.errors import ConfigurationError, did_you_mean
 
@@ -20,16 +21,17 @@ if TYPE_CHECKING:
     from aiflow_sdk.plan import Plan, Run
 
 
-@command(
-    name="sample",
-    short_help="Make inputs for a test from real tables.",
-    epilog="""aiflow sample daily_revenue --date 2026-11-20
+@subcommand(
+    "sample",
+    """aiflow sample daily_revenue --date 2026-11-20
 aiflow sample daily_revenue --rows 5 --out tests/daily_revenue_inputs.py""",
 )
 @click.argument("pipeline", required=False)
 @click.option("--date", metavar="D", help="The partition that is read (default: the last complete one).")
 @click.option("--rows", default=20, show_default=True, type=click.IntRange(min=1), help="How many rows of each source.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write this .py or .json file instead of printing.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write this .py or .json file instead of printing."
+)
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 def command(
     invocation: Invocation, pipeline: str | None, date: str | None, rows: int, out: Path | None, force: bool
@@ -104,12 +106,13 @@ def _read_inputs(
 def _python_text(plan: Plan, run: Run, inputs: Mapping[str, list[dict[str, Any]]], module: str) -> str:
     body: list[str] = []
     for node_id, rows in inputs.items():
-        body += [f"    {node_id!r}: [", *(f"        {_literal(row)}," for row in rows), "    ],"]
+        body += [f"    {_literal(node_id)}: [", *(f"        {_literal(row)}," for row in rows), "    ],"]
     code = "\n".join(body)
     imports = [f"import {name}" for name in ("datetime", "decimal") if f"{name}." in code]
-    date = f", date={run.partition_key!r}" if run.partition_key else ""
+    date = f", date={_literal(run.partition_key)}" if run.partition_key else ""
+    of = f" for {run.partition_key}" if run.partition_key else ""
     lines = [
-        f'"""Rows that {plan.pipeline_id} reads{" for " + run.partition_key if run.partition_key else ""}, made by aiflow sample.',
+        f'"""Rows that {plan.pipeline_id} reads{of}, made by aiflow sample.',
         "",
         f"run_pipeline(…{date}, inputs=INPUTS), the pipeline being the one of {module}.",
         '"""',
@@ -128,14 +131,10 @@ def _literal(value: Any) -> str:
     match value:
         case float() if not math.isfinite(value):
             return f'float("{value}")'
-        case datetime():
+        case str():
+            return json.dumps(value, ensure_ascii=False)
+        case datetime() if value.tzinfo is not None:
             return f'datetime.datetime.fromisoformat("{value.isoformat()}")'
-        case date():
-            return f'datetime.date.fromisoformat("{value.isoformat()}")'
-        case time():
-            return f'datetime.time.fromisoformat("{value.isoformat()}")'
-        case timedelta():
-            return f"datetime.timedelta(seconds={value.total_seconds()})"
         case Decimal():
             return f'decimal.Decimal("{value}")'
         case Mapping():

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from aiflow_sdk.cli.arguments import compile_found, discover_all, find_pipeline
-from aiflow_sdk.cli.command_line import Exit, Invocation, command
+from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.cli.console import (
     Console,
     cut,
@@ -26,10 +27,9 @@ if TYPE_CHECKING:
 _RUNS = 5
 
 
-@command(
-    name="show",
-    short_help="Show pipelines, a graph, its tables and a sample of rows.",
-    epilog="""aiflow show
+@subcommand(
+    "show",
+    """aiflow show
 aiflow show daily_revenue --date 2026-11-20
 aiflow show daily_revenue --mermaid > graph.mmd""",
 )

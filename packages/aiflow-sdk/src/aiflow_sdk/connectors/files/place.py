@@ -66,9 +66,14 @@ class Place:
             return [whole]
         if whole.is_dir():
             return self.below(whole)
-        named = [Path(name) for name in glob.glob(str(whole), recursive=True)]
-        files = {path for path in named if path.is_file() and not _is_hidden(path.name)}
-        files.update(file for path in named if path.is_dir() for file in self.below(path))
+        parts = PurePosixPath(self.path).parts
+        fixed = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+        files: set[Path] = set()
+        for name in glob.glob(self.path, root_dir=self.base, recursive=True):
+            if any(map(_is_hidden, PurePosixPath(name).parts[fixed:])):
+                continue
+            path = self.base / name
+            files.update([path] if path.is_file() else self.below(path))
         if self.root == "lake":
             # A link may lead anywhere.
             files = {path for path in files if _is_inside(path.resolve(), self.base)}

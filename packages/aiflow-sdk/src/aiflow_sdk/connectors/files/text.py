@@ -57,7 +57,7 @@ class TextFormat:
                 continue
             with _malformed(file, self.format):
                 one = self._open(file, stated).schema
-            _check_is_text(file, one)
+                _check_is_text(file, one)
             if found is None:
                 found = one
                 continue

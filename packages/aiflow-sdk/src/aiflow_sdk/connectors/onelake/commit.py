@@ -48,6 +48,8 @@ class Committed:
     repeated: bool
     """This generation had been committed before; nothing changed now."""
     added: tuple[NewFile, ...]
+    values: tuple[Mapping[str, Any], ...] = ()
+    """The typed partition values of each file that was added."""
 
 
 @dataclass(frozen=True)
@@ -182,11 +184,17 @@ class Change:
         check_columns(self.name, state.types, column_types(self.schema))
 
     def _time_of(self, file: NewFile, types: Mapping[str, str]) -> Any:
-        column = self.request.time or ""
-        return typed_value(file.partition[column], types[column], column)
+        return self.value(file, self.request.time or "", types)
 
     def _typed(self, file: NewFile, types: Mapping[str, str]) -> tuple[Any, ...]:
-        return tuple(typed_value(file.partition[column], types[column], column) for column in self.partition_by)
+        return tuple(self.value(file, column, types) for column in self.partition_by)
+
+    def value(self, file: NewFile, column: str, types: Mapping[str, str]) -> Any:
+        """Return the typed partition value of a file."""
+        text = file.partition[column]
+        # Engines write moments in UTC; what they filled in as it was given is a time of the run's own zone.
+        filled = text is not None and text == self.request.fill.get(column)
+        return typed_value(text, types[column], column, self.request.run.timezone if filled else "UTC")
 
     def _add(self, file: NewFile, types: Mapping[str, str]) -> Any:
         from deltalake.transaction import AddAction
@@ -224,7 +232,10 @@ class Change:
     def _after(self, files: Sequence[NewFile]) -> Committed:
         state = load_table(self.folder)
         assert state is not None  # it was committed to just now
-        return Committed(state, superseded=False, repeated=False, added=tuple(files))
+        values = tuple(
+            {column: self.value(file, column, state.types) for column in self.partition_by} for file in files
+        )
+        return Committed(state, superseded=False, repeated=False, added=tuple(files), values=values)
 
 
 def partition_app(run: Run, key: str | None, node_id: str) -> str:

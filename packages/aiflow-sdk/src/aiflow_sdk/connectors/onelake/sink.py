@@ -201,10 +201,7 @@ class OneLakeSink(Sink, kind="onelake"):
         else:
             rows = sum(new.file.rows for new in done.added)
             size = sum(new.file.bytes for new in done.added)
-            values = [
-                {column: typed_value(text, state.types[column], column) for column, text in new.partition.items()}
-                for new in done.added
-            ]
+            values = [dict(one) for one in done.values]
         shown = {
             "/".join(f"{column}={shown_text(value[column], run.timezone)}" for column in state.partition_columns)
             for value in values

@@ -58,9 +58,12 @@ def typed_value(text: str, dtype: pl.DataType, column: str, timezone: str) -> An
                 return date.fromisoformat(text)
             case "Datetime":
                 moment = datetime.fromisoformat(text)
-                if not getattr(dtype, "time_zone", None):
+                zone = getattr(dtype, "time_zone", None)
+                if not zone:
                     return moment.replace(tzinfo=None)
-                return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(timezone))
+                return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(timezone))).astimezone(
+                    ZoneInfo(zone)
+                )
             case "Boolean":
                 return {"true": True, "false": False}[text.lower()]
             case "Decimal":

@@ -109,6 +109,7 @@ class FileWrite(PlannedWrite):
     schema: pl.Schema = field(kw_only=True)
     partitions: dict[str, dict[str, str | None]] = field(default_factory=dict)
     sinked_files: list[Any] = field(default_factory=list)
+    handed_over: bool = False
 
     def sinked(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Return the lazy write of the files."""
@@ -157,8 +158,14 @@ class FileWrite(PlannedWrite):
                 files.append(DataFile(path, file.num_bytes, file.num_rows, self.partitions.get(path, {})))
             elif "://" not in file.path:
                 Path(file.path).unlink(missing_ok=True)
+        self.handed_over = True
         written: Written = self.sink.commit(files, self.schema, self.request)
         return written
+
+    def clean(self) -> None:
+        """Remove the files of a write that was not to be; those that the sink heard of are its own."""
+        if not self.handed_over and "://" not in self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @dataclass

@@ -10,17 +10,17 @@ import atexit
 import logging
 import os
 import socket
+import sys
 import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from aiflow_sdk.engines.spark.embedded import Server, running_server, start_server
+from aiflow_sdk.engines.spark.embedded import Server, answers, running_server, start_server
 from aiflow_sdk.errors import ConfigurationError, MissingExtraError, RunError
 
 if TYPE_CHECKING:
@@ -60,10 +60,12 @@ def connected(address: str | None, conf: Mapping[str, str]) -> Iterator[Connecti
         _import_pyspark()
     key = (server.address if server else str(address), tuple(sorted(conf.items())))
     spark = _take(key, is_embedded=server is not None)
+    # For ``SparkSession.active()``, which PySpark's own functions call, too; it is per thread.
+    type(cast(Any, spark))._set_default_and_active_session(spark)
     try:
         yield Connection(spark, server)
     except BaseException:
-        _stop(spark)  # whatever state it was left in
+        _stop(key, spark)  # whatever state it was left in
         raise
     _give_back(key, spark)
 
@@ -78,7 +80,7 @@ def _take(key: _Key, *, is_embedded: bool) -> SparkSession:
             _idle.clear()
         for other in [other for other in _idle if is_embedded and other[0] != key[0] and _is_local(other[0])]:
             for stale in _idle.pop(other):  # of a server that is gone
-                stale.client.close()
+                _stop(other, stale)
         if _idle[key]:
             return _idle[key].pop()
         return _make(*key, is_embedded=is_embedded)
@@ -93,7 +95,7 @@ def _give_back(key: _Key, spark: SparkSession) -> None:
                 spark.catalog.dropTempView(view.name)
         spark.clearTags()
     except PySparkException:  # the server has gone meanwhile; the task has nothing to do with that any more
-        _stop(spark)
+        _stop(key, spark)
         return
     with _guard:
         _idle[key].append(spark)
@@ -135,8 +137,10 @@ def _fail_soon(spark: SparkSession) -> None:
     spark.client.set_retry_policies([DefaultPolicy(max_retries=4, initial_backoff=50, max_backoff=500, jitter=0)])
 
 
-def _stop(spark: SparkSession) -> None:
+def _stop(key: _Key, spark: SparkSession) -> None:
     try:
+        # A server that is gone would be called again and again.
+        cast(Any, spark).release_session_on_close = not _is_local(key[0]) or answers(key[0])
         spark.stop()
     except Exception:  # best effort on the way out, of a session that may be broken in any way
         logging.getLogger(__name__).debug("a Spark session could not be stopped", exc_info=True)
@@ -144,9 +148,9 @@ def _stop(spark: SparkSession) -> None:
 
 def _stop_all() -> None:
     if _pid == os.getpid():
-        for sessions in _idle.values():
+        for key, sessions in _idle.items():
             while sessions:
-                _stop(sessions.pop())
+                _stop(key, sessions.pop())
 
 
 def _is_local(address: str) -> bool:
@@ -154,14 +158,21 @@ def _is_local(address: str) -> bool:
 
 
 def _import_pyspark() -> None:
+    main = sys.modules["__main__"]
+    # Without a file (``python -c``) pyspark believes that its doctests run, looks for a SPARK_HOME and exits.
+    is_fileless = not hasattr(main, "__file__")
+    if is_fileless:
+        main.__file__ = "<program>"
     try:
-        # In this order: without the first, the second looks for a SPARK_HOME and ends the process.
-        for module in ("pyspark.sql", "pyspark.sql.connect.session"):
-            import_module(module)
+        import pyspark.sql
+        import pyspark.sql.connect.session  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
             "missing-extra", f"the engine 'spark' needs a package: {error}", hint="pip install 'aiflow-sdk[spark]'"
         ) from error
+    finally:
+        if is_fileless:
+            del main.__file__
 
 
 def _check_address(address: str) -> None:

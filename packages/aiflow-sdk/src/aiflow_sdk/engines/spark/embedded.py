@@ -45,17 +45,22 @@ class Server:
     @property
     def is_alive(self) -> bool:
         """Whether somebody listens at its address."""
-        host, port = self.address.removeprefix("sc://").rsplit(":", 1)
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-        except OSError:
-            return False
-        return True
+        return answers(self.address)
 
     def scratch_folder(self) -> Path:
         """Return a new folder for files that pass between the server and its clients; it ends with the server."""
         (self.folder / "scratch").mkdir(exist_ok=True)
         return Path(tempfile.mkdtemp(dir=self.folder / "scratch"))
+
+
+def answers(address: str) -> bool:
+    """Return whether somebody listens at an embedded server's address."""
+    host, port = address.removeprefix("sc://").rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def start_server() -> None:
@@ -180,8 +185,8 @@ def _spawn(folder: Path, lock: int) -> None:
         )
     for pid in [pid for pid, child in _children.items() if child.poll() is not None]:
         del _children[pid]
-    if owner != str(os.getpid()):
-        process.returncode = 0  # it outlives this process, and that deserves no ResourceWarning
+    if SESSION_DIR in os.environ:
+        process.returncode = 0  # it is the session's and may outlive this process, which deserves no ResourceWarning
     else:
         _children[process.pid] = process
 
@@ -194,8 +199,6 @@ def _server_environment() -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
     }
-
-
 
 
 def _failure(folder: Path, what: str) -> RunError:

@@ -13,7 +13,7 @@ from aiflow_sdk.engines.spark.embedded import start_server
 from aiflow_sdk.engines.spark.embedded import stop_servers as stop_embedded
 from aiflow_sdk.engines.spark.session import SparkTaskSession
 from aiflow_sdk.plan import PlanTask, Run
-from aiflow_sdk.plugins import Engine, Session
+from aiflow_sdk.plugins import Engine
 
 
 class SparkEngine(Engine, kind="spark"):
@@ -50,7 +50,7 @@ class SparkEngine(Engine, kind="spark"):
         stop_embedded(session_dir)
 
     @contextmanager
-    def open(self, task: PlanTask, run: Run) -> Iterator[Session]:
+    def open(self, task: PlanTask, run: Run) -> Iterator[SparkTaskSession]:
         """Return a session for one attempt of a task, to be used in the thread that opened it.
 
         Leaving it by an exception interrupts what Spark still does for it.

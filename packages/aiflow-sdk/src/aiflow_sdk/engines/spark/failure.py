@@ -26,9 +26,7 @@ def is_of_spark(error: BaseException) -> bool:
     )
 
 
-def user_failure(
-    error: BaseException, what: str, function: Callable[..., Any] | None, columns: Sequence[str]
-) -> AiflowError:
+def user_failure(error: BaseException, what: str, function: Callable[..., Any], columns: Sequence[str]) -> AiflowError:
     """Return the error for what Spark says of a user's function, or of the frame that it returned.
 
     ``columns`` are those of its inputs, from which a misspelt one may be told.
@@ -38,14 +36,18 @@ def user_failure(
     lines = _own_lines(traceback.TracebackException.from_exception(error, compact=True).format())
     if not any(map(_FRAME.match, lines)):  # found out only when the frame was looked at
         lines = [f"{type(error).__name__}: {_short(error)}"]
-    missing = _missing_column(error)
-    said = f"no column '{missing}'" if missing else f"{type(error).__name__}: {_short(error)}"
-    place = _last_place(lines) or (where_of(function) if function else None)
-    hint = None
-    if missing:
-        near = did_you_mean(missing, columns) if missing not in columns else None
-        hint = near or f"the inputs have: {', '.join(columns)}"
+    said, hint = _said_of_columns(error, columns)
+    place = _last_place(lines) or where_of(function)
     return UserCodeError("user-code-failed", f"{what}: {said}", where=place, hint=hint, notes=lines)
+
+
+def query_failure(error: BaseException, columns: Sequence[str]) -> AiflowError:
+    """Return the error for what Spark says of a query on inputs with these columns."""
+    if lost := _server_failure(error):
+        return lost
+    said, hint = _said_of_columns(error, columns)
+    lines = [line for line in _own_lines([f"{line}\n" for line in str(error).splitlines()]) if line]
+    return UserCodeError("sql-failed", f"the query failed: {said}", hint=hint, notes=lines[:_MOST_LINES])
 
 
 def spark_failure(error: BaseException, doing: str) -> AiflowError:
@@ -110,6 +112,11 @@ def _last_place(lines: Sequence[str]) -> Where | None:
     return Where(relative_path(places[-1]["path"]), int(places[-1]["line"])) if places else None
 
 
-def _missing_column(error: BaseException) -> str | None:
+def _said_of_columns(error: BaseException, columns: Sequence[str]) -> tuple[str, str | None]:
+    """Return the message, and a hint where it is about a column that is not there."""
     found = _MISSING_COLUMN.search(str(error))
-    return (found[1] or found[2]).split("`.`")[-1].strip("`") if found else None
+    if not found:
+        return f"{type(error).__name__}: {_short(error)}", None
+    missing = (found[1] or found[2]).split("`.`")[-1].strip("`")
+    near = did_you_mean(missing, columns) if missing not in columns else None
+    return f"no column '{missing}'", near or f"the inputs have: {', '.join(columns)}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from aiflow_sdk.engines.spark.types import arrow_schema, is_widening, spark_type
+from aiflow_sdk.engines.spark.types import arrow_schema, arrow_type, is_plain_cast, spark_type
 from aiflow_sdk.errors import DataError
 from aiflow_sdk.frames import arrow_types
 from aiflow_sdk.plugins import DataFile, Destination
@@ -27,8 +27,8 @@ def complete(
 ) -> SparkFrame:
     """Return the frame with the partition columns that it lacks, and its columns in the types that the table has.
 
-    A type (Arrow's name) that cannot hold every value of the column is left for the sink to judge. Raises ``DataError``
-    (``missing-partition-column``) for a partition column that nothing gives a value to.
+    A number that does not fit fails when it is computed; a type of another kind is left for the sink to judge. Raises
+    ``DataError`` (``missing-partition-column``) for a partition column that nothing gives a value to.
     """
     from pyspark.sql import functions
 
@@ -42,13 +42,13 @@ def complete(
                 )
             frame = frame.withColumn(column, functions.lit(fill[column]))
     present = dict(arrow_types(frame) or ())
-    widened = {
+    casts = {
         column: functions.col(quoted(column)).cast(target)
         for column, wanted in types.items()
-        if column in present and present[column] != wanted and is_widening(present[column], wanted)
+        if column in present and present[column] != wanted and is_plain_cast(present[column], wanted)
         if (target := spark_type(wanted))
     }
-    return frame.withColumns(widened) if widened else frame
+    return frame.withColumns(casts) if casts else frame
 
 
 def write_parquet(frame: SparkFrame, folder: str, partition_by: Sequence[str] = ()) -> None:
@@ -111,17 +111,8 @@ def committed_schema(frame: SparkFrame, destination: Destination, filled: Sequen
     schema = arrow_schema(frame.schema)
     for column in filled:
         if wanted := destination.types.get(column):
-            schema = schema.set(schema.get_field_index(column), pa.field(column, _arrow_type(wanted)))
+            schema = schema.set(schema.get_field_index(column), pa.field(column, arrow_type(wanted)))
     return schema
-
-
-def _arrow_type(name: str) -> pa.DataType:
-    import pyarrow as pa
-    from pyspark.sql.pandas.types import to_arrow_type
-    from pyspark.sql.types import DataType
-
-    ddl = spark_type(name)
-    return to_arrow_type(DataType.fromDDL(ddl), timezone="UTC") if ddl else pa.string()
 
 
 def quoted(column: str) -> str:

@@ -6,11 +6,12 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from aiflow_sdk.engines.spark.embedded import Server
-from aiflow_sdk.engines.spark.failure import is_of_spark, spark_failure, user_failure
+from aiflow_sdk.engines.spark.failure import is_of_spark, query_failure, spark_failure, user_failure
 from aiflow_sdk.engines.spark.output import committed_schema, complete, list_files, write_parquet
 from aiflow_sdk.engines.spark.types import arrow_schema, readable_schema
 from aiflow_sdk.engines.usercode import call_function
@@ -67,6 +68,8 @@ class SparkTaskSession(Session):
 
     def cancel(self) -> None:
         """Interrupt what Spark does for this task now; may be called from any thread."""
+        if self._server and not self._server.is_alive:
+            return
         try:
             self.spark.interruptTag(self._tag)
         except Exception:  # noqa: BLE001  # best effort: the server may be what has failed
@@ -126,7 +129,7 @@ class SparkTaskSession(Session):
             if not is_of_spark(error):
                 raise
             columns = [column for given in inputs.values() for column in given.columns]
-            raise user_failure(error, "the query", None, columns) from error
+            raise query_failure(error, columns) from error
         return frame
 
     def write(self, writes: Sequence[FrameWrite]) -> Sequence[Written]:
@@ -167,7 +170,8 @@ class SparkTaskSession(Session):
                 raise DataError("missing-file", f"there is no file {path} any more", hint="run what makes it again")
         if local:
             schema = pq.read_schema(local[0])
-            if not readable_schema(schema).equals(schema.remove_metadata(), check_metadata=False):
+            is_pattern = any(set(path) & set("*?[]{}\\") for path in local)  # to Spark, which has no way to quote it
+            if is_pattern or not readable_schema(schema).equals(schema.remove_metadata(), check_metadata=False):
                 dataset = ds.dataset(list(paths), format="parquet")
                 return self._from_arrow(dataset.to_batches(), dataset.schema)
         return self.spark.read.parquet(*paths)
@@ -225,20 +229,22 @@ class SparkTaskSession(Session):
             self._folder = self._server.scratch_folder()
         return self._folder
 
-    def to_batches(self, frame: SparkFrame) -> pa.RecordBatchReader:
-        """Return the frame's rows for a sink that takes Arrow, through files where the server is of this machine."""
+    def to_batches(self, frame: SparkFrame) -> tuple[pa.RecordBatchReader, int]:
+        """Return the rows for a sink that takes Arrow, and how many: through files, unless the server is elsewhere."""
         import pyarrow as pa
         import pyarrow.dataset as ds
 
         schema = arrow_schema(frame.schema)
         if self._server is None:
-            return frame.toArrow().cast(schema).to_reader()
+            table = frame.toArrow().cast(schema)
+            return table.to_reader(), table.num_rows
         folder = self._scratch() / uuid.uuid4().hex
         write_parquet(frame, str(folder))
-        paths = [str(folder / file.path) for file in list_files(str(folder))]
-        if not paths:
-            return schema.empty_table().to_reader()
-        return pa.RecordBatchReader.from_batches(schema, ds.dataset(paths, schema=schema).to_batches())
+        files = list_files(str(folder))
+        if not files:
+            return schema.empty_table().to_reader(), 0
+        batches = ds.dataset([str(folder / file.path) for file in files], schema=schema).to_batches()
+        return pa.RecordBatchReader.from_batches(schema, batches), sum(file.rows for file in files)
 
 
 class _Output:
@@ -250,7 +256,7 @@ class _Output:
         self._destination: Destination | None = None
         if not isinstance(write.sink, FileSink):
             frame = complete(frame, write.sink.partition_columns(), {}, fill)
-            self._batches = session.to_batches(frame)
+            self._batches, self._rows = session.to_batches(frame)
             return
         self._destination = place = write.sink.destination(write.request)
         filled = [column for column in place.partition_by if column not in frame.columns]
@@ -261,7 +267,10 @@ class _Output:
 
     def commit(self) -> Written:
         if self._destination is None:
-            return self._sink.write(self._batches, self._request)
+            written = self._sink.write(self._batches, self._request)
+            rows = self._rows if written.rows is None and not written.superseded else written.rows
+            columns = written.columns or tuple((field.name, str(field.type)) for field in self._batches.schema)
+            return replace(written, rows=rows, columns=columns)
         assert isinstance(self._sink, FileSink)
         return self._sink.commit(self._files, self._schema, self._request)
 

@@ -28,8 +28,7 @@ _PLAIN = {
 }
 _TIMESTAMP = re.compile(r"timestamp\[\w+(, tz=.+)?\]")
 _DECIMAL = re.compile(r"decimal\d*\((\d+), ?(\d+)\)")
-_INTEGER_DIGITS = {"int8": 3, "int16": 5, "int32": 10, "int64": 19}
-_INTEGERS = list(_INTEGER_DIGITS)
+_INTEGERS = ("int8", "int16", "int32", "int64")
 
 
 def spark_type(arrow_name: str) -> str | None:
@@ -41,21 +40,29 @@ def spark_type(arrow_name: str) -> str | None:
     return _PLAIN.get(arrow_name)
 
 
-def is_widening(arrow_name: str, wanted: str) -> bool:
-    """Return whether every value of the first type (Arrow's name) has its equal in the second."""
+def arrow_type(name: str) -> pa.DataType:
+    """Return the Arrow type of that name; a string of one that Spark has no like of."""
+    import pyarrow as pa
+
+    if found := _TIMESTAMP.fullmatch(name):
+        return pa.timestamp("us", "UTC" if found[1] else None)
+    if found := _DECIMAL.fullmatch(name):
+        return pa.decimal128(int(found[1]), int(found[2]))
+    return pa.type_for_alias(name) if name in _PLAIN else pa.string()
+
+
+def is_plain_cast(arrow_name: str, wanted: str) -> bool:
+    """Return whether the types (Arrow's names) differ in width alone, so that a cast is right or fails."""
     if arrow_name == "null":
         return spark_type(wanted) is not None
     if (given := _TIMESTAMP.fullmatch(arrow_name)) and (moment := _TIMESTAMP.fullmatch(wanted)):
         return bool(given[1]) == bool(moment[1])
-    if arrow_name in _INTEGERS and wanted in _INTEGERS:
-        return _INTEGERS.index(arrow_name) <= _INTEGERS.index(wanted)
-    if target := _DECIMAL.fullmatch(wanted):
-        precision, scale = int(target[1]), int(target[2])
-        if arrow_name in _INTEGER_DIGITS:
-            return precision - scale >= _INTEGER_DIGITS[arrow_name]
-        if given := _DECIMAL.fullmatch(arrow_name):
-            return scale >= int(given[2]) and precision - scale >= int(given[1]) - int(given[2])
-    return wanted == "double" and arrow_name in ("float", "int8", "int16", "int32")
+    target = _DECIMAL.fullmatch(wanted)
+    if arrow_name in _INTEGERS:
+        return wanted in _INTEGERS or target is not None or (wanted == "double" and arrow_name != "int64")
+    if given := _DECIMAL.fullmatch(arrow_name):
+        return int(target[2]) >= int(given[2]) if target else wanted in _INTEGERS and given[2] == "0"
+    return (arrow_name, wanted) == ("float", "double")
 
 
 def arrow_schema(schema: StructType) -> pa.Schema:

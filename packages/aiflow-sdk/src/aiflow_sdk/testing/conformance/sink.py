@@ -52,7 +52,7 @@ class SinkConformance:
     A sink with a partition column for the run's day is asked for it as ``time``; others are replaced whole.
     """
 
-    sink: ClassVar[Sink] | Sink
+    sink: Sink
     replaces: ClassVar[bool] = True
     """Whether a write takes the place of the one before; what only appends says False."""
 
@@ -191,7 +191,7 @@ class SinkConformance:
         sink = self.file_sink()
         self.write([1], run_of(generation=1))
         request = self.request(run_of(generation=2))
-        place, files, schema = self.put([2, 3], request)
+        _, files, schema = self.put([2, 3], request)
         assert self.ids() == [1]
         written = sink.commit(files, schema, request)
         assert self.ids() == ([2, 3] if self.replaces else [1, 2, 3])
