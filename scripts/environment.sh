@@ -72,4 +72,8 @@ else
     "$uv" pip install --quiet --require-hashes -r "locks/$lock.txt"
 fi
 "$uv" pip install --quiet --no-deps --no-build-isolation "${editables[@]}"
+if [ "$lock" = dev ]; then
+    # Editors and type checkers see the sources and sinks of installed plugins through a generated stub package.
+    .venv/bin/aiflow plugins --stubs >/dev/null
+fi
 echo "$wanted" >".venv/.installed-$lock"

@@ -73,7 +73,7 @@ def test_csv_types_are_inferred_once_for_all_engines(put, read, environment):
         "f": 1.5,
         "b": True,
         "d": dt.date(2026, 11, 20),
-        "t": dt.datetime(2026, 11, 20, 5),
+        "t": dt.datetime(2026, 11, 20, 5),  # noqa: DTZ001 a local time
         "s": "x",
         "e": None,
     }

@@ -44,9 +44,9 @@ class Dataset:
     ) -> Dataset:
         """Declare a transform of this dataset; see :meth:`PipelineBuilder.transform`."""
         return self.builder.transform(
-            self, id=id, engine=engine, entrypoint=entrypoint, fn=fn, resources=resources, params=params, retries=retries,
-            retry_delay_minutes=retry_delay_minutes, timeout_minutes=timeout_minutes, fuse=fuse, external=external,
-            output_table=output_table, output_path=output_path, output_format=output_format,
+            self, id=id, engine=engine, entrypoint=entrypoint, fn=fn, resources=resources, params=params,
+            retries=retries, retry_delay_minutes=retry_delay_minutes, timeout_minutes=timeout_minutes, fuse=fuse,
+            external=external, output_table=output_table, output_path=output_path, output_format=output_format,
             output_schema=output_schema, **more_params,
         )  # fmt: skip
 

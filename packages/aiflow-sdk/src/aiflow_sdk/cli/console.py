@@ -31,7 +31,7 @@ class Console:
         self.has_colour = self.is_terminal and not os.environ.get("NO_COLOR")
         self.is_closed = False
         self._lock = threading.RLock()
-        self._encoding = self.stream.encoding or "ascii"
+        self._encoding = self.stream.encoding or "utf-8"
 
     @property
     def width(self) -> int:

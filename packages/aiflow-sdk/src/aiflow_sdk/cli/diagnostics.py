@@ -32,6 +32,7 @@ USAGE_CODES = frozenset(
         "unknown-node",
         "unknown-param",
         "unknown-pipeline",
+        "unknown-plugin",
         "unknown-run",
         "unknown-task",
     }

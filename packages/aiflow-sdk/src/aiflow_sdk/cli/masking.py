@@ -33,7 +33,8 @@ class Mask:
             case Decimal():
                 return Decimal(self._digits(value, 6)).scaleb(min(0, int(value.as_tuple().exponent)))
             case datetime():
-                return value.replace(year=2000, month=1, day=1) + timedelta(days=self._number(value) % 7300)
+                seconds = self._number(value) % (7300 * 86_400)
+                return datetime(2000, 1, 1, tzinfo=value.tzinfo) + timedelta(seconds=seconds)
             case date():
                 return date(2000, 1, 1) + timedelta(days=self._number(value) % 7300)
             case time():

@@ -28,6 +28,8 @@ class Environment:
     """``sc://`` address of a Spark Connect server; None: an embedded one."""
     clusters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Name of a cluster → its ``kind`` and options; one that is not named here is local."""
+    listeners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Name of a listener → its ``kind`` and options; each hears of every event after it lies in the spool."""
     secrets: Mapping[str, Any] = field(default_factory=dict)
     """Where ``secret://name`` is looked up: ``provider`` (``env`` or ``file``) and its options."""
     root: Path | None = None

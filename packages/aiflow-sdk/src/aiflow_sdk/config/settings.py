@@ -64,6 +64,7 @@ ENVIRONMENT_SETTINGS: Mapping[str, Setting] = {
     "keep_days": POSITIVE,
     "spark": Setting("an address sc://…", lambda value: _is_text(value) and value.startswith("sc://")),
     "clusters": TABLE,
+    "listeners": TABLE,
     "secrets": TABLE,
 }
 
@@ -159,13 +160,14 @@ def _find_problems(data: dict[str, Any], file: SettingsFile) -> Iterator[AiflowE
             )
             continue
         yield from _check(settings, keys, ENVIRONMENT_SETTINGS, file)
-        for cluster, options in _table(settings.get("clusters")).items():
-            if not (isinstance(options, dict) and _is_text(options.get("kind"))):
-                yield file.bad(
-                    (*keys, "clusters", cluster),
-                    f"the cluster '{cluster}' needs a kind",
-                    f'{cluster} = {{ kind = "local" }}',
-                )
+        for what in ("cluster", "listener"):
+            for plugin, options in _table(settings.get(f"{what}s")).items():
+                if not (isinstance(options, dict) and _is_text(options.get("kind"))):
+                    yield file.bad(
+                        (*keys, f"{what}s", plugin),
+                        f"the {what} '{plugin}' needs a kind",
+                        f'{plugin} = {{ kind = "…" }}',
+                    )
         yield from _check_secrets(_table(settings.get("secrets")), (*keys, "secrets"), file)
     for table, columns in flatten_masked(_table(data.get("masked"))).items():
         if "." not in table or not _is_texts(columns):

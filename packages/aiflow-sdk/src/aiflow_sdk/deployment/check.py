@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import Environment, Project
 from aiflow_sdk.discovery import Discovered, Discovery, discover
@@ -52,7 +53,7 @@ def check_project(
     count = len(subjects)
     for pipeline in pipelines:
         count += 1
-        found = compile_or_tell(pipeline, discovery, project, environment, registry)
+        found = compile_or_tell(pipeline, discovery.code, project, environment, registry)
         if not isinstance(found, Plan):
             problems.extend(found)
             subjects.add(pipeline.id)
@@ -60,7 +61,7 @@ def check_project(
 
 
 def compile_or_tell(
-    pipeline: Discovered, discovery: Discovery, project: Project, environment: Environment, registry: Registry
+    pipeline: Discovered, code: CodeIndex | None, project: Project, environment: Environment, registry: Registry
 ) -> Plan | list[AiflowError]:
     """Return the plan of a pipeline, or everything that is wrong with it, each with its place."""
     try:
@@ -70,7 +71,7 @@ def compile_or_tell(
             environment=environment,
             registry=registry,
             locations=pipeline.locations,
-            code=discovery.code,
+            code=code,
         )
     except ProblemsError as error:
         return [problem.at(pipeline.where) for problem in error.problems]

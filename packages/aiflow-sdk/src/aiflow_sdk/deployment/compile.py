@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -60,7 +61,18 @@ def compile_project(
     is a problem that may hide them.
     """
     folder = Path(out).resolve() if out else project.root / ".aiflow" / "compiled" / environment.name
-    discovery = discover(project, twice=True)
+    # Compiled while others are still being imported, which takes two processes as long.
+    early: dict[tuple[str, str, str], str] = {}
+
+    def compile_early(pipeline: Discovered, code: CodeIndex) -> None:
+        found = compile_or_tell(pipeline, code, project, environment, registry)
+        if isinstance(found, Plan):
+            early[pipeline.module, pipeline.id, pipeline.fingerprint] = found.to_json()
+
+    discovery = discover(project, twice=True, ready=compile_early)
+    if discovery.marked:
+        # A plugin of the project's own may change what a pipeline's words mean.
+        early.clear()
     prepare_registry(registry, discovery, project)
     index = discovery.code or CodeIndex(project.root)
     keys = _Keys(index, _common_key(project, environment, registry, discovery, index))
@@ -73,12 +85,16 @@ def compile_project(
             path = f"{folder}/{home}/{PLAN_FILE}"
             key = keys.key(pipeline)
             if key is None or not memory.knows(home, key, path):
-                found = compile_or_tell(pipeline, discovery, project, environment, registry)
-                if not isinstance(found, Plan):
-                    problems.extend(found)
-                    continue
-                is_changed = _replace(path, found.to_json())
-                _replace(f"{folder}/{home}/{IR_FILE}", pipeline.ir_json)
+                text = early.pop((pipeline.module, pipeline.id, pipeline.fingerprint), None)
+                if text is None:
+                    found = compile_or_tell(pipeline, index, project, environment, registry)
+                    if not isinstance(found, Plan):
+                        problems.extend(found)
+                        continue
+                    text = found.to_json()
+                is_new = _make_folder(f"{folder}/{home}")
+                is_changed = _replace(path, text, is_new)
+                _replace(f"{folder}/{home}/{IR_FILE}", pipeline.ir_json, is_new)
                 memory.remember(home, key, path)
             else:
                 is_changed = False
@@ -130,15 +146,24 @@ def _folder_name(project: str) -> str:
     return name.replace(".", "%2E") if set(name) == {"."} else name
 
 
-def _replace(path: str, text: str) -> bool:
+def _make_folder(path: str) -> bool:
+    """Make the folder where it is not there yet; tell whether it was made."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        os.makedirs(path)
+    return True
+
+
+def _replace(path: str, text: str, is_new: bool) -> bool:
     """Write a file atomically unless it holds just that; tell whether it was written."""
     content = text.encode()
-    try:
-        with open(path, "rb") as file:
+    if not is_new:
+        with suppress(FileNotFoundError), open(path, "rb") as file:
             if file.read() == content:
                 return False
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
     beside = f"{path}.{os.getpid()}.part"
     with open(beside, "wb") as file:
         file.write(content)

@@ -11,10 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from aiflow_sdk.code import interpreter, is_foreign
 from aiflow_sdk.config import Project
@@ -45,33 +45,38 @@ class Answers:
     printed: dict[str, str] = field(default_factory=dict)
 
 
+Chores: TypeAlias = Callable[[Sequence[Answers]], Iterator[bool]]
+"""Work of the caller's in small steps, done while the children are busy. It sees the answers as they come; a step that
+finds nothing to do yields False. It must end once all modules are answered."""
+
+
 def import_modules(
-    project: Project, modules: Sequence[Module], setups: Sequence[Setup], chores: Iterator[object] | None = None
+    project: Project, modules: Sequence[Module], setups: Sequence[Setup], chores: Chores = lambda _: iter(())
 ) -> list[Answers]:
     """Import the modules once in each setup, all setups at the same time, and return what each made of them.
 
-    ``chores`` is work of the caller's, done in small steps while the children are busy. Raises ``ConfigurationError``
-    where the project's interpreter cannot be started.
+    Raises ``ConfigurationError`` where the project's interpreter cannot be started.
     """
-    chores = chores or iter(())
     lines = [_Line(project, modules, setup) for setup in setups]
+    answers = [line.answers for line in lines]
+    steps = chores(answers)
     try:
         with selectors.DefaultSelector() as selector:
             for line in lines:
                 line.start(selector)
             while any(line.child for line in lines):
-                has_chore = next(chores, lines) is not lines
+                was_busy = next(steps, False)
                 deadline = min(line.deadline for line in lines if line.child)
-                for key, _ in selector.select(0 if has_chore else max(0.0, deadline - time.monotonic())):
+                for key, _ in selector.select(0 if was_busy else max(0.0, deadline - time.monotonic())):
                     key.data.read(selector)
                 for line in lines:
                     line.enforce_deadline(selector)
     finally:
         for line in lines:
             line.stop()
-    for _ in chores:
+    for _ in steps:
         pass
-    return [line.answers for line in lines]
+    return answers
 
 
 class _Line:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from aiflow_sdk.config import Project
-from aiflow_sdk.discovery.children import Answers
+from aiflow_sdk.discovery.children import Answers, Chores
 from aiflow_sdk.discovery.finding import Module
 from aiflow_sdk.discovery.importing import Importer
 from aiflow_sdk.discovery.model import Discovery
@@ -19,7 +19,7 @@ def discover_here(project: Project, only: str | None = None) -> Discovery:
     or ``project/id``) just the module is imported that defines it, as far as that can be told.
     """
 
-    def import_modules(modules: Sequence[Module], chores: Iterator[object]) -> list[Answers]:
+    def import_modules(modules: Sequence[Module], chores: Chores) -> list[Answers]:
         importer = Importer(project.root, interruptible=True)
         return [Answers({module.name: importer.load(module) for module in modules})]
 

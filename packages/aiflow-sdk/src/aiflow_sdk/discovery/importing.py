@@ -168,7 +168,8 @@ class Importer:
 
     def _is_of(self, loaded: ModuleType, module: Module) -> bool:
         file = getattr(loaded, "__file__", None)
-        return file is not None and os.path.realpath(file) == os.path.realpath(self._root / module.path)
+        expected = f"{self._root}{os.sep}{module.path}"
+        return file == expected or (file is not None and os.path.realpath(file) == os.path.realpath(expected))
 
     def _shadowed(self, loaded: ModuleType, module: Module) -> AiflowError:
         return DiscoveryError(

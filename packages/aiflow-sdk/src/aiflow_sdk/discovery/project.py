@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import cast
+from typing import TypeAlias, cast
 
-from aiflow_sdk.code import Signature, module_name, scan_sources
+from aiflow_sdk.code import CodeIndex, Signature, module_name, scan_sources
 from aiflow_sdk.config import Project
 from aiflow_sdk.discovery.cache import Cache, ModuleRecord, open_cache
-from aiflow_sdk.discovery.children import Answers, Setup, import_modules, other_timezone
+from aiflow_sdk.discovery.children import Answers, Chores, Setup, import_modules, other_timezone
 from aiflow_sdk.discovery.finding import Found, Module, find_modules, find_plugin_modules
 from aiflow_sdk.discovery.importing import Imported
 from aiflow_sdk.discovery.judgement import Judgement, find_duplicates, judge
@@ -19,18 +19,23 @@ from aiflow_sdk.plugins import PluginType
 HERE = "__here__:"
 """Begins the entrypoint of a function that exists only in the process that built the pipeline."""
 
-ImportModules = Callable[[Sequence[Module], Iterator[object]], list[Answers]]
+ImportModules: TypeAlias = Callable[[Sequence[Module], Chores], list[Answers]]
+Ready: TypeAlias = Callable[[Discovered, CodeIndex], None]
 
 
-def discover(project: Project, *, twice: bool = False, only: str | None = None) -> Discovery:
+def discover(
+    project: Project, *, twice: bool = False, only: str | None = None, ready: Ready | None = None
+) -> Discovery:
     """Return the project's pipelines, imported in child processes where the cache does not know them.
 
     ``twice`` builds each in two children that differ in hash seed and time zone; both must mean the same. With ``only``
     (an id, or ``project/id``) what else is found may be left out. What is wrong with a module or a pipeline is among
-    ``problems``, and the others come through. Raises ``ConfigurationError`` where nothing can be imported at all.
+    ``problems``, and the others come through. ``ready`` is called with each pipeline that was built, while others are
+    still being imported; whether it comes through is decided later. Raises ``ConfigurationError`` where nothing can be
+    imported at all.
     """
     setups = [Setup(), Setup(hash_seed=2, clock=False, timezone=other_timezone())] if twice else [Setup()]
-    with Exploration(project) as exploration:
+    with Exploration(project, ready) as exploration:
         return exploration.explore(
             lambda modules, chores: import_modules(project, modules, setups, chores), builds=len(setups), only=only
         )
@@ -39,8 +44,9 @@ def discover(project: Project, *, twice: bool = False, only: str | None = None) 
 class Exploration:
     """One look at a project: its files as they are now, what the cache knows of them, and what is imported."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, ready: Ready | None = None) -> None:
         self.project = project
+        self._ready = ready
         unimportable: list[str] = []
         self._snapshot: Mapping[str, Signature] = scan_sources(project.root, unimportable)
         self._found: Found = find_modules(project, self._snapshot, unimportable)
@@ -106,7 +112,7 @@ class Exploration:
     def _import(self, modules: Sequence[Module], import_modules: ImportModules, builds: int) -> None:
         if not modules:
             return
-        answers = import_modules(modules, self._chores(modules))
+        answers = import_modules(modules, lambda answers: self._chores(modules, answers))
         imported = [answer.imported for answer in answers]
         judgement = judge(modules, imported, answers[0].printed, self.cache.index)
         self._judgement.records.update(judgement.records)
@@ -117,10 +123,23 @@ class Exploration:
                 one.reads = sorted({*one.reads, *other[module.name].reads})
             self.imported[module.name] = one
 
-    def _chores(self, modules: Iterable[Module]) -> Iterator[object]:
-        """Read the files while the children import them."""
+    def _chores(self, modules: Sequence[Module], answers: Sequence[Answers]) -> Iterator[bool]:
+        """Read the files while the children import them, and show what they built."""
         for module in modules:
-            yield self.cache.index.closure(module.path)
+            self.cache.index.closure(module.path)
+            yield True
+        for module in modules if self._ready else ():
+            while any(module.name not in answer.imported for answer in answers):
+                yield False
+            first, *others = (answer.imported[module.name] for answer in answers)
+            if first.pipelines and all(other.pipelines == first.pipelines for other in others):
+                for pipeline in first.pipelines:
+                    self._show(Discovered(pipeline, module=module.name))
+                yield True
+
+    def _show(self, pipeline: Discovered) -> None:
+        if self._ready:
+            self._ready(pipeline, self.cache.index)
 
     def _save(self, builds: int, gone: Iterable[str]) -> None:
         data: dict[str, set[str]] = {}

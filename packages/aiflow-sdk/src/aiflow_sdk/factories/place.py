@@ -47,6 +47,13 @@ def _shown(filename: str) -> str:
 @lru_cache(maxsize=1024)
 def _relative(filename: str, current: str) -> str:
     """Return the path below the project (the nearest folder with an aiflow.toml), else below the current folder."""
-    path = Path(filename)
-    project = next((folder for folder in path.parents if (folder / "aiflow.toml").is_file()), Path(current))
-    return path.relative_to(project).as_posix() if path.is_relative_to(project) else filename
+    project = _project(os.path.dirname(filename)) or current
+    return Path(filename[len(project) + 1 :]).as_posix() if filename.startswith(project + os.sep) else filename
+
+
+@lru_cache(maxsize=1024)
+def _project(folder: str) -> str | None:
+    """Return the nearest folder, this one or one above, that holds an aiflow.toml."""
+    path = Path(folder)
+    found = next((place for place in (path, *path.parents) if (place / "aiflow.toml").is_file()), None)
+    return str(found) if found else None

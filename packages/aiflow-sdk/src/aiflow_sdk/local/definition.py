@@ -12,6 +12,7 @@ from aiflow_sdk.config import load_project
 from aiflow_sdk.errors import Where
 from aiflow_sdk.ir import PipelineIR
 from aiflow_sdk.local.executor import Executor, usable_processors
+from aiflow_sdk.local.journal import Journal, open_listeners
 from aiflow_sdk.local.ledger import Ledger
 from aiflow_sdk.local.preparation import Prepared, start_run
 from aiflow_sdk.local.records import OnRecord
@@ -65,12 +66,18 @@ def run_definition(
         params=params or {},
     )
     live = start_run(Prepared(project, plan), request)
+    stated = project.environment(environment)
+    journal = Journal(open_listeners(stated, installed_registry()))
     executor = Executor(
         project.root,
         on_record or (lambda record: None),
         on_success=lambda live: Ledger(project.root, live.plan).write(live),
+        record_event=journal.record,
         functions=built.functions,
         concurrency=plan.concurrency or usable_processors(),
     )
-    executor.do(iter([live]))
+    try:
+        executor.do(iter([live]))
+    finally:
+        journal.close()
     return summarize_run(live.folder)

@@ -97,7 +97,7 @@ class _Work:
             prepared = prepare(project, request.pipeline, request.environment)
             functions = prepared.functions
             live = resume_run(prepared, request) if request.resume else start_run(prepared, request)
-        self._execute(project.root, live.plan, functions, router, iter([live]), parallel=1)
+        self._execute(project, live.plan, functions, router, iter([live]), parallel=1)
 
     def _backfill(self, project: Project, request: BackfillRequest, router: OutputRouter) -> None:
         from aiflow_sdk.local.backfill import find_needs, open_runs
@@ -128,12 +128,12 @@ class _Work:
         if not request.dry:
             runs = open_runs(prepared, request, [need.partition for need in needs if need.reason])
             self._execute(
-                project.root, plan, prepared.functions, router, itertools.chain(continued, runs), parallel=parallel
+                project, plan, prepared.functions, router, itertools.chain(continued, runs), parallel=parallel
             )
 
     def _execute(
         self,
-        root: Path,
+        project: Project,
         plan: Plan,
         functions: Functions,
         router: OutputRouter,
@@ -142,14 +142,20 @@ class _Work:
         parallel: int,
     ) -> None:
         from aiflow_sdk.local.executor import Executor, usable_processors
+        from aiflow_sdk.local.journal import Journal, open_listeners
         from aiflow_sdk.local.ledger import Ledger
+        from aiflow_sdk.plugins import installed_registry
         from aiflow_sdk.runtime import bound_environment
         from aiflow_sdk.runtime.staging import sweep_staging
 
+        root = project.root
+        stated = project.environment(plan.environment.name)
+        journal = Journal(open_listeners(stated, installed_registry()) if stated.listeners else ())
         executor = Executor(
             root,
             self.emit,
             on_success=lambda live: Ledger(root, live.plan).write(live),
+            record_event=journal.record,
             functions=functions,
             router=router,
             concurrency=plan.concurrency or usable_processors(),
@@ -157,7 +163,10 @@ class _Work:
         self.cancel = executor.cancel
         environment = bound_environment(plan, root)
         sweep_staging(environment.staging, environment.staging_keep_days, time.time())
-        executor.do(runs, parallel=parallel)
+        try:
+            executor.do(runs, parallel=parallel)
+        finally:
+            journal.close()
 
 
 def _described(error: BaseException) -> dict[str, Any]:

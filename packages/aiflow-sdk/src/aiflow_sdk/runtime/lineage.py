@@ -16,6 +16,19 @@ _ENGINE_PACKAGES = {"python": "polars", "spark": "pyspark-client", "flink": "apa
 class Lineage:
     """Makes the events of one run of a plan. Whoever makes them, the same happening has the same run id and job."""
 
+    RECORDS = frozenset(
+        {
+            "run-started",
+            "run-finished",
+            "task-started",
+            "task-finished",
+            "task-failed",
+            "task-retried",
+            "task-repeated",
+        }
+    )
+    """The records of the local runner that stand for an event."""
+
     def __init__(self, plan: Plan, run: Run) -> None:
         self.plan = plan
         self.run = run

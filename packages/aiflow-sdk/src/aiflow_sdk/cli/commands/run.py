@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiflow_sdk.cli.arguments import only_pipeline, read_params
-from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
+from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import Console, format_seconds
-from aiflow_sdk.cli.diagnostics import exit_code, print_errors
+from aiflow_sdk.cli.diagnostics import print_errors
 
 if TYPE_CHECKING:
     from aiflow_sdk.local import RunSummary
@@ -86,8 +86,6 @@ def command(
         print_errors(Console(sys.stderr), summary.errors, project.root)
     for line in _closing_lines(invocation, summary, screen.log_lines):
         console.print(line)
-    if summary.exit_code == 1:
-        raise Exit(exit_code(summary.errors))
     return summary.exit_code
 
 

@@ -133,7 +133,7 @@ class Place:
 
 
 def _is_inside(path: Path, lake: Path) -> bool:
-    return path.is_relative_to(lake) and path.relative_to(lake).parts[0] != RESERVED
+    return path.is_relative_to(lake) and path.relative_to(lake).parts[0] not in RESERVED
 
 
 def _is_hidden(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,12 +17,13 @@ from aiflow_sdk.connectors.files.place import Format, Place, files_identity, for
 from aiflow_sdk.connectors.files.text import folder_name, write_text
 from aiflow_sdk.connectors.onelake.commit import partition_app, transactions
 from aiflow_sdk.connectors.onelake.location import (
-    RESERVED,
+    STAGING,
     below_lake,
     check_path,
     dataset_name,
     is_deferred,
     lake_root,
+    lock_key,
 )
 from aiflow_sdk.connectors.onelake.values import shown_text
 from aiflow_sdk.connectors.parquet import missing_columns, partition_of, rows_outside, shared_schema, write_files
@@ -126,7 +126,7 @@ class FilesSink(Sink, kind="files"):
         """Return a new folder on the lake's file system, swept with the run's staged frames if the writer dies."""
         run = request.run
         name = f"files-{request.node_id}-{run.attempt}-{uuid4().hex[:16]}"
-        folder = lake_root(self.environment) / RESERVED / run.run_id / str(run.execution) / name
+        folder = lake_root(self.environment) / STAGING / run.run_id / str(run.execution) / name
         folder.mkdir(parents=True)
         return folder
 
@@ -163,8 +163,7 @@ class FilesSink(Sink, kind="files"):
                 raise rows_outside(self.path, request, ", ".join(outside[:5]))
         written: list[DataFile] = []
         superseded = False
-        lock = f"{RESERVED}/locks/{hashlib.sha256(key.encode()).hexdigest()[:32]}"
-        with store.lock(lock):
+        with store.lock(lock_key(target)):
             for one, inside in parts.items():
                 apps = [partition_app(run, one, request.node_id)] if time else transactions(request, {})
                 place = f"{key}/{folder_name(time, one)}" if time else key

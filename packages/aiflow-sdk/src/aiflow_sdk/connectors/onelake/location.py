@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.stores import open_store
 from aiflow_sdk.variables import has_secret, has_template
 
-RESERVED = "_staging"
+STAGING = "_staging"
+_LOCKS = "_locks"
+RESERVED = frozenset({STAGING, _LOCKS})
+"""Names below the lake's root that no table or file of a user has."""
 _SEGMENT = re.compile(r"[^\W_][\w-]*")
 _LONGEST_SEGMENT_BYTES = 200
 _SHOWN_TABLES = 20
@@ -73,9 +77,14 @@ def below_lake(environment: Environment, path: str) -> Path:
     check_path(path)
     root = lake_root(environment)
     found = (root / path).resolve()
-    if not found.is_relative_to(root) or found == root or found.relative_to(root).parts[0] == RESERVED:
+    if not found.is_relative_to(root) or found == root or found.relative_to(root).parts[0] in RESERVED:
         raise outside(path)
     return found
+
+
+def lock_key(folder: Path) -> str:
+    """Return the key, in the lake's store, of the lock that writers of the folder take turns by."""
+    return f"{_LOCKS}/{hashlib.sha256(str(folder).encode(errors='surrogateescape')).hexdigest()[:32]}"
 
 
 def outside(path: str) -> ConfigurationError:
@@ -83,7 +92,7 @@ def outside(path: str) -> ConfigurationError:
     return ConfigurationError(
         "outside-lake",
         f"'{path}' leads out of the environment's lake",
-        hint=f"write a path relative to the lake's root, without '..' and not in '{RESERVED}'",
+        hint=f"write a path relative to the lake's root, without '..' and not in {' or '.join(sorted(RESERVED))}",
     )
 
 
@@ -101,7 +110,7 @@ def unknown_table(environment: Environment, folder: Path, name: str) -> UnknownN
     known = sorted(
         f"{log.parent.parent.name}.{log.parent.name}"
         for log in root.glob("*/*/_delta_log")
-        if log.parent.parent.name != RESERVED
+        if log.parent.parent.name not in RESERVED
     )
     hint = did_you_mean(name, known)
     if hint is None:

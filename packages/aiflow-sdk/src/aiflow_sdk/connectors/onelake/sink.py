@@ -12,7 +12,15 @@ from uuid import uuid4
 from pydantic import PrivateAttr, model_validator
 
 from aiflow_sdk.connectors.onelake.commit import Change, Committed, Mode, NewFile
-from aiflow_sdk.connectors.onelake.location import check_path, check_table_name, dataset_name, is_deferred, table_folder
+from aiflow_sdk.connectors.onelake.location import (
+    check_path,
+    check_table_name,
+    dataset_name,
+    is_deferred,
+    lake_root,
+    lock_key,
+    table_folder,
+)
 from aiflow_sdk.connectors.onelake.options import check_format, check_one_place
 from aiflow_sdk.connectors.onelake.schema import arrow_name, column_types, delta_schema
 from aiflow_sdk.connectors.onelake.source import total_rows
@@ -23,6 +31,7 @@ from aiflow_sdk.errors import AiflowError, ConfigurationError, StoreError
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins import DataFile, Destination, Sink, Write, Written
+from aiflow_sdk.stores import FolderStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -143,8 +152,9 @@ class OneLakeSink(Sink, kind="onelake"):
     def identity(self, run: Run) -> str | None:
         """Return a fingerprint of the files of the run's partition, or None where there is no table yet."""
         state = load_table(self._folder())
-        if state is None:
-            return None
+        return self._identity(state, run) if state is not None else None
+
+    def _identity(self, state: TableState, run: Run) -> str:
         time = self.time or (self.partition_by[0] if len(self.partition_by) == 1 else None)
         return files_identity(self._of_run(state, run, time))
 
@@ -178,7 +188,9 @@ class OneLakeSink(Sink, kind="onelake"):
             mode="overwrite" if self.mode == "overwrite" else "overwrite_partitions",
             request=request,
         )
-        return change.commit()
+        # Writers of one machine take turns, so that they need not lose and repeat; safety does not hang on it.
+        with FolderStore(lake_root(self.environment)).lock(lock_key(table)):
+            return change.commit()
 
     def _of_run(self, state: TableState, run: Run, time: str | None) -> list[ActiveFile]:
         """Return the files of the run's partition, of a table without time column all of them."""
@@ -216,7 +228,7 @@ class OneLakeSink(Sink, kind="onelake"):
             address=str(state.folder),
             partitions=tuple(sorted(shown - {""})),
             columns=tuple((column, arrow_name(kind)) for column, kind in state.types.items()),
-            identity=self.identity(run),
+            identity=self._identity(state, run),
         )
 
 

@@ -15,7 +15,6 @@ from aiflow_sdk.plugins import DataFile, Destination
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import Column
     from pyspark.sql import DataFrame as SparkFrame
 
 NULL_PARTITION = ("__HIVE_DEFAULT_PARTITION__", "")
@@ -52,21 +51,16 @@ def complete(
 
 
 def write_parquet(frame: SparkFrame, folder: str, partition_by: Sequence[str] = ()) -> None:
-    """Let Spark write the frame below the folder, partition values as text in folder names ``column=value``."""
+    """Let Spark write the frame below the folder, partition values as text in folder names ``column=value``.
+
+    Moments are in UTC, the session's clock.
+    """
     if partition_by:
+        from pyspark.sql import functions
+
         # As text, because Sail has no folder names for moments, and writes some others in a way of its own.
-        texts = {column: _as_text(frame, column) for column in partition_by}
-        frame = frame.withColumns(texts)
+        frame = frame.withColumns({column: functions.col(quoted(column)).cast("string") for column in partition_by})
     frame.write.mode("append").partitionBy(*partition_by).parquet(folder)
-
-
-def _as_text(frame: SparkFrame, column: str) -> Column:
-    from pyspark.sql import functions
-    from pyspark.sql.types import TimestampType
-
-    text = functions.col(quoted(column)).cast("string")
-    is_moment = isinstance(frame.schema[column].dataType, TimestampType)
-    return functions.concat(text, functions.lit("Z")) if is_moment else text  # the session's clock is UTC's
 
 
 def list_files(folder: str, partition_by: Sequence[str] = ()) -> list[DataFile]:
