@@ -48,7 +48,9 @@ def run(command: Command) -> Measured:
     """Run the command once; whatever it prints is shown only when it fails."""
     command.before()
     began = time.perf_counter()
-    with subprocess.Popen(command.arguments, cwd=command.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen(
+        command.arguments, cwd=command.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
         assert process.stdout is not None
         printed = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)

@@ -106,7 +106,7 @@ def draw(lines: list[list[Run]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" '
         f'height="{height}" role="img" aria-label="What a terminal shows of the flights example">',
         f'<rect x="0.5" y="0.5" width="{width - 1:.0f}" height="{height - 1}" rx="8" fill="{_PAPER}" stroke="{_FRAME}"/>',
-        f'<g font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,\'DejaVu Sans Mono\',monospace" '
+        f"<g font-family=\"ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace\" "
         f'font-size="{_SIZE}" xml:space="preserve">',
     ]
     for number, line in enumerate(lines):

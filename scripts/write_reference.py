@@ -49,6 +49,7 @@ def describe(what: str, name: str) -> str:
 def describe_command(name: str) -> Iterator[str]:
     """Yield the lines about a command: how it is typed, what it does, its options, examples."""
     import click
+
     from aiflow_sdk.cli.command_line import aiflow
 
     context = click.Context(aiflow, info_name="aiflow")
@@ -57,7 +58,9 @@ def describe_command(name: str) -> Iterator[str]:
     inner = click.Context(command, info_name=name, parent=context) if name != "aiflow" else context
     shared = {option for parameter in aiflow.params for option in parameter.opts}
     pieces = [piece for piece in command.collect_usage_pieces(inner) if piece != "[OPTIONS]"]
-    options = [p for p in command.params if isinstance(p, click.Option) and (name == "aiflow" or not shared & set(p.opts))]
+    options = [
+        p for p in command.params if isinstance(p, click.Option) and (name == "aiflow" or not shared & set(p.opts))
+    ]
     yield "```"
     yield " ".join([inner.command_path, *pieces, *(_needed(option, inner) for option in options if option.required)])
     yield "```"

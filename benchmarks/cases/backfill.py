@@ -12,7 +12,7 @@ FIRST = date(2013, 1, 1)
 DAYS = 90
 SAMPLED = 9
 
-PIPELINE = '''
+PIPELINE = """
 import polars as pl
 from aiflow_sdk import pipeline, sink, source
 
@@ -26,7 +26,7 @@ def daily(p):
     flights = p.read(source.onelake(id="flights", table="raw.flights", partitions={"dt": "{{ ds }}"}))
     counted = flights.transform(id="counted", engine="python", fn="pipelines.daily:count")
     p.write(counted, sink.onelake(id="out", table="mart.daily", partition_by=["dt"]))
-'''
+"""
 
 
 def backfill() -> list[Row]:
@@ -40,7 +40,10 @@ def backfill() -> list[Row]:
     days = [FIRST + timedelta(days=number) for number in range(DAYS)]
     run(Command(aiflow("run", "daily", "--date", days[0].isoformat()), folder))
     forget()
-    sampled = [run(Command(aiflow("run", "daily", "--date", day.isoformat()), folder)).seconds for day in days[:: DAYS // SAMPLED]]
+    sampled = [
+        run(Command(aiflow("run", "daily", "--date", day.isoformat()), folder)).seconds
+        for day in days[:: DAYS // SAMPLED]
+    ]
     separate = sum(sampled) * DAYS / len(sampled)
     forget()
     dates = ("--from", days[0].isoformat(), "--to", days[-1].isoformat())

@@ -10,13 +10,13 @@ from measure import DATA, Command, Row, aiflow, python, run
 
 PER_FILE = 10
 
-PIPELINE = '''
+PIPELINE = """
 @pipeline(id="p{number}", schedule="0 3 * * *", owner="team_{team}")
 def p{number}(p):
     orders = p.read(source.onelake(id="orders", table="raw.t{number}", partitions={{"dt": "{{{{ ds }}}}"}}))
     spend = orders.transform(id="spend", engine="python", fn="etl.spend:main", least={number})
     p.write(spend, sink.onelake(id="out", table="mart.t{number}", partition_by=["dt"]))
-'''
+"""
 
 IMPORT_TWICE = """
 import importlib, pathlib, sys
@@ -44,7 +44,9 @@ def _measure(pipelines: int) -> list[Row]:
     importing = Command(python("-c", IMPORT_TWICE), folder)
     run(importing)
     imported = 2 * statistics.median(run(importing).seconds for _ in range(3))
-    compile_all = Command(aiflow("--json", "compile"), folder, before=lambda: shutil.rmtree(folder / ".aiflow", ignore_errors=True))
+    compile_all = Command(
+        aiflow("--json", "compile"), folder, before=lambda: shutil.rmtree(folder / ".aiflow", ignore_errors=True)
+    )
     cold = statistics.median(run(compile_all).seconds for _ in range(3))
     per_pipeline = 1000 * (cold - imported) / pipelines
     changed = folder / "pipelines" / "m000000.py"

@@ -26,7 +26,9 @@ def load_flights(lake: Path) -> None:
         pl.date("year", "month", "day").cast(pl.String).alias("dt")
     )
     flights.write_delta(
-        lake / "raw" / "flights", mode="overwrite", delta_write_options={"partition_by": ["dt"], "schema_mode": "overwrite"}
+        lake / "raw" / "flights",
+        mode="overwrite",
+        delta_write_options={"partition_by": ["dt"], "schema_mode": "overwrite"},
     )
     print(f"raw.flights: {len(flights):,} flights on {flights['dt'].n_unique()} days in {lake / 'raw' / 'flights'}\n")
 
@@ -34,7 +36,7 @@ def load_flights(lake: Path) -> None:
 def aiflow(*arguments: str) -> None:
     """Run the command line as a user would, showing what is typed."""
     print(f"$ aiflow {' '.join(arguments)}", flush=True)
-    done = subprocess.run([sys.executable, "-m", "aiflow_sdk.cli", *arguments], cwd=HERE)
+    done = subprocess.run([sys.executable, "-m", "aiflow_sdk.cli", *arguments], cwd=HERE, check=False)
     if done.returncode:
         sys.exit(done.returncode)
     print(flush=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from aiflow_sdk.partitions import Partition, partitions_between
 from deltalake import DeltaTable
+
+from aiflow_sdk.partitions import Partition, partitions_between
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ZONE = "America/New_York"
@@ -71,7 +72,9 @@ def test_a_late_hour_is_waited_for_and_makes_the_day_again(hourly_daily):
     aiflow("backfill", "clicks_daily", "--from", "2026-06-01", "--to", "2026-06-01", cwd=hourly_daily)
     assert daily(hourly_daily)["hours"].to_list() == [24, 24]
     # Made again by nobody who changed anything: skipped. Restated: made again, and the reason said.
-    assert "up to date" in aiflow("backfill", "clicks_daily", "--from", "2026-06-01", "--to", "2026-06-01", cwd=hourly_daily)
+    assert "up to date" in aiflow(
+        "backfill", "clicks_daily", "--from", "2026-06-01", "--to", "2026-06-01", cwd=hourly_daily
+    )
     lay_clicks(hourly_daily, wanted[5:6])
     aiflow("run", "clicks_hourly", "--date", wanted[5].key, cwd=hourly_daily)
     told = aiflow("backfill", "clicks_daily", "--from", "2026-06-01", "--to", "2026-06-01", cwd=hourly_daily)

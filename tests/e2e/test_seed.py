@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+
 from aiflow_sdk.discovery import discover_pipelines
 
 SEED = Path(__file__).parents[1] / "golden" / "seed"
@@ -17,7 +18,7 @@ FORMS = sorted(path.stem for path in SEED.glob("*.txt"))
 IMPORTS = "from aiflow_sdk.dsl import pipeline, source, sink, resources\n"
 DAY = "1995-03-15"
 
-ENRICH = '''
+ENRICH = """
 from typing import Dict
 from pyspark.sql import SparkSession, DataFrame
 from pyspark.sql import functions as F
@@ -39,12 +40,12 @@ def main(
         )
     )
     return result_df
-'''
+"""
 
-FEATURES = '''
+FEATURES = """
 def main(inputs, params):
     return inputs["enrich_orders"].sort("user_id")
-'''
+"""
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +53,9 @@ def orders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tpch")
     tool = Path(sys.executable).parent / "tpchgen-cli"
     subprocess.run(
-        [tool, "parquet", "--scale-factor", "0.01", "--tables", "orders", "--output-dir", folder], check=True, capture_output=True
+        [tool, "parquet", "--scale-factor", "0.01", "--tables", "orders", "--output-dir", folder],
+        check=True,
+        capture_output=True,
     )
     return pl.read_parquet(folder / "orders.parquet").select(
         pl.col("o_custkey").alias("user_id"),

@@ -277,7 +277,7 @@ def test_wide_signs_take_two_columns() -> None:
 
 
 def test_tables_are_in_columns() -> None:
-    rows = [{"name": "a\nb", "n": 1}, {"name": "\x1b[31mlong", "n": 20}, {"name": None, "n": None}]
+    rows: list[dict] = [{"name": "a\nb", "n": 1}, {"name": "\x1b[31mlong", "n": 20}, {"name": None, "n": None}]
     assert format_table(Console(io.StringIO()), rows, ["name", "n"]) == ["name   n", "a⏎b    1", "long  20", ""]
 
 

@@ -4,6 +4,7 @@ import json
 
 import jsonschema
 import pytest
+
 from aiflow_sdk.compiler import compile_pipeline, compile_pipeline_to_airflow_dag
 from aiflow_sdk.config import load_project
 from aiflow_sdk.errors import DocumentError, MissingExtraError, ProblemsError
@@ -61,7 +62,9 @@ def test_neighbours_on_one_engine_are_one_task(project):
 
 
 def test_another_engine_begins_another_task_and_the_frame_between_is_staged(project):
-    plan = plan_of(project, src("a"), fn("b", "a", engine="spark", entrypoint="etl:spark_main"), fn("c", "b"), out("d", "c"))
+    plan = plan_of(
+        project, src("a"), fn("b", "a", engine="spark", entrypoint="etl:spark_main"), fn("c", "b"), out("d", "c")
+    )
     first, second = plan.tasks
     assert (first.id, first.engine, first.stages) == ("b", "spark", ("b",))
     assert (second.id, second.engine, second.staged_inputs, second.upstream) == ("c", "python", ("b",), ("b",))
@@ -69,7 +72,12 @@ def test_another_engine_begins_another_task_and_the_frame_between_is_staged(proj
 
 @pytest.mark.parametrize(
     "fields",
-    [{"fuse": False}, {"retries": 2}, {"timeout_minutes": 5.0}, {"resources": {"engine": "python", "request_cpu": "2"}}],
+    [
+        {"fuse": False},
+        {"retries": 2},
+        {"timeout_minutes": 5.0},
+        {"resources": {"engine": "python", "request_cpu": "2"}},
+    ],
 )
 def test_what_ends_a_fusion(project, fields):
     plan = plan_of(project, src("a"), fn("b", "a"), fn("c", "b", **fields), fn("d", "c"), out("e", "d"))
@@ -83,7 +91,9 @@ def test_a_node_that_two_transforms_read_ends_a_fusion(project):
 
 
 def test_a_join_fuses_with_its_inputs(project):
-    plan = plan_of(project, src("a"), src("b"), fn("c", "a"), fn("d", "b"), fn("e", "c", "d", entrypoint="etl:two"), out("f", "e"))
+    plan = plan_of(
+        project, src("a"), src("b"), fn("c", "a"), fn("d", "b"), fn("e", "c", "d", entrypoint="etl:two"), out("f", "e")
+    )
     assert len(plan.tasks) == 1
 
 
@@ -121,7 +131,9 @@ def test_every_value_is_spelled_out(project):
 
 
 def test_the_column_that_the_source_fixes_is_filled_and_holds_the_time(project):
-    plan = plan_of(project, src("a", partitions={"dt": "{{ ds }}"}), fn("b", "a"), out("c", "b", partition_by=["dt", "region"]))
+    plan = plan_of(
+        project, src("a", partitions={"dt": "{{ ds }}"}), fn("b", "a"), out("c", "b", partition_by=["dt", "region"])
+    )
     assert plan.nodes["c"].fill == {"dt": "{{ ds }}"}
     assert plan.nodes["c"].time == "dt"
 
@@ -184,9 +196,9 @@ def test_a_template_without_a_time_partition_is_refused(project):
 
 
 def test_an_unknown_param_is_refused(project):
-    assert codes(project, src("a"), fn("b", "a", params={"x": "{{ params.regin }}"}), out("c", "b"), params={"region": "us"}) == [
-        "unknown-param"
-    ]
+    assert codes(
+        project, src("a"), fn("b", "a", params={"x": "{{ params.regin }}"}), out("c", "b"), params={"region": "us"}
+    ) == ["unknown-param"]
 
 
 def test_clusters_are_local_in_development_and_known_elsewhere(tmp_path):
@@ -206,7 +218,9 @@ def test_clusters_are_local_in_development_and_known_elsewhere(tmp_path):
 
 
 def test_resources_of_another_engine_are_refused(project):
-    assert codes(project, src("a"), fn("b", "a", resources={"engine": "spark", "cluster": "x"}), out("c", "b")) == ["wrong-resources"]
+    assert codes(project, src("a"), fn("b", "a", resources={"engine": "spark", "cluster": "x"}), out("c", "b")) == [
+        "wrong-resources"
+    ]
 
 
 @pytest.mark.parametrize(

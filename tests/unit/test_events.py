@@ -8,6 +8,10 @@ from datetime import UTC, datetime
 
 import jsonschema
 import pytest
+from openlineage.client import facet_v2
+from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, RunEvent, RunState
+from openlineage.client.event_v2 import Run as OpenLineageRun
+
 from aiflow_sdk import events
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import load_project
@@ -17,9 +21,6 @@ from aiflow_sdk.ir import NodeIR, PipelineIR
 from aiflow_sdk.plan import NodeFacts, TaskResult, make_run
 from aiflow_sdk.plugins import installed_registry
 from aiflow_sdk.runtime import Lineage
-from openlineage.client import facet_v2
-from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, RunEvent, RunState
-from openlineage.client.event_v2 import Run as OpenLineageRun
 
 # What the specification 2-0-2 demands of a run event, restated.
 FACETS = {
@@ -35,7 +36,12 @@ DATASETS = {
     "items": {
         "type": "object",
         "required": ["namespace", "name"],
-        "properties": {"namespace": {"type": "string"}, "facets": FACETS, "inputFacets": FACETS, "outputFacets": FACETS},
+        "properties": {
+            "namespace": {"type": "string"},
+            "facets": FACETS,
+            "inputFacets": FACETS,
+            "outputFacets": FACETS,
+        },
     },
 }
 RUN_EVENT = {
@@ -84,16 +90,27 @@ def lineage(tmp_path):
     project = load_project(tmp_path)
     nodes = (
         NodeIR.make(
-            id="orders", type="source", params={"kind": "onelake", "table": "raw.orders", "partitions": {"dt": "{{ ds }}"}}
+            id="orders",
+            type="source",
+            params={"kind": "onelake", "table": "raw.orders", "partitions": {"dt": "{{ ds }}"}},
         ),
         NodeIR.make(id="sums", type="transform", engine="python", entrypoint="etl:main", input_ids=("orders",)),
         NodeIR.make(id="more", type="transform", engine="python", sql="select * from {sums}", input_ids=("sums",)),
         NodeIR.make(
-            id="out", type="sink", params={"kind": "onelake", "table": "mart.sums", "partition_by": ["dt"]}, input_ids=("more",)
+            id="out",
+            type="sink",
+            params={"kind": "onelake", "table": "mart.sums", "partition_by": ["dt"]},
+            input_ids=("more",),
         ),
     )
     ir = PipelineIR.make(
-        id="p", schedule="0 3 * * *", owner="team", tags=("x",), partition="day", timezone="America/New_York", nodes=nodes
+        id="p",
+        schedule="0 3 * * *",
+        owner="team",
+        tags=("x",),
+        partition="day",
+        timezone="America/New_York",
+        nodes=nodes,
     )
     plan = compile_pipeline(ir, project=project, environment=project.environment(), registry=installed_registry())
     return Lineage(plan, make_run(plan, partition="2026-11-01"))
@@ -104,7 +121,9 @@ RESULT = TaskResult(
     seconds=1.5,
     nodes=(
         NodeFacts(node_id="orders", rows=3, bytes=100, columns=(("id", "int64"),), partitions=("dt=2026-11-01",)),
-        NodeFacts(node_id="sums", seconds=0.2, counts={"bad_rows": 2}, touched=(("write", "postgres://x", "public.t"),)),
+        NodeFacts(
+            node_id="sums", seconds=0.2, counts={"bad_rows": 2}, touched=(("write", "postgres://x", "public.t"),)
+        ),
         NodeFacts(node_id="out", rows=2, bytes=50, table_version=7, columns=(("id", "int64"), ("dt", "string"))),
     ),
 )
@@ -177,7 +196,9 @@ def test_datasets_carry_schema_statistics_and_version(lineage):
     out, touched = sorted(event["outputs"], key=lambda one: one["namespace"])
     assert (orders["namespace"], orders["name"]) == ("onelake", "raw.orders")
     assert orders["inputFacets"]["inputStatistics"]["rowCount"] == 3
-    assert out["outputFacets"]["outputStatistics"] | {"rowCount": 2, "size": 50} == out["outputFacets"]["outputStatistics"]
+    assert (
+        out["outputFacets"]["outputStatistics"] | {"rowCount": 2, "size": 50} == out["outputFacets"]["outputStatistics"]
+    )
     assert out["facets"]["version"]["datasetVersion"] == "7"
     assert [field["name"] for field in out["facets"]["schema"]["fields"]] == ["id", "dt"]
     assert (touched["namespace"], touched["name"]) == ("postgres://x", "public.t")

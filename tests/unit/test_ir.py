@@ -9,6 +9,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from aiflow_sdk.errors import DefinitionError, DocumentError, UnknownNameError
 from aiflow_sdk.ir import (
     FrozenMap,
@@ -22,8 +25,6 @@ from aiflow_sdk.ir import (
     read_pipeline,
     thaw,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 SOURCE = NodeIR.make(id="orders", type="source", params={"kind": "onelake", "table": "raw.orders"})
 TRANSFORM = NodeIR.make(id="sums", type="transform", engine="python", entrypoint="etl.sums:main", input_ids=("orders",))
@@ -31,7 +32,11 @@ SINK = NodeIR.make(id="out", type="sink", params={"kind": "onelake", "table": "m
 PIPELINE = PipelineIR.make(id="sums", schedule="0 3 * * *", owner="team", nodes=(SINK, TRANSFORM, SOURCE))
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
@@ -106,7 +111,13 @@ def test_nothing_inside_can_be_changed():
 
 def test_defaults_spelled_out_and_key_order_change_no_fingerprint():
     spelled = PipelineIR.make(
-        owner="team", schedule="0 3 * * *", id="sums", retries=0, catchup=False, timezone="UTC", nodes=(SOURCE, TRANSFORM, SINK)
+        owner="team",
+        schedule="0 3 * * *",
+        id="sums",
+        retries=0,
+        catchup=False,
+        timezone="UTC",
+        nodes=(SOURCE, TRANSFORM, SINK),
     )
     assert spelled.fingerprint == PIPELINE.fingerprint
 
@@ -126,8 +137,19 @@ def test_the_fingerprint_of_today_stays_the_fingerprint_of_tomorrow():
             "owner": "team",
             "nodes": [
                 {"id": "orders", "type": "source", "params": {"kind": "onelake", "table": "raw.orders"}},
-                {"id": "out", "type": "sink", "params": {"kind": "onelake", "table": "mart.sums"}, "input_ids": ["sums"]},
-                {"id": "sums", "type": "transform", "engine": "python", "entrypoint": "etl.sums:main", "input_ids": ["orders"]},
+                {
+                    "id": "out",
+                    "type": "sink",
+                    "params": {"kind": "onelake", "table": "mart.sums"},
+                    "input_ids": ["sums"],
+                },
+                {
+                    "id": "sums",
+                    "type": "transform",
+                    "engine": "python",
+                    "entrypoint": "etl.sums:main",
+                    "input_ids": ["orders"],
+                },
             ],
         }
     )
@@ -142,7 +164,11 @@ def test_other_processes_and_hash_seeds_give_the_same_text():
     )
     found = {
         subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path("."))}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path("."))},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for seed in ("0", "1", "42")
     }
@@ -187,7 +213,10 @@ def test_a_cycle_names_its_nodes():
 
 def test_an_unknown_input_suggests_the_near_one():
     with pytest.raises(UnknownNameError, match="did you mean 'orders'"):
-        PipelineIR.make(id="p", nodes=(SOURCE, NodeIR.make(id="t", type="transform", engine="python", sql="x", input_ids=("ordres",))))
+        PipelineIR.make(
+            id="p",
+            nodes=(SOURCE, NodeIR.make(id="t", type="transform", engine="python", sql="x", input_ids=("ordres",))),
+        )
 
 
 def test_two_nodes_of_one_id_are_refused():

@@ -215,7 +215,7 @@ def test_odd_partition_values_come_back_as_they_were(tmp_path_factory, values):
     one = OneLakeSource.load({"table": "feature.out", "partitions": {"v": values[0]}}, environment)
     wanted = [index for index, value in enumerate(values) if value == values[0]]
     assert one.to_polars(Scan()).sort("id").collect()["id"].to_list() == wanted
-    assert {path.name for path in lake.iterdir()} == {"feature"}
+    assert {path.name for path in lake.iterdir()} == {"feature", "_locks"}
     write(out, frame.with_columns(pl.col("id") + 100), run_of(generation=2), time=None)
     assert source.to_polars(Scan()).select(pl.col("id").min()).collect().item() == 100
 

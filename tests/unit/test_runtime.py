@@ -7,6 +7,8 @@ import sys
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
+
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import load_project
 from aiflow_sdk.errors import DataError, DataNotReadyError, UserCodeError
@@ -14,7 +16,6 @@ from aiflow_sdk.ir import NodeIR, PipelineIR
 from aiflow_sdk.plan import Run, make_run
 from aiflow_sdk.plugins import installed_registry
 from aiflow_sdk.runtime import FolderStaging, execute_task, sink_identities, source_identities, sweep_staging
-from deltalake import DeltaTable
 
 ZONE = "America/New_York"
 
@@ -44,7 +45,9 @@ def hours(clicks: pl.LazyFrame, ds: str) -> pl.LazyFrame:
 @pytest.fixture
 def project(tmp_path):
     (tmp_path / "etl.py").write_text(CODE)
-    orders = pl.DataFrame({"id": [1, 2, 3, 4], "amount": [1.0, 5.0, 7.0, 9.0], "dt": ["2026-11-20"] * 2 + ["2026-11-21"] * 2})
+    orders = pl.DataFrame(
+        {"id": [1, 2, 3, 4], "amount": [1.0, 5.0, 7.0, 9.0], "dt": ["2026-11-20"] * 2 + ["2026-11-21"] * 2}
+    )
     orders.write_delta(_made(tmp_path / ".aiflow/lake/raw/orders"), delta_write_options={"partition_by": ["dt"]})
     return load_project(tmp_path)
 
@@ -62,9 +65,18 @@ def pipeline(second="etl:keep", *, fuse=False, **fields):
             "partition": "day",
             "nodes": (
                 NodeIR.make(
-                    id="orders", type="source", params={"kind": "onelake", "table": "raw.orders", "partitions": {"dt": "{{ ds }}"}}
+                    id="orders",
+                    type="source",
+                    params={"kind": "onelake", "table": "raw.orders", "partitions": {"dt": "{{ ds }}"}},
                 ),
-                NodeIR.make(id="double", type="transform", engine="python", entrypoint="etl:double", input_ids=("orders",), fuse=fuse),
+                NodeIR.make(
+                    id="double",
+                    type="transform",
+                    engine="python",
+                    entrypoint="etl:double",
+                    input_ids=("orders",),
+                    fuse=fuse,
+                ),
                 NodeIR.make(
                     id="second",
                     type="transform",
@@ -174,7 +186,9 @@ def test_an_absent_partition_is_no_empty_one(project):
     assert caught.value.retryable
 
 
-@pytest.mark.parametrize(("function", "code"), [("etl:nothing", "returned-nothing"), ("etl:broken", "user-code-failed")])
+@pytest.mark.parametrize(
+    ("function", "code"), [("etl:nothing", "returned-nothing"), ("etl:broken", "user-code-failed")]
+)
 def test_user_code_that_fails_shows_its_own_lines_first(project, function, code):
     plan = compiled(project, pipeline(function, fuse=True))
     with pytest.raises(UserCodeError) as caught:
@@ -189,7 +203,8 @@ def test_a_run_without_rows_empties_its_partition(project):
     plan = compiled(project, ir)
     run_all(project, plan, make_run(plan, partition="2026-11-20"))
     nodes = [
-        node if node.id != "second" else NodeIR.make(**{**dict(node), "params": {"least": 1000.0}}) for node in ir.node_list
+        node if node.id != "second" else NodeIR.make(**{**dict(node), "params": {"least": 1000.0}})
+        for node in ir.node_list
     ]
     stricter = compiled(project, PipelineIR.make(id="p", schedule="0 3 * * *", partition="day", nodes=tuple(nodes)))
     run_all(project, stricter, make_run(stricter, partition="2026-11-20", generation=2))
@@ -201,6 +216,7 @@ def test_a_day_of_23_24_or_25_hours_reads_just_its_hours(project, day, hours):
     from aiflow_sdk.partitions import Partition, Window
 
     wanted = Window("covering").partitions(Partition.parse(day, "day", ZONE), "hour", ZONE)
+    assert wanted is not None
     around = [wanted[0].previous(), *wanted, wanted[-1].next()]
     pl.DataFrame({"hour": [one.key for one in around], "page": "a"}).write_delta(
         _made(project.root / ".aiflow/lake/web/clicks"), delta_write_options={"partition_by": ["hour"]}
@@ -220,7 +236,10 @@ def test_a_day_of_23_24_or_25_hours_reads_just_its_hours(project, day, hours):
             input_ids=("clicks",),
         ),
         NodeIR.make(
-            id="out", type="sink", params={"kind": "onelake", "table": "web.days", "partition_by": ["dt"]}, input_ids=("hours",)
+            id="out",
+            type="sink",
+            params={"kind": "onelake", "table": "web.days", "partition_by": ["dt"]},
+            input_ids=("hours",),
         ),
     )
     plan = compiled(project, PipelineIR.make(id="p", schedule="0 1 * * *", partition="day", timezone=ZONE, nodes=nodes))

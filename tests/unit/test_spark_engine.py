@@ -597,3 +597,12 @@ def test_scratch_files_end_with_the_task(spark):
         opened.read(Rows(table=ORDERS), Scan())
         assert set(scratch.iterdir()) > before
     assert set(scratch.iterdir()) == before
+
+
+def test_files_that_spark_reads_by_itself_are_not_copied(spark, tmp_path):
+    fields = [pa.field("id", pa.int64(), nullable=False, metadata={"a": "b"}), pa.field("tags", pa.large_list(pa.string()))]
+    table = pa.table([[1], [["x"]]], schema=pa.schema(fields, metadata={"c": "d"}))
+    pq.write_table(table, tmp_path / "x.parquet")
+    with session() as opened:
+        assert rows(opened.read(Files(paths=(str(tmp_path / "x.parquet"),)), Scan())) == table.to_pylist()
+        assert opened._folder is None

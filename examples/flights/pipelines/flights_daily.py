@@ -20,4 +20,6 @@ def flights_daily(p):
         resources=resources.spark(cluster="emr-flights", executor_memory="4g"),
     )
     ranked = delays.transform(id="rank", engine="python", fn="etl.rank:main", late_minutes=15)
-    p.write(ranked, sink.onelake(id="daily_delays", table="feature.daily_delays", mode="overwrite", partition_by=["dt"]))
+    p.write(
+        ranked, sink.onelake(id="daily_delays", table="feature.daily_delays", mode="overwrite", partition_by=["dt"])
+    )

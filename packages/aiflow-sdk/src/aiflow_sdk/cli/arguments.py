@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from aiflow_sdk.cli.command_line import Invocation
     from aiflow_sdk.discovery import Discovered, Discovery
     from aiflow_sdk.plan import Plan
+    from aiflow_sdk.plugins import Registry
 
 
 def read_params(texts: Iterable[str]) -> dict[str, str]:
@@ -61,12 +62,27 @@ def find_pipeline(invocation: Invocation, pipeline: str | None) -> tuple[Discove
 
 def compile_found(invocation: Invocation, found: Discovered, discovery: Discovery) -> Plan:
     """Return the pipeline's plan for the environment that is meant. Raises ``ProblemsError``."""
-    from aiflow_sdk.deployment.check import compile_or_tell, prepare_registry
-    from aiflow_sdk.plugins import installed_registry
+    from aiflow_sdk.compiler import compile_pipeline
 
+    try:
+        return compile_pipeline(
+            found.ir,
+            project=invocation.project,
+            environment=invocation.environment,
+            registry=registry_of(invocation, discovery),
+            locations=found.locations,
+            code=discovery.code,
+        )
+    except ProblemsError as error:
+        raise ProblemsError(problem.at(found.where) for problem in error.problems) from None
+
+
+def registry_of(invocation: Invocation, discovery: Discovery) -> Registry:
+    """Return all plugins: what is installed and what the project registers."""
+    from aiflow_sdk.plugins import installed_registry
+    from aiflow_sdk.runtime.functions import add_import_path
+
+    add_import_path(invocation.project.root)
     registry = installed_registry()
-    prepare_registry(registry, discovery, invocation.project)
-    plan = compile_or_tell(found, discovery, invocation.project, invocation.environment, registry)
-    if isinstance(plan, list):
-        raise ProblemsError(plan)
-    return plan
+    registry.add_marked(discovery.marked)
+    return registry

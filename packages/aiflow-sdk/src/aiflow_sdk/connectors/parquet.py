@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,32 +54,59 @@ def scan_polars(groups: Sequence[FileGroup], schema: pl.Schema, request: Scan) -
     """Return the files' rows as a lazy frame of ``schema``; files may lack columns or hold narrower types."""
     import polars as pl
 
-    partition_columns = set(groups[0].values) if groups else set()
-    casts = pl.ScanCastOptions(
-        integer_cast="upcast",
-        float_cast="upcast",
-        datetime_cast=["nanosecond-downcast", "convert-timezone"],
-        missing_struct_fields="insert",
-        extra_struct_fields="ignore",
+    if not groups:
+        return narrow_polars(pl.LazyFrame(schema=schema), request)
+    columns = list(groups[0].values)
+    is_hive = len(groups) > 1 and all(_is_told_by_folders(group, schema) for group in groups)
+    by_path = len(groups) > 1 and not is_hive
+    frame = pl.scan_parquet(
+        [path for group in groups for path in group.paths],
+        schema={name: dtype for name, dtype in schema.items() if name not in columns},
+        glob=False,
+        hive_partitioning=is_hive,
+        hive_schema={name: schema[name] for name in columns} if is_hive else None,
+        include_file_paths=_PATH if by_path else None,
+        missing_columns="insert",
+        extra_columns="ignore",
+        cast_options=pl.ScanCastOptions(
+            integer_cast="upcast",
+            float_cast="upcast",
+            datetime_cast=["nanosecond-downcast", "convert-timezone"],
+            missing_struct_fields="insert",
+            extra_struct_fields="ignore",
+        ),
     )
-    in_files = {name: dtype for name, dtype in schema.items() if name not in partition_columns}
-    frames = [
-        pl.scan_parquet(
-            list(group.paths),
-            schema=in_files,
-            glob=False,
-            hive_partitioning=False,
-            missing_columns="insert",
-            extra_columns="ignore",
-            cast_options=casts,
-        ).select(
-            pl.lit(group.values[name], dtype=schema[name]).alias(name) if name in partition_columns else pl.col(name)
-            for name in schema
-        )
-        for group in groups
-    ]
-    frame = pl.concat(frames) if frames else pl.LazyFrame(schema=schema)
-    return narrow_polars(frame, request)
+    if not is_hive:
+        frame = frame.with_columns(_value_of(name, groups, schema[name]) for name in columns)
+    return narrow_polars(frame.select(list(schema)), request)
+
+
+_PATH = "__path__"
+_PLAIN_TYPES = ("String", "Date", "Int8", "Int16", "Int32", "Int64")
+_PLAIN_TEXT = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def _is_told_by_folders(group: FileGroup, schema: pl.Schema) -> bool:
+    """Whether polars reads just these values out of the paths; then it leaves out files that a filter excludes."""
+    wanted = [f"{name}={value}" for name, value in group.values.items()]
+    plain = all(
+        type(schema[name]).__name__ in _PLAIN_TYPES and _PLAIN_TEXT.fullmatch(str(value)) and value is not None
+        for name, value in group.values.items()
+    )
+    return plain and all(
+        sorted(part for part in path.split("/") if "=" in part) == sorted(wanted) for path in group.paths
+    )
+
+
+def _value_of(column: str, groups: Sequence[FileGroup], dtype: pl.DataType) -> pl.Expr:
+    """Return the column's values: one constant, or by the path of the file that a row comes from."""
+    import polars as pl
+
+    if len(groups) == 1:
+        return pl.lit(groups[0].values[column], dtype=dtype).alias(column)
+    paths = [path for group in groups for path in group.paths]
+    values = pl.Series([group.values[column] for group in groups for _ in group.paths], dtype=dtype)
+    return pl.col(_PATH).replace_strict(pl.Series(paths), values, return_dtype=dtype).alias(column)
 
 
 def narrow_polars(frame: pl.LazyFrame, request: Scan) -> pl.LazyFrame:

@@ -30,24 +30,11 @@ aiflow plugins --stubs""",
 @click.option("--stubs", is_flag=True, help="Write types of what is installed, for editors and type checkers.")
 def command(invocation: Invocation, kind: str | None, stubs: bool) -> None:
     """List every plugin that is installed or that the project registers; of KIND show each option."""
-    from aiflow_sdk.plugins import installed_registry
-
-    registry = installed_registry()
     console = invocation.console
     if stubs:
-        from aiflow_sdk.factories.stubs import write_stubs
-
-        try:
-            folder = write_stubs(registry)
-        except OSError as error:
-            raise StoreError(
-                "stubs-not-writable",
-                f"{error.filename} cannot be written: {error.strerror}",
-                hint="activate an environment of your own (python -m venv .venv) and install aiflow-sdk there",
-            ) from error
-        console.print_json({"stubs": str(folder)}) if invocation.as_json else console.print(f"wrote {folder}")
+        _write_stubs(invocation)
         return
-    _add_project_plugins(invocation, registry)
+    registry = _all_plugins(invocation)
     listed = [item for family in registry.families.values() for item in _describe_family(family)]
     if kind is not None:
         listed = [item for item in listed if item["kind"] == kind]
@@ -79,13 +66,33 @@ def command(invocation: Invocation, kind: str | None, stubs: bool) -> None:
         raise Exit(1)
 
 
-def _add_project_plugins(invocation: Invocation, registry: Registry) -> None:
-    project = invocation.project
-    if any((project.root / entry.replace(".", "/")).exists() for entry in project.pipelines):
-        from aiflow_sdk.deployment.check import prepare_registry
-        from aiflow_sdk.discovery import discover
+def _write_stubs(invocation: Invocation) -> None:
+    from aiflow_sdk.factories.stubs import write_stubs
+    from aiflow_sdk.plugins import installed_registry
 
-        prepare_registry(registry, discover(project), project)
+    try:
+        folder = write_stubs(installed_registry())
+    except OSError as error:
+        raise StoreError(
+            "stubs-not-writable",
+            f"{error.filename} cannot be written: {error.strerror}",
+            hint="activate an environment of your own (python -m venv .venv) and install aiflow-sdk there",
+        ) from error
+    if invocation.as_json:
+        invocation.console.print_json({"stubs": str(folder)})
+    else:
+        invocation.console.print(f"wrote {folder}")
+
+
+def _all_plugins(invocation: Invocation) -> Registry:
+    from aiflow_sdk.plugins import installed_registry
+
+    project = invocation.project
+    if not any((project.root / entry.replace(".", "/")).exists() for entry in project.pipelines):
+        return installed_registry()  # there is no project here, and what is installed can be listed all the same
+    from aiflow_sdk.cli.arguments import discover_all, registry_of
+
+    return registry_of(invocation, discover_all(invocation))
 
 
 def _describe_family(family: Family[Any]) -> list[dict[str, Any]]:

@@ -169,9 +169,9 @@ class SparkTaskSession(Session):
             if not Path(path).exists():  # Sail would read an empty frame without columns
                 raise DataError("missing-file", f"there is no file {path} any more", hint="run what makes it again")
         if local:
-            schema = pq.read_schema(local[0])
+            schema = pq.read_schema(local[0]).remove_metadata()
             is_pattern = any(set(path) & set("*?[]{}\\") for path in local)  # to Spark, which has no way to quote it
-            if is_pattern or not readable_schema(schema).equals(schema.remove_metadata(), check_metadata=False):
+            if is_pattern or not readable_schema(schema).equals(schema):
                 dataset = ds.dataset(list(paths), format="parquet")
                 return self._from_arrow(dataset.to_batches(), dataset.schema)
         return self.spark.read.parquet(*paths)

@@ -93,7 +93,7 @@ def readable_schema(schema: pa.Schema) -> pa.Schema:
     """
     import pyarrow as pa
 
-    return pa.schema([pa.field(field.name, _readable(field.type, field.name)) for field in schema])
+    return pa.schema([field.with_type(_readable(field.type, field.name)).remove_metadata() for field in schema])
 
 
 def _readable(kind: pa.DataType, column: str) -> pa.DataType:
@@ -126,7 +126,8 @@ def _readable(kind: pa.DataType, column: str) -> pa.DataType:
         value = _readable(kind.value_type, column)
         return kind if value == kind.value_type and not is_a.is_fixed_size_list(kind) else pa.list_(value)
     if is_a.is_struct(kind):
-        return pa.struct([pa.field(field.name, _readable(field.type, column)) for field in kind])
+        return pa.struct([field.with_type(_readable(field.type, column)) for field in kind])
     if is_a.is_map(kind):
-        return pa.map_(_readable(kind.key_type, column), _readable(kind.item_type, column))
+        key, item = _readable(kind.key_type, column), _readable(kind.item_type, column)
+        return kind if (key, item) == (kind.key_type, kind.item_type) else pa.map_(key, item)
     return kind
