@@ -149,7 +149,9 @@ def test_a_filled_hour_is_one_of_the_runs_zone(session, environment, tmp_path, f
 
 
 def test_text_files_are_the_same_for_every_engine(session, environment, tmp_path):
-    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfid,zip,d,t,s\r\n1,007,2026-11-20,2026-11-20 05:00:00,\r\n2,08,,,\"\"\r\n")
+    (tmp_path / "a.csv").write_bytes(
+        b'\xef\xbb\xbfid,zip,d,t,s\r\n1,007,2026-11-20,2026-11-20 05:00:00,\r\n2,08,,,""\r\n'
+    )
     rows = read(session, FilesSource.load({"path": "a.csv"}, environment), tmp_path)
     hour = dt.datetime(2026, 11, 20, 5)  # noqa: DTZ001 a local time
     assert rows == [

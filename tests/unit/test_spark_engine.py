@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame as SparkFrame
-from pyspark.sql import functions as F  # noqa: N812  # the name that everybody knows
+from pyspark.sql import functions as F
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.engines.spark import SparkEngine
@@ -600,7 +600,10 @@ def test_scratch_files_end_with_the_task(spark):
 
 
 def test_files_that_spark_reads_by_itself_are_not_copied(spark, tmp_path):
-    fields = [pa.field("id", pa.int64(), nullable=False, metadata={"a": "b"}), pa.field("tags", pa.large_list(pa.string()))]
+    fields = [
+        pa.field("id", pa.int64(), nullable=False, metadata={"a": "b"}),
+        pa.field("tags", pa.large_list(pa.string())),
+    ]
     table = pa.table([[1], [["x"]]], schema=pa.schema(fields, metadata={"c": "d"}))
     pq.write_table(table, tmp_path / "x.parquet")
     with session() as opened:

@@ -138,6 +138,14 @@ def test_a_server_whose_owner_is_gone_already_ends_at_once(shared, monkeypatch):
     assert result.returncode != 0 or ended(int(result.stdout))
 
 
+def test_a_server_whose_folder_is_gone_before_it_listens_ends(tmp_path):
+    (tmp_path / "spark.lock").touch()
+    with (tmp_path / "spark.lock").open() as lock:
+        command = [sys.executable, "-m", "aiflow_sdk.engines.spark.server", str(tmp_path / "gone"), str(os.getpid())]
+        result = subprocess.run([*command, str(lock.fileno())], pass_fds=[lock.fileno()], timeout=60)
+    assert result.returncode == 1
+
+
 def test_warming_up_returns_at_once_and_starts_one_server(shared):
     engine = SparkEngine.load({}, Environment())
     began = time.monotonic()

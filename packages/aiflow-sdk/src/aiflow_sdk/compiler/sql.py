@@ -6,26 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiflow_sdk.errors import DefinitionError, MissingExtraError, Where, unknown_name
+from aiflow_sdk.errors import AiflowError, DefinitionError, MissingExtraError, Where, unknown_name
+from aiflow_sdk.frames import name_inputs
 from aiflow_sdk.ir import NodeIR
 
 if TYPE_CHECKING:
     from sqlglot.expressions import Query
 
-PLACEHOLDER = re.compile(r"(?<!\{)\{\s*([A-Za-z_][A-Za-z0-9_.-]*)\s*\}(?!\})")
-"""``{orders}``, but not ``{{ ds }}``."""
-
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")
-
-
-def input_names(input_ids: tuple[str, ...]) -> dict[str, str]:
-    """Return what a query may call its inputs → the input's id: the id itself, and the local one where it is plain."""
-    names = {input_id: input_id for input_id in input_ids}
-    for input_id in input_ids:
-        local = input_id.split(".", 1)[0]
-        if sum(other.split(".", 1)[0] == local for other in input_ids) == 1:
-            names.setdefault(local, input_id)
-    return names
 
 
 def parse_query(node: NodeIR, dialect: str, where: Where) -> Query:
@@ -41,14 +29,11 @@ def parse_query(node: NodeIR, dialect: str, where: Where) -> Query:
             "missing-extra", "SQL nodes need the package sqlglot", where=where, hint="pip install 'aiflow-sdk[sql]'"
         ) from error
 
-    names = input_names(node.input_ids)
-
-    def as_table(match: re.Match[str]) -> str:
-        if match[1] not in names:
-            raise unknown_name("unknown-input", "input", match[1], names, where=where)
-        return '"' + names[match[1]] + '"' if dialect != "spark" else "`" + names[match[1]] + "`"
-
-    text = PLACEHOLDER.sub(as_table, node.sql or "")
+    quote = "`" if dialect == "spark" else '"'
+    try:
+        text = name_inputs(node.sql or "", node.input_ids, lambda _, input_id: f"{quote}{input_id}{quote}")
+    except AiflowError as error:
+        raise error.at(where) from None
     try:
         statements = sqlglot.parse(_TEMPLATE.sub("x", text), dialect=dialect)
     except SqlglotError as error:

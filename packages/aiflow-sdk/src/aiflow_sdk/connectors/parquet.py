@@ -297,6 +297,7 @@ def write_files(
             "a partition value is too long for the name of a folder",
             hint="partition by a shorter column",
         ) from error
+    found.sort(key=lambda file: file.path)
     return [file for file in found if file.rows or format != "parquet"], full
 
 

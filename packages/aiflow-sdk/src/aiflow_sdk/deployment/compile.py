@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -31,10 +32,15 @@ class Compiled:
 
     project: str
     id: str
-    path: Path
-    """Of its ``plan.json``; ``ir.json`` lies beside it."""
+    file: str
+    """Its ``plan.json``; ``ir.json`` lies beside it."""
     is_changed: bool
     """Whether the plan is another one than before."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.file)
 
 
 @dataclass(frozen=True)
@@ -98,9 +104,8 @@ def compile_project(
                 memory.remember(home, key, path)
             else:
                 is_changed = False
-            compiled.append(Compiled(owner, pipeline.id, Path(path), is_changed))
-        homes = {f"{_folder_name(item.project)}/{item.id}" for item in compiled}
-        removed = () if problems else tuple(_remove_others(folder, homes))
+            compiled.append(Compiled(owner, pipeline.id, path, is_changed))
+        removed = () if problems else tuple(_remove_others(folder, compiled))
         memory.forget(removed)
     return CompileReport(folder, tuple(compiled), tuple(problems), removed, discovery.notes)
 
@@ -140,6 +145,7 @@ def _common_key(
     return fingerprint(parts)
 
 
+@cache
 def _folder_name(project: str) -> str:
     """Return the project's name as a folder, whatever the author wrote."""
     name = quote(project, safe=" ")
@@ -171,12 +177,15 @@ def _replace(path: str, text: str, is_new: bool) -> bool:
     return True
 
 
-def _remove_others(folder: Path, homes: set[str]) -> Iterator[str]:
+def _remove_others(folder: Path, compiled: list[Compiled]) -> Iterator[str]:
     """Remove the plans of other pipelines in the folders of these projects; nothing else that lies there."""
-    for project in sorted({home.partition("/")[0] for home in homes}):
-        for name in sorted(os.listdir(folder / project)):
+    ids: dict[str, set[str]] = {}
+    for item in compiled:
+        ids.setdefault(_folder_name(item.project), set()).add(item.id)
+    for project, known in sorted(ids.items()):
+        for name in sorted(set(os.listdir(folder / project)) - known):
             home = f"{project}/{name}"
-            if home in homes or not (folder / home / PLAN_FILE).is_file():
+            if not (folder / home / PLAN_FILE).is_file():
                 continue
             for file in (PLAN_FILE, IR_FILE):
                 (folder / home / file).unlink(missing_ok=True)

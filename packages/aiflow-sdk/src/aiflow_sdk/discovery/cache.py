@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aiflow_sdk.code import (
     CodeIndex,
@@ -39,7 +39,8 @@ _TABLES = """
 create table meta (key text primary key, value text) without rowid;
 create table file (path text primary key, mtime integer, ctime integer, size integer, inode integer,
     looked_at integer, digest text, imports text) without rowid;
-create table module (name text primary key, path text, builds integer, notes text, only_plugins integer) without rowid;
+create table module (name text primary key, path text, builds integer, notes text, only_plugins integer,
+    only_here integer) without rowid;
 create table reach (path text, module text, primary key (path, module)) without rowid;
 create index reach_of_module on reach (module);
 create table pipeline (module text, position integer, id text, project text, path text, line integer, home text,
@@ -48,7 +49,16 @@ create index pipeline_by_id on pipeline (id);
 create table data (source text, path text, primary key (source, path)) without rowid;
 create table mark (path text, type text, kind text, reference text) ;
 """
+HERE = "__here__:"
+"""Begins the entrypoint of a function that exists only in the process that built the pipeline."""
+
 PIPELINE_FIELDS = ("id", "project", "path", "line", "home", "fingerprint", "entrypoints", "ir", "locations")
+
+
+class PipelineRecord(Protocol):
+    """What is remembered of a pipeline, by the names of :data:`PIPELINE_FIELDS`: a dict or a row."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
 
 
 @dataclass
@@ -57,9 +67,14 @@ class ModuleRecord:
 
     name: str
     path: str
-    pipelines: list[Mapping[str, Any]] = field(default_factory=list)
+    pipelines: list[PipelineRecord] = field(default_factory=list)
     notes: str = ""
     only_plugins: bool = False
+
+    @property
+    def is_only_here(self) -> bool:
+        """Whether a function of its pipelines exists only in the process that built them."""
+        return any(HERE in pipeline["entrypoints"] for pipeline in self.pipelines)
 
 
 class Cache:
@@ -78,28 +93,28 @@ class Cache:
         }
         self.index = CodeIndex(project.root, snapshot=snapshot, memory=self._remembered, foreign=is_foreign(project))
         """Knows the files as they are now; of unchanged ones without reading them."""
-        self.valid: dict[str, int] = {}
-        """Name of each module that is unchanged → how many times it was built."""
+        self.valid: dict[str, tuple[str, int, bool]] = {}
+        """Name of each module that is unchanged → its file, how many times it was built, and whether a function of its
+        pipelines exists only in the process that built them."""
         self.stale: set[str] = set()
         """Names of the modules that are not."""
         self.fresh: set[str] = set()
         """Project files that are new or were changed; all where nothing is remembered."""
         self._added: set[str] = set()
+        self.has_lost = False
+        """Whether files are gone that were there before."""
         self._compare()
 
-    def records(self, module: str | None = None) -> dict[str, ModuleRecord]:
-        """Return what the unchanged modules gave, or one of them, by name."""
-        wanted, values = ("where name = ?", (module,)) if module else ("", ())
-        records = {
-            name: ModuleRecord(name, path, notes=notes)
-            for name, path, notes in self._connection.execute(f"select name, path, notes from module {wanted}", values)
-            if name in self.valid
-        }
-        wanted = wanted.replace("name", "module")
-        query = f"select module, {', '.join(PIPELINE_FIELDS)} from pipeline {wanted} order by module, position"
-        for name, *pipeline in self._connection.execute(query, values):
-            if name in records:
-                records[name].pipelines.append(dict(zip(PIPELINE_FIELDS, pipeline, strict=True)))
+    def records(self) -> dict[str, ModuleRecord]:
+        """Return what the unchanged modules gave, by name."""
+        rows = self._connection.execute("select name, path, notes from module")
+        records = {name: ModuleRecord(name, path, notes=notes) for name, path, notes in rows if name in self.valid}
+        cursor = self._connection.cursor()
+        cursor.row_factory = sqlite3.Row
+        for pipeline in cursor.execute("select * from pipeline order by module, position"):
+            record = records.get(pipeline["module"])
+            if record:
+                record.pipelines.append(pipeline)
         return records
 
     def plugin_modules(self) -> list[str]:
@@ -149,9 +164,9 @@ class Cache:
             )
             connection.executemany("insert into mark values (?, ?, ?, ?)", marks)
             connection.executemany(
-                "insert into module values (?, ?, ?, ?, ?)",
+                "insert into module values (?, ?, ?, ?, ?, ?)",
                 [
-                    (record.name, record.path, builds, record.notes, record.only_plugins)
+                    (record.name, record.path, builds, record.notes, record.only_plugins, record.is_only_here)
                     for record, builds, _ in records
                 ],
             )
@@ -181,7 +196,12 @@ class Cache:
 
     def _compare(self) -> None:
         """Find out which modules are unchanged."""
-        modules = dict(self._connection.execute("select name, builds from module").fetchall())
+        modules = {
+            name: (path, builds, bool(only_here))
+            for name, path, builds, only_here in self._connection.execute(
+                "select name, path, builds, only_here from module"
+            )
+        }
         changed: set[str] = set()
         settled: set[str] = set()
         self._added = self._snapshot.keys() - self._files.keys()
@@ -199,6 +219,7 @@ class Cache:
             else:
                 changed.add(path)
         self.fresh |= self._added | changed
+        self.has_lost = any(path.endswith(".py") and path not in self._snapshot for path in changed)
         if not modules:
             return
         self.stale = {
@@ -209,7 +230,7 @@ class Cache:
         removed = {path for path in changed if path.endswith(".py") and path not in self._snapshot}
         if self._added or removed:
             self.stale |= self._resolved_otherwise(modules, {module_name(path) for path in self._added | removed})
-        self.valid = {name: builds for name, builds in modules.items() if name not in self.stale}
+        self.valid = {name: facts for name, facts in modules.items() if name not in self.stale}
         if settled or self._added:
             with suppress(sqlite3.Error), self._connection as connection:
                 self._save_files(connection, settled | self._added)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiflow_sdk.code import CodeIndex
-from aiflow_sdk.discovery.cache import ModuleRecord
+from aiflow_sdk.discovery.cache import ModuleRecord, PipelineRecord
 from aiflow_sdk.discovery.finding import Module
 from aiflow_sdk.discovery.guard import Finding
 from aiflow_sdk.discovery.importing import Imported
@@ -68,12 +68,12 @@ def judge(
 
 def find_duplicates(
     records: Iterable[ModuleRecord], default_project: str, index: CodeIndex
-) -> Iterator[tuple[ModuleRecord, Mapping[str, Any], AiflowError | None]]:
+) -> Iterator[tuple[ModuleRecord, PipelineRecord, AiflowError | None]]:
     """Yield each pipeline once, with its module, and each further one of the same id with its problem.
 
     A pipeline that one module imports from another is one pipeline.
     """
-    taken: dict[tuple[str, str], tuple[ModuleRecord, Mapping[str, Any]]] = {}
+    taken: dict[tuple[str, str], tuple[ModuleRecord, PipelineRecord]] = {}
     for record in records:
         for pipeline in record.pipelines:
             key = (pipeline["project"] or default_project, pipeline["id"])
@@ -97,9 +97,9 @@ def find_duplicates(
 
 def _is_alias(
     record: ModuleRecord,
-    pipeline: Mapping[str, Any],
+    pipeline: PipelineRecord,
     other_record: ModuleRecord,
-    other: Mapping[str, Any],
+    other: PipelineRecord,
     index: CodeIndex,
 ) -> bool:
     same = ("home", "path", "line", "fingerprint")

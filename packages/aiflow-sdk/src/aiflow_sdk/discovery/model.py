@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiflow_sdk.code import CodeIndex
+from aiflow_sdk.discovery.cache import PipelineRecord
 from aiflow_sdk.errors import AiflowError, Where, unknown_name
 from aiflow_sdk.ir import PipelineIR, read_pipeline
 from aiflow_sdk.plugins import PluginType
@@ -32,7 +33,7 @@ class Discovered:
 
     def __init__(
         self,
-        record: Mapping[str, Any],
+        record: PipelineRecord,
         *,
         module: str,
         ir: PipelineIR | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TypeAlias, cast
 
 from aiflow_sdk.code import CodeIndex, Signature, module_name, scan_sources
@@ -15,9 +16,6 @@ from aiflow_sdk.discovery.judgement import Judgement, find_duplicates, judge
 from aiflow_sdk.discovery.model import Discovered, Discovery
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plugins import PluginType
-
-HERE = "__here__:"
-"""Begins the entrypoint of a function that exists only in the process that built the pipeline."""
 
 ImportModules: TypeAlias = Callable[[Sequence[Module], Chores], list[Answers]]
 Ready: TypeAlias = Callable[[Discovered, CodeIndex], None]
@@ -73,32 +71,29 @@ class Exploration:
         plugins = find_plugin_modules(self.project.root, self.cache.fresh)
         plugins += [Module(module_name(path), path, True) for path in self.cache.plugin_modules()]
         modules += sorted(module for module in plugins if module.path not in known)
-        records = self.cache.records()
-        unchanged = {
-            module.name
-            for module in modules
-            if self.cache.valid.get(module.name, 0) >= builds
-            and records[module.name].path == module.path
-            and not (functions and any(HERE in pipeline["entrypoints"] for pipeline in records[module.name].pipelines))
-        }
+        unchanged = {module.name for module in modules if self._is_unchanged(module, builds, functions)}
         waiting = [module for module in modules if module.name not in unchanged]
-        kept = {name: record for name, record in records.items() if name in unchanged}
-        for batch in self._batches(waiting, {plugin.path for plugin in plugins}, kept, only):
-            self._import(batch, import_modules, builds)
-        gone = records.keys() - {module.name for module in modules}
-        self._save(builds, gone)
-        return self._assemble(modules, kept)
+        for batch in self._batches(waiting, {plugin.path for plugin in plugins}, only):
+            self._import(batch, import_modules)
+        self._save(builds, gone=self.cache.valid.keys() - {module.name for module in modules})
+        return self._assemble(modules, {name: self._records[name] for name in unchanged})
 
-    def _batches(
-        self, waiting: list[Module], plugins: set[str], kept: Mapping[str, ModuleRecord], only: str | None
-    ) -> Iterator[list[Module]]:
+    @cached_property
+    def _records(self) -> dict[str, ModuleRecord]:
+        return self.cache.records()
+
+    def _is_unchanged(self, module: Module, builds: int, functions: bool) -> bool:
+        path, built, is_only_here = self.cache.valid.get(module.name, ("", 0, False))
+        return path == module.path and built >= builds and not (functions and is_only_here)
+
+    def _batches(self, waiting: list[Module], plugins: set[str], only: str | None) -> Iterator[list[Module]]:
         if only is None:
             yield waiting
             return
         name = only.rpartition("/")[2]
-        if any(pipeline["id"] == name for record in kept.values() for pipeline in record.pipelines):
-            return
         remembered = self.cache.module_of(name)
+        if remembered in self.cache.valid and not any(module.name == remembered for module in waiting):
+            return
         likely = [module for module in waiting if module.name == remembered] or [
             module for module in waiting if _mentions(self.project, module, name)
         ]
@@ -109,7 +104,7 @@ class Exploration:
         ):
             yield [module for module in waiting if module.name not in first]
 
-    def _import(self, modules: Sequence[Module], import_modules: ImportModules, builds: int) -> None:
+    def _import(self, modules: Sequence[Module], import_modules: ImportModules) -> None:
         if not modules:
             return
         answers = import_modules(modules, lambda answers: self._chores(modules, answers))
@@ -125,6 +120,7 @@ class Exploration:
 
     def _chores(self, modules: Sequence[Module], answers: Sequence[Answers]) -> Iterator[bool]:
         """Read the files while the children import them, and show what they built."""
+        _ = self._records
         for module in modules:
             self.cache.index.closure(module.path)
             yield True
@@ -149,7 +145,7 @@ class Exploration:
         executed = {path for imported in self.imported.values() for path in imported.executed}
         sound = [record for name, record in self._judgement.records.items() if name not in self._judgement.problems]
         failed = self._judgement.problems.keys()
-        if not (sound or failed or gone):
+        if not (sound or failed or gone or self.cache.has_lost):
             return
         remembered: dict[str, list[str]] = {}
 

@@ -107,7 +107,7 @@ class StagedSink(Sink, kind="staged"):
             # Left by a process that died in this very attempt; nobody was told of it.
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
-        return Destination(folder=str(folder))
+        return Destination(folder=str(folder), exact=True)
 
     def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
         """Publish the files: readers see all of them or none; a later attempt replaces an earlier one."""

@@ -168,9 +168,10 @@ class Change:
     def _check_time(self, files: Sequence[NewFile], types: Mapping[str, str], keys: Mapping[Any, str]) -> None:
         if not keys or self.request.time is None:
             return
-        outside = [value for value in dict.fromkeys(self._time_of(file, types) for file in files) if value not in keys]
+        outside = {self._time_of(file, types) for file in files} - keys.keys()
         if outside:
-            values = ", ".join(shown_text(value, self.request.run.timezone) for value in outside[:5])
+            ordered = sorted(outside, key=lambda value: (value is None, str(value)))
+            values = ", ".join(shown_text(value, self.request.run.timezone) for value in ordered[:5])
             raise rows_outside(self.name, self.request, values)
 
     def _check_fits(self, state: TableState) -> None:

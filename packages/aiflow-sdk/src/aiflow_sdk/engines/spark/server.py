@@ -31,12 +31,11 @@ def serve(folder: Path, owner: int, lock: int) -> None:
 
     server = SparkConnectServer("127.0.0.1", 0)
     server.start(background=True)
-    host, port = server.listening_address or ("", 0)
-    facts = {"address": f"sc://{host}:{port}", "pid": os.getpid(), "owner": owner}
     announcement = folder / "spark.json"
-    temporary = folder / f"spark.{os.getpid()}.json"
-    temporary.write_text(json.dumps(facts), "utf-8")
-    temporary.replace(announcement)
+    try:
+        announce(announcement, server.listening_address or ("", 0), owner)
+    except OSError:  # the session ended meanwhile, and its folder with it
+        os._exit(1)
     os.close(lock)
     # In slices: a signal that comes while a lock is waited for without a limit may wait, too.
     while not done.wait(OWNER_CHECK_SECONDS):
@@ -49,6 +48,14 @@ def serve(folder: Path, owner: int, lock: int) -> None:
     stopping.start()
     stopping.join(STOP_SECONDS)
     os._exit(0)  # a server that still has a session may hang at a plain exit
+
+
+def announce(path: Path, address: tuple[str, int], owner: int) -> None:
+    """Write down, in one step, where the server listens."""
+    facts = {"address": f"sc://{address[0]}:{address[1]}", "pid": os.getpid(), "owner": owner}
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps(facts), "utf-8")
+    temporary.replace(path)
 
 
 def wait_for_end(owner: int, done: threading.Event) -> None:
