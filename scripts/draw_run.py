@@ -102,12 +102,14 @@ def draw(lines: list[list[Run]]) -> str:
     """Return the lines as an SVG picture of a terminal."""
     width = _MARGIN * 2 + COLUMNS * _CELL
     height = _MARGIN * 2 + len(lines) * _LINE
+    size = f'viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" height="{height}"'
+    label = "What a terminal shows of the flights example"
+    fonts = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace"
+    frame = f'rx="8" fill="{_PAPER}" stroke="{_FRAME}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" '
-        f'height="{height}" role="img" aria-label="What a terminal shows of the flights example">',
-        f'<rect x="0.5" y="0.5" width="{width - 1:.0f}" height="{height - 1}" rx="8" fill="{_PAPER}" stroke="{_FRAME}"/>',
-        f"<g font-family=\"ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace\" "
-        f'font-size="{_SIZE}" xml:space="preserve">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{label}">',
+        f'<rect x="0.5" y="0.5" width="{width - 1:.0f}" height="{height - 1}" {frame}/>',
+        f'<g font-family="{fonts}" font-size="{_SIZE}" xml:space="preserve">',
     ]
     for number, line in enumerate(lines):
         column = 0
@@ -119,10 +121,8 @@ def draw(lines: list[list[Run]]) -> str:
             for word in re.finditer(r"\S+(?: \S+)*", text):
                 x = _MARGIN + (column + word.start()) * _CELL
                 y = _MARGIN + number * _LINE + _SIZE
-                length = len(word[0]) * _CELL
-                parts.append(
-                    f'<text x="{x:.1f}" y="{y}" textLength="{length:.1f}" fill="{colour}"{weight}>{escape(word[0])}</text>'
-                )
+                place = f'x="{x:.1f}" y="{y}" textLength="{len(word[0]) * _CELL:.1f}"'
+                parts.append(f'<text {place} fill="{colour}"{weight}>{escape(word[0])}</text>')
             column += len(text)
     return "\n".join([*parts, "</g>", "</svg>", ""])
 

@@ -86,7 +86,7 @@ def describe_connector(plugin: Any) -> Iterator[str]:
     yield ""
     yield "| Option | Holds | Default | Meaning |"
     yield "| --- | --- | --- | --- |"
-    written = {}
+    written: dict[str, tuple[str, str]] = {}
     for kind in reversed(plugin.__mro__):
         if kind.__module__.startswith(plugin.__module__.partition(".")[0]):
             written |= dict(_read_fields(kind))

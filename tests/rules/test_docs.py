@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -137,8 +137,8 @@ def test_every_connector_of_ours_is_described() -> None:
     ours = {
         (plugin_type, kind)
         for plugin_type in ("source", "sink")
-        for kind in registry.families[plugin_type].kinds  # type: ignore[index]  # one of the five
-        if registry.families[plugin_type].reference(kind).startswith("aiflow_sdk.")  # type: ignore[index]  # likewise
+        for kind in registry.families[plugin_type].kinds
+        if registry.families[plugin_type].reference(kind).startswith("aiflow_sdk.")
     }
     assert marks == ours
 
@@ -154,9 +154,10 @@ def imported_modules() -> Iterator[ModuleType]:
 def public_members(holder: Any, module: str) -> Iterator[tuple[str, Any]]:
     for name, value in list(vars(holder).items()):
         plain = value.__func__ if isinstance(value, classmethod | staticmethod) else value
-        plain = plain.fget if isinstance(plain, property) else getattr(plain, "func", plain)
-        own = getattr(plain, "__module__", None) == module
-        if not name.startswith("_") and own and (inspect.isfunction(plain) or inspect.isclass(plain)):
+        plain = plain.fget if isinstance(plain, property) else plain
+        plain = plain.func if isinstance(plain, cached_property) else plain
+        told = inspect.isclass(plain) or (inspect.isfunction(plain) and plain.__name__ != "<lambda>")
+        if told and not name.startswith("_") and plain.__module__ == module:
             yield name, getattr(holder, name) if inspect.isclass(holder) and inspect.isfunction(plain) else plain
 
 

@@ -125,4 +125,4 @@ def test_the_demo_runs_on_the_versions_that_the_tests_ran_on() -> None:
 
 def test_the_sdks_core_installs_no_driver() -> None:
     core = {requirement.name for requirement in declared("packages/aiflow-sdk", set())}
-    assert core == {"click", "croniter", "pydantic", "tzdata"}
+    assert core == {"click", "pydantic", "tzdata"}

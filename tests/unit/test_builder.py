@@ -274,3 +274,15 @@ def test_a_query_without_inputs_means_nodes_of_the_pipeline():
 def test_braces_that_name_nothing_stay():
     ir = ir_of(lambda p: keep(p, orders(p).sql("select {'a': 1} as s, '{\"b\": {}}' from {orders}", id="q")))
     assert ir.nodes["q"].sql == "select {'a': 1} as s, '{\"b\": {}}' from {orders}"
+
+
+def test_the_runs_own_partition_has_one_spelling():
+    def read(value):
+        @pipeline(id="p", schedule="@daily", owner="o")
+        def p(p):
+            p.write(p.read(source.onelake(id="a", table="x.y", partitions={"dt": value(p)})), sink.onelake(id="b", table="x.z"))
+
+        return p()
+
+    spellings = [lambda p: "{{ ds }}", lambda p: p.vars["run_date"], lambda p: window.same(), lambda p: "{{run_date}}"]
+    assert len({read(value).fingerprint for value in spellings}) == 1

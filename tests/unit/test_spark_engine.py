@@ -339,6 +339,38 @@ def test_local_times_stay_local_through_another_frame(spark):
     assert rows(frame) == naive.to_pylist()
 
 
+@pytest.mark.parametrize("way", ["getOrCreate", "named", "active"])
+def test_a_function_finds_its_session_as_spark_users_do(way):
+    def main():
+        from pyspark.sql import SparkSession
+
+        builder = SparkSession.builder
+        return {
+            "getOrCreate": builder.getOrCreate,
+            "named": builder.appName("mine").getOrCreate,
+            "active": SparkSession.active,
+        }[way]().range(2)
+
+    with session() as other, session() as opened:
+        assert opened.spark is not other.spark
+        frame = opened.call(function(main), {})
+        assert frame is not None
+        assert frame.sparkSession is opened.spark
+        assert frame.count() == 2
+
+
+def test_a_function_that_stops_the_session_is_told_not_to():
+    def main(spark):
+        frame = spark.range(2)
+        spark.stop()
+        return frame
+
+    with pytest.raises(UserCodeError, match=r"remove spark\.stop"), session() as opened:
+        opened.call(function(main), {})
+    with session() as opened:
+        assert opened.spark.range(3).count() == 3
+
+
 def test_a_users_exception_shows_the_users_lines_first(spark, orders):
     def main(orders):
         return int("x")
@@ -553,6 +585,13 @@ def test_tasks_one_after_the_other_share_a_session_and_leave_no_views():
     with session() as second:
         assert second.spark is used
         assert used.catalog.listTables() == []
+
+
+def test_a_clock_that_a_task_sets_is_not_the_next_ones():
+    with session() as first:
+        first.spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+    with session() as second:
+        assert second.spark.conf.get("spark.sql.session.timeZone") == "UTC"
 
 
 def test_tasks_at_the_same_time_do_not_see_each_others_views():

@@ -13,7 +13,7 @@ from aiflow_sdk.builder.draft import Draft
 from aiflow_sdk.builder.guard import make
 from aiflow_sdk.builder.pipeline import PipelineBuilder
 from aiflow_sdk.builder.settings import settle
-from aiflow_sdk.builder.wiring import wiring_problems
+from aiflow_sdk.builder.wiring import one_spelling, wiring_problems
 from aiflow_sdk.errors import AiflowError, DefinitionError, ProblemsError, Where
 from aiflow_sdk.factories import failing_line, place_of
 from aiflow_sdk.ir import PipelineIR
@@ -66,7 +66,8 @@ def build_pipeline(
     ir = None
     if not draft.problems:
         with draft.noting(where):
-            ir = make(PipelineIR, **fields, nodes=tuple(draft.nodes.values()))
+            nodes = tuple(one_spelling(node, fields.get("partition")) for node in draft.nodes.values())
+            ir = make(PipelineIR, **fields, nodes=nodes)
     if ir is None:
         raise draft.problems[0] if len(draft.problems) == 1 else ProblemsError(draft.problems)
     return Built(ir, {"": where, **draft.locations}, draft.functions)

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiflow_sdk.builder.draft import Draft
 from aiflow_sdk.errors import DefinitionError
-from aiflow_sdk.ir import NodeIR
+from aiflow_sdk.ir import FrozenMap, NodeIR
 from aiflow_sdk.partitions import is_window
 
 _PLACE = ("table", "path", "stream", "topic", "feature_group")
@@ -39,6 +39,16 @@ def wiring_problems(draft: Draft) -> Iterator[tuple[str, DefinitionError]]:
                     hint="use the dataset that is written instead; an earlier partition is window.offset(-1)",
                 ),
             )
+
+
+def one_spelling(node: NodeIR, partition: str | None) -> NodeIR:
+    """Return a source with ``window.same()`` of a day, week or month written as ``{{ ds }}``, which means the same."""
+    partitions = node.params.get("partitions") if node.type == "source" else None
+    if partition in (None, "hour") or not isinstance(partitions, Mapping):
+        return node
+    same = FrozenMap({"$window": "same"})
+    spelled = {column: "{{ ds }}" if value == same else value for column, value in partitions.items()}
+    return NodeIR.make(**{**dict(node), "params": {**node.params, "partitions": spelled}})
 
 
 def _place(node: NodeIR) -> tuple[Any, ...] | None:

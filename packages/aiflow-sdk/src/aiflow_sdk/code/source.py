@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ from typing import NamedTuple, TypeAlias
 Signature: TypeAlias = tuple[int, int, int, int]
 """(mtime_ns, ctime_ns, size, inode): while it stays, so does the content (but see :attr:`SourceFile.is_settled`)."""
 
+_IMPORT_WORD = re.compile(rb"\bimport\b")
+_IMPORT_LINE = re.compile(
+    rb"^[ \t]*((?:from[ \t]+[\w.]+[ \t]+)?import[ \t]+(?:\([^()#]*\)|[\w.*, \t]+))[ \t]*(?:#[^\n]*)?$", re.MULTILINE
+)
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "__pypackages__"})
 _LARGEST = 2**63 - 1  # what a database column holds
 _TICK_NS = 20_000_000
@@ -51,7 +56,7 @@ def read_source(root: Path, path: str, signature: Signature) -> SourceFile:
     looked_at_ns = time.time_ns()
     content = normalise((root / path).read_bytes())
     try:
-        imports = tuple(sorted(set(_find_imports(parse_source(content), path)))) if b"import" in content else ()
+        imports = tuple(sorted(set(_find_imports(_parse_imports(content), path))))
     except (SyntaxError, ValueError):
         imports = ()
     return SourceFile(signature, hashlib.sha256(content).hexdigest(), imports, looked_at_ns)
@@ -60,6 +65,17 @@ def read_source(root: Path, path: str, signature: Signature) -> SourceFile:
 def normalise(content: bytes) -> bytes:
     """Return the content without a byte order mark and with line ends ``\\n``."""
     return content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+
+
+def _parse_imports(content: bytes) -> ast.Module:
+    """Return a tree with all import statements: of their lines alone where it is sure that these are all."""
+    lines = _IMPORT_LINE.findall(content)
+    if len(lines) == len(_IMPORT_WORD.findall(content)):
+        try:
+            return parse_source(b"\n".join(lines))
+        except SyntaxError:
+            pass  # a line of prose
+    return parse_source(content)
 
 
 def parse_source(content: bytes) -> ast.Module:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from sqlglot.expressions import Query
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")
+_UNKNOWN = "7070070707"
+"""Stands for a template while a query is read: a value where one is wanted, and a name that can be told apart."""
 
 
 def parse_query(node: NodeIR, dialect: str, where: Where) -> Query:
@@ -35,7 +37,7 @@ def parse_query(node: NodeIR, dialect: str, where: Where) -> Query:
     except AiflowError as error:
         raise error.at(where) from None
     try:
-        statements = sqlglot.parse(_TEMPLATE.sub("x", text), dialect=dialect)
+        statements = sqlglot.parse(_TEMPLATE.sub(_UNKNOWN, text), dialect=dialect)
     except SqlglotError as error:
         first = (getattr(error, "errors", None) or [{}])[0]
         raise DefinitionError(
@@ -71,6 +73,8 @@ def output_columns(
     except (OptimizeError, SqlglotError) as error:
         for column in query.find_all(exp.Column):
             known = {name for columns in schemas.values() for name in columns} | _aliases(query)
+            if _UNKNOWN in column.name:
+                continue
             if column.name and column.name.lower() not in {name.lower() for name in known}:
                 owner = f"source '{next(iter(schemas))}'" if len(schemas) == 1 else "no input"
                 message = (
@@ -84,7 +88,8 @@ def output_columns(
                 found.notes = tuple(f"{name} has: {', '.join(columns)}" for name, columns in schemas.items())
                 raise found from error
         return []
-    return list(getattr(qualified, "named_selects", []))
+    names = list(getattr(qualified, "named_selects", []))
+    return [] if any(_UNKNOWN in name for name in names) else names
 
 
 def _aliases(query: Query) -> set[str]:

@@ -122,6 +122,8 @@ class _Line:
                 )
         except OSError as error:
             os.close(self._answer_fd)
+            self._printed.close()
+            self._trace.close()
             raise ConfigurationError(
                 "broken-interpreter",
                 f"the interpreter {python} cannot be started: {error.strerror}",

@@ -352,9 +352,10 @@ def reading(path: Path) -> Iterator[None]:
 
 def make_home(path: Path) -> None:
     """Make a project's ``.aiflow`` folder, which git is told to leave alone."""
-    if not path.is_dir():
+    ignore = path / ".gitignore"
+    if not ignore.exists():  # the folder may be there already, for discovery's cache
         path.mkdir(parents=True, exist_ok=True)
-        (path / ".gitignore").write_text("*\n", "utf-8")
+        ignore.write_text("*\n", "utf-8")
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -91,14 +91,16 @@ class PartitionedSource(Protocol):
 class PolarsSource(Protocol):
     """A source that polars reads by itself, with projections and filters pushed down."""
 
-    def to_polars(self, request: Scan) -> polars.LazyFrame: ...
+    def to_polars(self, request: Scan) -> polars.LazyFrame:
+        """Return a lazy frame of what is asked for."""
 
 
 @runtime_checkable
 class SparkSource(Protocol):
     """A source that Spark reads by itself, with projections and filters pushed down."""
 
-    def to_spark(self, spark: SparkSession, request: Scan) -> SparkFrame: ...
+    def to_spark(self, spark: SparkSession, request: Scan) -> SparkFrame:
+        """Return the session's frame of what is asked for."""
 
 
 @dataclass(frozen=True, slots=True)

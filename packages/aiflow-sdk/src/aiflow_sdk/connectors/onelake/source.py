@@ -109,7 +109,7 @@ class OneLakeSource(Source, kind="onelake"):
 
     def to_spark(self, spark: SparkSession, request: Scan) -> SparkFrame:
         """Return Spark's own reading of the table, filtered by columns that it knows as partitions."""
-        from pyspark.sql import functions as F  # noqa: N812 the name that everybody knows
+        from pyspark.sql import functions as F
 
         state = self._load()
         check_request(request, tuple(state.types), f"'{self.name}'")

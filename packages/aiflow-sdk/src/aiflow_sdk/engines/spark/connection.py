@@ -60,14 +60,26 @@ def connected(address: str | None, conf: Mapping[str, str]) -> Iterator[Connecti
         _import_pyspark()
     key = (server.address if server else str(address), tuple(sorted(conf.items())))
     spark = _take(key, is_embedded=server is not None)
-    # For ``SparkSession.active()``, which PySpark's own functions call, too; it is per thread.
-    type(cast(Any, spark))._set_default_and_active_session(spark)
     try:
-        yield Connection(spark, server)
+        with _active(spark, key[0]):
+            yield Connection(spark, server)
     except BaseException:
         _stop(key, spark)  # whatever state it was left in
         raise
     _give_back(key, spark)
+
+
+@contextmanager
+def _active(spark: SparkSession, address: str) -> Iterator[None]:
+    """Make it this thread's session: what ``SparkSession.builder.getOrCreate()`` and PySpark's own functions find."""
+    os.environ.setdefault("SPARK_REMOTE", address)  # without it PySpark does not even look for one
+    this_thread = type(cast(Any, spark))._active_session
+    before = getattr(this_thread, "session", None)
+    this_thread.session = spark
+    try:
+        yield
+    finally:
+        this_thread.session = before
 
 
 def _take(key: _Key, *, is_embedded: bool) -> SparkSession:
@@ -94,11 +106,18 @@ def _give_back(key: _Key, spark: SparkSession) -> None:
             if view.isTemporary:
                 spark.catalog.dropTempView(view.name)
         spark.clearTags()
+        is_as_new = all(spark.conf.get(name, None) == value for name, value in _settings(key[1]).items())
     except PySparkException:  # the server has gone meanwhile; the task has nothing to do with that any more
+        is_as_new = False
+    if not is_as_new:
         _stop(key, spark)
         return
     with _guard:
         _idle[key].append(spark)
+
+
+def _settings(conf: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    return {**_CLOCK, **dict(conf)}
 
 
 def _make(address: str, conf: tuple[tuple[str, str], ...], *, is_embedded: bool) -> SparkSession:
@@ -107,14 +126,13 @@ def _make(address: str, conf: tuple[tuple[str, str], ...], *, is_embedded: bool)
 
     builder = SparkSession.builder.remote(address)
     spark: SparkSession = builder.create()
-    if not _idle_made:
-        _idle_made.append(True)
-        atexit.register(_stop_all)  # after the server's own, so that sessions end before it
+    atexit.unregister(_stop_all)
+    atexit.register(_stop_all)  # after the server's own, so that sessions end before it
     if is_embedded:
         _fail_soon(spark)
     name, value = "", ""
     try:
-        for name, value in {**_CLOCK, **dict(conf)}.items():
+        for name, value in _settings(conf).items():
             spark.conf.set(name, value)
     except PySparkException as error:
         spark.client.close()
@@ -124,9 +142,6 @@ def _make(address: str, conf: tuple[tuple[str, str], ...], *, is_embedded: bool)
             hint="a Spark Connect client can change only what may change while Spark runs; set the rest at the server",
         ) from error
     return spark
-
-
-_idle_made: list[bool] = []
 
 
 def _fail_soon(spark: SparkSession) -> None:

@@ -196,7 +196,7 @@ def _server_environment() -> dict[str, str]:
     return {
         "RUST_LOG": "warn",
         "SAIL_SPARK__SESSION_TIMEOUT_SECS": str(IDLE_SECONDS),
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "SPARK_REMOTE"},  # of an earlier server
         "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
     }
 

@@ -68,10 +68,16 @@ def spark_failure(error: BaseException, doing: str) -> AiflowError:
     )
 
 
-def _server_failure(error: BaseException) -> RunError | None:
-    """Return the error for a server that is gone, or None when the error is another one."""
+def _server_failure(error: BaseException) -> AiflowError | None:
+    """Return the error for a server or session that is gone, or None when the error is another one."""
     text = str(error)
-    if not any(mark in text for mark in ("StatusCode.UNAVAILABLE", "RETRIES_EXCEEDED", "NO_ACTIVE_SESSION")):
+    if "NO_ACTIVE_SESSION" in text:
+        return UserCodeError(
+            "user-code-failed",
+            "the Spark session was stopped while the task ran",
+            hint="remove spark.stop(): the session is not the function's own",
+        )
+    if "StatusCode.UNAVAILABLE" not in text and "RETRIES_EXCEEDED" not in text:
         return None
     return RunError(
         "spark-server-lost",

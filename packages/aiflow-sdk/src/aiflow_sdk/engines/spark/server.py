@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 STOP_SECONDS = 2.0
@@ -37,6 +38,8 @@ def serve(folder: Path, owner: int, lock: int) -> None:
     except OSError:  # the session ended meanwhile, and its folder with it
         os._exit(1)
     os.close(lock)
+    with suppress(ImportError):  # Sail needs it for the first session; the client is busy importing its own
+        import pyspark  # noqa: F401
     # In slices: a signal that comes while a lock is waited for without a limit may wait, too.
     while not done.wait(OWNER_CHECK_SECONDS):
         pass
