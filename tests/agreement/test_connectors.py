@@ -31,7 +31,7 @@ class Table(Source, kind="table-of-the-test"):
     def dataset(self) -> DatasetName:
         return DatasetName("memory", "table")
 
-    def schema(self) -> pa.Schema:  # type: ignore[override]  # hides a deprecated method of pydantic's
+    def arrow_schema(self) -> pa.Schema:
         return self.rows.schema
 
     def scan(self, request: Scan) -> Iterator[pa.RecordBatch]:

@@ -1,7 +1,7 @@
 """One pipeline on python, on spark and on both by turns: the same rows, the same Delta schema, the same partitions.
 
-Each case declares a pipeline with ``on()`` for the engine of each node and is run three times, whole, into tables of its
-own. All runs are in this process, so that one embedded Spark serves the file.
+Each case declares a pipeline with ``at()`` for the engine of each node, and is run three times into tables of its own.
+All runs are in this process, so that one embedded Spark serves the file.
 """
 
 import datetime as dt
@@ -54,7 +54,7 @@ USERS = pa.table(
     {"user_id": ["ana", "bo", "nobody", None], "since": pa.array([dt.date(2020, 1, day) for day in (1, 2, 3, 4)])}
 )
 
-JOBS = '''
+JOBS = """
 import datetime as dt
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -124,7 +124,7 @@ def odd(orders: pl.DataFrame, values: list) -> pl.DataFrame:
 
 def pages(clicks: pl.DataFrame) -> pl.DataFrame:
     return clicks.group_by("page").agg(pl.len().cast(pl.Int64).alias("clicks"))
-'''
+"""
 
 ODD = ["a'b", 'q"q', "x; drop table raw.orders; --", "../up", "a/b", "%2F", "50% ü", "日本", " x ", "None", None, "a=b"]
 HOURS = ["2026-11-01T00", "2026-11-01T01-04:00", "2026-11-01T01-05:00", "2026-11-01T02"]
@@ -284,7 +284,8 @@ def filters(p, at):
 @case
 def templates_in_sql(p, at):
     day = orders(p, window.last(2)).sql(
-        "select order_id, '{{ ds }}' as made_for, dt from {orders} where dt < '{{ ds }}' and quantity >= {{ params.least }}",
+        "select order_id, '{{ ds }}' as made_for, dt from {orders}"
+        " where dt < '{{ ds }}' and quantity >= {{ params.least }}",
         id="day",
         engine=at(),
     )

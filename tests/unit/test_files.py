@@ -78,7 +78,7 @@ def test_csv_types_are_inferred_once_for_all_engines(put, read, environment):
         "e": None,
     }
     assert second["s"] is None
-    types = {field.name: str(field.type) for field in FilesSource.load({"path": "a.csv"}, environment).schema()}
+    types = {field.name: str(field.type) for field in FilesSource.load({"path": "a.csv"}, environment).arrow_schema()}
     assert types == {
         "i": "int64",
         "f": "double",
@@ -197,25 +197,25 @@ def test_files_that_do_not_fit_each_other_are_an_error(put, environment):
     put("in/a.csv", "id,v\n1,1\n")
     put("in/b.csv", "id,w\n1,1\n")
     with pytest.raises(DataError, match="v, w") as caught:
-        FilesSource.load({"path": "in/*.csv"}, environment).schema()
+        FilesSource.load({"path": "in/*.csv"}, environment).arrow_schema()
     assert code(caught) == "schema-mismatch"
     put("js/a.jsonl", '{"a": 1}\n')
     put("js/b.jsonl", '{"a": {"b": 1}}\n')
     with pytest.raises(DataError) as caught:
-        FilesSource.load({"path": "js/*.jsonl"}, environment).schema()
+        FilesSource.load({"path": "js/*.jsonl"}, environment).arrow_schema()
     assert code(caught) == "schema-mismatch"
 
 
 def test_an_absent_file_is_suggested_and_may_come_later(put, environment, tmp_path):
     put("data/orders.csv", "id\n1\n")
     with pytest.raises(DataNotReadyError) as caught:
-        FilesSource.load({"path": "data/order.csv"}, environment).schema()
+        FilesSource.load({"path": "data/order.csv"}, environment).arrow_schema()
     assert code(caught) == "input-absent"
     assert caught.value.hint == "did you mean 'orders.csv'?"
     assert caught.value.retryable
     assert f"looked for {tmp_path}/data/order.csv" in caught.value.notes
     with pytest.raises(DataNotReadyError, match="did you mean 'data'"):
-        FilesSource.load({"path": "dat/orders.csv"}, environment).schema()
+        FilesSource.load({"path": "dat/orders.csv"}, environment).arrow_schema()
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_path_cannot_leave_its_root(put, environment, tmp_path, options, wante
     put("lake/_staging/x.csv", "id\n1\n")
     (tmp_path / "lake/link").symlink_to(tmp_path / "outside")
     with pytest.raises(AiflowError) as caught:
-        FilesSource.load(options, environment).schema()
+        FilesSource.load(options, environment).arrow_schema()
     assert code(caught) == wanted
 
 
@@ -274,7 +274,7 @@ def test_an_unknown_type_or_column_is_suggested(put, environment):
         ({"types": {"amout": "string"}}, "unknown-column"),
     ):
         with pytest.raises(AiflowError) as caught:
-            FilesSource.load({"path": "a.csv", **options}, environment).schema()
+            FilesSource.load({"path": "a.csv", **options}, environment).arrow_schema()
         assert code(caught) == wanted
         assert "did you mean" in str(caught.value)
     with pytest.raises(AiflowError) as caught:
@@ -390,7 +390,7 @@ def test_a_whole_without_rows_keeps_its_columns(environment, read):
     for path in ("out", "out.parquet", "out.csv"):
         write(FilesSink.load({"path": path}, environment), {"id": pa.array([], pa.int64())})
     source = FilesSource.load({"path": "out", "root": "lake", "format": "parquet"}, environment)
-    assert source.schema() == pa.schema({"id": pa.int64()})
+    assert source.arrow_schema() == pa.schema({"id": pa.int64()})
     assert read("out.parquet", root="lake") == read("out.csv", root="lake") == []
 
 

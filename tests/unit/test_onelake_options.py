@@ -74,7 +74,7 @@ def test_a_table_behind_a_link_out_of_the_lake_is_refused(tmp_path):
     (tmp_path / "lake").mkdir()
     (tmp_path / "lake/raw").symlink_to(tmp_path / "outside")
     with pytest.raises(ConfigurationError) as caught:
-        OneLakeSource.load({"table": "raw.x"}, Environment(lake=str(tmp_path / "lake"))).schema()
+        OneLakeSource.load({"table": "raw.x"}, Environment(lake=str(tmp_path / "lake"))).arrow_schema()
     assert caught.value.code == "outside-lake"
 
 
@@ -111,5 +111,5 @@ def test_templates_are_looked_at_when_they_are_rendered():
 
 def test_another_store_is_not_there_yet():
     with pytest.raises(AiflowError) as caught:
-        OneLakeSource.load({"table": "raw.x"}, Environment(lake="s3://company-lake")).schema()
+        OneLakeSource.load({"table": "raw.x"}, Environment(lake="s3://company-lake")).arrow_schema()
     assert caught.value.code == "unsupported-store"

@@ -195,7 +195,7 @@ def test_columns_predicates_and_limit(make, source):
 
 def test_the_schema_keeps_the_tables_order_and_types(make, source):
     make(pl.DataFrame({"dt": [DATE], "id": [1], "t": [HOUR], "tags": [["a"]], "s": [{"x": 1}]}), "dt")
-    schema = source().schema()
+    schema = source().arrow_schema()
     assert schema.names == ["dt", "id", "t", "tags", "s"]
     assert schema.field("t").type == pa.timestamp("us", "UTC")
     assert source().to_polars(Scan()).collect().row(0) == (DATE, 1, HOUR, ["a"], {"x": 1})
@@ -222,7 +222,7 @@ def test_an_older_version_can_be_read(make, source):
     assert ids(source(version=0)) == [1]
     assert ids(source()) == [1, 2]
     with pytest.raises(DataError) as caught:
-        source(version=7).schema()
+        source(version=7).arrow_schema()
     assert caught.value.code == "unreadable-table"
 
 
@@ -249,14 +249,14 @@ def test_an_unknown_table_names_its_neighbours_and_where_it_looked(make, source,
     make(pl.DataFrame({"id": [1]}), name="raw.sales_orders")
     make(pl.DataFrame({"id": [1]}), name="feature.users")
     with pytest.raises(LookupError) as caught:
-        source("raw.sales_order").schema()
+        source("raw.sales_order").arrow_schema()
     error = caught.value
     assert isinstance(error, AiflowError)
     assert error.code == "unknown-table"
     assert error.hint == "did you mean 'raw.sales_orders'?"
     assert any(environment.lake in note for note in error.notes)
     with pytest.raises(AiflowError, match=r"the lake has: feature\.users, raw\.sales_orders"):
-        source("zzz.qqqq").schema()
+        source("zzz.qqqq").arrow_schema()
     assert not (Path(environment.lake) / "zzz").exists()
 
 

@@ -28,7 +28,7 @@ class Rss(Source, kind="rss"):
         """Return the feed's server as namespace, its path as name."""
         return DatasetName(f"{self.url.scheme}://{self.url.host}:{self.url.port}", self.url.path or "/")
 
-    def schema(self) -> pa.Schema:  # type: ignore[override]  # hides a deprecated method of pydantic's
+    def arrow_schema(self) -> pa.Schema:
         """Return the columns, which are the same for every feed."""
         import pyarrow as pa
 
@@ -41,4 +41,4 @@ class Rss(Source, kind="rss"):
         # A limit is meant for the rows that the predicates leave, which the engine applies.
         wanted = request.limit if request.limit is not None and not request.predicates else self.limit
         items = fetch_items(str(self.url))[: min(self.limit, wanted)]
-        yield pa.RecordBatch.from_pylist([item._asdict() for item in items], schema=self.schema())
+        yield pa.RecordBatch.from_pylist([item._asdict() for item in items], schema=self.arrow_schema())

@@ -79,10 +79,10 @@ def compile_found(invocation: Invocation, found: Discovered, discovery: Discover
 
 def registry_of(invocation: Invocation, discovery: Discovery) -> Registry:
     """Return all plugins: what is installed and what the project registers."""
+    from aiflow_sdk.code import enter_project
     from aiflow_sdk.plugins import installed_registry
-    from aiflow_sdk.runtime.functions import add_import_path
 
-    add_import_path(invocation.project.root)
+    enter_project(invocation.project.root)
     registry = installed_registry()
     registry.add_marked(discovery.marked)
     return registry

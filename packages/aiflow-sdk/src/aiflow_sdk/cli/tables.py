@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiflow_sdk.code import enter_project
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plugins import Registry, Scan, Source, installed_registry, load_plugin
 from aiflow_sdk.runtime import bound_environment
-from aiflow_sdk.runtime.functions import add_import_path
 from aiflow_sdk.runtime.rendering import render_options
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def open_source(plan: Plan, node: PlanNode, run: Run, root: Path) -> Source:
     """Return the source of a node as the run would read it."""
-    add_import_path(root)
+    enter_project(root)
     environment = bound_environment(plan, root)
     options, _ = render_options(node, run, environment)
     return load_plugin(node.plugin or "", Source).load(options, environment)
@@ -32,7 +32,7 @@ def open_written(plan: Plan, sink: PlanNode, run: Run, root: Path, registry: Reg
     registry = registry or installed_registry()
     if sink.kind not in registry.sources.kinds:
         return None
-    add_import_path(root)
+    enter_project(root)
     environment = bound_environment(plan, root)
     options, _ = render_options(sink, run, environment)
     kind = registry.sources.get(sink.kind or "")

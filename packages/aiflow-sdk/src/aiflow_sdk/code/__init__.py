@@ -2,6 +2,7 @@
 
 from aiflow_sdk.code.index import CodeIndex, FunctionSource
 from aiflow_sdk.code.lock import interpreter, is_foreign, lock_fingerprint
+from aiflow_sdk.code.path import enter_project
 from aiflow_sdk.code.source import Signature, SourceFile, module_name, scan_sources, signature_of
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "FunctionSource",
     "Signature",
     "SourceFile",
+    "enter_project",
     "interpreter",
     "is_foreign",
     "lock_fingerprint",

@@ -70,7 +70,7 @@ def normalise(content: bytes) -> bytes:
 def _parse_imports(content: bytes) -> ast.Module:
     """Return a tree with all import statements: of their lines alone where it is sure that these are all."""
     lines = _IMPORT_LINE.findall(content)
-    if len(lines) == len(_IMPORT_WORD.findall(content)):
+    if len(lines) == len(_IMPORT_WORD.findall(content)) and b"\\\n" not in content:
         try:
             return parse_source(b"\n".join(lines))
         except SyntaxError:

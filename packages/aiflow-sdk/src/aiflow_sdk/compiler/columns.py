@@ -52,7 +52,7 @@ def _upstream(subject: Subject, queries: list[NodeIR]) -> list[NodeIR]:
 def _source_columns(subject: Subject, node: NodeIR) -> Mapping[str, str] | None:
     options = {key: value for key, value in node.options.items() if key != "partitions"}
     try:
-        schema = subject.registry.sources.get(node.kind or "").load(options, subject.environment).schema()
+        schema = subject.registry.sources.get(node.kind or "").load(options, subject.environment).arrow_schema()
     except AiflowError:
         # Not there yet, or its address is a template: the run will tell.
         return None

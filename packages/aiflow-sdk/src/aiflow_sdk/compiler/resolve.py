@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiflow_sdk.compiler.resources import LOCAL, cluster_of, engine_options
@@ -43,14 +44,16 @@ def resolve_nodes(subject: Subject) -> tuple[PlanNode, ...]:
                 sink = subject.registry.sinks.get(node.kind or "")
                 fixed = fixed_values(subject, node)
                 columns = partition_columns(subject, node)
+                overwrites = node.options.get("mode", "overwrite") == "overwrite"
+                time = time_column(subject, node) if overwrites else None
+                # A sink that takes the option answers for its identity by it too.
+                stated = {"time": time} if time and "time" in sink.model_fields else {}
                 resolved.append(
                     PlanNode(
-                        **_connector(subject, node, sink, subject.registry.sinks),
+                        **_connector(subject, node, sink, subject.registry.sinks, stated),
                         bounded=bounded[node.id],
                         fill=FrozenMap({column: fixed[column] for column in columns if column in fixed}),
-                        time=time_column(subject, node)
-                        if node.options.get("mode", "overwrite") == "overwrite"
-                        else None,
+                        time=time,
                     )
                 )
             case "transform":
@@ -85,8 +88,10 @@ def copy_resources(subject: Subject) -> tuple[str, str, FrozenMap]:
     return subject.registry.engines.reference("python"), LOCAL, FrozenMap(engine.spelled_out({}))
 
 
-def _connector(subject: Subject, node: NodeIR, plugin: Any, family: Any) -> dict[str, Any]:
-    options = with_grains(subject, node.options)
+def _connector(
+    subject: Subject, node: NodeIR, plugin: Any, family: Any, stated: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    options = {**with_grains(subject, node.options), **(stated or {})}
     try:
         plain = {key: value for key, value in options.items() if key != "partitions"}
         name = plugin.load(plain, subject.environment).dataset()

@@ -59,9 +59,7 @@ def parse_query(node: NodeIR, dialect: str, where: Where) -> Query:
     return queries[0]
 
 
-def output_columns(
-    query: Query, dialect: str, schemas: Mapping[str, Mapping[str, str]], where: Where
-) -> list[str]:
+def output_columns(query: Query, dialect: str, schemas: Mapping[str, Mapping[str, str]], where: Where) -> list[str]:
     """Return the query's column names. Raises ``UnknownNameError`` (``unknown-column``) for one that no input has."""
     from sqlglot import exp
     from sqlglot.errors import OptimizeError, SqlglotError

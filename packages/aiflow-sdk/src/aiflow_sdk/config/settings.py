@@ -90,9 +90,10 @@ class SettingsFile:
                 found = table + _split_key(assigned[1])
             else:
                 continue
-            # The whole path, or the longest part of it: an inline table has one line for all its keys.
-            if found == keys[: len(found)] and len(found) > best[0]:
-                best = (len(found), number)
+            # The whole path or the longest part of it: an inline table has one line for all its keys.
+            length = min(len(found), len(keys))
+            if found[:length] == keys[:length] and length > best[0]:
+                best = (length, number)
         return best[1]
 
     def unknown(self, keys: KeyPath, known: Mapping[str, Any] | frozenset[str], what: str = "setting") -> AiflowError:

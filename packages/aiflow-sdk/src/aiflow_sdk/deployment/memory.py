@@ -11,6 +11,7 @@ from typing import Self
 
 from aiflow_sdk.discovery.cache import CACHE_FOLDER
 
+_PATIENCE_SECONDS = 2.0
 _TABLE = """
 create table if not exists plan (folder text, home text, key text, mtime integer, size integer,
     primary key (folder, home)) without rowid
@@ -25,7 +26,7 @@ class PlanMemory:
 
     def __init__(self, root: Path, folder: Path) -> None:
         self._path = root / CACHE_FOLDER / "plans.sqlite"
-        self._folder = str(folder)
+        self._folder = os.fsencode(folder)  # a path need not be text that a database holds
         self._known: dict[str, tuple[str, int, int]] = {}
         self._new: dict[str, tuple[str, int, int]] = {}
         self._gone: set[str] = set()
@@ -63,7 +64,7 @@ class PlanMemory:
     def _read(self) -> dict[str, tuple[str, int, int]]:
         if not self._path.is_file():
             return {}
-        connection = sqlite3.connect(self._path, timeout=10)
+        connection = sqlite3.connect(self._path, timeout=_PATIENCE_SECONDS)
         try:
             rows = connection.execute("select home, key, mtime, size from plan where folder = ?", (self._folder,))
             return {home: (key, mtime, size) for home, key, mtime, size in rows}
@@ -71,7 +72,7 @@ class PlanMemory:
             connection.close()
 
     def _write(self) -> None:
-        connection = sqlite3.connect(self._path, timeout=10)
+        connection = sqlite3.connect(self._path, timeout=_PATIENCE_SECONDS)
         try:
             connection.execute("pragma synchronous = off")
             with connection:

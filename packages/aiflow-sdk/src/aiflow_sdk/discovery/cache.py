@@ -35,6 +35,7 @@ from aiflow_sdk.config import Project
 
 CACHE_FOLDER = ".aiflow/cache"
 _FORMAT = "1"
+_PATIENCE_SECONDS = 2.0
 _TABLES = """
 create table meta (key text primary key, value text) without rowid;
 create table file (path text primary key, mtime integer, ctime integer, size integer, inode integer,
@@ -248,8 +249,8 @@ class Cache:
                 stale.add(module)
         for module, entrypoints in self._connection.execute("select module, entrypoints from pipeline"):
             for entrypoint in entrypoints.splitlines():
-                dotted = entrypoint.replace(":", ".")
-                if dotted in names or dotted.rpartition(".")[0] in names:
+                parts = entrypoint.replace(":", ".").split(".")
+                if any(".".join(parts[:count]) in names for count in range(1, len(parts) + 1)):
                     stale.add(module)
         return stale
 
@@ -296,7 +297,7 @@ def _connect(path: Path | None, lock: str) -> sqlite3.Connection:
     if path and not path.parent.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         (path.parent / ".gitignore").write_text("*\n")
-    connection = sqlite3.connect(path or ":memory:", timeout=10)
+    connection = sqlite3.connect(path or ":memory:", timeout=_PATIENCE_SECONDS)
     # What a crash damages is only made anew.
     connection.execute("pragma synchronous = off")
     with connection:

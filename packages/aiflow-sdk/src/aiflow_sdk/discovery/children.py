@@ -111,7 +111,8 @@ class _Line:
                 request.write(json.dumps(self._request()).encode())
                 request.seek(0)
                 self.child = subprocess.Popen(
-                    [python, "-m", "aiflow_sdk.discovery", str(child_fd), str(self._trace.fileno())],
+                    # -P: a project's json.py must not hide Python's before anything runs.
+                    [python, "-P", "-m", "aiflow_sdk.discovery", str(child_fd), str(self._trace.fileno())],
                     stdin=request,
                     stdout=self._printed,
                     stderr=self._printed,

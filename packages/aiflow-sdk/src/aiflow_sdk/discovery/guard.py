@@ -232,17 +232,23 @@ class Guard:
         path = self.project_path(name)
         if not path or path.endswith((".py", ".pyc")):
             return
-        place = self._place()
+        place = self._place(of_import=False)
         if place:
             self.reads.add((place[0], path + ("/" if event in _LISTINGS else "")))
 
-    def _place(self) -> tuple[str, int] | None:
-        """Return the innermost line of the project that is being executed in this thread."""
+    def _place(self, *, of_import: bool = True) -> tuple[str, int] | None:
+        """Return the innermost line of the project that is being executed in this thread.
+
+        ``of_import=False``: None where that line is but importing something, for which Python looks into folders.
+        """
         frame: FrameType | None = sys._getframe(2)
         while frame:
-            path = self.project_path(frame.f_code.co_filename)
+            filename = frame.f_code.co_filename
+            path = self.project_path(filename)
             if path:
                 return path, frame.f_lineno
+            if not of_import and filename.startswith("<frozen importlib"):
+                return None
             frame = frame.f_back
         return None
 

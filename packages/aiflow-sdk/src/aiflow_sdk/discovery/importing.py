@@ -227,7 +227,7 @@ class Importer:
         while trace and not self._guard.project_path(trace.tb_frame.f_code.co_filename):
             trace = trace.tb_next
         lines = traceback.format_exception(type(error), error, trace or None)
-        ours = ("<frozen importlib", f'File "{guard.__file__}"')
+        ours = ("<frozen importlib", f'File "{guard.__file__}"', f'File "{__file__}"')
         return "".join(line for line in lines if not any(mark in line for mark in ours)).rstrip().splitlines()
 
     def _relative(self, path: str | None) -> str | None:

@@ -105,9 +105,11 @@ class Discovery:
     def pipeline(self, pipeline_id: str) -> Discovered:
         """Return the pipeline ``id`` or ``project/id``. Raises ``UnknownNameError`` with the nearest."""
         project, _, name = pipeline_id.rpartition("/")
-        for found in self.pipelines:
-            if found.id == name and (not project or found.project in (project, None)):
-                return found
+        named = [found for found in self.pipelines if found.id == name]
+        for wanted in (project, None) if project else (None,):
+            for found in named:
+                if found.project == wanted or not project:
+                    return found
         error = unknown_name("unknown-pipeline", "pipeline", pipeline_id, (found.id for found in self.pipelines))
         error.notes = (*error.notes, *(f"not looked at, because of an error: {problem}" for problem in self.problems))
         raise error

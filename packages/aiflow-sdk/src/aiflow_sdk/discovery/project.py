@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TypeAlias, cast
@@ -192,8 +193,9 @@ class Exploration:
 
 
 def _mentions(project: Project, module: Module, name: str) -> bool:
-    """Tell whether the id stands in the module's text, or its function's name as an id left out would be."""
+    """Tell whether the id stands in the module's text, as text or as the name of a function."""
+    stated = rf"""(["']){re.escape(name)}\1|\bdef\s+{re.escape(name)}\b""".encode()
     try:
-        return name.encode() in (project.root / module.path).read_bytes()
+        return re.search(stated, (project.root / module.path).read_bytes()) is not None
     except OSError:
         return False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiflow_sdk.errors import AiflowError
 
 if TYPE_CHECKING:
-    from datetime import date as Date  # noqa: N812 `date` is an argument here
+    from datetime import date as Date
     from pathlib import Path
 
     from aiflow_sdk.builder import Built, PipelineBuilder

@@ -15,7 +15,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Va
 
 from aiflow_sdk.errors import AiflowError, DefinitionError
 
-
 # What most values are. Looked up by exact type, because ``isinstance`` is slow where an abstract class is asked.
 _SCALARS = frozenset({str, int, bool, float, NoneType})
 

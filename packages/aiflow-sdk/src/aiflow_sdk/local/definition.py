@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import date as Date  # noqa: N812 the parameter is called date
+from datetime import date as Date
 from pathlib import Path
 from typing import Any, Protocol
 
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import load_project
+from aiflow_sdk.discovery.definition import find_root, registry_here
 from aiflow_sdk.errors import Where
 from aiflow_sdk.ir import PipelineIR
 from aiflow_sdk.local.executor import Executor, usable_processors
@@ -18,7 +19,6 @@ from aiflow_sdk.local.preparation import Prepared, start_run
 from aiflow_sdk.local.records import OnRecord
 from aiflow_sdk.local.request import RunRequest
 from aiflow_sdk.local.summary import RunSummary, summarize_run
-from aiflow_sdk.plugins import installed_registry
 
 
 class _Built(Protocol):
@@ -46,16 +46,18 @@ def run_definition(
     """Run a pipeline in this process and return what came of it; a run that fails is returned, not raised.
 
     Functions that exist only here (lambdas, a notebook's) are called as they are. ``root`` is the project's folder
-    (default: the nearest one with ``aiflow.toml``, else this one). No time-out can end a task here, because there is no
-    process to end, and what tasks print goes where it always goes, not into the run's logs.
+    (default: the one that the pipeline's module was imported from, of a notebook the current one). No time-out can end
+    a task here, because there is no process to end, and what tasks print goes where it always goes, not into the run's
+    logs.
     """
     built: _Built = definition.build()
-    project = load_project(root or Path.cwd())
+    project = load_project(root or find_root(definition))
+    registry = registry_here(built.ir, project.root)
     plan = compile_pipeline(
         built.ir,
         project=project,
         environment=project.environment(environment),
-        registry=installed_registry(),
+        registry=registry,
         locations=built.locations,
         here=True,
     )
@@ -67,7 +69,7 @@ def run_definition(
     )
     live = start_run(Prepared(project, plan), request)
     stated = project.environment(environment)
-    journal = Journal(open_listeners(stated, installed_registry()))
+    journal = Journal(open_listeners(stated, registry))
     executor = Executor(
         project.root,
         on_record or (lambda record: None),

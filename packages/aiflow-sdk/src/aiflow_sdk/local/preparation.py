@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from aiflow_sdk.code import enter_project
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import Project
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, RunError, UnknownNameError
@@ -23,7 +24,6 @@ from aiflow_sdk.local.store import RunFolder, find_run, tasks_of_plan
 from aiflow_sdk.partitions import Grain, Partition
 from aiflow_sdk.plan import Plan, Run, make_run, read_plan
 from aiflow_sdk.plugins import installed_registry
-from aiflow_sdk.runtime.functions import add_import_path
 
 _GONE_SECONDS = 10.0
 """How long what a killed process had forked may take to be gone too."""
@@ -58,7 +58,7 @@ def prepare(project: Project, pipeline: str, environment: str | None) -> Prepare
         raise ProblemsError([error, *discovery.problems]) if discovery.problems else error from None
     registry = installed_registry()
     registry.add_marked(discovery.marked)
-    add_import_path(project.root)  # the cache may have spared the imports that would have added it
+    enter_project(project.root)  # the cache may have spared the imports that would have added it
     plan = compile_pipeline(
         found.ir, project=project, environment=target, registry=registry, locations=found.locations, here=True
     )

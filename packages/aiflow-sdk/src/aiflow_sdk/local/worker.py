@@ -23,8 +23,6 @@ from aiflow_sdk.local.store import RunFolder
 Functions: TypeAlias = Mapping[str, Callable[..., Any]]
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from aiflow_sdk.config import Project
     from aiflow_sdk.local.executor import LiveRun
     from aiflow_sdk.local.logs import OutputRouter
@@ -162,7 +160,8 @@ class _Work:
         )
         self.cancel = executor.cancel
         environment = bound_environment(plan, root)
-        sweep_staging(environment.staging, environment.staging_keep_days, time.time())
+        for folder in sorted({environment.staging_address, f"{environment.lake_address}/_staging"}):
+            sweep_staging(folder, environment.staging_keep_days, time.time())
         try:
             executor.do(runs, parallel=parallel)
         finally:

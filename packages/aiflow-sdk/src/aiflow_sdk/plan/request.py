@@ -49,6 +49,7 @@ def make_run(
         execution=execution,
         attempt=attempt,
         generation=generation,
+        version=plan.version,
         trace_id=uuid.uuid4().hex,
     )
 

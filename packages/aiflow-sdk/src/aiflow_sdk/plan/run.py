@@ -35,6 +35,8 @@ class Run(Frozen):
     attempt: int = Field(default=1, ge=1)
     generation: int = Field(default=1, ge=1)
     """Grows with each execution of the pipeline in the environment; fixed when the execution starts."""
+    version: str = ""
+    """Of the pipeline that is run; see ``Plan.version``."""
     trace_id: str = ""
     """32 hexadecimal digits, as W3C Trace Context has it."""
 

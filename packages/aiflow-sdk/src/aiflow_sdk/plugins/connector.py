@@ -66,7 +66,7 @@ class Source(Plugin, ABC):
     def scan(self, request: Scan) -> Iterator[pa.RecordBatch]:
         """Yield the rows. Raises ``DataError`` or ``DataNotReadyError``."""
 
-    def schema(self) -> pa.Schema | None:  # type: ignore[override]  # hides a deprecated method of pydantic's
+    def arrow_schema(self) -> pa.Schema | None:
         """Return the columns, where they are known without reading the data."""
         return None
 
@@ -83,8 +83,8 @@ class Source(Plugin, ABC):
 class PartitionedSource(Protocol):
     """A source whose partitions can be listed without reading rows."""
 
-    def present(self, column: str) -> Sequence[str]:
-        """Return the keys of the partition column that are there, sorted, as ISO text."""
+    def present(self, column: str, timezone: str = "UTC") -> Sequence[str]:
+        """Return the keys of the partition column that are there, sorted, as ISO text; hours as those of the zone."""
 
 
 @runtime_checkable

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import sys
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from aiflow_sdk.errors import UserCodeError, Where, unknown_name
@@ -48,12 +46,6 @@ def load_function(
             raise unknown_name("unknown-function", f"function in '{module_name}':", part, known, where=where)
         found = getattr(found, part)
     return getattr(found, "function", found) if not callable(found) else found  # type: ignore[no-any-return]  # a user's object
-
-
-def add_import_path(root: Path) -> None:
-    """Make the project's modules importable."""
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
 
 
 def _user_lines(error: BaseException) -> list[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aiflow_sdk.code import enter_project
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plan import Plan, Run
 from aiflow_sdk.plugins import Sink, Source, load_plugin
-from aiflow_sdk.runtime.functions import add_import_path
 from aiflow_sdk.runtime.rendering import render_options
 from aiflow_sdk.runtime.task import bound_environment
 
@@ -23,7 +23,7 @@ def sink_identities(plan: Plan, run: Run, *, root: Path) -> dict[str, str | None
 
 
 def _identities(plan: Plan, run: Run, root: Path, base: type[Source] | type[Sink]) -> dict[str, str | None]:
-    add_import_path(root)
+    enter_project(root)
     environment = bound_environment(plan, root)
     wanted = "source" if base is Source else "sink"
     found: dict[str, str | None] = {}

@@ -13,7 +13,7 @@ _POLL_SECONDS = 5.0
 _SHOWN = 10
 
 
-def await_partitions(source: Source, wanted: Sequence[WantedPartitions], where: Where) -> None:
+def await_partitions(source: Source, wanted: Sequence[WantedPartitions], timezone: str, where: Where) -> None:
     """Return once the partitions are there that the source's ``complete`` demands.
 
     Raises ``DataNotReadyError`` (retryable) after ``wait_minutes``, naming what is missing.
@@ -22,7 +22,7 @@ def await_partitions(source: Source, wanted: Sequence[WantedPartitions], where: 
         return
     deadline = time.monotonic() + 60 * source.wait_minutes
     for one in wanted:
-        while (error := _missing(source, source, one, where)) is not None:
+        while (error := _missing(source, source, one, timezone, where)) is not None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise error
@@ -30,7 +30,7 @@ def await_partitions(source: Source, wanted: Sequence[WantedPartitions], where: 
 
 
 def _missing(
-    source: Source, partitioned: PartitionedSource, wanted: WantedPartitions, where: Where
+    source: Source, partitioned: PartitionedSource, wanted: WantedPartitions, timezone: str, where: Where
 ) -> DataNotReadyError | None:
     match source.complete:
         case None:
@@ -41,7 +41,7 @@ def _missing(
             required = min(number, len(wanted.keys))
     if required == 0:
         return None
-    present = partitioned.present(wanted.column)
+    present = partitioned.present(wanted.column, timezone)
     missing = [key for key in wanted.keys if key not in set(present)]
     found = len(wanted.keys) - len(missing)
     if found >= required:

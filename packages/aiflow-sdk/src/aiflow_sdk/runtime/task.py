@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aiflow_sdk.code import enter_project
 from aiflow_sdk.config import Environment, resolve_secrets
 from aiflow_sdk.errors import AiflowError, Where
 from aiflow_sdk.ir import FrozenMap, thaw
@@ -26,7 +27,7 @@ from aiflow_sdk.plugins import (
     load_plugin,
 )
 from aiflow_sdk.runtime.context import Context
-from aiflow_sdk.runtime.functions import add_import_path, load_function
+from aiflow_sdk.runtime.functions import load_function
 from aiflow_sdk.runtime.readiness import await_partitions
 from aiflow_sdk.runtime.rendering import fill_values, render_options
 from aiflow_sdk.runtime.staging import FolderStaging, Staging
@@ -56,7 +57,7 @@ def execute_task(
     of whatever went wrong; a user's exception is the cause of a ``UserCodeError``.
     """
     task = plan.task(task_id)
-    add_import_path(root)
+    enter_project(root)
     environment = bound_environment(plan, root)
     work = _Work(plan, task, run, root, environment, report or (lambda _: None), functions or {}, overrides or {})
     work.staging = staging or FolderStaging(environment.staging)
@@ -148,7 +149,7 @@ class _Work:
         else:
             options, wanted = render_options(node, self.run, self.environment)
             source = load_plugin(node.plugin or "", Source).load(options, self.environment, where=where)
-            await_partitions(source, wanted, where)
+            await_partitions(source, wanted, self.run.timezone, where)
             partitions = tuple(f"{one.column}={key}" for one in wanted for key in one.keys)
         try:
             identity = source.identity(self.run)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import date as Date  # noqa: N812 `date` is an argument here
-from importlib import import_module
+from datetime import date as Date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import Environment, Project, load_project
+from aiflow_sdk.discovery.definition import find_root, registry_here
 from aiflow_sdk.errors import DataError, ProblemsError, Where, did_you_mean, unknown_name
 from aiflow_sdk.ir import PipelineIR
 from aiflow_sdk.plan import Plan, PlanNode, Run, make_run
-from aiflow_sdk.plugins import MARK, Registry, Sink, Source, installed_registry, load_plugin
+from aiflow_sdk.plugins import Sink, Source, load_plugin
 from aiflow_sdk.runtime import bound_environment, execute_task
-from aiflow_sdk.runtime.functions import add_import_path
 from aiflow_sdk.runtime.rendering import render_options
 from aiflow_sdk.testing.memory import MemorySink, MemorySource, MemoryStaging, make_frame
 
@@ -70,18 +69,6 @@ def run_pipeline(
     return written
 
 
-def find_root(pipeline: Any) -> Path:
-    """Return the folder in which the project of a decorated function is looked for; of an IR the current one."""
-    function = getattr(pipeline, "__wrapped__", None)
-    code = getattr(function, "__code__", None)
-    path = Path(code.co_filename) if code else Path()
-    if not path.is_file():
-        return Path()
-    # The folder from which the module was imported, so that its neighbours can be imported too.
-    depth = str(getattr(function, "__module__", "")).count(".")
-    return path.resolve().parents[depth]
-
-
 def _read_definition(pipeline: Any) -> tuple[PipelineIR, Mapping[str, Callable[..., Any]], Mapping[str, Where]]:
     if isinstance(pipeline, PipelineIR):
         return pipeline, {}, {}
@@ -104,7 +91,7 @@ def _compile(ir: PipelineIR, project: Project, environment: Environment, locatio
             ir,
             project=project,
             environment=environment,
-            registry=_registry(ir, project.root),
+            registry=registry_here(ir, project.root),
             locations=locations,
             here=True,
         )
@@ -112,25 +99,6 @@ def _compile(ir: PipelineIR, project: Project, environment: Environment, locatio
         if len(error.problems) == 1:
             raise error.problems[0] from None
         raise
-
-
-def _registry(ir: PipelineIR, root: Path) -> Registry:
-    """Return what is installed; the project's own plugins are looked for only where the pipeline needs more."""
-    registry = installed_registry()
-    known = {*registry.sources.kinds, *registry.sinks.kinds, *registry.engines.kinds}
-    if not {node.kind or node.engine for node in ir.node_list} <= known:
-        from aiflow_sdk.code import scan_sources
-        from aiflow_sdk.discovery.finding import find_plugin_modules
-
-        add_import_path(root)
-        for module in find_plugin_modules(root, scan_sources(root)):
-            found = vars(import_module(module.name))
-            registry.add_marked(
-                (*getattr(value, MARK), f"{module.name}:{name}")
-                for name, value in found.items()
-                if getattr(value, MARK, None) and value.__module__ == module.name
-            )
-    return registry
 
 
 def _check_inputs(plan: Plan, inputs: Mapping[str, Any]) -> None:

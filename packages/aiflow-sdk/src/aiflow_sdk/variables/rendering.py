@@ -9,7 +9,7 @@ from typing import Any
 
 from aiflow_sdk.errors import DefinitionError, unknown_name
 from aiflow_sdk.partitions import Partition
-from aiflow_sdk.variables.template import TIME_NAMES, Reference, replace_templates
+from aiflow_sdk.variables.template import TIME_NAMES, Reference, references, replace_templates
 from aiflow_sdk.variables.value import map_texts
 
 
@@ -44,25 +44,39 @@ def run_facts(
 
 
 def render(value: Any, facts: Mapping[str, Any]) -> Any:
-    """Return ``value`` with every template in it replaced by text, as :func:`run_facts` has the values.
+    """Return ``value`` with every template in it replaced, as :func:`run_facts` has the values.
 
-    Dates are written as ``2026-11-20``, moments in ISO 8601, params as they are where they are text, else as JSON. Each
-    text is gone through once: braces in a param's value stay. Raises ``DefinitionError`` (``no-time-partition``) for a
+    A text that is nothing but one param becomes the param's value, of whatever type. Within other text dates are
+    written as ``2026-11-20``, moments in ISO 8601, params as they are where they are text, else as JSON. Each text is
+    gone through once: braces in a param's value stay. Raises ``DefinitionError`` (``no-time-partition``) for a
     time in a run without partition, ``UnknownNameError`` (``unknown-param``), and whatever :func:`canonicalise` raises.
     """
-    return map_texts(value, lambda text: replace_templates(text, lambda reference: _written(reference, facts)))
+    return map_texts(value, lambda text: _rendered(text, facts))
+
+
+def _rendered(text: str, facts: Mapping[str, Any]) -> Any:
+    if text.startswith("{{") and text.endswith("}}") and text.count("{{") == 1:
+        (reference,) = references(text)
+        if reference.name.startswith("params."):
+            return _looked_up(reference, facts)
+    return replace_templates(text, lambda reference: _written(reference, facts))
 
 
 def _written(reference: Reference, facts: Mapping[str, Any]) -> str:
     if reference.name in TIME_NAMES:
         return _written_time(reference, facts)
+    value = _looked_up(reference, facts)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_plain)
+
+
+def _looked_up(reference: Reference, facts: Mapping[str, Any]) -> Any:
     value: Any = facts
     for part in reference.name.split("."):
         if not isinstance(value, Mapping) or part not in value:
             known = value if isinstance(value, Mapping) else ()
             raise unknown_name("unknown-param", "param" if value is not facts else "fact of the run", part, known)
         value = value[part]
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_plain)
+    return value
 
 
 def _written_time(reference: Reference, facts: Mapping[str, Any]) -> str:

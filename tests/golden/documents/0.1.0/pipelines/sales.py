@@ -34,7 +34,7 @@ def sales(p):
             id=f"named_{region}",
             output_schema={"id": "int64", "name": "string", "amount": "double", "made_for": "string"},
         )
-        b.write(named, sink.files(id="named_file", path=f"out/{region}", format="parquet", root="lake"))
+        b.write(named, sink.files(id="named_file", path=f"out/{region}", format="parquet"))
     today = p.read(source.onelake(id="today", table="raw.orders_eu", partitions={"dt": p.vars["run_date"]}))
     totals = today.transform(
         id="totals", entrypoint="jobs.totals", resources=resources.spark(cluster="sales", executor_memory="1g")

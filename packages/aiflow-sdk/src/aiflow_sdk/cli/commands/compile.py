@@ -61,7 +61,8 @@ def command(invocation: Invocation, out: Path | None) -> None:
         same = len(report.pipelines) - len(changed)
         console.print(f"{plural(len(changed), 'plan')} written to {report.folder}, {same} unchanged")
         if errors:
-            wrong = len({(error.get("where") or {}).get("about") or str(error.get("where")) for error in errors})
+            wheres = [error.get("where") or {} for error in errors]
+            wrong = len({str(where.get("about") or where).partition(", node ")[0] for where in wheres})
             said = summarise_check(len(errors), wrong, len(report.pipelines) + wrong, done="the others are compiled")
             console.print(console.style(said, "red"))
     if errors:

@@ -67,7 +67,7 @@ class FilesSource(Source, kind="files"):
         """Return the path below the project or, as a table there would be called, below the lake."""
         return dataset_name(None, self.path) if self.root == "lake" else DatasetName("file", self.path)
 
-    def schema(self) -> pa.Schema:  # type: ignore[override]  # hides a deprecated method of pydantic's
+    def arrow_schema(self) -> pa.Schema:
         """Return the columns, those of folders last. Raises ``DataNotReadyError`` where no file is there."""
         return self._schema(self._place.files())
 

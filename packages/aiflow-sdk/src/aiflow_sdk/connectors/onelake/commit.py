@@ -223,6 +223,7 @@ class Change:
                 "aiflow.environment": run.environment,
                 "aiflow.node": self.request.node_id,
                 "aiflow.partition": run.partition_text,
+                "aiflow.version": run.version,
                 "aiflow.run_id": run.run_id,
                 "aiflow.execution": str(run.execution),
                 "aiflow.generation": str(run.generation),

@@ -72,7 +72,7 @@ class OneLakeSource(Source, kind="onelake"):
         """Return the logical name; the environment gives the address."""
         return dataset_name(self.table, self.path)
 
-    def schema(self) -> pa.Schema:  # type: ignore[override]  # hides a deprecated method of pydantic's
+    def arrow_schema(self) -> pa.Schema:
         """Return the table's columns. Raises ``UnknownNameError`` (``unknown-table``)."""
         return _arrow_schema(self._load())
 

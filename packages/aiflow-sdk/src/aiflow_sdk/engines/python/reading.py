@@ -41,7 +41,7 @@ def _read_arrow(source: Source, scan: Scan) -> pl.LazyFrame:
     import polars as pl
     from polars.io.plugins import register_io_source
 
-    stated = source.schema()
+    stated = source.arrow_schema()
     if stated is None:
         return _read_whole(source, scan).lazy()
     schema = pl.Schema(stated)

@@ -61,12 +61,13 @@ def connected(address: str | None, conf: Mapping[str, str]) -> Iterator[Connecti
     key = (server.address if server else str(address), tuple(sorted(conf.items())))
     spark = _take(key, is_embedded=server is not None)
     try:
+        settings = spark.conf.getAll
         with _active(spark, key[0]):
             yield Connection(spark, server)
     except BaseException:
         _stop(key, spark)  # whatever state it was left in
         raise
-    _give_back(key, spark)
+    _give_back(key, spark, settings)
 
 
 @contextmanager
@@ -98,7 +99,8 @@ def _take(key: _Key, *, is_embedded: bool) -> SparkSession:
         return _make(*key, is_embedded=is_embedded)
 
 
-def _give_back(key: _Key, spark: SparkSession) -> None:
+def _give_back(key: _Key, spark: SparkSession, settings: Mapping[str, str]) -> None:
+    """Keep the session for the next task, without temporary views; one whose settings were changed is not kept."""
     from pyspark.errors import PySparkException
 
     try:
@@ -106,7 +108,7 @@ def _give_back(key: _Key, spark: SparkSession) -> None:
             if view.isTemporary:
                 spark.catalog.dropTempView(view.name)
         spark.clearTags()
-        is_as_new = all(spark.conf.get(name, None) == value for name, value in _settings(key[1]).items())
+        is_as_new = spark.conf.getAll == settings
     except PySparkException:  # the server has gone meanwhile; the task has nothing to do with that any more
         is_as_new = False
     if not is_as_new:
@@ -114,10 +116,6 @@ def _give_back(key: _Key, spark: SparkSession) -> None:
         return
     with _guard:
         _idle[key].append(spark)
-
-
-def _settings(conf: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    return {**_CLOCK, **dict(conf)}
 
 
 def _make(address: str, conf: tuple[tuple[str, str], ...], *, is_embedded: bool) -> SparkSession:
@@ -132,7 +130,7 @@ def _make(address: str, conf: tuple[tuple[str, str], ...], *, is_embedded: bool)
         _fail_soon(spark)
     name, value = "", ""
     try:
-        for name, value in _settings(conf).items():
+        for name, value in {**_CLOCK, **dict(conf)}.items():
             spark.conf.set(name, value)
     except PySparkException as error:
         spark.client.close()

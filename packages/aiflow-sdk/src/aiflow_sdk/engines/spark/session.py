@@ -81,7 +81,7 @@ class SparkTaskSession(Session):
                 return source.to_spark(self.spark, scan)
             if isinstance(source, FileSource) and (files := source.parquet_files()):
                 return self._read_files(files.paths)
-            return self._from_arrow(source.scan(scan), source.schema())
+            return self._from_arrow(source.scan(scan), source.arrow_schema())
 
     def call(self, function: UserFunction, inputs: Mapping[str, Frame]) -> SparkFrame | None:
         matched = match_arguments(

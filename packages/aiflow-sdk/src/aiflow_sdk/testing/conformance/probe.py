@@ -32,7 +32,7 @@ class Rows(Source, kind="conformance-rows"):
         """Return a name."""
         return DatasetName("memory", "rows")
 
-    def schema(self) -> pa.Schema | None:  # type: ignore[override]  # of pydantic, long deprecated
+    def arrow_schema(self) -> pa.Schema | None:
         """Return the columns, or None where they are not to be known."""
         return self._table.schema if self._stated else None
 

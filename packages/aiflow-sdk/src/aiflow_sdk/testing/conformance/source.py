@@ -105,7 +105,7 @@ class SourceConformance:
         assert self.rows(Scan(RUN)).num_rows > 0
 
     def test_the_schema_is_that_of_the_rows(self) -> None:
-        schema = self.source.schema()
+        schema = self.source.arrow_schema()
         if schema is not None:
             found = self.rows(Scan(RUN)).schema
             assert found.names == schema.names

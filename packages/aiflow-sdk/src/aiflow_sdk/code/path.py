@@ -1,0 +1,30 @@
+"""The import path of the project that this process is about."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+_project: Path | None = None
+
+
+def enter_project(root: Path) -> None:
+    """Put the project first on the import path, and forget modules of other projects that bear the same names."""
+    global _project
+    if root == _project and str(root) in sys.path:
+        return
+    _project = root
+    if str(root) in sys.path:
+        sys.path.remove(str(root))
+    sys.path.insert(0, str(root))
+    tops = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - {"__main__"}
+    ours = {top for top in tops if (root / top).is_dir() or (root / f"{top}.py").is_file()}
+    for name in [name for name in sys.modules if name.partition(".")[0] in ours and not _lies_in(name, root)]:
+        del sys.modules[name]
+
+
+def _lies_in(name: str, root: Path) -> bool:
+    module = sys.modules[name]
+    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    return any(place and place.startswith(f"{root}{os.sep}") for place in places)
