@@ -65,7 +65,10 @@ def test_a_fingerprint_is_the_same_wherever_the_project_lies_and_however_lines_e
         ("from a import *", ["a/__init__.py"]),
         ("from n import m", ["n/m.py"]),
         ("def f():\n    if True:\n        import n.m", ["n/m.py"]),
-        ("try:\n    import n.m\nexcept ImportError:\n    from a.b import c", ["a/__init__.py", "a/b/__init__.py", "a/b/c.py", "n/m.py"]),
+        (
+            "try:\n    import n.m\nexcept ImportError:\n    from a.b import c",
+            ["a/__init__.py", "a/b/__init__.py", "a/b/c.py", "n/m.py"],
+        ),
         ("x = 1; import n.m", ["n/m.py"]),
         ("if 1: import n.m", ["n/m.py"]),
         ("match 1:\n    case 1:\n        import n.m", ["n/m.py"]),
@@ -273,5 +276,3 @@ def test_the_fingerprint_of_what_is_installed_is_quick(tmp_path: Path) -> None:
     for _ in range(100):
         lock_fingerprint(project)
     assert time.perf_counter() - began < 1
-
-

@@ -91,7 +91,7 @@ def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> N
     (tmp_path / "aiflow.toml").write_bytes(b'\xef\xbb\xbfproject = "shop"\r\n[environments.prod]\r\nlak = "x"\r\n')
     with pytest.raises(ConfigurationError) as caught:
         load_project(tmp_path)
-    assert caught.value.where and (caught.value.where.path, caught.value.where.line) == ("aiflow.toml", 3)
+    assert str(caught.value.where).startswith("aiflow.toml:3")
 
 
 @pytest.mark.parametrize(
@@ -106,12 +106,10 @@ def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> N
         ('[environments.dev.secrets]\nprovider = "env"\nprefx = "A"', 3, "did you mean 'prefix'?"),
     ],
 )
-def test_a_typo_is_told_with_its_line_and_the_nearest_setting(
-    tmp_path: Path, text: str, line: int, hint: str
-) -> None:
+def test_a_typo_is_told_with_its_line_and_the_nearest_setting(tmp_path: Path, text: str, line: int, hint: str) -> None:
     error = problem_of(tmp_path, text)
     assert (error.code, error.hint) == ("unknown-setting", hint)
-    assert error.where and (error.where.path, error.where.line) == ("aiflow.toml", line)
+    assert str(error.where).startswith(f"aiflow.toml:{line}, ")
     assert f"looked in {tmp_path.resolve() / 'aiflow.toml'}" in error.notes
 
 

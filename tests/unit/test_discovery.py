@@ -14,7 +14,7 @@ from aiflow_sdk.config import Project, load_project
 from aiflow_sdk.discovery import Discovery, discover, discover_here, discover_pipelines
 from aiflow_sdk.errors import AiflowError, ConfigurationError, UnknownNameError
 
-PIPELINE = '''
+PIPELINE = """
 from aiflow_sdk import pipeline, sink, source
 
 @pipeline(id="{id}", schedule="@daily", owner={owner})
@@ -22,7 +22,7 @@ def flow(p):
     orders = p.read(source.onelake(id="orders", table="raw.orders", partitions={{"dt": p.vars["run_date"]}}))
     rich = orders.transform(id="enrich", engine="python", entrypoint="etl.enrich:main")
     p.write(rich, sink.onelake(id="out", table="feature.{id}", partition_by=["dt"]))
-'''
+"""
 
 
 def a_pipeline(id: str, owner: str = '"me"') -> str:
@@ -147,7 +147,8 @@ def test_what_a_module_starts_does_not_outlive_discovery(tmp_path: Path) -> None
 
 
 def test_threads_and_exit_handlers_do_not_hold_up_discovery(tmp_path: Path) -> None:
-    text = "import atexit, threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\natexit.register(time.sleep, 60)\n"
+    text = "import atexit, threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n"
+    text += "atexit.register(time.sleep, 60)\n"
     began = time.monotonic()
     assert ids(discover(write(tmp_path, {"pipelines/a.py": text + a_pipeline("a")}))) == ["a"]
     assert time.monotonic() - began < 30
@@ -225,7 +226,9 @@ def test_the_projects_own_plugins_are_found_wherever_they_lie(tmp_path: Path) ->
 
 
 def test_a_package_that_is_not_there_is_told_with_the_nearest(tmp_path: Path) -> None:
-    project = write(tmp_path, {"aiflow.toml": 'pipelines = ["pipeline", "pipelines"]', "pipelines/a.py": a_pipeline("a")})
+    project = write(
+        tmp_path, {"aiflow.toml": 'pipelines = ["pipeline", "pipelines"]', "pipelines/a.py": a_pipeline("a")}
+    )
     discovery = discover(project)
     assert ids(discovery) == ["a"]
     (problem,) = discovery.problems
@@ -240,7 +243,9 @@ def test_packages_are_named_as_packages_or_as_folders(tmp_path: Path, entry: str
 
 
 def test_a_module_hidden_by_another_of_its_name_is_told(tmp_path: Path) -> None:
-    project = write(tmp_path, {"aiflow.toml": 'pipelines = ["json"]', "json/a.py": "", "json/__init__.py": a_pipeline("x")})
+    project = write(
+        tmp_path, {"aiflow.toml": 'pipelines = ["json"]', "json/a.py": "", "json/__init__.py": a_pipeline("x")}
+    )
     assert {code for code, _ in told(discover(project))} <= {"shadowed-module", "module-failed"}
     assert told(discover(project))
 
@@ -274,7 +279,9 @@ def test_a_package_on_the_import_path_is_discovered_by_name(tmp_path: Path, monk
     write(
         tmp_path,
         {
-            "user_repo/pipelines/user_features.py": a_pipeline("features").replace("etl.enrich:main", "etl_jobs.enrich"),
+            "user_repo/pipelines/user_features.py": a_pipeline("features").replace(
+                "etl.enrich:main", "etl_jobs.enrich"
+            ),
             "user_repo/etl_jobs/enrich.py": "def main(orders): ...",
         },
     )

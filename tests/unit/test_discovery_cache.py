@@ -11,7 +11,7 @@ import pytest
 from aiflow_sdk.config import Project, load_project
 from aiflow_sdk.discovery import Discovery, discover
 
-PIPELINE = '''
+PIPELINE = """
 from aiflow_sdk import pipeline, sink, source
 
 @pipeline(id="{id}", owner={owner})
@@ -19,7 +19,7 @@ def flow(p):
     orders = p.read(source.onelake(id="orders", table="raw.orders"))
     rich = orders.transform(id="enrich", engine="python", entrypoint="etl.{id}.enrich")
     p.write(rich, sink.onelake(id="out", table="feature.{id}"))
-'''
+"""
 
 
 def a_pipeline(id: str, owner: str = '"me"') -> str:
@@ -126,7 +126,8 @@ def test_a_new_file_that_an_entrypoint_now_names_is_seen(project: Project) -> No
 
 
 def test_data_that_a_module_reads_belongs_to_it(tmp_path: Path) -> None:
-    reading = "import json, pathlib\nNAMES = [json.loads(p.read_text()) for p in sorted(pathlib.Path('conf').glob('*.json'))]\n"
+    reading = "import json, pathlib\nPATHS = sorted(pathlib.Path('conf').glob('*.json'))\n"
+    reading += "NAMES = [json.loads(path.read_text()) for path in PATHS]\n"
     project = write(
         tmp_path,
         {

@@ -27,6 +27,15 @@ def wiring_problems(draft: Draft) -> Iterator[tuple[str, DefinitionError]]:
                     hint="write it with p.write(…) or output_table=…; external=True where its function writes itself",
                 ),
             )
+        if node.type == "source" and not readers[node.id]:
+            yield (
+                node.id,
+                DefinitionError(
+                    "unused-node",
+                    f"nobody reads or writes the source '{node.id}'",
+                    hint="give it to a transform, write it with p.write(…), or leave it away",
+                ),
+            )
     sinks = {place: node.id for node in draft.nodes.values() if node.type == "sink" and (place := _place(node))}
     for node in draft.nodes.values():
         place = _place(node) if node.type == "source" else None

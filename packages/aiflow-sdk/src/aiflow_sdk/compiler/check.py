@@ -8,7 +8,7 @@ from typing import Any
 from aiflow_sdk.compiler.resources import cluster_of, engine_options
 from aiflow_sdk.compiler.subject import HERE, Subject
 from aiflow_sdk.compiler.windows import time_problems, window_problems
-from aiflow_sdk.errors import AiflowError, DefinitionError, did_you_mean, unknown_name
+from aiflow_sdk.errors import AiflowError, DefinitionError, UnknownNameError, did_you_mean, unknown_name
 from aiflow_sdk.frames import check_signature
 from aiflow_sdk.ir import NodeIR
 from aiflow_sdk.plugins import Engine, Family
@@ -86,6 +86,12 @@ def _function_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError]:
         return
     try:
         _, _, definition = subject.code.function_source(entrypoint)
+    except UnknownNameError as error:
+        # The name is wrong where it is written, not where it was looked for.
+        looked_in = [f"looked in {error.where.path}"] if error.where and error.where.path else []
+        error.where, error.notes = where, (*error.notes, *looked_in)
+        yield error
+        return
     except AiflowError as error:
         yield error.at(where)
         return

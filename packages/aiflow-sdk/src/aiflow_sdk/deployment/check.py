@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aiflow_sdk.code import CodeIndex
+from aiflow_sdk.code import CodeIndex, enter_project
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import Environment, Project
 from aiflow_sdk.discovery import Discovered, Discovery, discover
@@ -81,8 +80,8 @@ def compile_or_tell(
 
 def prepare_registry(registry: Registry, discovery: Discovery, project: Project) -> None:
     """Add the project's own plugins, whose classes the compiler imports when a pipeline names them."""
-    if discovery.marked and str(project.root) not in sys.path:
-        sys.path.insert(0, str(project.root))
+    if discovery.marked:
+        enter_project(project.root)
     registry.add_marked(discovery.marked)
 
 

@@ -10,11 +10,20 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.machinery import FileFinder, SourceFileLoader
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from aiflow_sdk.code import enter_project
 from aiflow_sdk.discovery import guard
 from aiflow_sdk.discovery.finding import Module
 from aiflow_sdk.discovery.guard import Finding, Guard
@@ -252,37 +261,32 @@ class _FreshSourceLoader(SourceFileLoader):
         super().exec_module(module)
 
 
-def _prepare_imports(root: Path) -> None:
-    """Put the project first on the import path, and forget modules of other projects that bear the same names."""
-    text = str(root)
-    if text not in sys.path:
-        sys.path.insert(0, text)
-    hook = FileFinder.path_hook((_FreshSourceLoader, [".py"]))
-    inside = text + os.sep
+class _ProjectHook:
+    """Finds modules in the folders of one project as Python does, and loads them in our way."""
 
-    def find_in_project(path: str) -> Any:
-        if path != text and not (path.startswith(inside) and "site-packages" not in path):
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._find = FileFinder.path_hook(
+            (ExtensionFileLoader, EXTENSION_SUFFIXES),
+            (_FreshSourceLoader, SOURCE_SUFFIXES),
+            (SourcelessFileLoader, BYTECODE_SUFFIXES),
+        )
+
+    def __call__(self, path: str) -> Any:
+        inside = path.removeprefix(self.root)
+        if inside == path or (inside and not inside.startswith(os.sep)) or "site-packages" in inside:
             raise ImportError("not a folder of the project")
-        return hook(path)
+        return self._find(path)
 
-    sys.path_hooks.insert(0, find_in_project)
-    for path in [path for path in sys.path_importer_cache if path == text or path.startswith(inside)]:
-        del sys.path_importer_cache[path]
+
+def _prepare_imports(root: Path) -> None:
+    """Put the project first on the import path, its modules loaded in our way."""
+    enter_project(root)
+    if not any(isinstance(hook, _ProjectHook) and hook.root == str(root) for hook in sys.path_hooks):
+        sys.path_hooks.insert(0, _ProjectHook(str(root)))
+        for path in [path for path in sys.path_importer_cache if path.startswith(str(root))]:
+            del sys.path_importer_cache[path]
     importlib.invalidate_caches()
-    names = {name for name in sys.modules if _is_foreign_namesake(name, root)}
-    for name in names:
-        del sys.modules[name]
-
-
-def _is_foreign_namesake(name: str, root: Path) -> bool:
-    top = name.partition(".")[0]
-    if top in sys.stdlib_module_names or top == "__main__":
-        return False
-    if not ((root / top).is_dir() or (root / f"{top}.py").is_file()):
-        return False
-    module = sys.modules[name]
-    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
-    return not any(place and place.startswith(f"{root}{os.sep}") for place in places)
 
 
 def _said(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def check_path(path: str) -> None:
         depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
         if depth < 0:
             raise outside(path)
+    if posixpath.normpath(path).strip("/").split("/")[0] in RESERVED:
+        raise outside(path)
     if "\0" in path or depth == 0:
         raise _bad_path(f"{path!r} is no path of a table")
     longest = max(len(part.encode(errors="replace")) for part in path.split("/"))

@@ -1,0 +1,257 @@
+"""A whole project is checked and compiled: every problem at once, and plans that are written only where they change."""
+
+import json
+import os
+import shutil
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from aiflow_sdk.config import Project, load_project
+from aiflow_sdk.deployment import CheckReport, CompileReport, check_project, compile_project
+from aiflow_sdk.errors import UnknownNameError
+from aiflow_sdk.ir import read_pipeline
+from aiflow_sdk.plan import Plan, read_plan
+from aiflow_sdk.plugins import installed_registry
+
+PIPELINE = """
+from aiflow_sdk import pipeline, sink, source
+
+@pipeline(id="{id}", schedule="@daily", owner="me"{more})
+def flow(p):
+    orders = p.read(source.onelake(id="orders", table="raw.orders", partitions={{"dt": p.vars["run_date"]}}))
+    rich = orders.transform(id="enrich", engine="python", entrypoint="etl.{job}:main")
+    p.write(rich, sink.onelake(id="out", table="feature.{id}", partition_by=["dt"]))
+"""
+
+
+def a_pipeline(id: str, job: str = "enrich", more: str = "") -> str:
+    return PIPELINE.format(id=id, job=job, more=more)
+
+
+def write(root: Path, files: dict[str, str]) -> Project:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(content), encoding="utf-8")
+    return load_project(root)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return write(
+        tmp_path,
+        {
+            "aiflow.toml": 'project = "shop"\n[environments.prod]\nlake = "lake-of-prod"\n',
+            "pipelines/a.py": a_pipeline("a"),
+            "pipelines/b.py": a_pipeline("b", "clean"),
+            "etl/enrich.py": "from etl import shared\ndef main(orders): ...\n",
+            "etl/clean.py": "def main(orders): ...\n",
+            "etl/shared.py": "",
+        },
+    )
+
+
+def compile_(project: Project, environment: str = "dev", out: Path | None = None) -> CompileReport:
+    return compile_project(project, project.environment(environment), installed_registry(), out)
+
+
+def check(project: Project, only: str | None = None) -> CheckReport:
+    return check_project(project, project.environment(), installed_registry(), only)
+
+
+def changed(report: CompileReport) -> list[str]:
+    return [item.id for item in report.pipelines if item.is_changed]
+
+
+def plan_of(report: CompileReport, pipeline_id: str) -> Plan:
+    (item,) = (item for item in report.pipelines if item.id == pipeline_id)
+    return read_plan(item.path.read_bytes())
+
+
+def test_each_pipeline_gets_a_plan_and_its_ir(project: Project) -> None:
+    report = compile_(project)
+    assert report.problems == ()
+    assert report.folder == project.root / ".aiflow" / "compiled" / "dev"
+    assert [(item.project, item.id, item.path) for item in report.pipelines] == [
+        ("shop", name, report.folder / "shop" / name / "plan.json") for name in ("a", "b")
+    ]
+    plan = plan_of(report, "a")
+    assert (plan.project, plan.pipeline_id, plan.environment.name) == ("shop", "a", "dev")
+    ir = read_pipeline((report.folder / "shop" / "a" / "ir.json").read_bytes())
+    assert (ir.id, ir.fingerprint) == ("a", plan.definition)
+
+
+def test_what_did_not_change_is_neither_compiled_nor_written(project: Project) -> None:
+    first = compile_(project)
+    stamps = [os.stat(item.path).st_mtime_ns for item in first.pipelines]
+    second = compile_(project)
+    assert (changed(first), changed(second)) == (["a", "b"], [])
+    assert [os.stat(item.path).st_mtime_ns for item in second.pipelines] == stamps
+    shutil.rmtree(project.root / ".aiflow" / "cache")
+    third = compile_(project)
+    assert changed(third) == []
+    assert [os.stat(item.path).st_mtime_ns for item in third.pipelines] == stamps
+
+
+def test_an_edit_of_a_function_changes_the_plans_that_reach_it_and_in_them_its_node_alone(project: Project) -> None:
+    before = plan_of(compile_(project), "a")
+    write(project.root, {"etl/shared.py": "x = 1"})
+    report = compile_(project)
+    assert changed(report) == ["a"]
+    after = plan_of(report, "a")
+    assert before.version != after.version
+    assert before.definition == after.definition
+    assert {node for node in before.nodes if before.nodes[node] != after.nodes[node]} == {"enrich"}
+
+
+def test_environments_have_plans_of_their_own(project: Project) -> None:
+    compile_(project)
+    prod = compile_(project, "prod")
+    assert changed(prod) == ["a", "b"]
+    assert plan_of(prod, "a").environment.lake == "lake-of-prod"
+    write(project.root, {"aiflow.toml": 'project = "shop"\n[environments.prod]\nlake = "elsewhere"\n'})
+    project = load_project(project.root)
+    assert changed(compile_(project)) == []
+    assert plan_of(compile_(project, "prod"), "a").environment.lake == "elsewhere"
+
+
+def test_plans_that_were_deleted_or_edited_are_written_again(project: Project, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = compile_(project, out=out)
+    text = first.pipelines[0].path.read_bytes()
+    first.pipelines[0].path.write_bytes(text.replace(b"raw.orders", b"raw.others"))
+    first.pipelines[1].path.unlink()
+    second = compile_(project, out=out)
+    assert changed(second) == ["a", "b"]
+    assert second.pipelines[0].path.read_bytes() == text
+
+
+def test_a_plan_whose_pipeline_is_gone_is_removed(project: Project) -> None:
+    folder = compile_(project).folder
+    (folder / "shop" / "notes").mkdir()
+    (folder / "shop" / "notes" / "mine.txt").touch()
+    (project.root / "pipelines" / "b.py").unlink()
+    write(project.root, {"pipelines/c.py": "1 / 0"})
+    assert compile_(project).removed == (), "a module that fails may be the one that defines it"
+    (project.root / "pipelines" / "c.py").unlink()
+    report = compile_(project)
+    assert report.removed == ("shop/b",)
+    assert sorted(path.name for path in (folder / "shop").iterdir()) == ["a", "notes"]
+
+
+def test_a_pipeline_with_a_problem_is_told_and_the_others_are_compiled(project: Project) -> None:
+    old = compile_(project).folder / "shop" / "a" / "plan.json"
+    content = old.read_bytes()
+    write(
+        project.root,
+        {"pipelines/a.py": a_pipeline("a", "enrihc"), "pipelines/b.py": a_pipeline("b", "clean", ", tags=['x']")},
+    )
+    report = compile_(project)
+    assert changed(report) == ["b"]
+    (problem,) = report.problems
+    assert (problem.code, problem.hint) == ("unknown-function", "did you mean 'etl.enrich'?")
+    assert problem.where
+    assert (problem.where.path, problem.where.line) == ("pipelines/a.py", 7)
+    assert old.read_bytes() == content
+    assert compile_(project).problems[0].to_dict() == problem.to_dict()
+
+
+def test_a_project_name_cannot_lead_out_of_the_folder(project: Project, tmp_path: Path) -> None:
+    write(
+        project.root,
+        {
+            "pipelines/a.py": a_pipeline("a", more=", project='../../x'"),
+            "pipelines/b.py": a_pipeline("b", more=", project='..'"),
+        },
+    )
+    out = tmp_path / "one" / "two" / "three"
+    report = compile_(project, out=out)
+    assert report.problems == ()
+    assert all(item.path.resolve().is_relative_to(out) for item in report.pipelines)
+    assert len({item.path.parent.parent for item in report.pipelines}) == 2
+    assert changed(compile_(project, out=out)) == []
+
+
+def test_no_half_written_file_is_left(project: Project) -> None:
+    report = compile_(project)
+    names = {path.name for path in report.folder.rglob("*") if path.is_file()}
+    assert names == {"plan.json", "ir.json"}
+    assert all(json.loads(path.read_bytes()) for path in report.folder.rglob("*.json"))
+
+
+def test_a_check_tells_every_problem_and_writes_no_plan(project: Project) -> None:
+    assert (check(project).pipelines, check(project).is_clean) == (2, True)
+    write(
+        project.root,
+        {
+            "pipelines/b.py": a_pipeline("b", "claen", ", retries=-1"),
+            "pipelines/c.py": "\n1 / 0",
+            "pipelines/d.py": a_pipeline("d", "nope").replace('onelake(id="orders"', 'onelak(id="orders"'),
+            "pipelines/e.py": a_pipeline("e", "nope"),
+        },
+    )
+    report = check(project)
+    assert (report.pipelines, report.failed) == (5, 4)
+    assert {problem.where.path for problem in report.problems if problem.where} == {
+        f"pipelines/{name}.py" for name in "bcde"
+    }
+    assert all(problem.where and problem.where.line for problem in report.problems)
+    assert not (project.root / ".aiflow" / "compiled").exists()
+
+
+def test_one_pipeline_can_be_checked_alone(project: Project) -> None:
+    write(project.root, {"pipelines/bad.py": "1 / 0", "pipelines/worse.py": a_pipeline("worse", more=", retries=-1")})
+    assert (check(project, "a").pipelines, check(project, "a").problems) == (1, ())
+    assert check(project, "shop/a").is_clean
+    worse = check(project, "worse")
+    assert (worse.pipelines, worse.failed) == (1, 1)
+    assert all("'worse'" in str(problem.where) for problem in worse.problems)
+    with pytest.raises(UnknownNameError) as caught:
+        check(project, "aa")
+    assert caught.value.code == "unknown-pipeline"
+
+
+def test_an_unstable_pipeline_is_not_compiled(project: Project) -> None:
+    more = ", description=','.join({'p', 'q', 'r', 's', 't', 'u'})"
+    write(project.root, {"pipelines/a.py": a_pipeline("a", more=more)})
+    report = compile_(project)
+    assert [problem.code for problem in report.problems] == ["unstable-pipeline"]
+    assert [item.id for item in report.pipelines] == ["b"]
+
+
+def test_a_plugin_of_the_projects_own_belongs_to_the_plan(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(project.root))
+    plugin = """
+        from aiflow_sdk import register_source
+        from aiflow_sdk.plugins import DatasetName, Source
+        LIMIT = 1
+        @register_source("deployment_rss")
+        class Rss(Source):
+            url: str
+            def dataset(self): return DatasetName("rss", self.url)
+            def scan(self, request): yield from ()
+    """
+    reading = 'source.onelake(id="orders", table="raw.orders", partitions={"dt": p.vars["run_date"]})'
+    text = a_pipeline("a").replace(reading, 'source.deployment_rss(id="orders", url="x")')
+    assert text != a_pipeline("a")
+    write(project.root, {"deployment_plugins.py": plugin, "pipelines/a.py": text.replace(', partition_by=["dt"]', "")})
+    report = compile_(project)
+    assert report.problems == ()
+    assert plan_of(report, "a").nodes["orders"].plugin == "deployment_plugins:Rss"
+    assert changed(compile_(project)) == []
+
+
+def test_a_thousand_unchanged_pipelines_are_quick(tmp_path: Path) -> None:
+    text = "from aiflow_sdk import pipeline, sink, source\n"
+    for number in range(300):
+        text += a_pipeline(f"p{number}").replace("def flow", f"def flow{number}").partition("source\n")[2]
+    project = write(tmp_path, {"pipelines/all.py": text, "etl/enrich.py": "def main(orders): ..."})
+    began = time.perf_counter()
+    assert len(changed(compile_(project))) == 300
+    cold = time.perf_counter() - began
+    began = time.perf_counter()
+    assert changed(compile_(project)) == []
+    assert time.perf_counter() - began < cold / 4
