@@ -34,7 +34,7 @@ import polars as pl
 def keep(orders: pl.DataFrame) -> pl.DataFrame:
     return orders
 
-def wants_more(orders: pl.DataFrame, thresold: float, nobody) -> pl.DataFrame:
+def wants_more(orders: pl.DataFrame, thresold: float) -> pl.DataFrame:
     return orders
 
 def nothing(orders: pl.DataFrame):
@@ -150,17 +150,19 @@ MISTAKES = {
         arguments='schedule="@daily", params={"least": 1}',
     ),
     "sql_input": Mistake(
-        "unknown-input", "did you mean 'orders'?", READ + WRITE % 'orders.sql("select * from {ordres}")  #!\n',
+        "unknown-input", "did you mean 'orders'?", READ + 'users = p.read(source.onelake(id="users", table="raw.users"))\n'
+        'p.write(p.sql("select * from {ordres} join {users} using (id)", orders, users),  #!\n'
+        '        sink.onelake(id="out", table="mart.NAME"))\n',
     ),
     "sql_of_itself": Mistake(
-        "no-inputs-in-sql", "loop", 'p.write(p.sql("select * from {loop}", id="loop"),  #!\n'
+        "unknown-input", "loop", 'p.write(p.sql("select * from {loop}", id="loop"),  #!\n'
         '        sink.onelake(id="out", table="mart.NAME"))\n',
     ),
     "foreign": Mistake(
         "foreign-dataset", "source",
         HEAD + 'kept = []\n\n@pipeline(id="foreign_one")\ndef one(p):\n'
-        '    kept.append(p.read(source.onelake(id="orders", table="raw.orders")))\n'
-        '    p.write(kept[0], sink.onelake(id="out", table="mart.one"))\n\n'
+        '    orders = p.read(source.onelake(id="orders", table="raw.orders"))\n    kept.append(orders)\n'
+        '    p.write(orders, sink.onelake(id="out", table="mart.one"))\n\n'
         'one()\n\n@pipeline(id="foreign")\ndef foreign(p):\n'
         '    p.write(kept[0], sink.onelake(id="out", table="mart.NAME"))  #!\n',
         is_whole=True,
@@ -170,12 +172,12 @@ MISTAKES = {
     ),
     "unread_source": Mistake("unused-node", "orders", READ.strip() + "  #!\n"),
     "read_back": Mistake(
-        "sink-read-back", "mart.NAME",
+        "sink-read-back", "'out' writes in the same run",
         READ + WRITE % "orders" + 'again = p.read(source.onelake(id="again", table="mart.NAME"))  #!\n'
         'p.write(again, sink.onelake(id="other", table="mart.other"))\n',
     ),
     "signature": Mistake(
-        "wrong-signature", "thresold",
+        "wrong-signature", "jobs.py:7",
         READ + 'made = orders.transform(id="made", fn="jobs:wants_more", threshold=1.0)  #!\n' + WRITE % "made",
     ),
     "node_id": Mistake(
@@ -216,7 +218,7 @@ MISTAKES = {
         "no-time-partition", "partition=", READ.strip() + "  #!\n" + WRITE % "orders", arguments="schedule=None",
     ),
     "condition": Mistake(
-        "variable-at-build-time", "run_date",
+        "variable-at-build-time", "run time",
         READ + 'if p.vars["run_date"] > "2026-01-01":  #!\n    pass\n' + WRITE % "orders",
     ),
     "secret": Mistake(
@@ -224,7 +226,7 @@ MISTAKES = {
         READ + 'made = orders.transform(id="made", fn="jobs:keep", params={"password": "hunter2hunter2"})  #!\n'
         + WRITE % "made",
     ),
-    "sql": Mistake("bad-sql", "does not parse", READ + WRITE % 'orders.sql("selekt * form {orders}")  #!\n'),
+    "sql": Mistake("bad-sql", "does not parse", READ + WRITE % 'orders.sql("select * from {orders} where (id = 1")  #!\n'),
     "twice": Mistake(
         "duplicate-node-id", "'orders'", READ + 'p.read(source.onelake(id="orders", table="raw.orders"))  #!\n'
         + WRITE % "orders",
@@ -238,12 +240,12 @@ MISTAKES = {
         "network-at-build-time", "",
         "import socket\n" + HEAD + 'socket.create_connection(("127.0.0.1", 9))  #!\n', is_whole=True,
     ),
-    "syntax": Mistake("syntax-error", "", HEAD + "def one(p:  #!\n", is_whole=True),
+    "syntax": Mistake("module-failed", "was never closed", HEAD + "def one(p:  #!\n", is_whole=True),
     "raises": Mistake("module-failed", "ZeroDivisionError", HEAD + "1 / 0  #!\n", is_whole=True),
     "missing_module": Mistake("module-failed", "no_such_package", HEAD + "import no_such_package  #!\n", is_whole=True),
     "exits": Mistake("module-failed", "sys.exit", "import sys\nsys.exit(3)  #!\n", is_whole=True),
     "dies": Mistake("module-crashed", "exit code 7", "import os\nos._exit(7)  #!\n", is_whole=True),
-    "hangs": Mistake("module-timeout", "2 seconds", "import time\ntime.sleep(60)  #!\n", is_whole=True),
+    "hangs": Mistake("module-timeout", "3 seconds", "import time\ntime.sleep(60)  #!\n", is_whole=True),
     "build_raises": Mistake("build-failed", "KeyError", READ + '{}["a"]  #!\n'),
 }  # fmt: skip
 
@@ -265,7 +267,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     modules = {f"m_{name}": text_of(name, mistake) for name, mistake in MISTAKES.items()}
     modules["m_prints"] = 'print("hello from a module")\n' + GOOD.replace("good", "printing")
     return make_project(
-        tmp_path_factory.mktemp("broken") / "shop", modules, "discovery_timeout_seconds = 2\n"
+        tmp_path_factory.mktemp("broken") / "shop", modules, "discovery_timeout_seconds = 3\n"
     )
 
 

@@ -51,10 +51,11 @@ def compiled(root: Path, environment: str | None = None) -> dict[str, dict[str, 
 
 
 def compare(found: Mapping[str, Any], expected: Path) -> None:
+    text = json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     if UPDATE:
         expected.parent.mkdir(parents=True, exist_ok=True)
-        expected.write_text(json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
-    assert found == json.loads(expected.read_text("utf-8"))
+        expected.write_text(text, "utf-8")
+    assert text == expected.read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", NAMES)

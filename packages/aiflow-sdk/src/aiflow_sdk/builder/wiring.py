@@ -27,7 +27,8 @@ def wiring_problems(draft: Draft) -> Iterator[tuple[str, DefinitionError]]:
                     hint="write it with p.write(…) or output_table=…; external=True where its function writes itself",
                 ),
             )
-        if node.type == "source" and not readers[node.id]:
+        # After another mistake its reader may be the node that was refused.
+        if node.type == "source" and not readers[node.id] and not draft.problems:
             yield (
                 node.id,
                 DefinitionError(

@@ -85,7 +85,7 @@ def _function_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError]:
             )
         return
     try:
-        _, _, definition = subject.code.function_source(entrypoint)
+        path, line, definition = subject.code.function_source(entrypoint)
     except UnknownNameError as error:
         # The name is wrong where it is written, not where it was looked for.
         looked_in = [f"looked in {error.where.path}"] if error.where and error.where.path else []
@@ -96,10 +96,10 @@ def _function_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError]:
         yield error.at(where)
         return
     if definition is not None:
-        for problem in check_signature(
-            definition, node.input_ids, tuple(node.params), EXTRAS.get(node.engine or "", ())
-        ):
-            yield problem.at(where)
+        extras = EXTRAS.get(node.engine or "", ())
+        for problem in check_signature(definition, node.input_ids, tuple(node.params), extras):
+            problem.where, problem.notes = where, (*problem.notes, f"the function stands in {path}:{line}")
+            yield problem
 
 
 def _sql_problems(subject: Subject, node: NodeIR, engine: type[Engine]) -> Iterator[AiflowError]:

@@ -63,8 +63,8 @@ class Ledger:
         )
         if live.run.last_partition_key is None:
             kinds = {node.id: node.type for node in live.plan.node_list}
-            read = {node: facts[node].get("identity") for node, kind in kinds.items() if kind == "source"}
-            written = {node: facts[node].get("identity") for node, kind in kinds.items() if kind == "sink"}
+            read = {node: facts.get(node, {}).get("identity") for node, kind in kinds.items() if kind == "source"}
+            written = {node: facts.get(node, {}).get("identity") for node, kind in kinds.items() if kind == "sink"}
             sinks = self._of_partition(written, live.run)
             self._write(live.run.partition_key or "-", replace(making, sources=read, sinks=sinks))
             return
