@@ -122,7 +122,9 @@ def _format_source(
     if column is None:
         return shown, False
     hint = error.get("hint") or ""
-    beside = hint if hint.startswith("did you mean") else ""
+    named = _QUOTED.findall(error["message"])
+    is_meant = bool(where.get("column")) or not named or text.startswith(named[-1], column - 1)
+    beside = hint if hint.startswith("did you mean") and is_meant else ""
     carets = console.style(" ".join(filter(None, ("^" * length, printable(beside)))), "red")
     shown.append(f"{' ' * width} {bar} {' ' * text_width(text[: column - 1])}{carets}")
     return shown, bool(beside)

@@ -8,7 +8,7 @@ from typing import Any
 from aiflow_sdk.compiler.resources import cluster_of, engine_options
 from aiflow_sdk.compiler.subject import HERE, Subject
 from aiflow_sdk.compiler.windows import time_problems, window_problems
-from aiflow_sdk.errors import AiflowError, DefinitionError, UnknownNameError, did_you_mean, unknown_name
+from aiflow_sdk.errors import AiflowError, DefinitionError, UnknownNameError, Where, did_you_mean, unknown_name
 from aiflow_sdk.frames import check_signature
 from aiflow_sdk.ir import NodeIR
 from aiflow_sdk.plugins import Engine, Family
@@ -62,14 +62,25 @@ def _transform_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError]
         )
     else:
         yield from engine.problems(engine_options(node), where=where)
-    try:
-        cluster_of(subject, node)
-    except AiflowError as error:
-        yield error
+    yield from _cluster_problems(subject, node)
     if node.sql is not None:
         yield from _sql_problems(subject, node, engine)
     elif node.entrypoint is not None:
         yield from _function_problems(subject, node)
+
+
+def _cluster_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError]:
+    try:
+        name = cluster_of(subject, node)
+        stated = subject.environment.clusters.get(name)
+        if stated is None:
+            return
+        about = f"environments.{subject.environment.name}.clusters.{name}"
+        where = Where(subject.project.config_path.name if subject.project.config_path else None, about=about)
+        plugin = subject.registry.clusters.get(str(stated.get("kind")), where=where)
+        yield from plugin.problems({key: value for key, value in stated.items() if key != "kind"}, where=where)
+    except AiflowError as error:
+        yield error
 
 
 def _function_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError]:
