@@ -4,6 +4,8 @@
 """
 
 import importlib.util
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -42,6 +44,14 @@ def aiflow(*arguments: str) -> None:
     print(flush=True)
 
 
+def typed_command() -> str:
+    """Return how the command line is called from this folder: by its name where the shell finds it."""
+    beside = Path(sys.executable).with_name("aiflow")
+    if found := shutil.which("aiflow"):
+        return "aiflow" if Path(found) == beside or not beside.exists() else os.path.relpath(beside, HERE)
+    return os.path.relpath(beside, HERE) if beside.exists() else f"{sys.executable} -m aiflow_sdk.cli"
+
+
 def main() -> None:
     """Load, show, run, look."""
     lake = HERE / ".aiflow" / "lake"
@@ -50,9 +60,10 @@ def main() -> None:
     aiflow("show", "flights_daily")
     aiflow("run", "flights_daily", "--date", DAY)
     aiflow("show", "flights_daily", "--date", DAY)
-    print(f"go on:  cd {HERE.relative_to(Path.cwd()) if HERE.is_relative_to(Path.cwd()) else HERE}")
-    print("        aiflow backfill flights_daily --from 2013-01-01 --to 2013-01-31")
-    print("        aiflow init ../mine   # a project of your own")
+    command = typed_command()
+    print(f"go on:  cd {os.path.relpath(HERE)}")
+    print(f"        {command} backfill flights_daily --from 2013-01-01 --to 2013-01-31")
+    print(f"        {command} init ../mine   # a project of your own")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Table(Source, kind="table-of-the-test"):
 
 def run_of(generation: int = 1, key: str = "2026-11-20", grain: Any = "day", timezone: str = "UTC") -> Run:
     return Run(
-        run_id=f"run-{generation}",
+        run_id=f"0193c000-0000-7000-8000-{generation:012d}",
         environment="dev",
         project="p",
         pipeline_id="x",

@@ -34,7 +34,7 @@ def environment(tmp_path: Path) -> Environment:
 
 def run(number: int = 1, day: str = "2026-11-20") -> Run:
     return Run(
-        run_id=f"r{number}",
+        run_id=f"0193c000-0000-7000-8000-{number:012d}",
         environment="dev",
         project="default",
         pipeline_id="p",

@@ -175,7 +175,7 @@ def test_runs_and_logs_tell_what_was(project: Path) -> None:
     aiflow("run", "--date", LAST, folder=project)
     (run,) = json.loads(aiflow("runs", "--json", folder=project).stdout)
     assert run["state"] == "succeeded"
-    assert run["run"]["run_id"] in aiflow("runs", "daily_revenue", folder=project).stdout
+    assert run["run"]["run_id"][-8:] in aiflow("runs", "daily_revenue", folder=project).stdout
     assert "│ minimum 0.5" in aiflow("logs", folder=project).stdout
     assert (
         "│ minimum 0.5" in aiflow("logs", run["run"]["run_id"][:13], "revenue", "--attempt", 1, folder=project).stdout

@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
+from aiflow_sdk.local import list_runs
+
 LISTENER = '''
-import json
+import json, time
 from aiflow_sdk.plugins import Listener
 
 
@@ -19,7 +21,13 @@ class Recorder(Listener, kind="recorder"):
     fails: bool = False
     token: str = ""
 
+    sleeps: float = 0
+    down: bool = False
+
     def on_event(self, event):
+        time.sleep(self.sleeps)
+        if self.down:
+            raise ConnectionError("nobody is there")
         if self.fails:
             raise RuntimeError("nobody listens")
         with open(self.path, "a") as file:
@@ -97,3 +105,36 @@ def test_a_wrong_listener_is_told_before_anything_runs(project, options, text):
     done = run(project, **options)
     assert done.returncode == 1
     assert text in done.stdout + done.stderr
+    assert "aiflow.toml:1" in done.stdout + done.stderr
+    assert not (project / ".aiflow/runs").exists()
+
+
+def test_a_slow_listener_keeps_no_run_waiting(project):
+    done = run(project, kind="recorder", path="heard.jsonl", sleeps=1)
+    assert done.returncode == 0, done.stderr
+    (record,) = list_runs(project)
+    assert record.seconds < 2
+    assert len((project / "heard.jsonl").read_text().splitlines()) == 5
+
+
+def test_what_a_listener_could_not_hear_is_said_and_sent_first_next_time(project):
+    done = run(project, kind="recorder", path="heard.jsonl", down=True)
+    assert done.returncode == 0, done.stderr
+    assert "4 events are kept and sent with the next run" in done.stdout + done.stderr
+    done = run(project, kind="recorder", path="heard.jsonl")
+    *heard, closed = [json.loads(line) for line in (project / "heard.jsonl").read_text().splitlines()]
+    spools = sorted(project.glob(".aiflow/runs/*/events.jsonl"))
+    every = [json.loads(line) for spool in spools for line in spool.read_text().splitlines()]
+    assert [{k: v for k, v in event.items() if k != "token"} for event in heard] == every
+    run(project, kind="recorder", path="heard.jsonl")
+    assert len((project / "heard.jsonl").read_text().splitlines()) == 8 + 1 + 4 + 1
+
+
+def test_a_listener_that_is_new_hears_of_no_old_run(project):
+    run(project, kind="recorder", path="heard.jsonl")
+    (project / "heard.jsonl").unlink()
+    (project / "aiflow.toml").write_text("")
+    for path in project.glob(".aiflow/runs/*/*.position"):
+        path.unlink()
+    run(project, kind="recorder", path="heard.jsonl")
+    assert len((project / "heard.jsonl").read_text().splitlines()) == 5

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,22 @@ def kinds(records: list[dict[str, Any]]) -> list[str]:
 
 def messages(project: Path, run_id: str, *arguments: Any) -> list[str]:
     return [line["message"] for line in read_log(project, run_id, *arguments)]
+
+
+def ends_of(project: Path) -> dict[str, str]:
+    """How each START of the journal ended, by job; a START without an end is a failure."""
+    ends: dict[str, str] = {}
+    open_ids: dict[str, str] = {}
+    (spool,) = project.glob(".aiflow/runs/*/events.jsonl")
+    for event in map(json.loads, spool.read_text().splitlines()):
+        job = event["job"]["name"].removeprefix("default/")
+        if event["eventType"] == "START":
+            open_ids[event["run"]["runId"]] = job
+        else:
+            assert open_ids.pop(event["run"]["runId"]) == job
+            ends[job] = event["eventType"]
+    assert not open_ids
+    return ends
 
 
 TWO_TASKS = """
@@ -287,6 +304,7 @@ def test_a_run_over_its_time_ends(project) -> None:
     assert summary.state == "failed"
     assert summary.errors[0]["code"] == "run-timeout"
     assert summary.tasks["second"].attempt == 1
+    assert ends_of(folder) == {"work": "FAIL", "work/first": "COMPLETE", "work/second": "FAIL"}
 
 
 @pytest.mark.parametrize(
@@ -498,6 +516,7 @@ def test_ctrl_c_cancels_and_the_run_can_be_resumed(project, number: signal.Signa
     assert processes_in(folder) == []
     (record,) = list_runs(folder)
     assert record.state == "cancelled"
+    assert ends_of(folder) == {"work": "ABORT", "work/first": "COMPLETE", "work/second": "ABORT"}
     (folder / "mended").touch()
     summary, _ = run(folder, resume=record.run_id)
     assert summary.succeeded
@@ -519,10 +538,11 @@ def test_a_second_ctrl_c_kills_what_does_not_listen(project) -> None:
     time.sleep(0.3)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=3)
+    process.communicate(timeout=4)
     assert process.returncode == 130
     (record,) = list_runs(folder)
     assert record.state == "cancelled"
+    assert ends_of(folder) == {"work": "ABORT", "work/first": "COMPLETE", "work/second": "ABORT"}
 
 
 def test_ctrl_c_before_the_run_has_begun_is_a_keyboard_interrupt(project) -> None:
@@ -606,6 +626,8 @@ def test_a_backfill_says_why_each_day_is_made_again(project) -> None:
     assert why() == {}
     pipeline = (folder / "pipelines/work.py").read_text()
     (folder / "pipelines/work.py").write_text(pipeline.replace('id="work"', 'id="work", description="new"'))
+    assert why() == {}  # no row depends on it
+    (folder / "pipelines/work.py").write_text(pipeline.replace('["dt"])', '["dt"], mode="overwrite_partitions")'))
     assert set(why().values()) == {"the definition of the pipeline changed"}
 
 
@@ -821,3 +843,71 @@ def test_a_run_that_is_being_done_is_not_done_twice(project) -> None:
     assert caught.value.code == "run-in-progress"
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
+
+
+KEEP = 'write(p, numbers(p).transform(id="keep", engine="python", entrypoint="jobs:keep"))'
+
+
+def test_a_run_without_any_memory_writes_over_what_earlier_runs_wrote(project) -> None:
+    folder = project(KEEP)
+    for _ in range(3):
+        run(folder)
+    for name in ("generations", "ledger", "runs"):
+        shutil.rmtree(folder / ".aiflow" / name)
+    (folder / "jobs.py").write_text(
+        "import polars as pl\ndef keep(numbers: pl.DataFrame) -> pl.DataFrame:\n"
+        "    return numbers.with_columns(n=pl.col('n') * 100)\n"
+    )
+    summary, records = run(folder)
+    assert summary.superseded == ()
+    assert summary.generation > 3
+    assert [row["n"] for row in rows(folder)] == [0, 100, 200, 300]
+    assert records[-1]["superseded"] == []
+
+
+def test_a_run_that_a_newer_one_overtook_says_that_it_changed_nothing(project) -> None:
+    folder = project(TWO_TASKS, SLOW_SECOND.replace("time.sleep(60)", "raise ValueError('not yet')"))
+    failed, _ = run(folder)
+    (folder / "mended").touch()
+    newer, _ = run(folder)
+    older, records = run(folder, resume=failed.run_id)
+    assert (newer.superseded, older.superseded) == ((), ("result",))
+    assert older.to_dict()["superseded"] == ["result"]
+    assert records[-1]["superseded"] == ["result"]
+    command = [sys.executable, "-m", "aiflow_sdk.cli", "-C", str(folder), "run", "work", "--date", DAY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "done in" in done.stdout
+    assert "superseded" not in done.stdout
+
+
+def test_a_task_of_a_cluster_that_is_elsewhere_does_not_run_here(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from aiflow_sdk.errors import RunError
+    from aiflow_sdk.local.preparation import check_clusters
+
+    task = SimpleNamespace(cluster="emr-prod")
+    environment = SimpleNamespace(name="prod", clusters={})
+    plan: Any = SimpleNamespace(environment=environment, task=lambda task_id: task)
+    check_clusters(plan, ["a"])
+    environment.clusters = {"emr-prod": {"kind": "local"}}
+    check_clusters(plan, ["a"])
+    environment.clusters = {"emr-prod": {"kind": "emr"}}
+    with pytest.raises(RunError, match="'emr-prod', which is 'emr' in the environment 'prod'") as caught:
+        check_clusters(plan, ["a"])
+    assert caught.value.code == "cluster-not-local"
+
+
+def test_a_new_owner_makes_no_partition_again_and_a_new_option_does(project) -> None:
+    folder = project(KEEP)
+    fill(folder, DAY, DAY)
+    path = folder / "pipelines/work.py"
+    code = path.read_text()
+    path.write_text(
+        code.replace('@pipeline(id="work",', '@pipeline(id="work", owner="ana", tags=["x"], sla_minutes=9,')
+    )
+    summary, _ = fill(folder, DAY, DAY, dry=True)
+    assert summary.reasons == {}
+    path.write_text(code.replace('partition_by=["dt"]', 'partition_by=["dt"], mode="overwrite_partitions"'))
+    summary, _ = fill(folder, DAY, DAY, dry=True)
+    assert summary.reasons == {DAY: "the definition of the pipeline changed"}

@@ -138,10 +138,18 @@ def test_an_older_pipeline_keeps_its_fingerprint(old):
     assert json.loads(ir.to_json()) == json.loads((old / "ir.json").read_text("utf-8"))
 
 
+def known_to(document: Any, again: Any) -> Any:
+    """Return what ``again`` says of the fields that the document has; later versions may have added others."""
+    if isinstance(document, dict):
+        return {name: known_to(value, again[name]) for name, value in document.items() if name in again}
+    if isinstance(document, list) and len(document) == len(again):
+        return [known_to(one, other) for one, other in zip(document, again, strict=True)]
+    return again
+
+
 def test_an_older_plan_keeps_its_meaning_when_it_is_read_and_written(old):
     document = json.loads((old / "plan.json").read_text("utf-8"))
-    again = json.loads(read_plan(document).to_json())
-    assert {name: again[name] for name in document} == document
+    assert known_to(document, json.loads(read_plan(document).to_json())) == document
 
 
 def test_the_code_of_an_older_plan_is_still_the_same_code(old):

@@ -280,9 +280,20 @@ def test_the_runs_own_partition_has_one_spelling():
     def read(value):
         @pipeline(id="p", schedule="@daily", owner="o")
         def p(p):
-            p.write(p.read(source.onelake(id="a", table="x.y", partitions={"dt": value(p)})), sink.onelake(id="b", table="x.z"))
+            p.write(
+                p.read(source.onelake(id="a", table="x.y", partitions={"dt": value(p)})),
+                sink.onelake(id="b", table="x.z"),
+            )
 
         return p()
 
     spellings = [lambda p: "{{ ds }}", lambda p: p.vars["run_date"], lambda p: window.same(), lambda p: "{{run_date}}"]
     assert len({read(value).fingerprint for value in spellings}) == 1
+
+
+def test_braces_in_quotes_and_comments_of_a_query_name_no_input():
+    query = "select '{users}' as a, \"{b}\" -- {c}\nfrom {orders} /* {d} */"
+    ir = ir_of(lambda p: keep(p, orders(p).sql(query, id="q")))
+    assert ir.nodes["q"].sql == query
+    ir = ir_of(lambda p: keep(p, orders(p).sql("select '{x}' from {y}", id="q")))
+    assert ir.nodes["q"].sql == "select '{x}' from {orders}"

@@ -13,7 +13,15 @@ from aiflow_sdk.cli import main
 from aiflow_sdk.cli.command_line import COMMANDS, aiflow
 from aiflow_sdk.cli.console import Console, cut, format_bytes, format_seconds, format_table, pad, printable, text_width
 from aiflow_sdk.cli.diagnostics import exit_code, flatten_errors, format_error, summarise_check
-from aiflow_sdk.errors import ConfigurationError, ProblemsError, UnknownNameError, UserCodeError, Where
+from aiflow_sdk.errors import (
+    ConfigurationError,
+    PluginError,
+    ProblemsError,
+    StoreError,
+    UnknownNameError,
+    UserCodeError,
+    Where,
+)
 
 HEAVY = {
     "pydantic",
@@ -83,6 +91,12 @@ def test_no_arguments_show_the_help_and_are_used_wrongly(capsys: pytest.CaptureF
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("aiflow 0.")
+
+
+@pytest.mark.parametrize("typed", [["--json", "--version"], ["--version", "--json"]])
+def test_the_version_as_data(typed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(typed) == 0
+    assert json.loads(capsys.readouterr().out)["version"].startswith("0.")
 
 
 @pytest.mark.parametrize(
@@ -160,6 +174,28 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert result.stdout.splitlines()[-1] == "0"
 
 
+def test_a_backfill_that_a_full_disk_stops_says_how_far_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fill(request, on_record):
+        days = [{"partition": day, "reason": "never made"} for day in ("2026-11-01", "2026-11-02")]
+        run = {"run_id": "1", "partition": "2026-11-01", "time": 0}
+        on_record({"record": "backfill-started", "partitions": days, "first": "a", "last": "b", "environment": "dev"})
+        on_record({"record": "run-started", "nodes": [], "tasks": [], **run})
+        on_record({"record": "run-finished", "state": "succeeded", "seconds": 1, "errors": [], **run})
+        raise StoreError("store-not-writable", "no space left")
+
+    monkeypatch.setattr("aiflow_sdk.local.backfill", fill)
+    (tmp_path / "aiflow.toml").touch()
+    typed = ["backfill", "daily", "--from", "2026-11-01", "--to", "2026-11-02"]
+    assert main(["-C", str(tmp_path), *typed]) == 1
+    captured = capsys.readouterr()
+    assert "no space left" in captured.err
+    last = captured.out.splitlines()[-1]
+    assert last.startswith("stopped   1 partition done")
+    assert last.endswith(" ".join(typed))
+
+
 # How errors look.
 
 
@@ -178,7 +214,9 @@ def test_an_error_looks_as_it_should(tmp_path: Path) -> None:
         hint="did you mean 'amount'?",
         notes=["table raw.sales_orders has: order_id, user_id, amount, dt"],
     )
-    assert shown(error, tmp_path).splitlines() == [
+    *lines, last = shown(error, tmp_path).splitlines()
+    assert last.endswith("docs/errors.md#unknown-column")
+    assert lines == [
         "error[unknown-column]: source 'orders_onelake' has no column 'amout'",
         "  --> pipelines/user_features.py:18",
         "   |",
@@ -186,7 +224,6 @@ def test_an_error_looks_as_it_should(tmp_path: Path) -> None:
         "   |                                  ^^^^^ did you mean 'amount'?",
         "   |",
         "   = table raw.sales_orders has: order_id, user_id, amount, dt",
-        "   = docs: docs/errors.md#unknown-column",
     ]
 
 
@@ -208,6 +245,20 @@ def test_a_place_that_cannot_be_shown_is_named_all_the_same(tmp_path: Path, wher
     assert "|" not in text
     if where:
         assert str(where) in text
+
+
+def test_the_page_of_errors_is_named_only_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ConfigurationError("bad-setting", "wrong")
+    assert "docs/errors.md#bad-setting" in shown(error)
+    installed = tmp_path / "site-packages" / "aiflow_sdk" / "cli" / "diagnostics.py"
+    monkeypatch.setattr("aiflow_sdk.cli.diagnostics.__file__", str(installed))
+    assert "docs" not in shown(error)
+
+
+def test_the_traceback_of_a_plugin_stands_first_too() -> None:
+    notes = ["Traceback (most recent call last):", '  File "rss.py", line 3, in scan', "    boom()", "KeyError: 'x'"]
+    lines = shown(PluginError("source-failed", "the source failed", notes=notes)).splitlines()
+    assert lines[:4] == notes
 
 
 def test_a_users_traceback_stands_first() -> None:

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from aiflow_sdk.cli.backfill_screen import BackfillScreen
-from aiflow_sdk.cli.console import Console
+from aiflow_sdk.cli.console import Console, format_next
 from aiflow_sdk.cli.progress import RunProgress
 from aiflow_sdk.cli.screen import RunScreen
 
@@ -196,6 +196,69 @@ def test_the_cursor_comes_back_after_an_error(monkeypatch: pytest.MonkeyPatch) -
     assert "\x1b[?25h" in stream.getvalue()
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+@pytest.mark.parametrize(
+    "place", ["raw.flights", "a/very/long/path/that/nobody/can/read/in/one/line/dt=2013-01-15/x.csv"]
+)
+def test_a_narrow_terminal_shows_every_measure(width: int, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    progress = RunProgress()
+    console = Console(Terminal())
+    for one in whole_run():
+        if one["record"] == "run-started":
+            one["nodes"] = [{**node, "place": place} if "place" in node else node for node in one["nodes"]]
+            one["run_id"] = "019aaf2c-1f7a-7cc1-8a11-0e4f5e1f09ab"
+        if one["record"] != "log":
+            progress.take(one)
+        header = progress.header(console)
+        assert len(header) < width
+        assert "run 5e1f09ab" in header
+        shown = [line for node_id in progress.nodes for line in progress.lines(console, node_id, 1000.0)]
+        assert all(len(line) < width for line in shown), shown
+    first = [progress.lines(console, node_id, 1000.0)[0] for node_id in progress.nodes]
+    assert [line.split()[-1] for line in first[:2]] == ["s", "s"]
+    assert "894 rows" in first[0]
+    assert "31 KB" in first[0]
+    text = spaced(" ".join(shown))
+    for fact in ("v12", "dt=2013-01-15", "bad_rows 3", "16 rows", "2.0 KB"):
+        assert fact in text
+
+
+def test_a_failed_node_says_so_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    progress = RunProgress()
+    for one in [*whole_run()[:2], record("task-retried", task_id="delays", attempt=1, error=ERROR, delay_seconds=5)]:
+        progress.take(one)
+    assert progress.lines(Console(Terminal()), "delays", 0)[0].endswith("failed, again in 5.00 s")
+
+
+def test_commands_to_type_next_stand_below_each_other_where_a_line_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    commands = ["aiflow show flights_daily --date 2013-01-15", "aiflow backfill flights_daily --from 2013-01-01"]
+    assert format_next(Console(Terminal()), "done in 1.1 s", commands) == [
+        "done in 1.1 s",
+        f"next: {commands[0]}",
+        f"      {commands[1]}",
+    ]
+    assert format_next(Console(io.StringIO()), "done in 1.1 s", commands) == [
+        f"done in 1.1 s   next: {' · '.join(commands)}"
+    ]
+
+
+def test_a_resumed_run_is_measured_by_this_doing() -> None:
+    progress = RunProgress()
+    progress.take(started())
+    assert progress.doing_seconds is None
+    progress.take({**record("run-finished", state="succeeded", seconds=10.3, errors=[]), "time": 1002.5})
+    assert progress.doing_seconds == 2.5
+
+
 # Backfills.
 
 
@@ -250,3 +313,15 @@ def test_a_run_of_a_backfill_may_take_many_partitions() -> None:
         screen.take({**started(), **ranged})
         screen.take({**record("run-finished", state="succeeded", seconds=1, errors=[]), **ranged})
         assert " 2/3 " in screen._draw()[-1]
+
+
+def test_the_last_transform_of_a_task_that_nobody_timed_shows_the_seconds_of_the_task() -> None:
+    run = whole_run()
+    facts = [FLIGHTS, {"node_id": "delays", "rows": 16}]
+    run[5] = record("task-finished", task_id="delays", nodes=facts, seconds=0.83)
+    assert spaced(plain(run)[2]) == "▸ delays spark etl.delays:main 16 rows 0.83 s"
+
+
+def test_a_cancelled_task_is_told_without_noise() -> None:
+    records = [*whole_run()[:5], record("task-cancelled", task_id="delays", attempt=1, reason="x")]
+    assert len(plain(records)) == 1

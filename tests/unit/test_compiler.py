@@ -1,10 +1,13 @@
 """The compiler: every problem at once, nodes into tasks, and a plan that holds every value."""
 
 import json
+import sys
+import time
 
 import jsonschema
 import pytest
 
+from aiflow_sdk.code import enter_project
 from aiflow_sdk.compiler import compile_pipeline, compile_pipeline_to_airflow_dag
 from aiflow_sdk.config import load_project
 from aiflow_sdk.errors import DocumentError, MissingExtraError, ProblemsError
@@ -13,6 +16,16 @@ from aiflow_sdk.plan import plan_schema, read_plan
 from aiflow_sdk.plugins import installed_registry
 
 REGISTRY = installed_registry()
+
+
+@pytest.fixture(autouse=True)
+def own_modules(monkeypatch):
+    """Modules of one test's project are none of the next one's."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield
+    for name in {"ours", "flowing"} & (set(sys.modules) - before):
+        del sys.modules[name]
 
 
 @pytest.fixture
@@ -39,9 +52,10 @@ def out(node_id, input_id, **options):
     return NodeIR.make(id=node_id, type="sink", params=options, input_ids=(input_id,))
 
 
-def plan_of(project, *nodes, environment=None, **fields):
+def plan_of(project, *nodes, environment=None, registry=REGISTRY, **fields):
+    enter_project(project.root)
     ir = PipelineIR.make(**{"id": "p", "schedule": "0 3 * * *", "partition": "day", "nodes": nodes, **fields})
-    return compile_pipeline(ir, project=project, environment=project.environment(environment), registry=REGISTRY)
+    return compile_pipeline(ir, project=project, environment=project.environment(environment), registry=registry)
 
 
 def codes(project, *nodes, **fields):
@@ -159,7 +173,15 @@ def test_two_possible_time_columns_are_a_question(project):
 
 def test_what_follows_an_unbounded_source_has_no_end(project):
     endless = NodeIR.make(id="a", type="source", params={"kind": "onelake", "table": "raw.a"}, bounded=False)
-    plan = plan_of(project, endless, src("s"), fn("b", "a"), out("c", "b"), fn("t", "s"), out("u", "t"))
+    (project.root / "flowing.py").write_text(
+        "from contextlib import contextmanager\nfrom aiflow_sdk.plugins import Engine\n"
+        "class Flowing(Engine):\n    continuous = True\n"
+        "    @contextmanager\n    def open(self, task, run):\n        yield None\n"
+    )
+    registry = installed_registry()
+    registry.engines.add("flowing", "flowing:Flowing", "this project")
+    nodes = (endless, src("s"), fn("b", "a", engine="flowing"), out("c", "b"), fn("t", "s"), out("u", "t"))
+    plan = plan_of(project, *nodes, registry=registry)
     assert {task.id: task.bounded for task in plan.tasks} == {"b": False, "t": True}
     assert not plan.nodes["c"].bounded
 
@@ -260,3 +282,178 @@ def test_a_plan_of_a_newer_aiflow_is_refused(project):
 def test_without_the_airflow_package_the_way_there_is_named(project):
     with pytest.raises(MissingExtraError, match="aiflow-airflow"):
         compile_pipeline_to_airflow_dag(PipelineIR.make(id="p"))
+
+
+OWN = """
+from aiflow_sdk.plugins import DatasetName, Sink, Source, Written
+
+class Feed(Source):
+    version: int = 0
+    def dataset(self): return DatasetName("feed", "x")
+    def scan(self, request): yield from ()
+
+class Endless(Feed):
+    bounded = False
+
+class Broken(Feed):
+    def dataset(self):
+        return {}["gone"]
+
+class Keeper(Sink):
+    partition_by: tuple[str, ...] = ()
+    def dataset(self): return DatasetName("feed", "y")
+    def write(self, batches, request): return Written()
+    def partition_columns(self): return self.partition_by
+
+class Adder(Keeper):
+    def replaces(self): return "nothing"
+"""
+
+
+def with_own(project, text=OWN):
+    """Return a registry that knows the project's own plugins, as discovery would have found them."""
+    (project.root / "ours.py").write_text(text)
+    sys.modules.pop("ours", None)
+    registry = installed_registry()
+    for kind in ("feed", "endless", "broken"):
+        registry.sources.add(kind, f"ours:{kind.title()}", "this project")
+    for kind in ("keeper", "adder"):
+        registry.sinks.add(kind, f"ours:{kind.title()}", "this project")
+    return registry
+
+
+def own(node_id, kind, *inputs, **options):
+    node_type = "sink" if inputs else "source"
+    return NodeIR.make(id=node_id, type=node_type, params={"kind": kind, **options}, input_ids=inputs)
+
+
+def test_editing_a_plugin_of_the_project_makes_a_new_version(project):
+    nodes = (own("a", "feed"), fn("b", "a"), out("c", "b"))
+    before = plan_of(project, *nodes, registry=with_own(project))
+    after = plan_of(project, *nodes, registry=with_own(project, OWN + "# scan reads more\n"))
+    assert before.nodes["a"].code != after.nodes["a"].code
+    assert before.nodes["c"].code is None
+    assert before.version != after.version
+    assert before.definition == after.definition
+
+
+def test_editing_an_engine_of_the_project_makes_a_new_version(project):
+    text = (
+        "from contextlib import contextmanager\nfrom aiflow_sdk.plugins import Engine\nclass Flowing(Engine):\n"
+        "    @contextmanager\n    def open(self, task, run):\n        yield None\n"
+    )
+    versions = set()
+    for version in (text, text + "# differs\n"):
+        (project.root / "flowing.py").write_text(version)
+        registry = installed_registry()
+        registry.engines.add("flowing", "flowing:Flowing", "this project")
+        plan = plan_of(project, src("a"), fn("b", "a", engine="flowing"), out("c", "b"), registry=registry)
+        versions |= {plan.version, plan.tasks[0].code}
+    assert len(versions) == 4
+
+
+def test_an_unbounded_source_on_an_engine_that_runs_only_what_ends_is_a_problem(project):
+    registry = with_own(project)
+    assert codes(project, own("a", "endless"), fn("b", "a"), fn("c", "b"), out("d", "c"), registry=registry) == [
+        "no-continuous-tasks"
+    ]
+    assert codes(project, own("a", "endless"), out("d", "a"), registry=registry) == ["no-continuous-tasks"]
+
+
+def configured(tmp_path, text):
+    (tmp_path / "aiflow.toml").write_text(text)
+    (tmp_path / "etl.py").write_text("def one(a): return a\n")
+    return load_project(tmp_path)
+
+
+def test_clusters_that_tasks_name_and_listeners_are_checked_against_their_plugins(tmp_path):
+    project = configured(
+        tmp_path,
+        "[environments.dev.clusters.big]\nkind = 'locl'\n"
+        "[environments.dev.clusters.odd]\nkind = 'local'\nnonsense = 1\n"
+        "[environments.dev.clusters.idle]\nkind = 'nobody'\n[environments.dev.listeners.ear]\nkind = 'nobody'\n",
+    )
+    nodes = [src("a")]
+    for name in ("big", "odd"):
+        nodes += [fn(f"b_{name}", "a", resources={"cluster": name}), fn(f"c_{name}", "a", resources={"cluster": name})]
+        nodes += [out(f"x_{name}", f"b_{name}"), out(f"y_{name}", f"c_{name}")]
+    assert codes(project, *nodes) == ["unknown-cluster", "unknown-option", "unknown-listener"]
+
+
+def test_a_plan_holds_the_clusters_that_its_tasks_name_alone(tmp_path):
+    project = configured(
+        tmp_path,
+        "[environments.dev.clusters.big]\nkind = 'local'\n[environments.dev.clusters.idle]\nkind = 'local'\n",
+    )
+    plan = plan_of(project, src("a"), fn("b", "a", resources={"cluster": "big"}), out("c", "b"))
+    assert dict(plan.environment.clusters) == {"big": {"kind": "local"}}
+
+
+def test_a_template_where_a_number_is_wanted_compiles_and_its_dataset_is_told_by_the_run(project):
+    plan = plan_of(
+        project,
+        src("a", version="{{ params.v }}"),
+        fn("b", "a"),
+        out("c", "b", partition_by=["dt"], table="mart.{{ params.v }}"),
+        params={"v": 3},
+    )
+    assert plan.nodes["a"].dataset is None
+    assert plan.nodes["c"].dataset is None
+    assert plan.nodes["c"].time == "dt"
+
+
+def test_a_plugin_that_raises_is_told_with_its_file_and_line(project):
+    with pytest.raises(ProblemsError) as caught:
+        plan_of(project, own("a", "broken"), fn("b", "a"), out("c", "b"), registry=with_own(project))
+    (problem,) = caught.value.problems
+    assert problem.code == "broken-plugin"
+    assert (problem.where.path, OWN.splitlines()[problem.where.line - 1].strip()) == ("ours.py", 'return {}["gone"]')
+
+
+def test_a_strangers_sink_that_adds_needs_no_time_column(project):
+    registry = with_own(project)
+    columns = ["region", "kind_of_thing"]
+    plan = plan_of(project, src("a"), fn("b", "a"), own("c", "adder", "b", partition_by=columns), registry=registry)
+    assert plan.nodes["c"].time is None
+    assert codes(project, src("a"), fn("b", "a"), own("c", "keeper", "b", partition_by=columns), registry=registry) == [
+        "no-time-column"
+    ]
+
+
+def test_a_long_chain_compiles_at_once(project):
+    nodes = [src("n0"), *(fn(f"n{i}", f"n{i - 1}", entrypoint="etl:two") for i in range(1, 600)), out("z", "n599")]
+    plan_of(project, src("a"), out("b", "a"))
+    began = time.process_time()
+    plan = plan_of(project, *nodes)
+    assert time.process_time() - began < 0.5
+    assert len(plan.tasks) == 1
+
+
+def test_a_source_that_waits_is_a_task_of_its_own_before_its_readers(project):
+    nodes = (src("a", wait_minutes=30, partitions={"dt": "{{ ds }}"}), fn("b", "a"), fn("c", "a"), out("d", "a"))
+    plan = plan_of(project, *nodes, out("x", "b"), out("y", "c"))
+    wait = plan.task("a")
+    assert (wait.node_ids, wait.waits, wait.upstream, wait.stages) == (("a",), True, (), ())
+    assert {task.id: task.upstream for task in plan.tasks if not task.waits} == {"b": ("a",), "c": ("a",), "d": ("a",)}
+    assert plan.tasks[0] == wait
+    assert plan.task_of("a").id == "b"
+
+
+def test_what_a_sink_writes_is_not_read_in_the_same_run_however_it_is_called(project):
+    read = NodeIR.make(id="r", type="source", params={"kind": "onelake", "path": "raw/o"})
+    assert codes(project, src("a"), out("w", "a", table="raw.o"), read, fn("b", "r"), out("z", "b")) == [
+        "sink-read-back"
+    ]
+    earlier = NodeIR.make(
+        id="r",
+        type="source",
+        params={"kind": "onelake", "path": "raw/o", "partitions": {"dt": {"$window": "offset", "n": -1}}},
+    )
+    assert plan_of(project, src("a"), out("w", "a", table="raw.o"), earlier, fn("b", "r"), out("z", "b")).tasks
+
+
+def test_a_template_is_no_part_of_a_name_in_sql(project):
+    node = NodeIR.make(
+        id="b", type="transform", engine="python", sql="select * from {a} where x_{{ ds }} = 1", input_ids=("a",)
+    )
+    assert codes(project, src("a"), node, out("c", "b")) == ["bad-sql"]

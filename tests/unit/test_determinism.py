@@ -42,7 +42,7 @@ PIPELINES = st.fixed_dictionaries(
 JOBS = {
     "jobs/__init__.py": '"""Käse."""\n',
     "jobs/shared.py": "def helper(x):\n    return x\n",
-    "jobs/one.py": 'from jobs.shared import helper\n\n\ndef main(inputs, params):\n    """日本."""\n    return helper(inputs)\n',
+    "jobs/one.py": "from jobs.shared import helper\n\n\ndef main(inputs, params):  # 日本\n    return helper(inputs)\n",
     "jobs/two.py": "import jobs.deep.three as t\n\n\ndef main(inputs, params):\n    return t.main(inputs, params)\n",
     "jobs/deep/three.py": "def main(inputs, params):\n    return next(iter(inputs.values()))\n",
     "jobs/nobody.py": "1 / 0\n",
@@ -68,30 +68,25 @@ def call(turned: bool, **arguments: Any) -> str:
 def module(number: int, spec: dict[str, Any], turned: bool) -> str:
     """Return the text of a module with one pipeline; turned around it says the same in another way."""
     defaults = {"catchup": False, "retries": 0, "timezone": "UTC", "schedule": None} if turned else {}
+    form = {"format": "delta"} if turned else {}
     tags = spec["tags"][:: -1 if turned else 1]
     head = call(turned, id=f"p{number}", partition=spec["partition"], tags=tags, params=spec["params"], **defaults)
     extra = call(turned, **spec["extra"])
-    reads = [
-        f"    i{n} = p.read(source.onelake("
-        + call(
-            turned, id=f"i{n}", table=f"raw.t{n}", partitions=spec["options"], **({"format": "delta"} if turned else {})
-        )
-        + "))"
-        for n in range(spec["inputs"])
+    ways = [
+        call(turned, id=f"i{n}", table=f"raw.t{n}", partitions=spec["options"], **form) for n in range(spec["inputs"])
     ]
+    reads = [f"    i{n} = p.read(source.onelake({way}))" for n, way in enumerate(ways)]
     inputs = ", ".join(f"i{n}" for n in range(spec["inputs"]))
     named = "entrypoint" if turned else "fn"
     when = 'p.vars["run_date"]' if turned else '"{{ ds }}"'
+    own = call(turned, id="made", engine=spec["engine"], params=spec["user_params"])
     lines = [
         '"""Grüße, 日本."""' if turned else "# Grüße, 日本",
-        "from aiflow_sdk.dsl import pipeline, sink, source"
-        if turned
-        else "from aiflow_sdk import pipeline, sink, source",
+        f"from aiflow_sdk{'.dsl' if turned else ''} import pipeline, sink, source",
         f"@pipeline({head}{', ' + extra if extra else ''})",
         f"def p{number}(p):",
         *reads[:: -1 if turned else 1],
-        f"    made = p.transform({inputs}, id='made', engine={spec['engine']!r}, {named}={spec['module']!r} + ':main',"
-        f" params={literal(spec['user_params'], turned)}, day={when})",
+        f"    made = p.transform({inputs}, {named}={spec['module']!r} + ':main', day={when}, {own})",
         '    asked = made.sql("""select *\n  from {made}\n  where 1 = 1 -- é\n""", id="asked")',
         *(
             f"    p.branch_for_region({region!r}).write(asked, sink.onelake(id='out', table='out.p{number}_{region}'))"

@@ -199,6 +199,27 @@ def test_a_pipeline_of_another_project_may_bear_the_same_id(tmp_path: Path) -> N
     discovery = discover(write(tmp_path, {"pipelines/a.py": a_pipeline("a"), "pipelines/b.py": other}))
     assert [(found.project, found.id) for found in discovery.pipelines] == [(None, "a"), ("ads", "a")]
     assert discovery.pipeline("ads/a").project == "ads"
+    assert discovery.pipeline("default/a").project is None
+    for name in ("nonsense/a", "default/nonsense"):
+        with pytest.raises(UnknownNameError) as unknown:
+            discovery.pipeline(name)
+        assert unknown.value.code == "unknown-pipeline"
+    with pytest.raises(UnknownNameError, match="write one of: ads/a, default/a") as ambiguous:
+        discovery.pipeline("a")
+    assert ambiguous.value.code == "ambiguous-pipeline"
+
+
+def test_a_pipeline_of_a_project_is_found_though_another_of_its_id_is_remembered(tmp_path: Path) -> None:
+    other = a_pipeline("a").replace('owner="me"', 'project="ads"')
+    project = write(tmp_path, {"pipelines/a.py": a_pipeline("a"), "pipelines/b.py": other})
+    assert discover(project, only="default/a").pipeline("default/a").module == "pipelines.a"
+    assert discover(project, only="ads/a").pipeline("ads/a").module == "pipelines.b"
+    assert discover(project, only="ads/a").imported == ()
+    with pytest.raises(UnknownNameError):
+        discover(project, only="nonsense/a").pipeline("nonsense/a")
+    write(tmp_path, {"pipelines/a.py": a_pipeline("a") + "# edited"})
+    with pytest.raises(UnknownNameError, match="2 projects have a pipeline 'a'"):
+        discover(project, only="a").pipeline("a")
 
 
 def test_the_projects_own_plugins_are_found_wherever_they_lie(tmp_path: Path) -> None:
@@ -386,3 +407,23 @@ def test_the_caller_is_left_as_it_was(tmp_path: Path) -> None:
     before = (os.getcwd(), list(sys.path), set(os.environ), len(os.listdir("/proc/self/fd")))
     discover(write(tmp_path, {"pipelines/a.py": a_pipeline("a")}))
     assert (os.getcwd(), list(sys.path), set(os.environ), len(os.listdir("/proc/self/fd"))) == before
+
+
+@pytest.mark.usefixtures("clean_modules")
+def test_here_a_pipeline_that_is_only_looked_for_is_looked_for_in_a_child(tmp_path: Path) -> None:
+    computed = a_pipeline("hidden").replace('id="hidden"', 'id="hid" + "den"').replace("hidden", "h")
+    project = write(
+        tmp_path,
+        {
+            "pipelines/dies.py": "import os\nos._exit(7)",
+            "pipelines/hangs.py": "import time\ntime.sleep(99)",
+            "pipelines/computed.py": computed,
+            "aiflow.toml": "discovery_timeout_seconds = 2",
+        },
+    )
+    found = discover_here(project, only="nowhere")
+    assert {problem.code for problem in found.problems} == {"module-crashed", "module-timeout"}
+    with pytest.raises(UnknownNameError):
+        found.pipeline("nowhere")
+    assert "pipelines.computed" not in sys.modules
+    assert discover_here(project, only="hidden").pipeline("hidden").module == "pipelines.computed"

@@ -4,7 +4,7 @@ import importlib
 import json
 import subprocess
 import sys
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import pytest
 
@@ -187,3 +187,58 @@ def test_building_a_pipeline_loads_no_driver():
     )
     assert "pydantic" in loaded
     assert not loaded & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2026-01-31",
+        "20260131",
+        "2026-01-31T00:00",
+        " 2026-01-31 ",
+        date(2026, 1, 31),
+        datetime.fromisoformat("2026-01-31"),
+    ],
+)
+def test_a_start_date_has_one_form(written):
+    assert pipeline(id="x", start_date=written)(lambda p: None)().start_date == "2026-01-31"
+
+
+def test_a_start_with_an_hour_or_an_offset_keeps_it():
+    def start(text):
+        return pipeline(id="x", start_date=text)(lambda p: None)().start_date
+
+    assert start("20260131T0630") == "2026-01-31T06:30:00"
+    assert start("2026-01-31T00:00Z") == "2026-01-31T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("name", ["a.b.c d", "orders", "a.b.c", "a.b c", ".a", "a.", "a..b", "", 3, None])
+def test_a_dataset_is_named_schema_table(name):
+    with pytest.raises(DefinitionError, match="is not a dataset's name") as caught:
+        dataset(name)
+    assert caught.value.code == "bad-dataset-name"
+
+
+PLACES = """
+from aiflow_sdk import pipeline, sink, source
+@pipeline(id="x", owner="me")
+def x(p):
+    orders = p.read(source.onelake(id="orders", table="raw.orders"))
+    {line}
+"""
+
+
+@pytest.mark.parametrize("line", ["bool(p.vars['run_date'])", "len(orders)", "p.read(3)", "p.vars['nonsense']"])
+@pytest.mark.parametrize("folder", [".", "pipelines/deep"])
+def test_every_error_shows_the_file_as_seen_from_the_project(tmp_path, monkeypatch, line, folder):
+    path = tmp_path / "pipelines" / "deep" / "vv.py"
+    path.parent.mkdir(parents=True)
+    (tmp_path / "aiflow.toml").touch()
+    path.write_text(PLACES.format(line=line))
+    monkeypatch.chdir(tmp_path / folder)
+    module = {"__name__": "vv"}
+    exec(compile(path.read_text(), str(path), "exec"), module)
+    with pytest.raises(Exception) as caught:  # noqa: PT011 each of another kind
+        module["x"]()
+    problems = getattr(caught.value, "problems", (caught.value,))
+    assert {problem.where.path for problem in problems} == {"pipelines/deep/vv.py"}

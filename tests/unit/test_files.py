@@ -298,7 +298,7 @@ def test_the_identity_changes_with_any_file(put, environment):
 def run_of(day: str | None = DAY, generation: int = 1, *, last: str | None = None, grain: str = "day", **facts) -> Run:
     return Run.model_validate(
         {
-            "run_id": f"run-{generation}",
+            "run_id": f"0193c000-0000-7000-8000-{generation:012d}",
             "environment": "dev",
             "project": "p",
             "pipeline_id": "x",

@@ -5,7 +5,7 @@ import pickle
 import subprocess
 import sys
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import jsonschema
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from aiflow_sdk.errors import DefinitionError, DocumentError, UnknownNameError
 from aiflow_sdk.ir import (
+    DatasetCondition,
     FrozenMap,
     NodeIR,
     PipelineIR,
@@ -257,3 +258,51 @@ def test_what_is_no_document_is_refused_with_a_code(document, code):
     with pytest.raises((DocumentError, DefinitionError)) as caught:
         read_pipeline(document)
     assert caught.value.code == code
+
+
+def test_a_condition_of_datasets_has_one_form_however_it_was_made():
+    one, other = DatasetCondition(op="dataset", name="a.b"), DatasetCondition(op="dataset", name="c.d")
+    assert DatasetCondition(op="all", items=(other, one, one)) == DatasetCondition(op="all", items=(one, other))
+    joined = {"op": "all", "items": [{"op": "dataset", "name": "c.d"}, {"op": "dataset", "name": "a.b"}]}
+    document = {"ir_version": 1, "id": "p", "schedule": joined}
+    meant = PipelineIR.make(id="p", schedule=dataset("a.b") & dataset("c.d"))
+    assert read_pipeline(document).fingerprint == meant.fingerprint
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"op": "dataset"},
+        {"op": "dataset", "name": "no table"},
+        {"op": "all", "items": ()},
+        {"op": "any", "items": ({"op": "dataset", "name": "a.b"},)},
+        {"op": "any", "name": "a.b"},
+    ],
+)
+def test_a_condition_of_datasets_that_is_not_whole_is_refused(fields):
+    with pytest.raises(DefinitionError) as caught:
+        DatasetCondition.make(**fields)
+    assert caught.value.code == "bad-schedule"
+
+
+@pytest.mark.parametrize("value", ["\ud800", {"\udfff": 1}, ["x\udc80"], PurePosixPath("a\udc80")])
+def test_half_a_character_is_refused(value):
+    with pytest.raises(DefinitionError) as caught:
+        freeze(value)
+    assert caught.value.code == "not-plain-data"
+
+
+@pytest.mark.parametrize("project", ["../x", "a/b", "", "a b"])
+def test_a_project_is_named_like_a_pipeline(project):
+    with pytest.raises(DefinitionError) as caught:
+        PipelineIR.make(id="p", extra={"project": project})
+    assert caught.value.code == "bad-id"
+
+
+def test_long_chains_are_put_in_order_and_a_cycle_is_named():
+    nodes = [NodeIR.make(id="n0", type="source", params={"kind": "x"})]
+    nodes += [
+        NodeIR.make(id=f"n{i}", type="transform", engine="python", entrypoint="a:b", input_ids=(f"n{i - 1}",))
+        for i in range(1, 300)
+    ]
+    assert PipelineIR.make(id="p", nodes=tuple(nodes)).order == tuple(f"n{number}" for number in range(300))

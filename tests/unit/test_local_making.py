@@ -65,3 +65,10 @@ def test_only_equal_and_known_things_are_up_to_date(code, other_code, sources, o
     other = replace(MADE, code=other_code, sources=other_sources)
     same = code == other_code and sources == other_sources and None not in other_sources.values()
     assert (why_run(one, other) is None) == same
+
+
+def test_a_definition_that_changed_in_nothing_that_rows_depend_on_makes_nothing_again() -> None:
+    made = replace(MADE, meaning="m1")
+    assert why_run(made, replace(made, definition="d2")) is None
+    assert why_run(made, replace(made, definition="d2", meaning="m2")) == "the definition of the pipeline changed"
+    assert why_run(MADE, replace(made, definition="d2")) == "the definition of the pipeline changed"

@@ -13,7 +13,9 @@ import pytest
 from aiflow_sdk.errors import RunError, StoreError, UnknownNameError
 from aiflow_sdk.local.generation import next_generation
 from aiflow_sdk.local.state import RunState, TaskState
-from aiflow_sdk.local.store import RunFolder, list_runs, read_log, read_run, replace_file
+from aiflow_sdk.local.store import RunFolder, list_runs, read_log, read_run, short_run_id
+from aiflow_sdk.stores import replace_file
+from aiflow_sdk.stores import folder_name
 
 PLAN = {
     "version": "v",
@@ -81,6 +83,19 @@ def test_runs_are_listed_newest_first_and_found_by_either_end_of_their_id(tmp_pa
         read_run(tmp_path / "nothing", "zz")
 
 
+def test_an_id_that_does_not_do_is_answered_with_short_ones_that_do_the_newest_first(tmp_path: Path) -> None:
+    names = [f"019aaf2c-1f7a-7cc1-8a11-0e4f5e1f09{end}" for end in ("ab", "cd")]
+    for name in names:
+        make(tmp_path, name)
+    with pytest.raises(UnknownNameError) as caught:
+        read_run(tmp_path, "019aaf2c")
+    assert caught.value.notes == (f"5e1f09cd ({names[1]})", f"5e1f09ab ({names[0]})")
+    with pytest.raises(UnknownNameError) as caught:
+        read_run(tmp_path, "zz")
+    assert caught.value.hint == "the newest are: 5e1f09cd, 5e1f09ab"
+    assert read_run(tmp_path, short_run_id(names[0]))[0].run_id == names[0]
+
+
 def test_a_run_whose_process_is_gone_is_interrupted_and_one_at_work_is_running(tmp_path: Path) -> None:
     folder, _ = make(tmp_path, "r1")
     assert RunFolder(tmp_path, "r1").record().state == "interrupted"
@@ -123,7 +138,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_old_file(tmp_path: Path) ->
     replace_file(tmp_path / "state.json", "old")
     program = (
         "import resource, sys; from pathlib import Path\n"
-        "from aiflow_sdk.errors import StoreError; from aiflow_sdk.local.store import replace_file\n"
+        "from aiflow_sdk.errors import StoreError; from aiflow_sdk.stores import replace_file\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
         "try: replace_file(Path(sys.argv[1]), 'x' * 100)\n"
         "except StoreError as error: print(error.code)\n"
@@ -158,3 +173,27 @@ def test_the_command_line_can_use_the_runner_without_a_heavy_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_generation_is_above_what_the_sinks_know_and_the_counter_stays_one_small_file(tmp_path: Path) -> None:
+    run = {"environment": "dev", "project": "default", "pipeline_id": "p"}
+    assert next_generation(tmp_path, run, known=41) == 42
+    assert [next_generation(tmp_path, run) for _ in range(3)] == [43, 44, 45]
+    assert next_generation(tmp_path, run, known=7) == 46
+    (counter,) = [path for path in (tmp_path / ".aiflow/generations").rglob("*") if path.is_file()]
+    assert counter.stat().st_size < 30
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "../../../evil", "/etc", "a/b", "naïve", "x" * 20])
+def test_no_name_leaves_its_folder(name: str, tmp_path: Path) -> None:
+    assert (tmp_path / folder_name(name)).resolve().parent == tmp_path
+    (tmp_path / "project").mkdir()
+    run = {"environment": name, "project": name, "pipeline_id": name}
+    assert next_generation(tmp_path / "project", run) == 1
+    assert os.listdir(tmp_path) == ["project"]
+    assert os.listdir(tmp_path / "project") == [".aiflow"]
+
+
+def test_different_names_are_different_folders() -> None:
+    names = ["", ".", "..", "%", "%2E", "a b", "a%20b", "a/b", "a%2Fb"]
+    assert len({folder_name(name) for name in names}) == len(names)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -49,7 +50,7 @@ def rows(environment):
 def run_of(day: str | None = DAY, generation: int = 1, *, last=None, grain="day", timezone="UTC", **facts) -> Run:
     return Run.model_validate(
         {
-            "run_id": f"run-{generation}",
+            "run_id": f"0193c000-0000-7000-8000-{generation:012d}",
             "environment": "dev",
             "project": "p",
             "pipeline_id": "x",
@@ -97,7 +98,8 @@ def test_the_commit_says_who_made_it(sink, environment):
     write(sink(partition_by=["dt"]), {"id": [1]}, run_of(generation=7))
     history = log_of(environment)
     assert history["aiflow.pipeline"] == "p/x"
-    assert (history["aiflow.run_id"], history["aiflow.execution"], history["aiflow.generation"]) == ("run-7", "7", "7")
+    assert history["aiflow.run_id"] == "0193c000-0000-7000-8000-000000000007"
+    assert (history["aiflow.execution"], history["aiflow.generation"]) == ("7", "7")
     table = DeltaTable(f"{environment.lake}/feature/out")
     assert table.transaction_version(run_of().write_key("out")) == 7
 
@@ -475,3 +477,111 @@ def test_other_readers_of_delta_see_the_same(sink, environment):
     assert pl.scan_delta(folder).select("id", "dt", "s").sort("id").collect().rows() == expected
     table = DeltaTable(folder).to_pyarrow_table().sort_by("id")
     assert list(zip(*(table.column(name).to_pylist() for name in ("id", "dt", "s")), strict=True)) == expected
+
+
+# What fails after the commit
+
+
+def after_a_commit(monkeypatch, error: BaseException) -> None:
+    """Let the next commit land, and fail then."""
+    landed = DeltaTable.create_write_transaction
+
+    def commit(self, *arguments, **options):
+        landed(self, *arguments, **options)
+        monkeypatch.setattr(DeltaTable, "create_write_transaction", landed)
+        raise error
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", commit)
+
+
+@pytest.mark.parametrize("error", [DeltaError("the checkpoint failed"), OSError("no space left on device")])
+def test_a_write_that_landed_before_it_failed_is_a_write(sink, rows, monkeypatch, error):
+    write(sink(partition_by=["dt"]), {"id": [1]}, run_of(generation=1))
+    after_a_commit(monkeypatch, error)
+    written = write(sink(partition_by=["dt"]), {"id": [2, 3]}, run_of(generation=2))
+    assert (written.rows, written.superseded) == (2, False)
+    assert rows() == [(2, DAY), (3, DAY)]
+
+
+def test_files_of_a_commit_that_landed_outlive_a_ctrl_c(sink, rows, monkeypatch):
+    write(sink(partition_by=["dt"]), {"id": [1]}, run_of(generation=1))
+    after_a_commit(monkeypatch, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        write(sink(partition_by=["dt"]), {"id": [2]}, run_of(generation=2))
+    assert rows() == [(2, DAY)]
+
+
+def test_a_checkpoint_that_cannot_be_written_loses_no_file(sink, rows, environment):
+    for generation in range(1, 101):
+        write(sink(partition_by=["dt"]), {"id": [generation]}, run_of(generation=generation))
+    # delta-rs writes a checkpoint with every hundredth commit; here it finds a folder in its place.
+    (Path(environment.lake) / "feature" / "out" / "_delta_log" / f"{100:020}.checkpoint.parquet").mkdir()
+    for generation in range(101, 103):
+        write(sink(partition_by=["dt"]), {"id": [generation]}, run_of(generation=generation))
+        assert rows() == [(generation, DAY)]
+
+
+def test_an_attempt_with_other_rows_takes_the_place_of_the_same_executions_earlier_one(sink, rows):
+    write(sink(partition_by=["dt"]), {"id": [1]}, run_of(generation=3))
+    write(sink(partition_by=["dt"]), {"id": [2]}, run_of(generation=3, attempt=2))
+    assert rows() == [(2, DAY)]
+
+
+def test_a_table_knows_the_newest_generation_of_each_write(environment, sink) -> None:
+    by_day = sink(partition_by=["dt"])
+    assert by_day.newest_generation(Write("out", run_of(), {}, "dt")) is None
+    for day, generation in ((DAY, 3), (NEXT, 7), (DAY, 5)):
+        write(by_day, {"id": [1]}, run_of(day, generation))
+
+    def newest(day: str, node_id: str = "out", **facts) -> int | None:
+        # A sink of another process: nothing is remembered but the table.
+        fresh = OneLakeSink.load({"table": "feature.out", "partition_by": ["dt"]}, environment)
+        return fresh.newest_generation(Write(node_id, run_of(day, **facts), {}, "dt"))
+
+    assert (newest(DAY), newest(NEXT), newest("2026-11-22")) == (5, 7, None)
+    assert newest(DAY, last=NEXT) == 7
+    assert newest(DAY, "other") is None
+    assert newest(DAY, pipeline_id="another") is None
+
+
+def test_a_table_replaced_whole_knows_the_newest_generation_of_any_day(environment) -> None:
+    whole = OneLakeSink.load({"table": "feature.out"}, environment)
+    write(whole, {"id": [1]}, run_of(DAY, 9), time=None)
+    assert whole.newest_generation(Write("out", run_of(NEXT), {}, None)) == 9
+
+
+@pytest.mark.parametrize("path", ["/etc/evil", "//etc/evil", "s3://bucket/evil", "file:///etc/evil"])
+def test_an_absolute_path_is_refused_at_once(path: str) -> None:
+    for plugin in (OneLakeSink, OneLakeSource):
+        with pytest.raises(ConfigurationError) as caught:
+            plugin.load({"path": path})
+        assert caught.value.code == "outside-lake"
+
+
+def test_a_link_in_the_lake_that_leads_outside_is_refused(tmp_path, environment) -> None:
+    outside, lake = tmp_path / "outside", tmp_path / "lake"
+    outside.mkdir()
+    lake.mkdir()
+    (lake / "feature").symlink_to(outside)
+    with pytest.raises(ConfigurationError) as caught:
+        write(OneLakeSink.load({"table": "feature.out"}, environment), {"id": [1]}, time=None)
+    assert caught.value.code == "outside-lake"
+    assert os.listdir(outside) == []
+
+
+def test_readers_of_one_version_share_a_state_and_see_every_change(environment, sink, rows) -> None:
+    import shutil
+
+    from aiflow_sdk.connectors.onelake.table import read_table
+
+    folder = Path(environment.lake) / "feature/out"
+    for generation in (1, 2):
+        write(sink(), {"id": [generation]}, run_of(DAY, generation), time=None)
+        first = read_table(folder)
+        assert first is read_table(folder)
+        assert rows() == [(generation,)]
+    assert read_table(folder, 0).version == 0
+    shutil.rmtree(folder)
+    assert read_table(folder) is None
+    write(sink(), {"name": ["anew"]}, run_of(DAY, 3), time=None)
+    assert rows() == [("anew",)]

@@ -52,7 +52,7 @@ def source(environment):
 def run_for(day: str | None = "2026-11-20", grain: str = "day", timezone: str = "UTC") -> Run:
     return Run.model_validate(
         {
-            "run_id": "r",
+            "run_id": "0193c000-0000-7000-8000-000000000000",
             "environment": "dev",
             "project": "p",
             "pipeline_id": "x",

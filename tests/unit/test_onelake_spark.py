@@ -40,7 +40,7 @@ def environment(tmp_path) -> Environment:
 
 def write(environment: Environment, frame: pl.DataFrame, *partition_by: str) -> None:
     options = {"table": "raw.t", "partition_by": list(partition_by), "mode": "overwrite_partitions"}
-    run = Run(run_id="r", environment="dev", project="p", pipeline_id="x")
+    run = Run(run_id="0193c000-0000-7000-8000-000000000000", environment="dev", project="p", pipeline_id="x")
     OneLakeSink.load(options, environment).write(frame.to_arrow().to_reader(), Write("out", run))
 
 
@@ -92,6 +92,6 @@ def test_columns_predicates_limit_and_version(environment, spark):
     assert ids(source, spark, Scan(predicates=(Predicate("a.b", "==", None),))) == [2]
     assert ids(source, spark, Scan(predicates=(Predicate("a.b", "!=", None), Predicate("id", "<", 3)))) == [1]
     assert source.to_spark(spark, Scan(limit=2)).count() == 2
-    source.identity(Run(run_id="r", environment="dev", project="p", pipeline_id="x"))
+    source.identity(Run(run_id="0193c000-0000-7000-8000-000000000000", environment="dev", project="p", pipeline_id="x"))
     write_deltalake(str(folder), frame, mode="append")
     assert source.to_spark(spark, Scan()).count() == 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from aiflow_sdk.partitions import (
     last_complete,
     normalise_schedule,
 )
+from aiflow_sdk.partitions.cron import Cron
 
 
 def at(text: str) -> datetime:
@@ -49,12 +50,56 @@ def due(schedule: str, now: str, after: str | None = None, grain: Grain = "day",
         (timedelta(days=1, minutes=90), "P1DT1H30M"),
         ("pt60m", "PT1H"),
         ("P7D", "P1W"),
-        ("0 3 * * MON-FRI", "0 3 * * MON-FRI"),
+        ("0 3 * * MON-FRI", "0 3 * * 1-5"),
+        ("00 03 * * 1,2,3,4,5", "0 3 * * 1-5"),
+        ("0 3 ? jan,feb 7", "0 3 * 1,2 0"),
+        ("0-59/15 0-23 1-31 * *", "*/15 * * * *"),
+        ("0,30 */12 * * *", "0,30 0,12 * * *"),
+        ("0 3 1-31 * 1-5", "0 3 * * *"),
+        ("0 3 5 * 0-6", "0 3 * * *"),
+        ("0 3 */2 * 0-6", "0 3 */2 * *"),
+        ("0 3 l,1 * *", "0 3 1,L * *"),
+        ("0 3 * * fri#2,l1,fri", "0 3 * * 5,L1"),
     ],
 )
 def test_a_schedule_has_one_form(written: str | timedelta, form: str) -> None:
     assert normalise_schedule(written) == form
     assert normalise_schedule(form) == form
+
+
+_FIELD = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "weekday": (0, 7)}
+
+
+@st.composite
+def cron_texts(draw: st.DrawFn) -> str:
+    fields = []
+    for name, (low, high) in _FIELD.items():
+        number = st.integers(low, high).map(str)
+        item = st.one_of(
+            number,
+            st.just("*"),
+            st.tuples(number, number).map("-".join),
+            st.integers(1, high).map(lambda step: f"*/{step}"),
+            st.tuples(number, st.integers(1, high)).map(lambda pair: f"{pair[0]}/{pair[1]}"),
+            *([st.just("L")] if name == "day" else []),
+            *([st.sampled_from(["1#2", "L5", "sun", "mon-fri"])] if name == "weekday" else []),
+        )
+        fields.append(",".join(draw(st.lists(item, min_size=1, max_size=3))))
+    return " ".join(fields)
+
+
+@given(cron_texts())
+@settings(max_examples=200, deadline=None)
+def test_the_one_form_fires_when_the_text_that_was_written_does(text: str) -> None:
+    try:
+        form = normalise_schedule(text)
+    except DefinitionError:
+        return
+    assert normalise_schedule(form) == form
+    written, one = Cron.parse(text), Cron.parse(form)
+    assert (written.minutes, written.hours, written.months) == (one.minutes, one.hours, one.months)
+    days = [date(2027, 1, 1) + timedelta(days=n) for n in range(1500)]
+    assert [written.fires_on(day) for day in days] == [one.fires_on(day) for day in days]
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
@@ -117,7 +162,7 @@ def test_what_is_no_schedule_is_refused_with_the_reason(written: Any, says: str)
         ("0 3 * * 1-5", "day"),
         ("0 3 * * mon,wed", "day"),
         ("0 3 * * 0-6", "day"),
-        ("0 3 1-31 * 0-6", None),
+        ("0 3 1-31 * 0-6", "day"),
         ("@daily", "day"),
         ("P1D", "day"),
         ("PT24H", "day"),

@@ -242,6 +242,21 @@ def test_a_source_that_breaks_is_blamed_and_not_the_user(session, stated):
     with pytest.raises(PluginError, match="'broken' raised RuntimeError: boom") as caught:
         session.read(Broken.of(ORDERS, stated=stated), Scan(RUN)).collect()
     assert caught.value.code == "source-failed"
+    assert caught.value.notes[0].startswith("Traceback")
+    assert any('raise RuntimeError("boom")' in line for line in caught.value.notes), "the source's own line is missing"
+    assert str(caught.value.where).startswith("tests/unit/test_python_engine.py:")
+
+
+def test_a_sink_that_breaks_is_blamed_with_its_own_line(session):
+    class Broken(Batches):
+        def write(self, data, request):
+            raise RuntimeError("full")
+
+    with pytest.raises(PluginError, match="raised RuntimeError: full") as caught:
+        session.write([FrameWrite(session.read(Rows.of(ORDERS), Scan(RUN)), Broken(), Write("sink", RUN))])
+    assert caught.value.code == "sink-failed"
+    assert any('raise RuntimeError("full")' in line for line in caught.value.notes)
+    assert str(caught.value.where).startswith("tests/unit/test_python_engine.py:")
 
 
 def test_a_source_that_yields_other_columns_than_it_says_is_blamed(session):
@@ -422,7 +437,7 @@ def test_the_polars_road_imports_polars_alone(tmp_path):
 
         def double(orders): return orders.select("dt", a=orders["a"] * 2)
 
-        run = Run(run_id="r", environment="e", project="p", pipeline_id="q")
+        run = Run(run_id="0193c000-0000-7000-8000-000000000000", environment="e", project="p", pipeline_id="q")
         with PythonEngine().open(None, run) as session:
             frame = session.read(Table(), Scan(run))
             frame = session.call(UserFunction(double, "x:double", "n", {{}}, None), {{"orders": frame}})

@@ -4,18 +4,28 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
 from deltalake import DeltaTable
 
+from aiflow_sdk.code import enter_project
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import load_project
-from aiflow_sdk.errors import DataError, DataNotReadyError, UserCodeError
+from aiflow_sdk.errors import ConfigurationError, DataError, DataNotReadyError, DefinitionError, UserCodeError
 from aiflow_sdk.ir import NodeIR, PipelineIR
-from aiflow_sdk.plan import Run, make_run
-from aiflow_sdk.plugins import installed_registry
-from aiflow_sdk.runtime import FolderStaging, execute_task, sink_identities, source_identities, sweep_staging
+from aiflow_sdk.plan import Run, make_run, read_plan
+from aiflow_sdk.plugins import Write, installed_registry
+from aiflow_sdk.runtime import (
+    FolderStaging,
+    Lineage,
+    bound_environment,
+    execute_task,
+    sink_identities,
+    source_identities,
+    sweep_staging,
+)
 
 ZONE = "America/New_York"
 
@@ -147,7 +157,7 @@ def test_any_task_runs_alone_in_another_process_and_another_folder(project, tmp_
     shutil.copytree(project.root, elsewhere)
     (elsewhere / "plan.json").write_text(plan.to_json())
     shutil.rmtree(project.root)
-    flags = ["--run-id", "0193c0de-0000-7000-8000-000000000000", "--date", "2026-11-20"]
+    flags = ["--run-id", "0193c0de-0000-7000-8000-000000000000", "--date", "2026-11-20", "--generation", "1"]
     for task in plan.tasks:
         command = [sys.executable, "-m", "aiflow_sdk.runtime", "--plan", "plan.json", "--task", task.id, *flags]
         done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True)
@@ -159,9 +169,9 @@ def test_any_task_runs_alone_in_another_process_and_another_folder(project, tmp_
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["--task", "secnd"], 2, "did you mean 'second'"),
-        (["--task", "second", "--date", "20261120x"], 2, "bad-date"),
-        (["--task", "second"], 1, "staged-frame-gone"),
+        (["--task", "secnd", "--generation", "1"], 2, "did you mean 'second'"),
+        (["--task", "second", "--generation", "1", "--date", "20261120x"], 2, "bad-date"),
+        (["--task", "second", "--generation", "1"], 1, "staged-frame-gone"),
     ],
 )
 def test_wrong_use_of_the_runtime_is_explained(project, arguments, code, text):
@@ -301,4 +311,153 @@ def test_a_retry_replaces_what_the_attempt_before_it_staged(project, tmp_path):
         execute_task(plan, "double", Run.make(**{**dict(run), "attempt": attempt}), root=project.root, staging=staging)
     files = staging.source(plan, "double", run).parquet_files()
     assert files is not None
-    assert all("/2/" in path for path in files.paths)
+    assert all("/2-" in path for path in files.paths)
+
+
+def test_an_older_attempt_that_ends_late_replaces_no_newer_ones_frame(project, tmp_path):
+    plan = compiled(project, pipeline())
+    run = make_run(plan, partition="2026-11-20")
+    staging = FolderStaging(str(tmp_path / "staged"))
+    for attempt in (2, 1):
+        execute_task(plan, "double", Run.make(**{**dict(run), "attempt": attempt}), root=project.root, staging=staging)
+    assert all("/2-" in path for path in staging.source(plan, "double", run).parquet_files().paths)
+
+
+def test_a_live_twin_of_an_attempt_keeps_its_files(project, tmp_path):
+    plan = compiled(project, pipeline())
+    run = make_run(plan, partition="2026-11-20")
+    staging = FolderStaging(str(tmp_path / "staged"))
+    request = Write("double", run)
+    one, other = (staging.sink("double", "double", run).destination(request).folder for _ in range(2))
+    assert one != other
+    assert Path(one).is_dir()
+
+
+def test_staging_on_an_address_that_is_no_folder_is_refused_by_name(tmp_path):
+    with pytest.raises(ConfigurationError, match="s3://") as caught:
+        FolderStaging("s3://bucket/staging")
+    assert caught.value.code == "unsupported-store"
+
+
+def test_a_plan_keeps_addresses_as_they_are_stated_until_they_are_asked_for(project):
+    plan = compiled(project, pipeline())
+    for stated, meant in (
+        ("s3://bucket/lake", "s3://bucket/lake"),
+        ("~/lake", f"{Path.home()}/lake"),
+        ("file:///srv/lake", "/srv/lake"),
+        ("lake", f"{project.root}/lake"),
+    ):
+        environment = plan.environment.model_copy(update={"lake": stated, "staging": f"{stated}/_staging"})
+        bound = bound_environment(plan.model_copy(update={"environment": environment}), project.root)
+        assert (bound.lake_address, bound.staging_address) == (meant, f"{meant}/_staging")
+
+
+def sql_pipeline(sql, **params):
+    return pipeline(
+        params=params,
+        nodes=(
+            NodeIR.make(id="orders", type="source", params={"kind": "onelake", "table": "raw.orders"}),
+            NodeIR.make(id="q", type="transform", engine="python", sql=sql, input_ids=("orders",)),
+            NodeIR.make(id="out", type="sink", params={"kind": "onelake", "table": "mart.out"}, input_ids=("q",)),
+        ),
+    )
+
+
+@pytest.mark.parametrize("value", ["o'neil", "x' or 'a'='a", "\\' or 1=1 --", "*/ or /*", "{orders}", "{{ ds }}", '"'])
+@pytest.mark.parametrize("written", ["'{{ params.x }}'", "{{ params.x }}"])
+def test_a_param_in_sql_is_a_value_and_never_a_piece_of_the_query(project, value, written):
+    plan = compiled(project, sql_pipeline(f"select 1 as id, {written} as x from {{orders}} limit 1", x="plain"))
+    run_all(project, plan, make_run(plan, partition="2026-11-20", params={"x": value}))
+    assert table(project, "mart/out")["x"].to_list() == [value]
+    plan = compiled(project, sql_pipeline(f"select id, dt from {{orders}} where dt = {written} -- {{{{ ds }}}}", x="p"))
+    run_all(project, plan, make_run(plan, partition="2026-11-21", params={"x": value}))
+    assert len(table(project, "mart/out")) == 0
+
+
+def test_numbers_lists_and_dates_in_sql_are_literals(project):
+    sql = "select id from {orders} where id -{{ params.n }} > 0 and id in {{ params.ids }} and dt = {{ ds }}"
+    plan = compiled(project, sql_pipeline(sql, n=-1, ids=[1, 4]))
+    run_all(project, plan, make_run(plan, partition="2026-11-21"))
+    assert table(project, "mart/out")["id"].to_list() == [4]
+
+
+def test_the_run_tells_the_dataset_that_a_template_names(project):
+    ir = pipeline(
+        params={"name": "orders"},
+        nodes=(
+            NodeIR.make(id="orders", type="source", params={"kind": "onelake", "table": "raw.{{ params.name }}"}),
+            NodeIR.make(id="out", type="sink", params={"kind": "onelake", "table": "mart.out"}, input_ids=("orders",)),
+        ),
+    )
+    plan = compiled(project, ir)
+    assert plan.nodes["orders"].dataset is None
+    run = make_run(plan, partition="2026-11-20")
+    result = run_all(project, plan, run)["out"]
+    assert result.node("orders").dataset == ("onelake", "raw.orders")
+    event = Lineage(plan, run).task_event("COMPLETE", plan.tasks[0], 1, result=result)
+    assert [one["name"] for one in event["inputs"]] == ["raw.orders"]
+    assert event["job"]["name"] == "default/p/out"
+
+
+def test_a_task_that_waits_waits_and_its_readers_do_not(project, monkeypatch):
+    slept = []
+    monkeypatch.setattr("aiflow_sdk.runtime.readiness.time.sleep", slept.append)
+    waiting = NodeIR.make(
+        id="orders",
+        type="source",
+        params={"kind": "onelake", "table": "raw.orders", "partitions": {"dt": "{{ ds }}"}, "wait_minutes": 0.0005},
+    )
+    sink = NodeIR.make(id="out", type="sink", params={"kind": "onelake", "table": "mart.out"}, input_ids=("orders",))
+    plan = compiled(project, pipeline(nodes=(waiting, sink)))
+    assert [task.id for task in plan.tasks] == ["orders", "out"]
+    assert run_all(project, plan, make_run(plan, partition="2026-11-20"))["orders"].nodes == ()
+    absent = make_run(plan, partition="2026-10-01")
+    with pytest.raises(DataNotReadyError):
+        execute_task(plan, "out", absent, root=project.root)
+    assert not slept
+    with pytest.raises(DataNotReadyError):
+        execute_task(plan, "orders", absent, root=project.root)
+    assert slept
+
+
+FLOWING = """
+from contextlib import contextmanager
+from aiflow_sdk.plan import JobHandle
+from aiflow_sdk.plugins import Engine, Session
+
+class Flow(Session):
+    def read(self, source, scan): return source
+    def call(self, function, inputs): return inputs
+    def sql(self, query, inputs): return None
+    def write(self, writes): raise AssertionError("a task without an end is started, not written")
+    def start(self, writes): return JobHandle(cluster="here", id="-".join(w.request.node_id for w in writes))
+
+class Flowing(Engine):
+    continuous = True
+    @contextmanager
+    def open(self, task, run):
+        yield Flow()
+"""
+
+
+def test_a_task_without_an_end_is_started_and_its_job_handed_back(project):
+    endless = NodeIR.make(id="a", type="source", params={"kind": "onelake", "table": "raw.orders"}, bounded=False)
+    (project.root / "flowing_engine.py").write_text(FLOWING)
+    (project.root / "etl.py").write_text(CODE + "\ndef flow(a): return a\n")
+    enter_project(project.root)
+    registry = installed_registry()
+    registry.engines.add("flowing", "flowing_engine:Flowing", "this project")
+    ir = pipeline(
+        nodes=(
+            endless,
+            NodeIR.make(id="b", type="transform", engine="flowing", entrypoint="etl:flow", input_ids=("a",)),
+            NodeIR.make(id="out", type="sink", params={"kind": "onelake", "table": "mart.o"}, input_ids=("b",)),
+        )
+    )
+    plan = compile_pipeline(ir, project=project, environment=project.environment(), registry=registry)
+    run = make_run(plan, partition="2026-11-20")
+    assert execute_task(plan, "b", run, root=project.root, functions={"b": lambda a: a}).job.id == "out"
+    document = {**plan.to_full_dict(), "plan_version": 1}
+    document["tasks"][0] |= {"engine": "python", "engine_plugin": "aiflow_sdk.engines.python:PythonEngine"}
+    with pytest.raises(DefinitionError, match="no end"):
+        execute_task(read_plan(document), "b", run, root=project.root)

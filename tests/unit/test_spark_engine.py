@@ -24,6 +24,7 @@ from aiflow_sdk.errors import (
     ConfigurationError,
     DataError,
     MissingExtraError,
+    PluginError,
     RunError,
     UnknownNameError,
     UserCodeError,
@@ -42,6 +43,7 @@ from aiflow_sdk.plugins import (
     Write,
     Written,
 )
+from aiflow_sdk.variables import render_query
 
 NOON = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
 LOCAL = NOON.replace(tzinfo=None)
@@ -58,7 +60,7 @@ TASK = PlanTask(
     bounded=True,
 )
 RUN = Run(
-    run_id="r1",
+    run_id="0193c000-0000-7000-8000-000000000001",
     environment="dev",
     project="default",
     pipeline_id="p",
@@ -276,6 +278,30 @@ def test_a_source_without_rows_keeps_its_columns(spark):
     assert frame.count() == 0
 
 
+def test_a_source_that_raises_is_told_with_its_own_line(spark):
+    class Broken(Rows, kind="broken"):
+        def scan(self, request: Scan) -> Iterator[pa.RecordBatch]:
+            yield from super().scan(request)
+            raise RuntimeError("boom")
+
+    with pytest.raises(PluginError, match="'broken' raised RuntimeError: boom") as caught:
+        spark.read(Broken(table=ORDERS), Scan())
+    assert caught.value.code == "source-failed"
+    assert any('raise RuntimeError("boom")' in line for line in caught.value.notes)
+    assert str(caught.value.where).startswith("tests/unit/test_spark_engine.py:")
+
+
+def test_a_sink_that_raises_is_told_with_its_own_line(spark, orders):
+    class Full(Kept, kind="full"):
+        def write(self, batches: pa.RecordBatchReader, request: Write) -> Written:
+            raise RuntimeError("no room")
+
+    with pytest.raises(PluginError, match="'full' raised RuntimeError: no room") as caught:
+        write(spark, orders, Full(tables=[]))
+    assert caught.value.code == "sink-failed"
+    assert any('raise RuntimeError("no room")' in line for line in caught.value.notes)
+
+
 def test_a_file_that_is_gone_is_an_error_and_not_an_empty_frame(spark, tmp_path):
     with pytest.raises(DataError, match="no file"):
         spark.read(Files(paths=(str(tmp_path / "gone.parquet"),)), Scan())
@@ -435,6 +461,13 @@ def test_sql_reads_its_inputs_by_name(spark, orders):
                from {orders.us} o join { b-x } b on o.user = b.user group by 1 -- {nothing}"""
     frame = spark.sql(query.replace('"total"', "total"), {"orders.us": orders, "b-x": orders.filter("user = 'bo'")})
     assert rows(frame) == [{"user": "bo", "total": 2, "text": "{orders}", "json": '{"a": 1}'}]
+
+
+@pytest.mark.parametrize("value", ["o'neil", "x' or 'a'='a", "\\' or 1=1 --", 'a"b', "{orders}", "{{ ds }}", "a\\nb"])
+@pytest.mark.parametrize("written", ["'{{ params.x }}'", '"{{ params.x }}"', "{{ params.x }}"])
+def test_a_param_in_sql_is_a_value_and_never_a_piece_of_the_query(spark, orders, value, written):
+    query = render_query(f"select {written} as x from {{orders}} limit 1", {"params": {"x": value}}, "spark")
+    assert rows(spark.sql(query, {"orders": orders})) == [{"x": value}]
 
 
 def test_sql_names_an_unknown_input(spark, orders):

@@ -29,7 +29,7 @@ TASK = PlanTask(
     timeout_seconds=None,
     bounded=True,
 )
-RUN = Run(run_id="r", environment="dev", project="default", pipeline_id="p")
+RUN = Run(run_id="0193c000-0000-7000-8000-000000000000", environment="dev", project="default", pipeline_id="p")
 
 START = "from aiflow_sdk.engines.spark.embedded import running_server; print(running_server().pid, flush=True)"
 USE = f"""

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from aiflow_sdk.redaction import REDACTOR
+
 
 @dataclass(frozen=True, slots=True)
 class Where:
@@ -78,23 +80,29 @@ class AiflowError(Exception):
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the error as JSON-ready data, for ``--json``, events and other processes."""
+        """Return the error as JSON-ready data, for ``--json``, events and other processes.
+
+        The values of secrets that this process looked up are hidden; see :mod:`aiflow_sdk.redaction`.
+        """
         where = {k: v for k, v in asdict(self.where).items() if v is not None} if self.where else None
         return {
             "type": type(self).__name__,
             "code": self.code,
-            "message": self.message,
-            "where": where,
-            "hint": self.hint,
+            "message": REDACTOR.hide(self.message),
+            "where": REDACTOR.hide_in(where),
+            "hint": REDACTOR.hide_in(self.hint),
             "retryable": self.retryable,
-            "notes": list(self.notes),
+            "notes": [REDACTOR.hide(str(note)) for note in self.notes],
         }
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> AiflowError:
         """Return the error that :meth:`to_dict` described; an unknown class becomes the root."""
+        if problems := data.get("problems"):
+            return ProblemsError(map(AiflowError.from_dict, problems))
         kind = _CLASSES.get(data.get("type", ""), AiflowError)
-        where = Where(**data["where"]) if data.get("where") else None
+        stated = data.get("where") or {}
+        where = Where(**{name: stated.get(name) for name in ("path", "line", "column", "about")}) if stated else None
         return kind(
             data["code"],
             data["message"],
@@ -181,6 +189,12 @@ class ProblemsError(AiflowError, ValueError):
 
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "problems": [problem.to_dict() for problem in self.problems]}
+
+    def at(self, where: Where) -> Self:
+        """Return this error, each problem of it placed at ``where`` in every part that it did not know yet."""
+        for problem in self.problems:
+            problem.at(where)
+        return self
 
 
 _CLASSES: dict[str, type[AiflowError]] = {

@@ -5,17 +5,15 @@ A store is opened by address. Folders work today; object stores (``s3://``, ``ab
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from aiflow_sdk.errors import ConfigurationError, StoreError
 
@@ -164,10 +162,62 @@ class FolderStore:
             yield
 
 
+def folder_name(name: str) -> str:
+    """Return a name that somebody chose as one part of a path, different for different names; plain ones stay.
+
+    No name leaves the folder that it is put in: ``../x`` is ``..%2Fx``.
+    """
+    quoted = quote(name, safe=" ")
+    return quoted.replace(".", "%2E") if set(quoted) == {"."} else quoted or "%"
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file as a whole: a reader sees the old one or the new one, a crash leaves one of them.
+
+    Raises ``StoreError`` (``store-not-writable``), and then the old one stays.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        try:
+            beside.write_text(text, "utf-8")
+            os.replace(beside, path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+def try_lock(handle: int, *, shared: bool = False) -> bool:
+    """Lock an open file until it is closed, and return whether nobody else has; never waits."""
+    import fcntl
+
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system says against writing into a ``StoreError``."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            "store-not-writable",
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="free some space on the disk"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "let the project's folder be written to",
+        ) from error
+
+
 _PART = ".part-"
 
 
 def _write_beside(target: Path, data: bytes) -> Path:
+    import tempfile
+
     handle, name = tempfile.mkstemp(prefix=_PART, dir=target.parent)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
@@ -192,6 +242,8 @@ def _sync_folder(folder: Path) -> None:
 
 def _exchange(one: Path, other: Path) -> None:
     """Let the two paths change places, atomically where the system can (Linux's renameat2, macOS's renamex_np)."""
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     first, second = os.fsencode(one), os.fsencode(other)
     here, swap = -100, 2  # AT_FDCWD; RENAME_EXCHANGE and RENAME_SWAP are both 2

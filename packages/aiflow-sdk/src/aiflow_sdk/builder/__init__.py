@@ -2,12 +2,10 @@
 
 from aiflow_sdk.builder.build import Built, build_pipeline
 from aiflow_sdk.builder.dataset import Dataset
-from aiflow_sdk.builder.entrypoint import HERE
 from aiflow_sdk.builder.pipeline import PipelineBuilder
 from aiflow_sdk.builder.settings import Schedule
 
 __all__ = [
-    "HERE",
     "Built",
     "Dataset",
     "PipelineBuilder",

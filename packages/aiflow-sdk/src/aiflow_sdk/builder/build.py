@@ -15,8 +15,8 @@ from aiflow_sdk.builder.pipeline import PipelineBuilder
 from aiflow_sdk.builder.settings import settle
 from aiflow_sdk.builder.wiring import one_spelling, wiring_problems
 from aiflow_sdk.errors import AiflowError, DefinitionError, ProblemsError, Where
-from aiflow_sdk.factories import failing_line, place_of
 from aiflow_sdk.ir import PipelineIR
+from aiflow_sdk.place import failing_line, place_of
 from aiflow_sdk.variables import Variables
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from aiflow_sdk.errors import VariableUseError
-from aiflow_sdk.factories import caller
+from aiflow_sdk.place import caller
 
 if TYPE_CHECKING:
     from aiflow_sdk.builder.pipeline import PipelineBuilder

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
+from aiflow_sdk.config import secret_problems
 from aiflow_sdk.errors import DefinitionError
 from aiflow_sdk.factories import Declaration
 from aiflow_sdk.ir import Frozen, FrozenMap, unwrap
-from aiflow_sdk.variables import canonicalise, has_secret, has_template
-
-_SECRET_NAME = re.compile(
-    r"(^|_)(password|passwd|pwd|passphrase|secret|token|credentials?|sas|"
-    r"(api|access|account|private|secret|shared|signing|encryption)_?key)$",
-    re.IGNORECASE,
-)
-_SECRET_TEXT = re.compile(
-    r"""[a-z][a-z0-9+.-]*://[^/\s:@]*:(?P<password>[^/\s@]+)@"""
-    r"""|\b(?:password|pwd|accountkey|sharedaccesskey|sharedaccesssignature|client_secret|secretkey)\s*=\s*(?P<pair>[^;\s&]+)"""
-    r"""|\b(?P<aws>(?:AKIA|ASIA)[A-Z0-9]{16})\b|(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----)""",
-    re.IGNORECASE,
-)
+from aiflow_sdk.variables import canonicalise
 
 
 def plain_map(values: Mapping[str, Any]) -> FrozenMap:
@@ -63,33 +51,6 @@ def is_airflow(value: Any) -> bool:
     kinds = value.__mro__ if isinstance(value, type) else type(value).__mro__
     modules = [getattr(value, "__module__", None), *(kind.__module__ for kind in kinds)]
     return any(isinstance(module, str) and module.split(".")[0] == "airflow" for module in modules)
-
-
-def secret_problems(value: Any, name: str = "") -> Iterator[DefinitionError]:
-    """Yield an error for each text that looks like a secret. The text itself is not shown."""
-    match value:
-        case Mapping():
-            for key, item in value.items():
-                yield from secret_problems(item, f"{name}.{key}".lstrip("."))
-        case list() | tuple():
-            for item in value:
-                yield from secret_problems(item, name)
-        case str() if value and not has_secret(value):
-            found = _SECRET_TEXT.search(value)
-            last = name.rpartition(".")[2]
-            if found and not has_template(next(text for text in found.groups() if text)):
-                yield _literal_secret(name, "a password or key stands in the text of")
-            elif _SECRET_NAME.search(last) and not has_template(value):
-                yield _literal_secret(name, "plain text is given for")
-
-
-def _literal_secret(name: str, what: str) -> DefinitionError:
-    reference = re.sub(r"[^A-Za-z0-9_]+", "_", name.rpartition(".")[2])
-    return DefinitionError(
-        "literal-secret",
-        f"{what} '{name}', and whoever reads the pipeline would read it",
-        hint=f'write "secret://{reference}" as the whole value; the environment says where that name is looked up',
-    )
 
 
 def make(kind: type[Frozen], **fields: Any) -> Any:

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from types import EllipsisType
 from typing import Any
 
-from aiflow_sdk.builder import query as queries
 from aiflow_sdk.builder.dataset import Dataset
 from aiflow_sdk.builder.draft import Draft
 from aiflow_sdk.builder.guard import is_airflow, plain_map, refuse_foreign, wrong_value
+from aiflow_sdk.builder.query import bind
 from aiflow_sdk.builder.transform import OWN_NAMES, node_fields, output_fields
 from aiflow_sdk.errors import DefinitionError
-from aiflow_sdk.factories import Declaration, caller
+from aiflow_sdk.factories import Declaration
+from aiflow_sdk.frames.query import names_of
+from aiflow_sdk.place import caller
 from aiflow_sdk.variables import Variable, Variables, canonicalise
 
 _BRANCH = re.compile(r"[A-Za-z0-9_-]{1,60}")
@@ -156,7 +158,7 @@ class PipelineBuilder:
             names = {name: self._inputs((dataset,))[0] for name, dataset in named.items()}
             if not given and not names:
                 given = self._named_in(query)
-            text, input_ids = queries.bind(canonicalise(query), given, names)
+            text, input_ids = bind(canonicalise(query), given, names)
             own = {
                 "engine": engine, "resources": resources, "retries": retries, "timeout_minutes": timeout_minutes,
                 "retry_delay_minutes": retry_delay_minutes, "fuse": fuse, "output_schema": output_schema, "sql": text,
@@ -238,7 +240,7 @@ class PipelineBuilder:
 
     def _named_in(self, query: str) -> tuple[str, ...]:
         found = []
-        for name in queries.placeholders(query):
+        for name in names_of(query):
             inside = self._node_id(name)
             found.append(inside if inside in self._draft.nodes else name)
         return tuple(node_id for node_id in found if node_id in self._draft.nodes)

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from aiflow_sdk.errors import DefinitionError, unknown_name
-
-_PLACEHOLDER = re.compile(r"(?<!\{)\{\s*([A-Za-z_][A-Za-z0-9_.-]*)\s*\}(?!\})")
-
-
-def placeholders(query: str) -> list[str]:
-    """Return the names in braces, ``{orders}``, in order, each once; ``{{ ds }}`` is none."""
-    return list(dict.fromkeys(_PLACEHOLDER.findall(query)))
+from aiflow_sdk.frames.query import input_names, names_of, replace_names
 
 
 def bind(query: str, inputs: Sequence[str], names: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
@@ -21,9 +14,9 @@ def bind(query: str, inputs: Sequence[str], names: Mapping[str, str]) -> tuple[s
     A placeholder is one of ``names`` (name → node id), an id of ``inputs``, or an id without its branch where only one
     has it. A query over a single input may call it as it likes.
     """
-    known = {**_ids(inputs), **names}
+    known = {**input_names(inputs), **names}
     every = tuple(dict.fromkeys((*inputs, *names.values())))
-    used = placeholders(query)
+    used = names_of(query)
     if not used:
         example = every[0] if every else "orders"
         raise DefinitionError(
@@ -42,10 +35,4 @@ def bind(query: str, inputs: Sequence[str], names: Mapping[str, str]) -> tuple[s
             f"the query does not name its input '{unused[0]}'",
             hint=f"write {{{unused[0]}}} in it, or leave it away",
         )
-    return _PLACEHOLDER.sub(lambda match: f"{{{known[match[1]]}}}", query), every
-
-
-def _ids(inputs: Sequence[str]) -> dict[str, str]:
-    local = [node_id.split(".", 1)[0] for node_id in inputs]
-    plain = {name: node_id for name, node_id in zip(local, inputs, strict=True) if local.count(name) == 1}
-    return plain | {node_id: node_id for node_id in inputs}
+    return replace_names(query, lambda name: f"{{{known[name]}}}"), every

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any, TypeAlias
 
 from aiflow_sdk.builder.guard import expect, plain_map, refuse_foreign, wrong_value
@@ -82,14 +82,17 @@ def _schedule(name: str, value: Any) -> str | DatasetCondition | None:
 
 
 def _start_date(name: str, value: Any) -> str | None:
-    if value is None or isinstance(value, date):
-        return value.isoformat() if value else None
-    text = _text(name, value)
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        raise wrong_value(name, value, "a date or moment as ISO 8601 writes it, '2026-01-31'") from None
-    return text
+    """Return the moment in its one form; a midnight of the pipeline's own clocks is a date."""
+    if value is None:
+        return None
+    if not isinstance(value, date):
+        try:
+            value = datetime.fromisoformat(_text(name, value).strip())
+        except ValueError:
+            raise wrong_value(name, value, "a date or moment as ISO 8601 writes it, '2026-01-31'") from None
+    if isinstance(value, datetime) and value.tzinfo is None and value.time() == time():
+        value = value.date()
+    return str(value.isoformat())
 
 
 def _timezone(name: str, value: Any) -> str:

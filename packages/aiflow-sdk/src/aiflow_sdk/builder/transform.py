@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiflow_sdk.builder.dataset import Dataset
 from aiflow_sdk.builder.entrypoint import resolve_entrypoint
 from aiflow_sdk.builder.guard import expect, is_airflow, plain_map, refuse_foreign
+from aiflow_sdk.code import Made, Unreadable, written_defaults
 from aiflow_sdk.errors import DefinitionError
-from aiflow_sdk.factories import TRANSFORM_MARK
+from aiflow_sdk.factories import TRANSFORM_MARK, resources
 from aiflow_sdk.ir import FrozenMap
 
 OWN_NAMES = frozenset(
@@ -28,7 +29,7 @@ def node_fields(
     outputs: Mapping[str, Any],
     params: Mapping[str, Any] | None,
     more_params: Mapping[str, Any],
-    roots: Iterable[str],
+    roots: Sequence[str],
 ) -> tuple[dict[str, Any], Callable[..., Any] | None]:
     """Return the fields of the node but its id and inputs, and the function where it exists only in this process."""
     given = {name: value for name, value in own.items() if value is not None}
@@ -36,12 +37,16 @@ def node_fields(
     function = None
     if sql is None:
         named = _one_function(fn, entrypoint)
-        given = {**getattr(named, TRANSFORM_MARK, {}), **given}
         entrypoint, function = resolve_entrypoint(named, roots)
+        if isinstance(named, str):
+            defaults = _read_defaults(entrypoint, roots, given)
+        else:
+            defaults = getattr(named, TRANSFORM_MARK, {})
+        given = {**defaults, **given}
     external = expect("external", given.pop("external", False), bool, "True or False")
-    resources = plain_map(expect("resources", given.pop("resources", {}), Mapping, "what resources.spark(…) gives"))
+    needed = plain_map(expect("resources", given.pop("resources", {}), Mapping, "what resources.spark(…) gives"))
     engine = expect(
-        "engine", given.pop("engine", None) or resources.get("engine") or "python", str, "text such as 'spark'"
+        "engine", given.pop("engine", None) or needed.get("engine") or "python", str, "text such as 'spark'"
     )
     if schema := given.pop("output_schema", None):
         schema = plain_map(expect("output_schema", schema, Mapping, "a dict from column to type"))
@@ -56,9 +61,7 @@ def node_fields(
         "sql": sql,
         "params": all_params,
         # An engine that is named alone says nothing that `engine` does not.
-        "resources": resources
-        if resources.keys() - {"engine"} or resources.get("engine") not in (None, engine)
-        else {},
+        "resources": needed if needed.keys() - {"engine"} or needed.get("engine") not in (None, engine) else {},
         "output_schema": schema,
         "external": external,
     }, function
@@ -87,6 +90,24 @@ def output_fields(outputs: Mapping[str, Any], *, external: bool) -> dict[str, An
         "implicit": True,
         "params": plain_map({name: value for name, value in options.items() if value is not None}),
     }
+
+
+def _read_defaults(entrypoint: str, roots: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``@transform(…)`` says of a function that is named by text, but for what the transform is given."""
+    defaults: dict[str, Any] = {}
+    for name, value in written_defaults(entrypoint, roots).items():
+        if name in given:
+            continue
+        if isinstance(value, Unreadable):
+            raise DefinitionError(
+                "unreadable-transform-defaults",
+                f"@transform({name}=…) of '{entrypoint}' is no literal, and the function is named by text",
+                where=value.where,
+                hint=f"write a literal, or {name}=… where the transform is declared, or give it the function itself",
+            )
+        is_made = isinstance(value, Made)
+        defaults[name] = getattr(resources, value.engine)(*value.arguments, **value.named) if is_made else value
+    return defaults
 
 
 def _one_function(fn: Any, entrypoint: Any) -> Any:

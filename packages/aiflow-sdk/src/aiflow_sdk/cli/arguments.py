@@ -62,17 +62,11 @@ def find_pipeline(invocation: Invocation, pipeline: str | None) -> tuple[Discove
 
 def compile_found(invocation: Invocation, found: Discovered, discovery: Discovery) -> Plan:
     """Return the pipeline's plan for the environment that is meant. Raises ``ProblemsError``."""
-    from aiflow_sdk.compiler import compile_pipeline
+    from aiflow_sdk.workspace import Workspace
 
     try:
-        return compile_pipeline(
-            found.ir,
-            project=invocation.project,
-            environment=invocation.environment,
-            registry=registry_of(invocation, discovery),
-            locations=found.locations,
-            code=discovery.code,
-        )
+        workspace = Workspace(invocation.project, marked=discovery.marked)
+        return workspace.compile(found.ir, invocation.environment, locations=found.locations, code=discovery.code)
     except ProblemsError as error:
         raise ProblemsError(problem.at(found.where) for problem in error.problems) from None
 

@@ -51,6 +51,11 @@ class BackfillScreen:
         self._at_work: dict[str, _Run] = {}
         self._is_started = False
 
+    @property
+    def done(self) -> int:
+        """How many partitions were made."""
+        return self._done
+
     def __enter__(self) -> Self:
         self._block.__enter__()
         return self
@@ -121,6 +126,8 @@ class BackfillScreen:
             ]
         )
         said = "" if state == "succeeded" else f"  {state}"
+        if state == "succeeded" and record.get("superseded"):
+            said = "  superseded by a newer execution"
         if record["errors"]:
             error = record["errors"][0]
             said += f": error[{error['code']}] {printable(error['message'])}"

@@ -49,6 +49,8 @@ class Exit(Exception):  # noqa: N818 it is no error
 class Invocation:
     """What every command is told: the folder, the environment's name, and whether data is wanted instead of words."""
 
+    typed: Sequence[str] = ()
+    """All that stands behind the command's name."""
     folder: Path = Path()
     environment_name: str | None = None
     as_json: bool = False
@@ -197,7 +199,10 @@ def _show_version(context: click.Context, _: click.Parameter, value: bool) -> No
     if value and not context.resilient_parsing:
         from aiflow_sdk import __version__
 
-        click.echo(f"aiflow {__version__}")
+        if "--json" in _invocation(context).typed:
+            Console(as_json=True).print_json({"version": __version__})
+        else:
+            click.echo(f"aiflow {__version__}")
         context.exit()
 
 
@@ -215,7 +220,7 @@ def aiflow() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 it failed, 2 used wrongly, 130 stopped by Ctrl-C."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
-    invocation = Invocation()
+    invocation = Invocation(typed)
     try:
         result = aiflow.main(typed, prog_name="aiflow", standalone_mode=False, obj=invocation)
         return result if isinstance(result, int) else 0

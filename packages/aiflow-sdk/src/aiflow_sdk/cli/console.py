@@ -111,6 +111,29 @@ def cut(text: str, width: int) -> str:
     return "".join(kept) + "…" + ("\x1b[0m" if "\x1b" in text else "")
 
 
+def cut_middle(text: str, width: int) -> str:
+    """Return plain ``text`` cut to ``width`` columns; what is left out of its middle shows as ``…``."""
+    if text_width(text) <= width:
+        return text
+    if width < 3:
+        return cut(text, max(1, width))
+    end = ""
+    for character in reversed(text):
+        if text_width(character + end) > (width - 1) // 2:
+            break
+        end = character + end
+    return cut(text, width - text_width(end)) + end
+
+
+def format_next(console: Console, said: str, commands: Sequence[str], *, word: str = "next") -> list[str]:
+    """Return ``said`` and the commands to type next: in one line where a terminal has room, else each in its own."""
+    line = f"{said}   {word}: {' · '.join(commands)}".lstrip()
+    if not console.is_terminal or text_width(line) < console.width:
+        return [line]
+    margin = " " * (len(word) + 2)
+    return [*([said] if said else []), f"{word}: {commands[0]}", *(f"{margin}{command}" for command in commands[1:])]
+
+
 def printable(text: str) -> str:
     """Return ``text`` without what would steer the terminal; for data and the output of user code."""
     return _CONTROL.sub("", _ESCAPE.sub("", text.replace("\t", "    ")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,16 +19,17 @@ USAGE_CODES = frozenset(
         "ambiguous-run",
         "bad-date",
         "bad-param",
-        "bad-range",
         "bad-selection",
         "bad-usage",
         "folder-not-empty",
+        "half-a-range",
         "no-pipeline-named",
         "no-project",
         "no-ranges",
         "no-such-period",
         "no-time-partition",
         "reversed-range",
+        "secret-in-param",
         "unknown-environment",
         "unknown-node",
         "unknown-param",
@@ -63,7 +65,7 @@ def format_error(console: Console, error: Mapping[str, Any], root: Path | None =
     notes: Sequence[str] = [printable(line) for note in error.get("notes") or () for line in note.splitlines()]
     hint = error.get("hint")
     lines: list[str] = []
-    if error.get("type") == "UserCodeError" and notes:
+    if notes and (error.get("type") == "UserCodeError" or notes[0].startswith("Traceback ")):
         # What the user wrote stands first: that is where the fault is.
         lines += [*_format_traceback(console, notes), ""]
         notes = []
@@ -85,7 +87,8 @@ def format_error(console: Console, error: Mapping[str, Any], root: Path | None =
     lines += [f"{equals} {note}" for note in notes]
     if hint and not used_hint:
         lines.append(f"{equals} {console.style('hint:', 'bold')} {printable(hint)}")
-    lines.append(f"{equals} docs: docs/errors.md#{error['code']}")
+    if page := _errors_page():
+        lines.append(f"{equals} docs: {page}#{error['code']}")
     return lines
 
 
@@ -101,6 +104,12 @@ def print_errors(console: Console, errors: Iterable[Mapping[str, Any]], root: Pa
 def summarise_check(errors: int, wrong: int, checked: int, *, done: str = "nothing was run") -> str:
     """Return ``2 errors in 1 of 14 pipelines; nothing was run``."""
     return f"{plural(errors, 'error')} in {wrong} of {plural(checked, 'pipeline')}; {done}"
+
+
+def _errors_page() -> str | None:
+    """Return where the page of errors lies, seen from here; None where aiflow was not installed from a checkout."""
+    page = Path(__file__).parents[5] / "docs" / "errors.md"
+    return min(str(page), os.path.relpath(page), key=len) if page.is_file() else None
 
 
 def _format_source(

@@ -136,12 +136,13 @@ class RunScreen:
         for node_id in node_ids:
             if node_id not in self._shown:
                 self._shown.add(node_id)
-                self.console.print(self.progress.line(self.console, node_id, time.time()))
+                for line in self.progress.lines(self.console, node_id, time.time()):
+                    self.console.print(line)
 
     def _lines(self) -> list[str]:
         now = time.time()
-        lines = [self.progress.line(self.console, node_id, now) for node_id in self.progress.nodes]
-        return [self.progress.header(self.console), *lines]
+        nodes = [self.progress.lines(self.console, node_id, now) for node_id in self.progress.nodes]
+        return [self.progress.header(self.console), *(line for lines in nodes for line in lines)]
 
     def _draw(self) -> list[str]:
         if not self.progress.nodes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ from aiflow_sdk.errors import StoreError
 from aiflow_sdk.ir import FrozenMap
 from aiflow_sdk.plan import JobHandle, JobState, Token
 from aiflow_sdk.plugins import Cluster, Job
+from aiflow_sdk.stores import try_lock
 
 CHUNK_BYTES = 1 << 16
 
@@ -148,12 +148,7 @@ def _claim(folder: Path) -> Iterator[int | None]:
     """Yield the locked claim's file descriptor, or None while somebody else holds it."""
     claim = os.open(folder / "claim", os.O_CREAT | os.O_RDWR, 0o600)
     try:
-        try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            locked = True
-        except BlockingIOError:
-            locked = False
-        yield claim if locked else None
+        yield claim if try_lock(claim) else None
     finally:
         os.close(claim)  # the keeper's copy, if there is one, keeps the lock
 

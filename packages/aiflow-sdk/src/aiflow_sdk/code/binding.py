@@ -39,6 +39,6 @@ def names_bound_in(body: list[ast.stmt], path: str) -> dict[str, list[ast.stmt |
 
 
 def keeps_signature(decorator: ast.expr) -> bool:
-    """Tell whether it is our ``@transform(…)``, which leaves the function as it is."""
+    """Tell whether the decorator leaves a function's arguments as they are written: ours, ``@transform(…)``, does."""
     called = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return getattr(called, "attr", getattr(called, "id", None)) == "transform"
+    return getattr(called, "attr", getattr(called, "id", None)) in ("transform", "staticmethod")

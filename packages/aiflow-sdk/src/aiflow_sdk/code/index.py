@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 from aiflow_sdk.code.binding import keeps_signature, names_bound_in
 from aiflow_sdk.code.source import (
-    Signature,
     SourceFile,
+    Stamp,
     module_name,
     normalise,
     parse_source,
     read_source,
     scan_sources,
-    signature_of,
+    stamp_of,
 )
 from aiflow_sdk.errors import DefinitionError, UnknownNameError, Where, did_you_mean, unknown_name
 from aiflow_sdk.ir import fingerprint
@@ -50,9 +50,9 @@ class CodeIndex:
 
     Followed are ``import`` and ``from … import`` in every form and place, submodules and ``__init__`` files included.
     Not seen are imports whose name is made at run time (``importlib``), and files that are no Python. What is known of
-    a file is kept while its signature (times, size, inode) stays.
+    a file is kept while its stamp (times, size, inode) stays.
 
-    ``snapshot`` gives all signatures at once (:func:`scan_sources`): then no file is looked at twice. ``memory`` may
+    ``snapshot`` gives all stamps at once (:func:`scan_sources`): then no file is looked at twice. ``memory`` may
     answer with what an earlier process knew of a file. ``foreign``: another interpreter runs the code, so modules
     outside the project are taken on trust.
     """
@@ -61,7 +61,7 @@ class CodeIndex:
         self,
         root: str | Path,
         *,
-        snapshot: Mapping[str, Signature] | None = None,
+        snapshot: Mapping[str, Stamp] | None = None,
         memory: Callable[[str], SourceFile | None] | None = None,
         foreign: bool = False,
     ) -> None:
@@ -73,7 +73,7 @@ class CodeIndex:
         self._located: dict[str, _Located] = {}
         self._outside: dict[str, bool] = {}
         self._closures: dict[str, tuple[str, ...]] = {}
-        self._parsed: OrderedDict[str, tuple[Signature, ast.Module]] = OrderedDict()
+        self._parsed: OrderedDict[str, tuple[Stamp, ast.Module]] = OrderedDict()
         self._top_names: frozenset[str] | None = None
 
     def fingerprint(self, entrypoint: str) -> str:
@@ -151,10 +151,11 @@ class CodeIndex:
         match bound[first][-1]:
             case ast.ClassDef() as kind if rest:
                 method = names_bound_in(kind.body, path).get(rest, (None,))[-1]
+                if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
+                    return _as_written(path, method)
                 return FunctionSource(path, getattr(method, "lineno", kind.lineno), None)
             case (ast.FunctionDef() | ast.AsyncFunctionDef()) as function:
-                tells = all(keeps_signature(decorator) for decorator in function.decorator_list)
-                return FunctionSource(path, function.lineno, function if tells else None)
+                return _as_written(path, function)
             case str() as imported if chain and not rest:
                 origin, _, name = imported.partition(":")
                 inner = self.module_path(origin) if name else None
@@ -165,11 +166,11 @@ class CodeIndex:
                 return FunctionSource(path, None, None)
 
     def _tree(self, path: str) -> ast.Module:
-        signature = self._signature(path)
+        stamp = self._stamp(path)
         known = self._parsed.get(path)
-        if known is None or known[0] != signature:
+        if known is None or known[0] != stamp:
             try:
-                known = (signature, parse_source(normalise((self.root / path).read_bytes())))
+                known = (stamp, parse_source(normalise((self.root / path).read_bytes())))
             except (SyntaxError, ValueError) as error:
                 line = getattr(error, "lineno", None)
                 raise DefinitionError(
@@ -181,20 +182,20 @@ class CodeIndex:
         self._parsed.move_to_end(path)
         return known[1]
 
-    def _signature(self, path: str) -> Signature:
+    def _stamp(self, path: str) -> Stamp:
         if self._snapshot is not None and path in self._snapshot:
             return self._snapshot[path]
-        return signature_of(os.stat(self.root / path))
+        return stamp_of(os.stat(self.root / path))
 
     def _file(self, path: str) -> SourceFile:
         known = self._files.get(path)
         if known is not None and self._snapshot is not None:
             return known
-        signature = self._signature(path)
+        stamp = self._stamp(path)
         if known is None and self._memory:
             known = self._memory(path)
-        if known is None or known.signature != signature or not known.is_settled:
-            known = read_source(self.root, path, signature)
+        if known is None or known.stamp != stamp or not known.is_settled:
+            known = read_source(self.root, path, stamp)
         self._files[path] = known
         return known
 
@@ -269,3 +270,8 @@ class CodeIndex:
             hint=did_you_mean(name, modules) or "name it 'package.module:function', from the project's folder on",
             notes=[f"looked in {self.root} and among the installed packages"],
         )
+
+
+def _as_written(path: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> FunctionSource:
+    tells = all(map(keeps_signature, function.decorator_list))
+    return FunctionSource(path, function.lineno, function if tells else None)

@@ -7,7 +7,7 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
-from aiflow_sdk.code.source import Signature, normalise, signature_of
+from aiflow_sdk.code.source import Stamp, normalise, stamp_of
 from aiflow_sdk.config import Project
 from aiflow_sdk.errors import ConfigurationError, Where
 from aiflow_sdk.ir import fingerprint
@@ -22,7 +22,7 @@ def lock_fingerprint(project: Project) -> str:
     if project.lock:
         path = project.root / project.lock
         try:
-            return _of_file(path, signature_of(path.stat()))
+            return _of_file(path, stamp_of(path.stat()))
         except OSError as error:
             raise ConfigurationError(
                 "missing-lock",
@@ -61,7 +61,7 @@ def _changed(folder: str) -> int:
 
 
 @lru_cache(maxsize=8)
-def _of_file(path: Path, signature: Signature) -> str:
+def _of_file(path: Path, stamp: Stamp) -> str:
     return fingerprint({"lock": normalise(path.read_bytes()).decode("utf-8", "replace")})
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-Signature: TypeAlias = tuple[int, int, int, int]
+Stamp: TypeAlias = tuple[int, int, int, int]
 """(mtime_ns, ctime_ns, size, inode): while it stays, so does the content (but see :attr:`SourceFile.is_settled`)."""
 
 _IMPORT_WORD = re.compile(rb"\bimport\b")
@@ -26,9 +26,9 @@ _COARSE_TICK_NS = 2_000_000_000
 
 
 class SourceFile(NamedTuple):
-    """What is known of one file while its signature stays."""
+    """What is known of one file while its stamp stays."""
 
-    signature: Signature
+    stamp: Stamp
     digest: str
     """SHA-256 of the content without a byte order mark and with line ends ``\\n``."""
     imports: tuple[str, ...]
@@ -38,20 +38,20 @@ class SourceFile(NamedTuple):
 
     @property
     def is_settled(self) -> bool:
-        """Whether a change after the content was read would show in the signature.
+        """Whether a change after the content was read would show in the stamp.
 
         Clocks of file systems tick: a second write within the tick of the first has the same time.
         """
-        newest = max(self.signature[:2])
+        newest = max(self.stamp[:2])
         return self.looked_at_ns - newest > (_TICK_NS if newest % 1_000_000_000 else _COARSE_TICK_NS)
 
 
-def signature_of(status: os.stat_result) -> Signature:
-    """Return the signature that the status of a file gives."""
+def stamp_of(status: os.stat_result) -> Stamp:
+    """Return the stamp that the status of a file gives."""
     return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino & _LARGEST)
 
 
-def read_source(root: Path, path: str, signature: Signature) -> SourceFile:
+def read_source(root: Path, path: str, stamp: Stamp) -> SourceFile:
     """Return what the file ``path`` holds; one that is no Python imports nothing. Raises ``OSError``."""
     looked_at_ns = time.time_ns()
     content = normalise((root / path).read_bytes())
@@ -59,7 +59,7 @@ def read_source(root: Path, path: str, signature: Signature) -> SourceFile:
         imports = tuple(sorted(set(_find_imports(_parse_imports(content), path))))
     except (SyntaxError, ValueError):
         imports = ()
-    return SourceFile(signature, hashlib.sha256(content).hexdigest(), imports, looked_at_ns)
+    return SourceFile(stamp, hashlib.sha256(content).hexdigest(), imports, looked_at_ns)
 
 
 def normalise(content: bytes) -> bytes:
@@ -85,13 +85,13 @@ def parse_source(content: bytes) -> ast.Module:
         return ast.parse(content)
 
 
-def scan_sources(root: Path, unimportable: list[str] | None = None) -> dict[str, Signature]:
-    """Return every importable ``.py`` file below ``root`` (relative, with ``/``) with its signature.
+def scan_sources(root: Path, unimportable: list[str] | None = None) -> dict[str, Stamp]:
+    """Return every importable ``.py`` file below ``root`` (relative, with ``/``) with its stamp.
 
     Folders that no import can name (``dt=2026-11-20``, hidden ones), and virtual environments, are not entered. To
     ``unimportable`` the ``.py`` files are added whose own name no import can say.
     """
-    found: dict[str, Signature] = {}
+    found: dict[str, Stamp] = {}
     folders = [(str(root), "")]
     linked: set[str] = set()
     while folders:
@@ -109,7 +109,7 @@ def scan_sources(root: Path, unimportable: list[str] | None = None) -> dict[str,
                     if unimportable is not None and not name.startswith("."):
                         unimportable.append(prefix + name)
                 elif entry.is_file():
-                    found[prefix + name] = signature_of(entry.stat())
+                    found[prefix + name] = stamp_of(entry.stat())
             elif name.isidentifier() and name not in _SKIPPED_FOLDERS and entry.is_dir():
                 if entry.is_symlink():
                     target = os.path.realpath(entry.path)

@@ -2,47 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, assert_never
 
+from aiflow_sdk.compiler.connector import asked, dataset_of, partition_values
 from aiflow_sdk.compiler.resources import cluster_of, engine_options
-from aiflow_sdk.compiler.subject import HERE, Subject
+from aiflow_sdk.compiler.subject import Subject
 from aiflow_sdk.compiler.windows import time_problems, window_problems
-from aiflow_sdk.errors import AiflowError, DefinitionError, UnknownNameError, Where, did_you_mean, unknown_name
+from aiflow_sdk.errors import AiflowError, DefinitionError, UnknownNameError, did_you_mean, unknown_name
 from aiflow_sdk.frames import check_signature
-from aiflow_sdk.ir import NodeIR
+from aiflow_sdk.ir import HERE, DatasetName, NodeIR
+from aiflow_sdk.partitions import is_window
 from aiflow_sdk.plugins import Engine, Family
 from aiflow_sdk.variables import TIME_NAMES, names_in
 
-EXTRAS = {"spark": ("spark",), "flink": ("env",)}
-"""What functions on an engine may ask for by name, beside ``inputs``, ``params`` and ``context``."""
+_OWN = ("{{ ds }}", "{{ ds_nodash }}", "{{ data_interval_start }}")
+"""How a partition's value names the run's own."""
 
 
 def find_problems(subject: Subject) -> list[AiflowError]:
     """Return every problem of the pipeline in its environment, in the order of its nodes."""
     problems: list[AiflowError] = []
+    datasets: dict[str, DatasetName | None] = {}
     for node in subject.ir.nodes.values():
         problems.extend(_template_problems(subject, node))
         match node.type:
             case "source":
-                problems.extend(_plugin_problems(subject, node, subject.registry.sources))
-                problems.extend(window_problems(subject, node))
+                problems.extend(_connector_problems(subject, node, subject.registry.sources, datasets))
             case "transform":
                 problems.extend(_transform_problems(subject, node))
             case "sink":
-                problems.extend(_plugin_problems(subject, node, subject.registry.sinks))
-                problems.extend(time_problems(subject, node))
+                problems.extend(_connector_problems(subject, node, subject.registry.sinks, datasets))
+            case _ as never:
+                assert_never(never)
+        problems.extend(_continuity_problems(subject, node))
+    problems.extend(_read_back_problems(subject, datasets))
+    problems.extend(_environment_problems(subject))
     return problems
 
 
-def _plugin_problems(subject: Subject, node: NodeIR, family: Family[Any]) -> Iterator[AiflowError]:
+def _connector_problems(
+    subject: Subject, node: NodeIR, family: Family[Any], datasets: dict[str, DatasetName | None]
+) -> Iterator[AiflowError]:
+    """Yield what is wrong with a source or sink. Where nothing is, its name is put into ``datasets``."""
     where = subject.where(node)
     try:
         plugin = family.get(node.kind or "", where=where)
+        with asked(subject, node, plugin, "problems"):
+            wrong = plugin.problems(node.options, where=where)
+        if not wrong:
+            datasets[node.id] = dataset_of(subject, node)
+            wrong = list(window_problems(subject, node) if node.type == "source" else time_problems(subject, node))
+        yield from wrong
     except AiflowError as error:
         yield error
+
+
+def _continuity_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError]:
+    """Yield a problem where unbounded data reaches an engine that runs only what ends."""
+    above = [subject.ir.nodes[input_id] for input_id in node.input_ids if not subject.bounded[input_id]]
+    if node.type == "sink":
+        above = [one for one in above if one.type == "source"]  # a transform's sinks are in its own task
+    kind = node.engine or "python"
+    # Told where the data comes to the engine, not of each node that it goes through afterwards.
+    entering = [one for one in above if one.type == "source" or one.engine != node.engine]
+    if not entering or kind not in subject.registry.engines.kinds:
         return
-    yield from plugin.problems(node.options, where=where)
+    try:
+        continuous = subject.registry.engines.get(kind).continuous
+    except AiflowError:
+        return  # told of the engine
+    if not continuous:
+        yield DefinitionError(
+            "no-continuous-tasks",
+            f"'{entering[0].id}' gives data without an end, and the engine '{kind}' of '{node.id}' runs only what ends",
+            where=subject.where(node),
+            hint="take an engine that runs continuous tasks, or a source that ends",
+        )
+
+
+def _read_back_problems(subject: Subject, datasets: Mapping[str, DatasetName | None]) -> Iterator[AiflowError]:
+    """Yield the sources that read, of the run's own partition, what a sink of the same run writes."""
+    nodes = subject.ir.nodes
+    sinks = {name: node_id for node_id, name in datasets.items() if name and nodes[node_id].type == "sink"}
+    for node_id, name in datasets.items():
+        node = nodes[node_id]
+        if name not in sinks or node.type != "source" or node.options.get("version") is not None:
+            continue
+        values = partition_values(subject, node).values()
+        if all(value["$window"] in ("same", "covering") if is_window(value) else value in _OWN for value in values):
+            yield DefinitionError(
+                "sink-read-back",
+                f"'{node_id}' reads what '{sinks[name]}' writes in the same run: {name.name}",
+                where=subject.where(node),
+                hint="use the dataset that is written instead; an earlier partition is window.offset(-1)",
+            )
+
+
+def _environment_problems(subject: Subject) -> Iterator[AiflowError]:
+    """Yield what is wrong with the clusters that the pipeline runs on, and with the environment's listeners."""
+    environment, registry = subject.environment, subject.registry
+    used: set[str] = set()
+    for node in subject.ir.nodes.values():
+        if node.type == "transform":
+            try:
+                used.add(cluster_of(subject, node))
+            except AiflowError as error:
+                yield error
+    clusters = {name: stated for name, stated in environment.clusters.items() if name in used}
+    for table, family, named in (
+        ("clusters", registry.clusters, clusters),
+        ("listeners", registry.listeners, environment.listeners),
+    ):
+        for name, stated in named.items():
+            where = subject.project.place_of("environments", environment.name, table, name)
+            try:
+                plugin: Any = family.get(str(stated.get("kind")), where=where)
+                yield from plugin.problems({key: value for key, value in stated.items() if key != "kind"}, where=where)
+            except AiflowError as error:
+                yield error
 
 
 def _transform_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError]:
@@ -62,31 +140,16 @@ def _transform_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError]
         )
     else:
         yield from engine.problems(engine_options(node), where=where)
-    yield from _cluster_problems(subject, node)
     if node.sql is not None:
         yield from _sql_problems(subject, node, engine)
     elif node.entrypoint is not None:
-        yield from _function_problems(subject, node)
+        yield from _function_problems(subject, node, engine)
 
 
-def _cluster_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError]:
-    try:
-        name = cluster_of(subject, node)
-        stated = subject.environment.clusters.get(name)
-        if stated is None:
-            return
-        about = f"environments.{subject.environment.name}.clusters.{name}"
-        where = Where(subject.project.config_path.name if subject.project.config_path else None, about=about)
-        plugin = subject.registry.clusters.get(str(stated.get("kind")), where=where)
-        yield from plugin.problems({key: value for key, value in stated.items() if key != "kind"}, where=where)
-    except AiflowError as error:
-        yield error
-
-
-def _function_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError]:
+def _function_problems(subject: Subject, node: NodeIR, engine: type[Engine]) -> Iterator[AiflowError]:
     entrypoint = node.entrypoint or ""
     where = subject.where(node)
-    if entrypoint.startswith(HERE):
+    if node.is_here:
         if not subject.here:
             yield DefinitionError(
                 "function-not-importable",
@@ -107,8 +170,7 @@ def _function_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError]:
         yield error.at(where)
         return
     if definition is not None:
-        extras = EXTRAS.get(node.engine or "", ())
-        for problem in check_signature(definition, node.input_ids, tuple(node.params), extras):
+        for problem in check_signature(definition, node.input_ids, tuple(node.params), engine.extras):
             problem.where, problem.notes = where, (*problem.notes, f"the function stands in {path}:{line}")
             yield problem
 

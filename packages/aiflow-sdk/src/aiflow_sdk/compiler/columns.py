@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from aiflow_sdk.compiler.connector import arrow_schema
 from aiflow_sdk.compiler.sql import output_columns, parse_query
 from aiflow_sdk.compiler.subject import Subject
-from aiflow_sdk.errors import AiflowError, UnknownNameError, Where
+from aiflow_sdk.errors import AiflowError, PluginError, UnknownNameError, Where
 from aiflow_sdk.ir import NodeIR
 
 _SEARCHED_LINES = 60
@@ -20,7 +21,11 @@ def column_problems(subject: Subject) -> Iterator[AiflowError]:
     known: dict[str, Mapping[str, str]] = {}
     for node in _upstream(subject, queries):
         if node.type == "source":
-            columns = _source_columns(subject, node)
+            try:
+                columns = _source_columns(subject, node)
+            except PluginError as error:
+                yield error
+                continue
         elif node.sql is None:
             columns = dict(node.output_schema) if node.output_schema else None
         elif all(input_id in known for input_id in node.input_ids):
@@ -50,12 +55,7 @@ def _upstream(subject: Subject, queries: list[NodeIR]) -> list[NodeIR]:
 
 
 def _source_columns(subject: Subject, node: NodeIR) -> Mapping[str, str] | None:
-    options = {key: value for key, value in node.options.items() if key != "partitions"}
-    try:
-        schema = subject.registry.sources.get(node.kind or "").load(options, subject.environment).arrow_schema()
-    except AiflowError:
-        # Not there yet, or its address is a template: the run will tell.
-        return None
+    schema = arrow_schema(subject, node)
     return {field.name: _sql_type(str(field.type)) for field in schema} if schema is not None else None
 
 

@@ -34,7 +34,8 @@ def compile_pipeline(
     ``here`` allows functions that exist only in this process (notebooks, tests); such a plan runs nowhere else.
     Raises ``ProblemsError`` with every problem at once.
     """
-    subject = Subject(ir, project, environment, registry, code or CodeIndex(project.root), locations or {}, here)
+    index = code or CodeIndex(project.root)
+    subject = Subject(ir, project, environment, registry, index, locations or {}, here)
     problems = find_problems(subject)
     if not problems and any(node.sql is not None for node in ir.node_list):
         from aiflow_sdk.compiler.columns import column_problems
@@ -43,12 +44,15 @@ def compile_pipeline(
     if problems:
         raise ProblemsError(problems)
     nodes = resolve_nodes(subject)
+    tasks = make_tasks(subject, fuse_nodes(subject), {node.id: node for node in nodes})
+    fingerprints = {node.id: node.code for node in nodes if node.code}
+    engines = {task.engine: task.code for task in tasks if task.code}
     lock = lock_fingerprint(project)
     definition = ir.fingerprint
     return Plan(
         project=ir.project or project.name,
         pipeline_id=ir.id,
-        version=fingerprint([definition, {node.id: node.code for node in nodes if node.code}, lock]),
+        version=fingerprint([definition, fingerprints, lock, *([engines] if engines else [])]),
         definition=definition,
         lock=lock,
         environment=resolve_environment(subject),
@@ -69,7 +73,7 @@ def compile_pipeline(
         partition=ir.partition,
         ranges=ir.ranges,
         node_list=nodes,
-        tasks=make_tasks(subject, fuse_nodes(subject), {node.id: node for node in nodes}),
+        tasks=tasks,
     )
 
 

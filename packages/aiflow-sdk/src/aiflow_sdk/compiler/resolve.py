@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
+from aiflow_sdk.compiler.connector import dataset_of, partition_columns, replaces_run
 from aiflow_sdk.compiler.resources import LOCAL, cluster_of, engine_options
-from aiflow_sdk.compiler.subject import HERE, Subject
-from aiflow_sdk.compiler.windows import fixed_values, partition_columns, time_column, with_grains
-from aiflow_sdk.errors import ConfigurationError
-from aiflow_sdk.ir import FrozenMap, NodeIR
+from aiflow_sdk.compiler.subject import Subject
+from aiflow_sdk.compiler.windows import fixed_values, time_column, with_grains
+from aiflow_sdk.ir import FrozenMap, NodeIR, fingerprint
 from aiflow_sdk.plan import PlanEnvironment, PlanNode
 
 
 def resolve_environment(subject: Subject) -> PlanEnvironment:
-    """Return the environment as a plan holds it."""
+    """Return the environment as a plan holds it: of its clusters those that the pipeline runs on."""
     environment = subject.environment
+    used = {cluster_of(subject, node) for node in subject.ir.node_list if node.type == "transform"}
     return PlanEnvironment(
         name=environment.name,
         lake=environment.lake,
         staging=environment.staging or f"{environment.lake.rstrip('/')}/_staging",
         staging_keep_days=environment.staging_keep_days,
         spark=environment.spark,
-        clusters=FrozenMap(environment.clusters),
+        clusters=FrozenMap({name: stated for name, stated in environment.clusters.items() if name in used}),
         secrets=FrozenMap(environment.secrets),
     )
 
 
 def resolve_nodes(subject: Subject) -> tuple[PlanNode, ...]:
     """Return the pipeline's nodes, each after its inputs, with plugins, options, fingerprints and partition columns."""
-    bounded: dict[str, bool] = {}
+    bounded = subject.bounded
+    implicit = {node.input_ids[0]: node for node in subject.ir.nodes.values() if node.implicit}
     resolved = []
     for node in subject.ir.nodes.values():
-        bounded[node.id] = node.bounded and all(bounded[input_id] for input_id in node.input_ids)
         match node.type:
             case "source":
                 plugin = subject.registry.sources.get(node.kind or "")
-                bounded[node.id] = node.bounded and plugin.bounded
                 resolved.append(
                     PlanNode(**_connector(subject, node, plugin, subject.registry.sources), bounded=bounded[node.id])
                 )
@@ -44,8 +44,7 @@ def resolve_nodes(subject: Subject) -> tuple[PlanNode, ...]:
                 sink = subject.registry.sinks.get(node.kind or "")
                 fixed = fixed_values(subject, node)
                 columns = partition_columns(subject, node)
-                overwrites = node.options.get("mode", "overwrite") == "overwrite"
-                time = time_column(subject, node) if overwrites else None
+                time = time_column(subject, node) if replaces_run(subject, node) else None
                 # A sink that takes the option answers for its identity by it too.
                 stated = {"time": time} if time and "time" in sink.model_fields else {}
                 resolved.append(
@@ -64,7 +63,7 @@ def resolve_nodes(subject: Subject) -> tuple[PlanNode, ...]:
                         engine=node.engine,
                         entrypoint=node.entrypoint,
                         sql=node.sql,
-                        params=FrozenMap({**node.params, **_output_names(subject, node)}),
+                        params=FrozenMap({**node.params, **_output_names(implicit.get(node.id))}),
                         input_ids=node.input_ids,
                         output_schema=node.output_schema,
                         external=node.external,
@@ -72,6 +71,8 @@ def resolve_nodes(subject: Subject) -> tuple[PlanNode, ...]:
                         code=_code(subject, node),
                     )
                 )
+            case _ as never:
+                assert_never(never)
     return tuple(resolved)
 
 
@@ -92,37 +93,36 @@ def _connector(
     subject: Subject, node: NodeIR, plugin: Any, family: Any, stated: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     options = {**with_grains(subject, node.options), **(stated or {})}
-    try:
-        plain = {key: value for key, value in options.items() if key != "partitions"}
-        name = plugin.load(plain, subject.environment).dataset()
-    except ConfigurationError:
-        # A template or a secret stands in the options: the run will tell the name.
-        name = None
+    name = dataset_of(subject, node, stated)
+    reference = family.reference(node.kind)
     return {
         "id": node.id,
         "type": node.type,
         "kind": node.kind,
-        "plugin": family.reference(node.kind),
+        "plugin": reference,
+        "code": project_code(subject, reference),
         "options": FrozenMap(plugin.spelled_out(options)),
         "dataset": tuple(name) if name else None,
         "input_ids": node.input_ids,
     }
 
 
-def _output_names(subject: Subject, node: NodeIR) -> dict[str, Any]:
-    """Return the ``output_*`` names that the author gave the transform, from the sink that stands for them."""
-    for sink in subject.ir.nodes.values():
-        if sink.implicit and sink.input_ids == (node.id,):
-            given = {
-                "output_table": sink.options.get("table"),
-                "output_path": sink.options.get("path"),
-                "output_format": sink.options.get("format"),
-            }
-            return {name: value for name, value in given.items() if value is not None}
-    return {}
+def _output_names(sink: NodeIR | None) -> dict[str, Any]:
+    """Return the ``output_*`` names that the author gave a transform, from the implicit sink that stands for them."""
+    given = {f"output_{name}": sink.options.get(name) for name in ("table", "path", "format")} if sink else {}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def project_code(subject: Subject, reference: str) -> str | None:
+    """Return the fingerprint of the code that a plugin of the project's own reaches; None of an installed one, which
+    the lock's fingerprint covers."""
+    if subject.code.module_path(reference.partition(":")[0]) is None:
+        return None
+    return subject.code.fingerprint(reference)
 
 
 def _code(subject: Subject, node: NodeIR) -> str | None:
-    if node.entrypoint is None or node.entrypoint.startswith(HERE):
-        return None
-    return subject.code.fingerprint(node.entrypoint)
+    function = subject.code.fingerprint(node.entrypoint) if node.entrypoint and not node.is_here else None
+    # What a node makes depends on an engine of the project's own as on its function.
+    engine = project_code(subject, subject.registry.engines.reference(node.engine or ""))
+    return fingerprint([function, engine]) if engine else function

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.errors import AiflowError, DefinitionError, MissingExtraError, Where, unknown_name
 from aiflow_sdk.frames import name_inputs
 from aiflow_sdk.ir import NodeIR
+from aiflow_sdk.variables import map_query
 
 if TYPE_CHECKING:
     from sqlglot.expressions import Query
 
-_TEMPLATE = re.compile(r"\{\{.*?\}\}")
 _UNKNOWN = "7070070707"
 """Stands for a template while a query is read: a value where one is wanted, and a name that can be told apart."""
 
@@ -33,11 +32,12 @@ def parse_query(node: NodeIR, dialect: str, where: Where) -> Query:
 
     quote = "`" if dialect == "spark" else '"'
     try:
-        text = name_inputs(node.sql or "", node.input_ids, lambda _, input_id: f"{quote}{input_id}{quote}")
+        query = map_query(node.sql or "", dialect, lambda *_: _UNKNOWN)
+        text = name_inputs(query, node.input_ids, lambda _, input_id: f"{quote}{input_id}{quote}")
     except AiflowError as error:
         raise error.at(where) from None
     try:
-        statements = sqlglot.parse(_TEMPLATE.sub(_UNKNOWN, text), dialect=dialect)
+        statements = sqlglot.parse(text, dialect=dialect)
     except SqlglotError as error:
         first = (getattr(error, "errors", None) or [{}])[0]
         raise DefinitionError(

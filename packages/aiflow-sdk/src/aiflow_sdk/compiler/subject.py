@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.config import Environment, Project
-from aiflow_sdk.errors import Where
+from aiflow_sdk.errors import AiflowError, Where
 from aiflow_sdk.ir import NodeIR, PipelineIR
-from aiflow_sdk.plugins import Registry
-
-HERE = "__here__:"
-"""Begins the entrypoint of a function that exists only in this process (a lambda, a notebook's function)."""
+from aiflow_sdk.plugins import Registry, Source
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,23 @@ class Subject:
     def is_development(self) -> bool:
         """Whether clusters that the environment does not name are local: ``dev``, its copies, and ``pr-…``."""
         return self.environment.name.split("-", 1)[0] in ("dev", "pr")
+
+    @cached_property
+    def bounded(self) -> Mapping[str, bool]:
+        """By node id whether its data ends: what follows an unbounded source does not."""
+        found: dict[str, bool] = {}
+        for node in self.ir.nodes.values():
+            found[node.id] = node.bounded and all(found[input_id] for input_id in node.input_ids)
+            if node.type == "source" and (plugin := self.source_class(node)):
+                found[node.id] &= plugin.bounded
+        return found
+
+    def source_class(self, node: NodeIR) -> type[Source] | None:
+        """Return the plugin of a source; None where there is none of its kind, which is told of the source itself."""
+        try:
+            return self.registry.sources.get(node.kind or "")
+        except AiflowError:
+            return None
 
     def upstream_sources(self, node: NodeIR) -> list[NodeIR]:
         """Return every source that the node's data comes from, in the pipeline's order."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
+from aiflow_sdk.compiler.connector import partition_columns, partition_values, replaces_run, stated_time
 from aiflow_sdk.compiler.subject import Subject
-from aiflow_sdk.errors import AiflowError, ConfigurationError, DefinitionError, Where
+from aiflow_sdk.errors import AiflowError, DefinitionError
 from aiflow_sdk.ir import FrozenMap, NodeIR
 from aiflow_sdk.partitions import Grain, is_window
-from aiflow_sdk.plugins import Sink
 
 _COLUMN_GRAINS: Mapping[str, Grain] = {
     "hour": "hour",
@@ -21,12 +21,6 @@ _COLUMN_GRAINS: Mapping[str, Grain] = {
     "week": "week",
     "month": "month",
 }
-
-
-def partition_values(node: NodeIR) -> Mapping[str, Any]:
-    """Return the ``partitions`` of a source: column → raw value; empty where it has none."""
-    values = node.options.get("partitions")
-    return values if isinstance(values, Mapping) else {}
 
 
 def grain_of(subject: Subject, column: str, window: Mapping[str, Any]) -> Grain | None:
@@ -56,7 +50,7 @@ def with_grains(subject: Subject, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def window_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError]:
     """Yield what is wrong with the windows of a source."""
-    for column, value in partition_values(node).items():
+    for column, value in partition_values(subject, node).items():
         if not is_window(value) or value["$window"] in ("all", "latest"):
             continue
         if subject.ir.partition is None:
@@ -86,7 +80,7 @@ def is_run_value(subject: Subject, value: Any) -> bool:
 
 def fixed_values(subject: Subject, sink: NodeIR) -> dict[str, Any]:
     """Return the partition columns that every source upstream of the sink fixes to one and the same value."""
-    sources = [partition_values(source) for source in subject.upstream_sources(sink)]
+    sources = [partition_values(subject, source) for source in subject.upstream_sources(sink)]
     if not sources:
         return {}
     common = {
@@ -105,17 +99,6 @@ def _same(subject: Subject, one: Any, other: Any) -> bool:
     return bool(one == other) or (is_run_value(subject, one) and is_run_value(subject, other))
 
 
-def partition_columns(subject: Subject, sink: NodeIR) -> tuple[str, ...]:
-    """Return the columns that a sink partitions by, as far as its raw options tell."""
-    plugin = subject.registry.sinks.get(sink.kind or "")
-    try:
-        loaded: Sink = plugin.load(sink.options, subject.environment)
-    except ConfigurationError:
-        # Options with templates are whole only where the task runs.
-        return tuple(map(str, sink.options.get("partition_by") or ()))
-    return loaded.partition_columns()
-
-
 def time_column(subject: Subject, sink: NodeIR) -> str | None:
     """Return the partition column of a sink that holds the run's partition, or None: the whole is replaced.
 
@@ -125,10 +108,10 @@ def time_column(subject: Subject, sink: NodeIR) -> str | None:
     columns = partition_columns(subject, sink)
     if subject.ir.partition is None or not columns:
         return None
-    stated = sink.options.get("time")
+    stated = stated_time(subject, sink)
     if stated is not None:
-        return str(stated)
-    sources = [partition_values(source) for source in subject.upstream_sources(sink)]
+        return stated
+    sources = [partition_values(subject, source) for source in subject.upstream_sources(sink)]
     fixed = [column for column in columns if any(is_run_value(subject, values.get(column)) for values in sources)]
     if len(fixed) == 1:
         return fixed[0]
@@ -143,20 +126,17 @@ def time_column(subject: Subject, sink: NodeIR) -> str | None:
 
 
 def time_problems(subject: Subject, sink: NodeIR) -> Iterator[AiflowError]:
-    """Yield what is wrong with the partition columns of a sink."""
-    if sink.kind not in subject.registry.sinks.kinds:
-        return
-    where: Where = subject.where(sink)
+    """Yield what is wrong with the partition columns of a sink whose kind and options are right."""
     columns = partition_columns(subject, sink)
-    stated = sink.options.get("time")
+    stated = stated_time(subject, sink)
     if stated is not None and stated not in columns:
         yield DefinitionError(
             "no-time-column",
             f"time='{stated}' is not among partition_by={list(columns)}",
-            where=where,
+            where=subject.where(sink),
             hint="name one of them",
         )
-    elif sink.options.get("mode", "overwrite") == "overwrite":
+    elif replaces_run(subject, sink):
         try:
             time_column(subject, sink)
         except DefinitionError as error:

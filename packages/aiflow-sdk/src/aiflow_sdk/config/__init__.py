@@ -2,14 +2,24 @@
 
 from aiflow_sdk.config.environment import Environment
 from aiflow_sdk.config.project import CONFIG_FILE, Project, load_project
-from aiflow_sdk.config.secret import Secret, resolve_secret, resolve_secrets
+from aiflow_sdk.config.secret import (
+    SCHEME,
+    Secret,
+    SecretProvider,
+    resolve_secret,
+    resolve_secrets,
+    secret_problems,
+)
 
 __all__ = [
     "CONFIG_FILE",
+    "SCHEME",
     "Environment",
     "Project",
     "Secret",
+    "SecretProvider",
     "load_project",
     "resolve_secret",
     "resolve_secrets",
+    "secret_problems",
 ]

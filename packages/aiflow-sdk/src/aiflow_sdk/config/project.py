@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aiflow_sdk.config.environment import Environment
-from aiflow_sdk.config.settings import flatten_masked, read_settings
+from aiflow_sdk.config.settings import SettingsFile, flatten_masked, read_settings
 from aiflow_sdk.errors import ConfigurationError, ProblemsError, UnknownNameError, Where, did_you_mean
 
 CONFIG_FILE = "aiflow.toml"
@@ -40,6 +40,12 @@ class Project:
     """``schema.table`` → the columns that ``aiflow sample`` masks."""
     config_path: Path | None = None
     """The ``aiflow.toml`` that was read; None: there is none."""
+
+    def place_of(self, *keys: str) -> Where:
+        """Return where a setting stands: the file and the line, as far as they are known."""
+        if self.config_path is None or not self.config_path.is_file():
+            return Where(CONFIG_FILE, about=".".join(keys))
+        return SettingsFile(self.config_path, self.config_path.read_text("utf-8")).where(*keys)
 
     def environment(self, name: str | None = None) -> Environment:
         """Return the environment of that name, else the default one, with ``root`` set.

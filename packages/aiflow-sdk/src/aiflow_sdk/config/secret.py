@@ -1,25 +1,42 @@
-"""Looks up ``secret://name`` where the environment says: in environment variables, a folder or a file."""
+"""Looks up ``secret://name`` where the environment says: variables, a folder, a file, an installed provider."""
 
 from __future__ import annotations
 
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aiflow_sdk.config.environment import Environment
-from aiflow_sdk.errors import ConfigurationError, Where, did_you_mean
+from aiflow_sdk.errors import AiflowError, ConfigurationError, DefinitionError, PluginError, Where, did_you_mean
+from aiflow_sdk.redaction import REDACTOR
 
 SCHEME = "secret://"
 DEFAULT_PREFIX = "AIFLOW_SECRET_"
 """Begins the environment variables that hold secrets, so that no pipeline can ask for others (``PATH``)."""
 
 PROVIDERS: Mapping[str, frozenset[str]] = {"env": frozenset({"prefix"}), "file": frozenset({"path"})}
-"""What may be said of each provider in ``[environments.NAME.secrets]``, beside ``provider`` itself."""
+"""What may be said of each provider of ours in ``[environments.NAME.secrets]``, beside ``provider`` itself."""
+
+PROVIDER_GROUP = "aiflow.secrets"
+"""The entry points of other providers: name → a class that is called with the settings beside ``provider``."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_LITERAL_NAME = re.compile(
+    r"(^|_)(password|passwd|pwd|passphrase|secret|token|credentials?|sas|"
+    r"(api|access|account|private|secret|shared|signing|encryption)_?key)$",
+    re.IGNORECASE,
+)
+_LITERAL_TEXT = re.compile(
+    r"""[a-z][a-z0-9+.-]*://[^/\s:@]*:(?P<password>[^/\s@]+)@"""
+    r"""|\b(?:password|pwd|accountkey|sharedaccesskey|sharedaccesssignature|client_secret|secretkey)\s*=\s*(?P<pair>[^;\s&]+)"""
+    r"""|\b(?P<aws>(?:AKIA|ASIA)[A-Z0-9]{16})\b|(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----)""",
+    re.IGNORECASE,
+)
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*=\s*(.*)")
 
 
@@ -35,13 +52,34 @@ class Secret(str):
         return (Secret, (str.__str__(self),))
 
 
+class SecretProvider(Protocol):
+    """A store of secrets: a class, called with the settings of ``[environments.NAME.secrets]`` as keywords."""
+
+    def get(self, name: str) -> str | None:
+        """Return the value, None where there is no such secret. What it raises is told by its type alone."""
+        ...
+
+
+def provider_names() -> tuple[str, ...]:
+    """Return the providers that may be named: ours, and those that installed packages offer."""
+    return tuple(sorted({*PROVIDERS, *(point.name for point in entry_points(group=PROVIDER_GROUP))}))
+
+
 def resolve_secret(reference: str, environment: Environment) -> Secret:
     """Return the value that ``secret://name`` stands for.
 
     Provider ``env`` (the default) reads the variable ``AIFLOW_SECRET_NAME`` (``prefix`` and the name in capitals,
     other characters as ``_``); ``file`` reads ``path``: a folder with one file a secret, a ``.toml`` file, or lines
-    ``NAME=value``. Raises ``ConfigurationError`` (``unknown-secret``), which tells where it looked and never a value.
+    ``NAME=value``; others are asked (:class:`SecretProvider`). The value is hidden from then on in what this process
+    writes down (:mod:`aiflow_sdk.redaction`). Raises ``ConfigurationError`` (``unknown-secret``), which tells where it
+    looked and never a value.
     """
+    secret = _looked_up(reference, environment)
+    REDACTOR.add(secret)
+    return secret
+
+
+def _looked_up(reference: str, environment: Environment) -> Secret:
     name = reference.removeprefix(SCHEME)
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
@@ -49,16 +87,13 @@ def resolve_secret(reference: str, environment: Environment) -> Secret:
             f"{name!r} is not the name of a secret",
             hint="letters, digits, '_', '.', '-', and '/' between them",
         )
-    provider = environment.secrets.get("provider", "env")
-    if provider == "env":
-        return _from_variable(name, environment)
-    if provider == "file":
-        return _from_file(name, environment)
-    raise ConfigurationError(
-        "bad-setting",
-        f"environment '{environment.name}' looks up secrets with '{provider}', which this aiflow does not know",
-        hint=did_you_mean(str(provider), PROVIDERS) or f"providers: {', '.join(PROVIDERS)}",
-    )
+    match str(environment.secrets.get("provider", "env")):
+        case "env":
+            return _from_variable(name, environment)
+        case "file":
+            return _from_file(name, environment)
+        case provider:
+            return _from_provider(provider, name, environment)
 
 
 def resolve_secrets(value: Any, environment: Environment) -> Any:
@@ -108,6 +143,79 @@ def _from_file(name: str, environment: Environment) -> Secret:
         if spelling in values:
             return Secret(values[spelling])
     raise _unknown(name, environment, f"the file {path}", f"add {name} to it", name, values)
+
+
+def _from_provider(provider: str, name: str, environment: Environment) -> Secret:
+    try:
+        options = {key: value for key, value in environment.secrets.items() if key != "provider"}
+        found = _open_provider(provider, tuple(sorted(options.items()))).get(name)
+    except AiflowError:
+        raise
+    except Exception as error:  # noqa: BLE001 a stranger's code, whose message may show a value
+        raise ConfigurationError(
+            "unreadable-secrets",
+            f"the provider of secrets '{provider}' failed for '{name}': {type(error).__name__}",
+            where=Where(about=f"environment '{environment.name}'"),
+            hint="see that its settings in aiflow.toml are right and that it can be reached",
+            retryable=isinstance(error, OSError),
+        ) from None
+    if found is None:
+        raise _unknown(name, environment, f"it with the provider '{provider}'", f"add {name} there", name, [])
+    return Secret(found)
+
+
+@cache
+def _open_provider(provider: str, options: tuple[tuple[str, Any], ...]) -> SecretProvider:
+    points = list(entry_points(group=PROVIDER_GROUP, name=provider))
+    if not points:
+        raise ConfigurationError(
+            "bad-setting",
+            f"no provider of secrets is called '{provider}'",
+            hint=did_you_mean(provider, provider_names()),
+            notes=[f"providers: {', '.join(provider_names())}"],
+        )
+    if len({point.value for point in points}) > 1:
+        claims = " and ".join(f"{point.dist.name if point.dist else '?'} ({point.value})" for point in points)
+        raise PluginError(
+            "duplicate-plugin",
+            f"the provider of secrets '{provider}' is claimed by {claims}",
+            hint="uninstall one of them or rename its entry point",
+        )
+    try:
+        make: Callable[..., SecretProvider] = points[0].load()
+    except Exception as error:  # whatever a stranger's module raises
+        raise PluginError(
+            "broken-plugin",
+            f"the provider of secrets '{provider}' ({points[0].value}) cannot be loaded: {error!r}",
+            hint="reinstall the package that provides it",
+        ) from error
+    return make(**dict(options))
+
+
+def secret_problems(value: Any, name: str = "", *, where_it_stands: str = "the pipeline") -> Iterator[DefinitionError]:
+    """Yield an error for each text in plain data that looks like a secret. The text itself is not shown."""
+    match value:
+        case Mapping():
+            for key, item in value.items():
+                yield from secret_problems(item, f"{name}.{key}".lstrip("."), where_it_stands=where_it_stands)
+        case list() | tuple():
+            for item in value:
+                yield from secret_problems(item, name, where_it_stands=where_it_stands)
+        case str() if value and not (value.startswith(SCHEME) and _NAME.fullmatch(value.removeprefix(SCHEME))):
+            found = _LITERAL_TEXT.search(value)
+            if found and "{{" not in next(text for text in found.groups() if text):
+                yield _literal_secret(name, "a password or key stands in the text of", where_it_stands)
+            elif _LITERAL_NAME.search(name.rpartition(".")[2]) and "{{" not in value:
+                yield _literal_secret(name, "plain text is given for", where_it_stands)
+
+
+def _literal_secret(name: str, what: str, where_it_stands: str) -> DefinitionError:
+    reference = re.sub(r"[^A-Za-z0-9_]+", "_", name.rpartition(".")[2])
+    return DefinitionError(
+        "literal-secret",
+        f"{what} '{name}', and whoever reads {where_it_stands} would read it",
+        hint=f'write "secret://{reference}" as the whole value; the environment says where that name is looked up',
+    )
 
 
 def _unknown(

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aiflow_sdk.config.secret import PROVIDERS
+from aiflow_sdk.config.secret import PROVIDERS, provider_names, secret_problems
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, Where, did_you_mean
 
 KeyPath = tuple[str, ...]
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_PROJECT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""As ``project=`` of a pipeline: it is a part of paths and keys."""
 
 
 class Setting(NamedTuple):
@@ -46,7 +48,10 @@ POSITIVE = Setting("a number above 0", _is_positive)
 TABLE = Setting("a table", _is_table)
 
 PROJECT_SETTINGS: Mapping[str, Setting] = {
-    "project": Setting("text without '/'", lambda value: _is_text(value) and "/" not in value),
+    "project": Setting(
+        "a name of letters, digits, '_', '-' and '.'",
+        lambda value: isinstance(value, str) and _PROJECT_NAME.fullmatch(value) is not None,
+    ),
     "pipelines": TEXTS,
     "python": TEXT,
     "lock": TEXT,
@@ -170,6 +175,7 @@ def _find_problems(data: dict[str, Any], file: SettingsFile) -> Iterator[AiflowE
                         f'{plugin} = {{ kind = "…" }}',
                     )
         yield from _check_secrets(_table(settings.get("secrets")), (*keys, "secrets"), file)
+        yield from _literal_secrets({k: v for k, v in settings.items() if k != "secrets"}, keys, file)
     for table, columns in flatten_masked(_table(data.get("masked"))).items():
         if "." not in table or not _is_texts(columns):
             yield file.bad(
@@ -191,18 +197,27 @@ def _check(
 
 def _check_secrets(settings: dict[str, Any], keys: KeyPath, file: SettingsFile) -> Iterator[AiflowError]:
     provider = settings.get("provider", "env")
-    if provider not in PROVIDERS:
-        hint = did_you_mean(str(provider), PROVIDERS) or f"providers: {', '.join(PROVIDERS)}"
+    if provider not in (names := provider_names()):
+        hint = did_you_mean(str(provider), names) or f"providers: {', '.join(names)}"
         yield file.bad((*keys, "provider"), f"no provider of secrets is called {provider!r}", hint)
         return
     for name, value in settings.items():
-        if name not in (known := PROVIDERS[provider] | {"provider"}):
+        if provider in PROVIDERS and name not in (known := PROVIDERS[provider] | {"provider"}):
             yield file.unknown((*keys, name), known, f"setting of the provider '{provider}',")
         elif not isinstance(value, str):
             # The value is not shown: somebody may have written the secret itself here.
             yield file.bad((*keys, name), f"{'.'.join((*keys, name))} holds text")
     if provider == "file" and not settings.get("path"):
         yield file.bad(keys, "the provider 'file' needs a path", 'path = "/run/secrets", or a file')
+
+
+def _literal_secrets(value: Any, keys: KeyPath, file: SettingsFile) -> Iterator[AiflowError]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _literal_secrets(item, (*keys, name), file)
+        return
+    for problem in secret_problems(value, ".".join(keys), where_it_stands="aiflow.toml"):
+        yield problem.at(file.where(*keys))
 
 
 def flatten_masked(masked: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aiflow_sdk.code import CodeIndex, enter_project
-from aiflow_sdk.compiler import compile_pipeline
+from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.config import Environment, Project
-from aiflow_sdk.discovery import Discovered, Discovery, discover
+from aiflow_sdk.discovery import Discovered, discover
 from aiflow_sdk.errors import AiflowError, ProblemsError
 from aiflow_sdk.plan import Plan
 from aiflow_sdk.plugins import Registry
+from aiflow_sdk.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,6 @@ class CheckReport:
     failed: int = 0
     """How many of the pipelines have a problem. A module that cannot be imported counts as one."""
     notes: tuple[str, ...] = ()
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether there is no problem."""
-        return not self.problems
 
 
 def check_project(
@@ -47,12 +42,12 @@ def check_project(
         problems = []
     elif only is not None:
         pipelines, problems = (), [problem for problem in problems if _is_about(problem, only)]
-    prepare_registry(registry, discovery, project)
+    workspace = Workspace(project, registry, discovery.marked)
     subjects = {_subject(problem) for problem in problems}
     count = len(subjects)
     for pipeline in pipelines:
         count += 1
-        found = compile_or_tell(pipeline, discovery.code, project, environment, registry)
+        found = compile_or_tell(pipeline, discovery.code, environment, workspace)
         if not isinstance(found, Plan):
             problems.extend(found)
             subjects.add(pipeline.id)
@@ -60,29 +55,15 @@ def check_project(
 
 
 def compile_or_tell(
-    pipeline: Discovered, code: CodeIndex | None, project: Project, environment: Environment, registry: Registry
+    pipeline: Discovered, code: CodeIndex | None, environment: Environment, workspace: Workspace
 ) -> Plan | list[AiflowError]:
     """Return the plan of a pipeline, or everything that is wrong with it, each with its place."""
     try:
-        return compile_pipeline(
-            pipeline.ir,
-            project=project,
-            environment=environment,
-            registry=registry,
-            locations=pipeline.locations,
-            code=code,
-        )
+        return workspace.compile(pipeline.ir, environment, locations=pipeline.locations, code=code)
     except ProblemsError as error:
         return [problem.at(pipeline.where) for problem in error.problems]
     except AiflowError as error:
         return [error.at(pipeline.where)]
-
-
-def prepare_registry(registry: Registry, discovery: Discovery, project: Project) -> None:
-    """Add the project's own plugins, whose classes the compiler imports when a pipeline names them."""
-    if discovery.marked:
-        enter_project(project.root)
-    registry.add_marked(discovery.marked)
 
 
 def _subject(problem: AiflowError) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
-from urllib.parse import quote
 
 from aiflow_sdk.code import CodeIndex, lock_fingerprint
 from aiflow_sdk.config import Environment, Project
-from aiflow_sdk.deployment.check import compile_or_tell, prepare_registry
+from aiflow_sdk.deployment.check import compile_or_tell
 from aiflow_sdk.deployment.memory import PlanMemory
 from aiflow_sdk.discovery import Discovered, Discovery, discover
 from aiflow_sdk.discovery.cache import own_version
@@ -21,6 +19,8 @@ from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.ir import fingerprint
 from aiflow_sdk.plan import Plan
 from aiflow_sdk.plugins import Registry
+from aiflow_sdk.stores import folder_name
+from aiflow_sdk.workspace import Workspace
 
 PLAN_FILE = "plan.json"
 IR_FILE = "ir.json"
@@ -67,11 +67,12 @@ def compile_project(
     is a problem that may hide them.
     """
     folder = Path(out).resolve() if out else project.root / ".aiflow" / "compiled" / environment.name
+    workspace = Workspace(project, registry)
     # Compiled while others are still being imported, which takes two processes as long.
     early: dict[tuple[str, str, str], str] = {}
 
     def compile_early(pipeline: Discovered, code: CodeIndex) -> None:
-        found = compile_or_tell(pipeline, code, project, environment, registry)
+        found = compile_or_tell(pipeline, code, environment, workspace)
         if isinstance(found, Plan):
             early[pipeline.module, pipeline.id, pipeline.fingerprint] = found.to_json()
 
@@ -79,7 +80,7 @@ def compile_project(
     if discovery.marked:
         # A plugin of the project's own may change what a pipeline's words mean.
         early.clear()
-    prepare_registry(registry, discovery, project)
+    workspace.add(discovery.marked)
     index = discovery.code or CodeIndex(project.root)
     keys = _Keys(index, _common_key(project, environment, registry, discovery, index))
     problems = list(discovery.problems)
@@ -87,13 +88,13 @@ def compile_project(
     with PlanMemory(project.root, folder) as memory:
         for pipeline in discovery.pipelines:
             owner = pipeline.project or project.name
-            home = f"{_folder_name(owner)}/{pipeline.id}"
+            home = f"{folder_name(owner)}/{pipeline.id}"
             path = f"{folder}/{home}/{PLAN_FILE}"
             key = keys.key(pipeline)
             if key is None or not memory.knows(home, key, path):
                 text = early.pop((pipeline.module, pipeline.id, pipeline.fingerprint), None)
                 if text is None:
-                    found = compile_or_tell(pipeline, index, project, environment, registry)
+                    found = compile_or_tell(pipeline, index, environment, workspace)
                     if not isinstance(found, Plan):
                         problems.extend(found)
                         continue
@@ -105,7 +106,7 @@ def compile_project(
             else:
                 is_changed = False
             compiled.append(Compiled(owner, pipeline.id, path, is_changed))
-        removed = () if problems else tuple(_remove_others(folder, compiled))
+        removed = () if problems else tuple(_remove_others(folder, compiled, memory.homes, project.name))
         memory.forget(removed)
     return CompileReport(folder, tuple(compiled), tuple(problems), removed, discovery.notes)
 
@@ -145,13 +146,6 @@ def _common_key(
     return fingerprint(parts)
 
 
-@cache
-def _folder_name(project: str) -> str:
-    """Return the project's name as a folder, whatever the author wrote."""
-    name = quote(project, safe=" ")
-    return name.replace(".", "%2E") if set(name) == {"."} else name
-
-
 def _make_folder(path: str) -> bool:
     """Make the folder where it is not there yet; tell whether it was made."""
     try:
@@ -177,18 +171,20 @@ def _replace(path: str, text: str, is_new: bool) -> bool:
     return True
 
 
-def _remove_others(folder: Path, compiled: list[Compiled]) -> Iterator[str]:
-    """Remove the plans of other pipelines in the folders of these projects; nothing else that lies there."""
-    ids: dict[str, set[str]] = {}
-    for item in compiled:
-        ids.setdefault(_folder_name(item.project), set()).add(item.id)
-    for project, known in sorted(ids.items()):
-        for name in sorted(set(os.listdir(folder / project)) - known):
-            home = f"{project}/{name}"
-            if not (folder / home / PLAN_FILE).is_file():
-                continue
-            for file in (PLAN_FILE, IR_FILE):
-                (folder / home / file).unlink(missing_ok=True)
-            if not os.listdir(folder / home):
-                (folder / home).rmdir()
-            yield home
+def _remove_others(folder: Path, compiled: list[Compiled], earlier: Iterable[str], mine: str) -> Iterator[str]:
+    """Remove the plans of pipelines that are gone: those compiled earlier, and others in the projects' folders."""
+    kept = {f"{folder_name(item.project)}/{item.id}" for item in compiled}
+    found = set(earlier)
+    for project in {mine, *(item.project for item in compiled)}:
+        owner = folder_name(project)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found.update(f"{owner}/{name}" for name in os.listdir(folder / owner))
+    for home in sorted(found - kept):
+        if not (folder / home / PLAN_FILE).is_file():
+            continue
+        for file in (PLAN_FILE, IR_FILE):
+            (folder / home / file).unlink(missing_ok=True)
+        for empty in (folder / home, (folder / home).parent):
+            if not os.listdir(empty):
+                empty.rmdir()
+        yield home

@@ -47,6 +47,11 @@ class PlanMemory:
             with suppress(sqlite3.Error, OSError):
                 self._write()
 
+    @property
+    def homes(self) -> frozenset[str]:
+        """``project/id`` of the plans that earlier compilations left in the folder."""
+        return frozenset(self._known)
+
     def knows(self, home: str, key: str, path: str) -> bool:
         """Tell whether the plan at ``path`` is the one that was made of ``key``, untouched since."""
         known = self._known.get(home)

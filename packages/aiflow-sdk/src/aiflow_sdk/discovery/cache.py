@@ -13,7 +13,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,19 +22,21 @@ from typing import Any, Protocol
 
 from aiflow_sdk.code import (
     CodeIndex,
-    Signature,
     SourceFile,
+    Stamp,
     interpreter,
     is_foreign,
     lock_fingerprint,
     module_name,
     scan_sources,
-    signature_of,
+    stamp_of,
+    written_defaults,
 )
 from aiflow_sdk.config import Project
+from aiflow_sdk.ir import HERE
 
 CACHE_FOLDER = ".aiflow/cache"
-_FORMAT = "1"
+_FORMAT = "2"
 _PATIENCE_SECONDS = 2.0
 _TABLES = """
 create table meta (key text primary key, value text) without rowid;
@@ -45,14 +47,12 @@ create table module (name text primary key, path text, builds integer, notes tex
 create table reach (path text, module text, primary key (path, module)) without rowid;
 create index reach_of_module on reach (module);
 create table pipeline (module text, position integer, id text, project text, path text, line integer, home text,
-    fingerprint text, entrypoints text, ir text, locations text, primary key (module, position)) without rowid;
+    fingerprint text, entrypoints text, ir text, locations text, defaults text,
+    primary key (module, position)) without rowid;
 create index pipeline_by_id on pipeline (id);
 create table data (source text, path text, primary key (source, path)) without rowid;
 create table mark (path text, type text, kind text, reference text) ;
 """
-HERE = "__here__:"
-"""Begins the entrypoint of a function that exists only in the process that built the pipeline."""
-
 PIPELINE_FIELDS = ("id", "project", "path", "line", "home", "fingerprint", "entrypoints", "ir", "locations")
 
 
@@ -81,11 +81,12 @@ class ModuleRecord:
 class Cache:
     """The remembered modules of one project, as they were when it was opened, and what has changed since."""
 
-    def __init__(self, project: Project, snapshot: Mapping[str, Signature], connection: sqlite3.Connection) -> None:
+    def __init__(self, project: Project, snapshot: Mapping[str, Stamp], connection: sqlite3.Connection) -> None:
         self._project = project
         self._snapshot = snapshot
         self._connection = connection
         self._data_digests: dict[str, str] = {}
+        self._written_defaults: dict[str, str] = {}
         self._files: dict[str, tuple[Any, ...]] = {
             row[0]: row[1:]
             for row in connection.execute(
@@ -123,10 +124,10 @@ class Cache:
         rows = self._connection.execute("select path from module where only_plugins")
         return [path for (path,) in rows if path in self._snapshot and path not in self.fresh]
 
-    def module_of(self, pipeline_id: str) -> str | None:
-        """Return the module that defined the pipeline the last time, whether it is unchanged or not."""
-        row = self._connection.execute("select module from pipeline where id = ? limit 1", (pipeline_id,)).fetchone()
-        return row[0] if row else None
+    def modules_of(self, pipeline_id: str) -> list[tuple[str, str | None]]:
+        """Return the modules that defined a pipeline of the id the last time, unchanged or not, with its project."""
+        rows = self._connection.execute("select module, project from pipeline where id = ?", (pipeline_id,))
+        return rows.fetchall()
 
     def marks(self) -> list[tuple[str, str, str, str]]:
         """Return (file, type, kind, ``module:object``) of the plugins that unchanged files register."""
@@ -176,9 +177,14 @@ class Cache:
                 [(path, record.name) for record, _, reached in records for path in reached],
             )
             connection.executemany(
-                f"insert into pipeline values (?, ?{', ?' * len(PIPELINE_FIELDS)})",
+                f"insert into pipeline values (?, ?, ?{', ?' * len(PIPELINE_FIELDS)})",
                 [
-                    (record.name, position, *(pipeline[name] for name in PIPELINE_FIELDS))
+                    (
+                        record.name,
+                        position,
+                        *(pipeline[name] for name in PIPELINE_FIELDS),
+                        self._defaults(pipeline["entrypoints"]),
+                    )
                     for record, _, _ in records
                     for position, pipeline in enumerate(record.pipelines)
                 ],
@@ -207,15 +213,15 @@ class Cache:
         settled: set[str] = set()
         self._added = self._snapshot.keys() - self._files.keys()
         for path, row in self._files.items():
-            signature = self._snapshot.get(path)
-            if signature is None and not path.endswith(".py"):
-                signature = _data_signature(self._project.root, path)
-            if row[:4] == signature and (row[5] is None or SourceFile(signature, "", (), row[4]).is_settled):
+            stamp = self._snapshot.get(path)
+            if stamp is None and not path.endswith(".py"):
+                stamp = _data_stamp(self._project.root, path)
+            if row[:4] == stamp and (row[5] is None or SourceFile(stamp, "", (), row[4]).is_settled):
                 continue
-            if row[5] is None and signature is not None:
+            if row[5] is None and stamp is not None:
                 settled.add(path)
                 self.fresh.add(path)
-            elif signature is not None and self._digest(path) == row[5]:
+            elif stamp is not None and self._digest(path) == row[5]:
                 settled.add(path)
             else:
                 changed.add(path)
@@ -231,6 +237,8 @@ class Cache:
         removed = {path for path in changed if path.endswith(".py") and path not in self._snapshot}
         if self._added or removed:
             self.stale |= self._resolved_otherwise(modules, {module_name(path) for path in self._added | removed})
+        if any(path.endswith(".py") for path in (*self.fresh, *removed)):
+            self.stale.update(self._defaulted_otherwise())
         self.valid = {name: facts for name, facts in modules.items() if name not in self.stale}
         if settled or self._added:
             with suppress(sqlite3.Error), self._connection as connection:
@@ -254,6 +262,21 @@ class Cache:
                     stale.add(module)
         return stale
 
+    def _defaulted_otherwise(self) -> Iterator[str]:
+        """Yield the modules of pipelines for whose functions ``@transform(…)`` says something else now."""
+        for entrypoints, defaults in self._connection.execute("select distinct entrypoints, defaults from pipeline"):
+            if self._defaults(entrypoints) != defaults:
+                query = "select module from pipeline where entrypoints = ? and defaults = ?"
+                yield from (name for (name,) in self._connection.execute(query, (entrypoints, defaults)))
+
+    def _defaults(self, entrypoints: str) -> str:
+        """Return what ``@transform(…)`` says of functions, whatever their own text is."""
+        if entrypoints not in self._written_defaults:
+            roots = [str(self._project.root)]
+            found = {named: written_defaults(named, roots) for named in entrypoints.splitlines()}
+            self._written_defaults[entrypoints] = repr({named: says for named, says in found.items() if says})
+        return self._written_defaults[entrypoints]
+
     def _digest(self, path: str) -> str:
         if path in self._snapshot:
             return self.index.source(path).digest
@@ -267,19 +290,19 @@ class Cache:
         for path in paths:
             known = self.index.known(path)
             if known:
-                rows.append((path, *known.signature, known.looked_at_ns, known.digest, json.dumps(known.imports)))
+                rows.append((path, *known.stamp, known.looked_at_ns, known.digest, json.dumps(known.imports)))
             elif path in self._snapshot:
                 rows.append((path, *self._snapshot[path], 0, None, None))
             else:
                 looked_at_ns = time.time_ns()
-                signature = _data_signature(self._project.root, path) or (0, 0, 0, 0)
-                rows.append((path, *signature, looked_at_ns, self._digest(path), None))
+                stamp = _data_stamp(self._project.root, path) or (0, 0, 0, 0)
+                rows.append((path, *stamp, looked_at_ns, self._digest(path), None))
         connection.executemany("insert or replace into file values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         gone = [(path,) for path in self._files if path.endswith(".py") and path not in self._snapshot]
         connection.executemany("delete from file where path = ?", gone)
 
 
-def open_cache(project: Project, snapshot: Mapping[str, Signature]) -> Cache:
+def open_cache(project: Project, snapshot: Mapping[str, Stamp]) -> Cache:
     """Return the cache of the project. One that is damaged is thrown away, one that cannot be written forgets all."""
     path = _path(project)
     for place in (path, path, None):
@@ -323,12 +346,12 @@ def _path(project: Project) -> Path:
 def own_version() -> str:
     """Return what changes with aiflow itself, installed or edited."""
     package = Path(__file__).parent.parent
-    return repr(sorted((path, signature[0], signature[2]) for path, signature in scan_sources(package).items()))
+    return repr(sorted((path, stamp[0], stamp[2]) for path, stamp in scan_sources(package).items()))
 
 
-def _data_signature(root: Path, path: str) -> Signature | None:
+def _data_stamp(root: Path, path: str) -> Stamp | None:
     try:
-        return signature_of(os.stat(root / path))
+        return stamp_of(os.stat(root / path))
     except OSError:
         return None
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aiflow_sdk.config import Project
-from aiflow_sdk.discovery.children import Answers, Chores
+from aiflow_sdk.discovery import children
+from aiflow_sdk.discovery.children import Answers, Chores, Setup
 from aiflow_sdk.discovery.finding import Module
 from aiflow_sdk.discovery.importing import Importer
 from aiflow_sdk.discovery.model import Discovery
@@ -16,12 +17,16 @@ def discover_here(project: Project, only: str | None = None) -> Discovery:
     """Return the project's pipelines, imported in this process where the cache does not know them.
 
     Nothing is isolated and no time is limited: the caller is a process that another one watches. With ``only`` (an id,
-    or ``project/id``) just the module is imported that defines it, as far as that can be told.
+    or ``project/id``) just the module is imported that defines it; where its text does not tell which one that is, it
+    is looked for in a child, so that a module that hangs or dies is no matter.
     """
 
     def import_modules(modules: Sequence[Module], chores: Chores) -> list[Answers]:
         importer = Importer(project.root, interruptible=True)
         return [Answers({module.name: importer.load(module) for module in modules})]
 
+    def look_into(modules: Sequence[Module], chores: Chores) -> list[Answers]:
+        return children.import_modules(project, modules, [Setup()], chores)
+
     with Exploration(project) as exploration:
-        return exploration.explore(import_modules, builds=1, only=only, functions=True)
+        return exploration.explore(import_modules, builds=1, only=only, functions=True, import_others=look_into)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiflow_sdk.code import CodeIndex
+from aiflow_sdk.config.project import DEFAULT_PROJECT
 from aiflow_sdk.discovery.cache import PipelineRecord
-from aiflow_sdk.errors import AiflowError, Where, unknown_name
+from aiflow_sdk.errors import AiflowError, UnknownNameError, Where, unknown_name
 from aiflow_sdk.ir import PipelineIR, read_pipeline
 from aiflow_sdk.plugins import PluginType
 
@@ -102,14 +103,41 @@ class Discovery:
     code: CodeIndex | None = field(default=None, compare=False, repr=False)
     """What is known of the project's files as they were looked at."""
 
+    default_project: str = DEFAULT_PROJECT
+    """The project of the pipelines that name none."""
+
+    def problems_of(self, pipeline_id: str) -> tuple[AiflowError, ...]:
+        """Return what is wrong with the pipeline ``id`` or ``project/id`` itself."""
+        return tuple(problem for problem in self.problems if is_about(problem, pipeline_id))
+
     def pipeline(self, pipeline_id: str) -> Discovered:
-        """Return the pipeline ``id`` or ``project/id``. Raises ``UnknownNameError`` with the nearest."""
+        """Return the pipeline ``id`` or ``project/id``.
+
+        Raises ``UnknownNameError`` with the nearest (``unknown-pipeline``), or where several projects have one of the
+        id (``ambiguous-pipeline``).
+        """
         project, _, name = pipeline_id.rpartition("/")
-        named = [found for found in self.pipelines if found.id == name]
-        for wanted in (project, None) if project else (None,):
-            for found in named:
-                if found.project == wanted or not project:
-                    return found
-        error = unknown_name("unknown-pipeline", "pipeline", pipeline_id, (found.id for found in self.pipelines))
+        named = {found.project or self.default_project: found for found in self.pipelines if found.id == name}
+        if project in named:
+            return named[project]
+        if named and not project:
+            if len(named) > 1:
+                known = [f"{owner}/{name}" for owner in sorted(named)]
+                raise UnknownNameError(
+                    "ambiguous-pipeline",
+                    f"{len(named)} projects have a pipeline '{name}'",
+                    hint=f"write one of: {', '.join(known)}",
+                )
+            return next(iter(named.values()))
+        known = [
+            f"{found.project or self.default_project}/{found.id}" if project else found.id for found in self.pipelines
+        ]
+        error = unknown_name("unknown-pipeline", "pipeline", pipeline_id, known)
         error.notes = (*error.notes, *(f"not looked at, because of an error: {problem}" for problem in self.problems))
         raise error
+
+
+def is_about(problem: AiflowError, pipeline_id: str) -> bool:
+    """Tell whether a problem of discovery is one of the pipeline ``id`` (or ``project/id``)."""
+    name = pipeline_id.rpartition("/")[2]
+    return bool(problem.where and (problem.where.about or "").partition(", ")[0] == f"pipeline '{name}'")

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TypeAlias, cast
 
-from aiflow_sdk.code import CodeIndex, Signature, module_name, scan_sources
+from aiflow_sdk.code import CodeIndex, Stamp, module_name, scan_sources
 from aiflow_sdk.config import Project
 from aiflow_sdk.discovery.cache import Cache, ModuleRecord, open_cache
 from aiflow_sdk.discovery.children import Answers, Chores, Setup, import_modules, other_timezone
 from aiflow_sdk.discovery.finding import Found, Module, find_modules, find_plugin_modules
 from aiflow_sdk.discovery.importing import Imported
 from aiflow_sdk.discovery.judgement import Judgement, find_duplicates, judge
-from aiflow_sdk.discovery.model import Discovered, Discovery
+from aiflow_sdk.discovery.model import Discovered, Discovery, is_about
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plugins import PluginType
 
@@ -47,7 +47,7 @@ class Exploration:
         self.project = project
         self._ready = ready
         unimportable: list[str] = []
-        self._snapshot: Mapping[str, Signature] = scan_sources(project.root, unimportable)
+        self._snapshot: Mapping[str, Stamp] = scan_sources(project.root, unimportable)
         self._found: Found = find_modules(project, self._snapshot, unimportable)
         self.cache: Cache = open_cache(project, self._snapshot)
         self._judgement = Judgement()
@@ -61,11 +61,18 @@ class Exploration:
         self.cache.close()
 
     def explore(
-        self, import_modules: ImportModules, *, builds: int, only: str | None, functions: bool = False
+        self,
+        import_modules: ImportModules,
+        *,
+        builds: int,
+        only: str | None,
+        functions: bool = False,
+        import_others: ImportModules | None = None,
     ) -> Discovery:
         """Import what is not known to be unchanged and was not built so often, remember it, and return all.
 
         ``functions``: those that exist only in a process are wanted, so their modules are imported in any case.
+        ``import_others`` is for modules in which the one that is wanted is only looked for.
         """
         modules = list(self._found.modules)
         known = {module.path for module in modules}
@@ -74,8 +81,8 @@ class Exploration:
         modules += sorted(module for module in plugins if module.path not in known)
         unchanged = {module.name for module in modules if self._is_unchanged(module, builds, functions)}
         waiting = [module for module in modules if module.name not in unchanged]
-        for batch in self._batches(waiting, {plugin.path for plugin in plugins}, only):
-            self._import(batch, import_modules)
+        for batch, is_likely in self._batches(waiting, {plugin.path for plugin in plugins}, only):
+            self._import(batch, import_modules if is_likely else import_others or import_modules)
         self._save(builds, gone=self.cache.valid.keys() - {module.name for module in modules})
         return self._assemble(modules, {name: self._records[name] for name in unchanged})
 
@@ -87,23 +94,39 @@ class Exploration:
         path, built, is_only_here = self.cache.valid.get(module.name, ("", 0, False))
         return path == module.path and built >= builds and not (functions and is_only_here)
 
-    def _batches(self, waiting: list[Module], plugins: set[str], only: str | None) -> Iterator[list[Module]]:
+    def _batches(
+        self, waiting: list[Module], plugins: set[str], only: str | None
+    ) -> Iterator[tuple[list[Module], bool]]:
+        """Yield modules to import, and whether they are likely to define the pipeline that is wanted."""
         if only is None:
-            yield waiting
+            yield waiting, True
             return
-        name = only.rpartition("/")[2]
-        remembered = self.cache.module_of(name)
-        if remembered in self.cache.valid and not any(module.name == remembered for module in waiting):
+        owner, _, name = only.rpartition("/")
+        remembered = {
+            module for module, project in self.cache.modules_of(name) if owner in ("", project or self.project.name)
+        }
+        likely = [module for module in waiting if module.name in remembered]
+        if not likely and not remembered.isdisjoint(self.cache.valid):
             return
-        likely = [module for module in waiting if module.name == remembered] or [
-            module for module in waiting if _mentions(self.project, module, name)
-        ]
+        likely = likely or [module for module in waiting if _mentions(self.project, module, name)]
         first = {module.name for module in likely} | {module.name for module in waiting if module.path in plugins}
-        yield [module for module in waiting if module.name in first]
-        if not any(
-            pipeline["id"] == name for record in self._judgement.records.values() for pipeline in record.pipelines
-        ):
-            yield [module for module in waiting if module.name not in first]
+        yield [module for module in waiting if module.name in first], True
+        if not self._homes(owner, name) and not any(is_about(problem, name) for problem in self._told()):
+            yield [module for module in waiting if module.name not in first], False
+            yield [module for module in waiting if module.name in self._homes(owner, name) - first], True
+
+    def _homes(self, owner: str, name: str) -> set[str]:
+        """Return the modules, of those imported, that define the pipeline; without ``owner`` that of any project."""
+        return {
+            record.name
+            for record in self._judgement.records.values()
+            for pipeline in record.pipelines
+            if pipeline["id"] == name and owner in ("", pipeline["project"] or self.project.name)
+        }
+
+    def _told(self) -> Iterator[AiflowError]:
+        for problems in self._judgement.problems.values():
+            yield from problems
 
     def _import(self, modules: Sequence[Module], import_modules: ImportModules) -> None:
         if not modules:
@@ -189,6 +212,7 @@ class Exploration:
             notes=(*self._found.notes, *(record.notes for record in ordered if record.notes)),
             imported=tuple(self.imported),
             code=self.cache.index,
+            default_project=self.project.name,
         )
 
 

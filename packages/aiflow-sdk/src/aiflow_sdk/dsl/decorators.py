@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from aiflow_sdk.dsl.definition import PipelineDefinition
 from aiflow_sdk.errors import DefinitionError
-from aiflow_sdk.factories import FROM_SCHEDULE, TRANSFORM_MARK, caller
+from aiflow_sdk.factories import FROM_SCHEDULE, TRANSFORM_MARK
+from aiflow_sdk.place import caller
 
 if TYPE_CHECKING:
     from datetime import date
@@ -102,10 +103,10 @@ def transform(
     output_schema: Mapping[str, str] | None = None,
 ) -> Callable[[F], F]: ...
 def transform(function: Any = None, /, **defaults: Any) -> Any:
-    """Give a function the defaults that a transform takes when it is given the function itself.
+    """Give a function the defaults that a transform takes, named by text or given itself.
 
     ``@transform(engine="spark", resources=resources.spark(…))``; the function stays what it is. A function that is
-    named by text is not imported while the pipeline is built, so its defaults are not seen there.
+    named by text is not imported while the pipeline is built: its defaults are read, and must be literals.
     """
     known = (
         "engine",

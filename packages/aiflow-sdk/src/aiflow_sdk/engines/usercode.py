@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from aiflow_sdk.errors import AiflowError, StoreError, UserCodeError, Where
+from aiflow_sdk.errors import AiflowError, PluginError, StoreError, UserCodeError, Where
 from aiflow_sdk.frames import is_frame, where_of
-from aiflow_sdk.frames.signature import relative_path
-from aiflow_sdk.plugins import UserFunction
+from aiflow_sdk.place import relative_path
+from aiflow_sdk.plugins import Sink, Source, UserFunction
+from aiflow_sdk.redaction import REDACTOR
 
 _OURS = tuple(str(Path(__file__).parents[1] / package) for package in ("engines", "frames"))
 _PYTHON = str(Path(functools.__file__).parent)
@@ -64,19 +65,46 @@ def user_code(what: str, *, trim: tuple[str, ...] = ()) -> Iterator[None]:
 
 def user_code_failed(error: BaseException, what: str, *, trim: tuple[str, ...] = ()) -> UserCodeError:
     """Return the error that says so, its notes the user's traceback."""
+    return UserCodeError("user-code-failed", f"{what} {_raised(error)}", **_told(error, trim))
+
+
+@contextmanager
+def plugin_code(plugin: Source | Sink, *, passing: Callable[[BaseException], bool] | None = None) -> Iterator[None]:
+    """Turn what a source or sink raises inside into ``PluginError`` (``source-failed``, ``sink-failed``).
+
+    Errors of ours pass as they are, and so do those of which ``passing`` says that the engine's own words follow.
+    """
+    try:
+        yield
+    except AiflowError:
+        raise
+    except Exception as error:  # whatever a plugin raises
+        if passing and passing(error):
+            raise
+        kind = "source" if isinstance(plugin, Source) else "sink"
+        raise PluginError(
+            "source-failed" if kind == "source" else "sink-failed",
+            f"the {kind} '{plugin.kind}' {_raised(error)}",
+            **_told(error, ()),
+        ) from error
+
+
+def _raised(error: BaseException) -> str:
+    return REDACTOR.hide(f"raised {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}")
+
+
+def _told(error: BaseException, trim: tuple[str, ...]) -> dict[str, Any]:
+    """Return what an error says of code that is not ours: where, its traceback, and whether to try again."""
     shown = _user_traceback(error.__traceback__, trim)
     lines = "".join(traceback.TracebackException(type(error), error, shown, compact=True).format()).splitlines()
     if len(lines) > _MOST_LINES:
         left_out = len(lines) - _MOST_LINES
         lines = [*lines[: _MOST_LINES // 2], f"… {left_out} lines left out …", *lines[-_MOST_LINES // 2 :]]
-    first_line = (str(error).strip() or "no message").splitlines()[0]
-    return UserCodeError(
-        "user-code-failed",
-        f"{what} raised {type(error).__name__}: {first_line}",
-        where=_where_in(shown),
-        retryable=not isinstance(error, NameError | SyntaxError | TypeError | AttributeError | ImportError),
-        notes=lines,
-    )
+    return {
+        "where": _where_in(shown),
+        "retryable": not isinstance(error, NameError | SyntaxError | TypeError | AttributeError | ImportError),
+        "notes": [REDACTOR.hide(line) for line in lines],
+    }
 
 
 def cannot_reach(error: OSError, what: str) -> StoreError:

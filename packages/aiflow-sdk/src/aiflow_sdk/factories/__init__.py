@@ -5,7 +5,6 @@ They only record what is said and where; the compiler looks the kinds up.
 
 from aiflow_sdk.factories.connectors import Sinks, Sources, sink, source
 from aiflow_sdk.factories.declaration import FROM_SCHEDULE, TRANSFORM_MARK, Declaration
-from aiflow_sdk.factories.place import caller, failing_line, place_of
 from aiflow_sdk.factories.resources import Resources, resources
 
 __all__ = [
@@ -15,9 +14,6 @@ __all__ = [
     "Resources",
     "Sinks",
     "Sources",
-    "caller",
-    "failing_line",
-    "place_of",
     "resources",
     "sink",
     "source",

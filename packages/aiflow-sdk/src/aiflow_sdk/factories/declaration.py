@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec
 
 from aiflow_sdk.errors import DefinitionError, Where
-from aiflow_sdk.factories.place import caller
+from aiflow_sdk.place import caller
 
 P = ParamSpec("P")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.errors import AiflowError
-from aiflow_sdk.factories.place import caller
+from aiflow_sdk.place import caller
 
 if TYPE_CHECKING:
     from aiflow_sdk.ir import FrozenMap

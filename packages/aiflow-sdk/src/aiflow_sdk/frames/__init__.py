@@ -7,8 +7,8 @@ from aiflow_sdk.frames.arrow_type import arrow_types, polars_type
 from aiflow_sdk.frames.conversion import convert, rows_of, to_reader
 from aiflow_sdk.frames.kind import FrameKind, is_frame, kind_of
 from aiflow_sdk.frames.matching import Inputs, MatchedCall, WantedFrame, match_arguments
-from aiflow_sdk.frames.query import input_names, name_inputs
-from aiflow_sdk.frames.signature import Parameter, Signature, check_signature, read_signature, where_of
+from aiflow_sdk.frames.query import input_names, name_inputs, names_of
+from aiflow_sdk.frames.signature import Parameter, Signature, check_signature, where_of
 
 __all__ = [
     "FrameKind",
@@ -25,8 +25,8 @@ __all__ = [
     "kind_of",
     "match_arguments",
     "name_inputs",
+    "names_of",
     "polars_type",
-    "read_signature",
     "rows_of",
     "to_reader",
     "where_of",

@@ -27,6 +27,16 @@ def input_names(input_ids: Iterable[str]) -> dict[str, str]:
     return names
 
 
+def names_of(query: str) -> list[str]:
+    """Return the names in braces, ``{orders}``, in order, each once; those in quoted text and comments are none."""
+    return list(dict.fromkeys(match["name"] for match in _TOKEN.finditer(query) if match["name"]))
+
+
+def replace_names(query: str, replacement: Callable[[str], str]) -> str:
+    """Return the query with each placeholder replaced; quoted text and comments stay as they are."""
+    return _TOKEN.sub(lambda match: replacement(match["name"]) if match["name"] else match[0], query)
+
+
 def name_inputs(query: str, input_ids: Iterable[str], view_of: Callable[[str, str], str]) -> str:
     """Return the query with each placeholder replaced by ``view_of(the name as written, the input's id)``.
 
@@ -34,12 +44,9 @@ def name_inputs(query: str, input_ids: Iterable[str], view_of: Callable[[str, st
     """
     names = input_names(input_ids)
 
-    def replaced(match: re.Match[str]) -> str:
-        name = match["name"]
-        if name is None:
-            return match[0]
+    def replaced(name: str) -> str:
         if name not in names:
             raise unknown_name("unknown-input", "input", name, names)
         return view_of(name, names[name])
 
-    return _TOKEN.sub(replaced, query)
+    return replace_names(query, replaced)

@@ -8,20 +8,18 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from aiflow_sdk.errors import AiflowError, DefinitionError, Where, did_you_mean
 from aiflow_sdk.frames.kind import FrameKind, kind_of_annotation
 from aiflow_sdk.ir import RESERVED_NODE_IDS
+from aiflow_sdk.place import relative_path
 
 Role: TypeAlias = Literal["inputs", "params", "context", "extra", "input", "param", "default", "rest", "nothing"]
 Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 _ALWAYS: Mapping[str, Role] = {"inputs": "inputs", "params": "params", "context": "context"}
 _GIVER = {"spark": 'engine="spark"', "env": 'engine="flink"'}
-_TRANSPARENT = frozenset({"transform", "staticmethod"})
-"""Decorators that leave a function's signature as it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +87,6 @@ def _body_of(function: Callable[..., Any]) -> Callable[..., Any]:
     return found if hasattr(found, "__code__") else type(found).__call__
 
 
-def read_signature(source: str, name: str, *, path: str | None = None) -> Signature | None:
-    """Return the signature of the function ``name`` (``f`` or ``Class.f``) in a module's text.
-
-    None where only running the module could tell: it is imported, assigned, or wrapped by an unknown decorator.
-    """
-    try:
-        body: Sequence[ast.stmt] = ast.parse(source.removeprefix("\ufeff")).body
-    except SyntaxError:
-        return None
-    found: ast.stmt | None = None
-    for part in name.split("."):
-        found = next((node for node in reversed(body) if getattr(node, "name", None) == part), None)
-        body = found.body if isinstance(found, ast.ClassDef) else ()
-    return _written_signature(found, path) if isinstance(found, Definition) else None
-
-
 def check_signature(
     function: Callable[..., Any] | Definition | Signature,
     input_ids: Sequence[str],
@@ -113,13 +95,11 @@ def check_signature(
 ) -> list[AiflowError]:
     """Return a ``wrong-signature`` for each argument of the function that nothing can be given for.
 
-    ``function`` may be its syntax tree, so that nothing is imported; ``extras`` are what the engine gives by name.
+    ``function`` may be its syntax tree, so that nothing is imported; no decorator may hide its arguments then.
+    ``extras`` are what the engine gives by name.
     """
     if isinstance(function, Definition):
-        written = _written_signature(function, None)
-        if written is None:
-            return []
-        function = written
+        function = _written_signature(function)
     elif not isinstance(function, Signature):
         function = signature_of(function)
     bindings = bind(function, input_ids, param_names, extras)
@@ -223,9 +203,7 @@ def _unmatched(
     )
 
 
-def _written_signature(node: Definition, path: str | None) -> Signature | None:
-    if not all(_decorator_name(decorator) in _TRANSPARENT for decorator in node.decorator_list):
-        return None
+def _written_signature(node: Definition) -> Signature:
     kinds, written = inspect.Parameter, node.args
     positional = [*written.posonlyargs, *written.args]
     without_default = len(positional) - len(written.defaults)
@@ -243,18 +221,4 @@ def _written_signature(node: Definition, path: str | None) -> Signature | None:
         parameters.append(Parameter(one.arg, kinds.KEYWORD_ONLY, default is not None))
     if written.kwarg:
         parameters.append(Parameter(written.kwarg.arg, kinds.VAR_KEYWORD))
-    return Signature(node.name, tuple(parameters), Where(path, node.lineno))
-
-
-def _decorator_name(decorator: ast.expr) -> str:
-    if isinstance(decorator, ast.Call):
-        decorator = decorator.func
-    return ast.unparse(decorator).rsplit(".", 1)[-1]
-
-
-def relative_path(path: str) -> str:
-    """Return the path relative to the current folder where it lies inside it, else as it is."""
-    try:
-        return Path(path).relative_to(Path.cwd()).as_posix()
-    except ValueError:
-        return path
+    return Signature(node.name, tuple(parameters), Where(None, node.lineno))

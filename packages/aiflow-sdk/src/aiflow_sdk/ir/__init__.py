@@ -2,7 +2,16 @@
 
 from aiflow_sdk.ir.canonical import FINGERPRINT_RULE, canonical_json, fingerprint
 from aiflow_sdk.ir.frozen import Frozen, FrozenMap, Plain, PlainMap, freeze, json_schema, thaw, unwrap
-from aiflow_sdk.ir.model import IR_VERSION, MAX_ID_LENGTH, RESERVED_NODE_IDS, DatasetName, NodeIR, NodeType, PipelineIR
+from aiflow_sdk.ir.model import (
+    HERE,
+    IR_VERSION,
+    MAX_ID_LENGTH,
+    RESERVED_NODE_IDS,
+    DatasetName,
+    NodeIR,
+    NodeType,
+    PipelineIR,
+)
 from aiflow_sdk.ir.reader import (
     Upgrade,
     invalid_document,
@@ -14,6 +23,7 @@ from aiflow_sdk.ir.schedule import DatasetCondition, dataset
 
 __all__ = [
     "FINGERPRINT_RULE",
+    "HERE",
     "IR_VERSION",
     "MAX_ID_LENGTH",
     "RESERVED_NODE_IDS",

@@ -29,6 +29,7 @@ class FrozenMap(Mapping[str, Any]):
         for key in source:
             if not isinstance(key, str):
                 raise DefinitionError("not-plain-data", f"a key must be text, not {key!r}", hint=f"write {str(key)!r}")
+            _check_text(key)
         self._items: dict[str, Any] = {key: freeze(source[key]) for key in sorted(source)}
         self._hash: int | None = None
 
@@ -68,11 +69,17 @@ def freeze(value: Any) -> Any:
     not finite, and whatever is not plain data.
     """
     kind = type(value)
+    if kind is str:
+        return _check_text(value)
     if kind is FrozenMap or (kind in _SCALARS and kind is not float):
         return value
     match value:
-        case None | bool() | str() | int() | FrozenMap():
-            return value.value if isinstance(value, Enum) else value
+        case Enum():
+            return freeze(value.value)
+        case str():
+            return _check_text(value)
+        case None | bool() | int() | FrozenMap():
+            return value
         case float():
             if not math.isfinite(value):
                 raise DefinitionError("not-plain-data", f"{value} is not a finite number")
@@ -87,20 +94,32 @@ def freeze(value: Any) -> Any:
                 f"a set has no order, so {value!r} would differ from build to build",
                 hint="write a list",
             )
-        case Enum():
-            return freeze(value.value)
         case date() | datetime() | time():
             return value.isoformat()
         case timedelta():
             return value.total_seconds()
         case PurePath():
-            return value.as_posix()
+            return _check_text(value.as_posix())
         case _:
             raise DefinitionError(
                 "not-plain-data",
                 f"{value!r} ({type(value).__module__}.{type(value).__qualname__}) is not plain data",
                 hint="write text, numbers, booleans, None, lists or dicts of them",
             )
+
+
+def _check_text(text: str) -> str:
+    """Return the text. Raises ``DefinitionError`` for half a character (a lone surrogate), which no document holds."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DefinitionError(
+                "not-plain-data",
+                f"{text!r} is no text: {text[error.start]!r} is half a character",
+                hint="a file's name that is not UTF-8, or bytes decoded with 'surrogateescape', look so",
+            ) from None
+    return text
 
 
 def thaw(value: Any) -> Any:

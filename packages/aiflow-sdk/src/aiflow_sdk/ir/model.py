@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self, assert_never
 
 from pydantic import Field, field_validator, model_validator
 
@@ -21,6 +21,9 @@ NodeType = Literal["source", "transform", "sink"]
 
 RESERVED_NODE_IDS = frozenset({"inputs", "params", "context", "spark", "env"})
 """What a user's function may ask for by name, so no node can be called so."""
+
+HERE = "__here__:"
+"""Begins the entrypoint of a function that exists only in one process (a lambda, a notebook's function)."""
 
 MAX_ID_LENGTH = 200
 _NODE_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
@@ -75,6 +78,11 @@ class NodeIR(Frozen):
         return FrozenMap({key: value for key, value in self.params.items() if key != "kind"})
 
     @property
+    def is_here(self) -> bool:
+        """Whether its function exists only in the process that built the pipeline."""
+        return self.entrypoint is not None and self.entrypoint.startswith(HERE)
+
+    @property
     def local_id(self) -> str:
         """The id inside its branch: ``enrich`` of ``enrich.us``."""
         return self.id.split(".", 1)[0]
@@ -97,6 +105,8 @@ class NodeIR(Frozen):
                 whole = self.engine and bool(self.entrypoint) != bool(self.sql)
             case "sink":
                 whole = self.kind and len(self.input_ids) == 1 and not (self.engine or self.entrypoint or self.sql)
+            case _ as never:
+                assert_never(never)
         if not whole:
             raise DefinitionError(
                 "incomplete-node", f"{self.type} '{self.id}' lacks or mixes what makes a {self.type}", where=where
@@ -148,6 +158,8 @@ class PipelineIR(Frozen):
     def _is_whole(self) -> Self:
         where = Where(about=f"pipeline '{self.id}'")
         check_id(self.id, _PIPELINE_ID, "pipeline id", where)
+        if self.extra.get("project") is not None:
+            check_id(str(self.extra["project"]), _PIPELINE_ID, "project", where)
         nodes: dict[str, NodeIR] = {}
         for node in self.node_list:
             if node.id in nodes:
@@ -180,20 +192,29 @@ class PipelineIR(Frozen):
     @cached_property
     def order(self) -> tuple[str, ...]:
         """The ids of all nodes, each after its inputs, otherwise sorted. Raises ``DefinitionError`` for a cycle."""
-        waiting = {node.id: set(node.input_ids) for node in self.node_list}
+        waiting = {node.id: len(set(node.input_ids)) for node in self.node_list}
+        readers: dict[str, list[str]] = {node.id: [] for node in self.node_list}
+        for node in self.node_list:
+            for input_id in set(node.input_ids):
+                readers[input_id].append(node.id)
         order: list[str] = []
-        while waiting:
-            ready = [node_id for node_id, inputs in waiting.items() if not inputs & waiting.keys()]
-            if not ready:
-                raise DefinitionError(
-                    "cycle",
-                    f"these nodes wait for each other: {', '.join(sorted(waiting))}",
-                    where=Where(about=f"pipeline '{self.id}'"),
-                    hint="remove one of the inputs",
-                )
-            order.extend(ready)
-            for node_id in ready:
+        layer = [node_id for node_id, count in waiting.items() if not count]
+        while layer:
+            order.extend(sorted(layer))
+            for node_id in layer:
                 del waiting[node_id]
+            above, layer = layer, []
+            for reader in (reader for node_id in above for reader in readers[node_id]):
+                waiting[reader] -= 1
+                if not waiting[reader]:
+                    layer.append(reader)
+        if waiting:
+            raise DefinitionError(
+                "cycle",
+                f"these nodes wait for each other: {', '.join(sorted(waiting))}",
+                where=Where(about=f"pipeline '{self.id}'"),
+                hint="remove one of the inputs",
+            )
         return tuple(order)
 
     @property

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Any, Literal, Self
+
+from pydantic import field_validator, model_validator
 
 from aiflow_sdk.errors import DefinitionError
 from aiflow_sdk.ir.frozen import Frozen
+
+_DATASET = re.compile(r"[^\W_][\w-]*\.[^\W_][\w-]*")
 
 
 class DatasetCondition(Frozen):
@@ -19,6 +24,25 @@ class DatasetCondition(Frozen):
     name: str | None = None
     """The dataset's logical ``schema.table``; only with ``op="dataset"``."""
     items: tuple[DatasetCondition, ...] = ()
+
+    @field_validator("items", mode="after")
+    @classmethod
+    def _sort_items(cls, items: tuple[DatasetCondition, ...]) -> tuple[DatasetCondition, ...]:
+        return tuple(sorted(set(items), key=_sort_key))
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.op == "dataset":
+            whole = self.name is not None and _DATASET.fullmatch(self.name) is not None and not self.items
+        else:
+            whole = self.name is None and len(self.items) > 1 and all(item.op != self.op for item in self.items)
+        if not whole:
+            raise DefinitionError(
+                "bad-schedule",
+                f"this condition of datasets is not whole: op='{self.op}', name={self.name!r}, {len(self.items)} items",
+                hint='write dataset("schema.table"), joined with & and |',
+            )
+        return self
 
     def __and__(self, other: DatasetCondition) -> DatasetCondition:
         return _join("all", self, other)
@@ -39,8 +63,12 @@ class DatasetCondition(Frozen):
 
 def dataset(name: str) -> DatasetCondition:
     """Return the condition that the dataset ``name`` (``schema.table``) has changed, for ``schedule=``."""
-    if not isinstance(name, str) or not name.strip():
-        raise DefinitionError("bad-dataset-name", f"{name!r} is not a dataset's name", hint="write 'schema.table'")
+    if not isinstance(name, str) or not _DATASET.fullmatch(name.strip()):
+        raise DefinitionError(
+            "bad-dataset-name",
+            f"{name!r} is not a dataset's name",
+            hint="write 'schema.table', each of letters, digits, '_' and '-', beginning with a letter or digit",
+        )
     return DatasetCondition(op="dataset", name=name.strip())
 
 
@@ -52,5 +80,9 @@ def _join(op: Literal["all", "any"], *conditions: Any) -> DatasetCondition:
                 "bad-schedule", f"{condition!r} is not a dataset", hint='write dataset("schema.table")'
             )
         flat.extend(condition.items if condition.op == op else (condition,))
-    unique = sorted(set(flat), key=lambda item: (item.op, item.name or "", repr(item)))
-    return unique[0] if len(unique) == 1 else DatasetCondition(op=op, items=tuple(unique))
+    unique = set(flat)
+    return unique.pop() if len(unique) == 1 else DatasetCondition(op=op, items=tuple(unique))
+
+
+def _sort_key(item: DatasetCondition) -> tuple[str, str, str]:
+    return item.op, item.name or "", repr(item)

@@ -47,7 +47,7 @@ def open_runs(prepared: Prepared, request: BackfillRequest, partitions: Sequence
     for first, last in _stretches(partitions) if plan.ranges else ((one, one) for one in partitions):
         run = make_run(plan, partition=first.key, last_partition=last.key, params=request.params, cause="backfill")
         sources = ledger.sources_before(run) if plan.ranges else {}
-        live = open_run(prepared, run)
+        live = open_run(prepared, run, data=ledger.data)
         live.sources = sources
         yield live
 

@@ -7,9 +7,8 @@ from datetime import date as Date
 from pathlib import Path
 from typing import Any, Protocol
 
-from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import load_project
-from aiflow_sdk.discovery.definition import find_root, registry_here
+from aiflow_sdk.discovery.definition import find_root
 from aiflow_sdk.errors import Where
 from aiflow_sdk.ir import PipelineIR
 from aiflow_sdk.local.executor import Executor, usable_processors
@@ -19,6 +18,7 @@ from aiflow_sdk.local.preparation import Prepared, start_run
 from aiflow_sdk.local.records import OnRecord
 from aiflow_sdk.local.request import RunRequest
 from aiflow_sdk.local.summary import RunSummary, summarize_run
+from aiflow_sdk.workspace import Workspace
 
 
 class _Built(Protocol):
@@ -52,24 +52,17 @@ def run_definition(
     """
     built: _Built = definition.build()
     project = load_project(root or find_root(definition))
-    registry = registry_here(built.ir, project.root)
-    plan = compile_pipeline(
-        built.ir,
-        project=project,
-        environment=project.environment(environment),
-        registry=registry,
-        locations=built.locations,
-        here=True,
-    )
+    workspace = Workspace(project)
+    plan = workspace.compile(built.ir, project.environment(environment), locations=built.locations, here=True)
     request = RunRequest(
         project=str(project.root),
         pipeline=built.ir.id,
         date=date.isoformat() if isinstance(date, Date) else date,
         params=params or {},
     )
+    # Before the run has a folder: what is wrong with a listener is no run's failure.
+    journal = Journal(open_listeners(project.environment(environment), workspace.registry, project))
     live = start_run(Prepared(project, plan), request)
-    stated = project.environment(environment)
-    journal = Journal(open_listeners(stated, registry))
     executor = Executor(
         project.root,
         on_record or (lambda record: None),

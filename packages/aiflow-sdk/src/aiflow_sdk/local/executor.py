@@ -101,7 +101,9 @@ class Executor:
                 at_work = live.state.running
                 live.state.cancel(time.time())
                 for task_id in at_work:
-                    live.folder.save_task(live.state.tasks[task_id])
+                    task = live.state.tasks[task_id]
+                    live.folder.save_task(task)
+                    self._tell(live, attempt_ended(live.state, task, "cancelled", "the run was cancelled"))
                 self._save(live)
                 ended.append(live)
             self._active.clear()
@@ -111,7 +113,8 @@ class Executor:
         self._active.append(live)
         if live.told is None:
             folder = str(live.folder.path)
-            live.told = [run_started(live.state, live.plan.to_full_dict(), resumed=live.resumed, folder=folder)]
+            plan, facts = live.plan.to_full_dict(), live.run.facts()
+            live.told = [run_started(live.state, plan, resumed=live.resumed, folder=folder, facts=facts)]
         for record in live.told:
             self._tell(live, record)
 
@@ -189,7 +192,7 @@ class Executor:
                 root=self.root,
                 report=report,
                 functions=self.functions,
-                staging=FolderStaging(bound_environment(live.plan, self.root).staging, live.earlier),
+                staging=FolderStaging(bound_environment(live.plan, self.root).staging_address, live.earlier),
             )
         except AiflowError as error:
             return error

@@ -3,40 +3,98 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from aiflow_sdk.config import Environment, resolve_secrets
-from aiflow_sdk.errors import AiflowError, Where
-from aiflow_sdk.events import Spool
-from aiflow_sdk.plan import TaskResult
+from aiflow_sdk.config import Environment, Project, resolve_secrets
+from aiflow_sdk.errors import Where
+from aiflow_sdk.events import EventType, Spool
+from aiflow_sdk.local.delivery import Delivery, close_all
+from aiflow_sdk.plan import Plan, Run, TaskResult
 from aiflow_sdk.plugins import Listener, Registry
 from aiflow_sdk.runtime import Lineage
+from aiflow_sdk.stores import writing
 
 if TYPE_CHECKING:
-    from aiflow_sdk.local.executor import LiveRun
     from aiflow_sdk.local.records import Record
+    from aiflow_sdk.local.state import RunState
+    from aiflow_sdk.local.store import RunFolder
 
+CLOSE_SECONDS = 30.0
+"""How long listeners have, when all runs have ended, to hear what they have not heard yet."""
+RECORDS = frozenset(
+    {
+        "run-started",
+        "run-finished",
+        "task-started",
+        "task-finished",
+        "task-failed",
+        "task-retried",
+        "task-repeated",
+        "task-cancelled",
+    }
+)
+"""The records that stand for an event."""
 _LOGGER = logging.getLogger("aiflow.events")
 
 
-class Journal:
-    """Makes events of the records of runs. One is made for a process; it is used by one thread at a time for a run."""
+class Journaled(Protocol):
+    """A run as the journal needs it."""
 
-    def __init__(self, listeners: Sequence[Listener] = ()) -> None:
-        self._listeners = listeners
+    @property
+    def plan(self) -> Plan:
+        """The plan that it follows."""
+        ...
+
+    @property
+    def run(self) -> Run:
+        """The request that it does."""
+        ...
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where its files lie."""
+        ...
+
+    @property
+    def state(self) -> RunState:
+        """How far it has come."""
+        ...
+
+
+class Journal:
+    """Makes events of the records of runs. One is made for a process; it is used by one thread at a time for a run.
+
+    Listeners hear of them in threads of their own (:mod:`aiflow_sdk.local.delivery`); ``say`` is told, in words, what
+    went wrong there.
+    """
+
+    def __init__(
+        self,
+        listeners: Mapping[str, Listener] | None = None,
+        root: Path | None = None,
+        *,
+        say: Callable[[str], None] = _LOGGER.warning,
+    ) -> None:
+        self._listeners = dict(listeners or {})
+        self._root = root
+        self._say = say
+        self._deliveries: list[Delivery] = []
         self._lineages: dict[str, Lineage] = {}
 
-    def record(self, live: LiveRun, record: Record) -> None:
-        """Spool the event that the record stands for, if any, and tell the listeners; what they raise is only logged.
+    def record(self, live: Journaled, record: Record) -> None:
+        """Spool the event that the record stands for, if any, and let the listeners hear of it soon.
 
         Raises ``StoreError`` where the spool cannot be written.
         """
-        if record["record"] not in Lineage.RECORDS:
+        if record["record"] not in RECORDS:
             return
         run_id = live.run.run_id
-        lineage = self._lineages.get(run_id) or self._lineages.setdefault(run_id, Lineage(live.plan, live.run))
+        if run_id not in self._lineages:
+            self._lineages[run_id] = Lineage(live.plan, live.run)
+            self._begin(live)
         results = {
             task.task_id: TaskResult.from_dict(
                 {"task_id": task.task_id, "seconds": task.seconds or 0, "nodes": task.nodes}
@@ -44,40 +102,72 @@ class Journal:
             for task in (live.state.tasks.values() if record["record"] == "run-finished" else ())
             if task.state == "succeeded"
         }
-        event = lineage.of_record(record, results)
+        event = event_of_record(self._lineages[run_id], record, results)
         if event is None:
             return
         Spool(live.folder.events_path).append(event)
-        for listener in self._listeners:
-            _tell(listener, event)
+        for delivery in self._deliveries:
+            delivery.notice(live.folder.events_path)
         if record["record"] == "run-finished":
             self._lineages.pop(run_id, None)
 
-    def close(self) -> None:
-        """Let every listener send what it still holds back."""
-        for listener in self._listeners:
-            try:
-                listener.close()
-            except Exception:  # a stranger's code: it may fail, the run may not
-                _LOGGER.exception("the listener '%s' failed while it was closed", listener.kind)
+    def close(self, *, seconds: float = CLOSE_SECONDS) -> None:
+        """Let every listener hear what it has not heard yet and close, within so many seconds."""
+        close_all(self._deliveries, seconds)
+
+    def _begin(self, live: Journaled) -> None:
+        if self._listeners and not self._deliveries:
+            root = self._root or live.folder.path.parents[2]
+            self._deliveries = [
+                Delivery(name, listener, root, live.run.environment, self._say)
+                for name, listener in self._listeners.items()
+            ]
+        for delivery in self._deliveries:
+            with writing(live.folder.events_path):
+                delivery.begin(live.folder.events_path)
 
 
-def open_listeners(environment: Environment, registry: Registry) -> list[Listener]:
-    """Return the environment's listeners. Raises ``AiflowError`` for an unknown kind or a wrong option."""
-    listeners: list[Listener] = []
+def open_listeners(environment: Environment, registry: Registry, project: Project | None = None) -> dict[str, Listener]:
+    """Return the environment's listeners by name. Raises ``AiflowError`` for an unknown kind or a wrong option."""
+    listeners: dict[str, Listener] = {}
     for name, options in environment.listeners.items():
-        where = Where("aiflow.toml", about=f"environments.{environment.name}.listeners.{name}")
+        keys = ("environments", environment.name, "listeners", name)
+        where = project.place_of(*keys) if project else Where(about=".".join(keys))
         given: Mapping[str, Any] = {key: value for key, value in options.items() if key != "kind"}
         plugin = registry.listeners.get(str(options["kind"]), where=where)
-        listeners.append(plugin.load(resolve_secrets(given, environment), environment, where=where))
+        listeners[name] = plugin.load(resolve_secrets(given, environment), environment, where=where)
     return listeners
 
 
-def _tell(listener: Listener, event: Mapping[str, Any]) -> None:
-    began = time.monotonic()
-    try:
-        listener.on_event(event)
-    except AiflowError as error:
-        _LOGGER.error("the listener '%s' failed: %s", listener.kind, error)
-    except Exception:  # a stranger's code: it may fail, the run may not; the spool keeps the event
-        _LOGGER.exception("the listener '%s' failed after %.1f s", listener.kind, time.monotonic() - began)
+def event_of_record(
+    lineage: Lineage, record: Mapping[str, Any], results: Mapping[str, TaskResult]
+) -> dict[str, Any] | None:
+    """Return the event that a record stands for, or None of those that stand for none.
+
+    ``results`` are those of the tasks that have succeeded so far.
+    """
+    time = datetime.fromtimestamp(record["time"], UTC)
+    match record["record"]:
+        case "run-started":
+            return lineage.run_event("START", time=time)
+        case "run-finished":
+            kinds: dict[str, EventType] = {"succeeded": "COMPLETE", "cancelled": "ABORT"}
+            errors = record.get("errors") or [None]
+            return lineage.run_event(
+                kinds.get(record["state"], "FAIL"), results=results.values(), error=errors[0], time=time
+            )
+        case "task-started":
+            return lineage.task_event("START", lineage.plan.task(record["task_id"]), record["attempt"], time=time)
+        case "task-finished":
+            task_id = record["task_id"]
+            result = results.get(task_id) or TaskResult.from_dict(
+                {"task_id": task_id, "seconds": record["seconds"], "nodes": record.get("nodes", [])}
+            )
+            task = lineage.plan.task(task_id)
+            return lineage.task_event("COMPLETE", task, record["attempt"], result=result, time=time)
+        case "task-failed" | "task-retried":
+            task = lineage.plan.task(record["task_id"])
+            return lineage.task_event("FAIL", task, record["attempt"], error=record.get("error"), time=time)
+        case "task-repeated" | "task-cancelled":
+            return lineage.task_event("ABORT", lineage.plan.task(record["task_id"]), record["attempt"], time=time)
+    return None

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from aiflow_sdk.errors import DocumentError
-from aiflow_sdk.ir import thaw
+from aiflow_sdk.ir import fingerprint, thaw
 from aiflow_sdk.local.executor import LiveRun
 from aiflow_sdk.local.making import Making, why_run
-from aiflow_sdk.local.store import HOME, read_json, replace_file, writing
+from aiflow_sdk.local.store import HOME, read_json
 from aiflow_sdk.plan import Plan, Run, make_run
-from aiflow_sdk.runtime import sink_identities, source_identities
-from aiflow_sdk.runtime.functions import HERE
+from aiflow_sdk.runtime import Data
+from aiflow_sdk.stores import folder_name, replace_file, writing
+
+_MEANINGLESS = frozenset({"code", "dataset", "plugin", "wait_minutes", "restated"})
+"""What a node has that its rows do not depend on, or that is compared by itself."""
 
 
 class Ledger:
@@ -24,7 +27,9 @@ class Ledger:
 
     def __init__(self, root: Path, plan: Plan) -> None:
         self.root, self.plan = root, plan
-        self.folder = root / HOME / "ledger" / plan.environment.name / plan.project / plan.pipeline_id
+        self.data = Data(plan, root)
+        names = map(folder_name, (plan.environment.name, plan.project, plan.pipeline_id))
+        self.folder = (root / HOME / "ledger").joinpath(*names)
 
     def why_run(self, partition: str, params: Mapping[str, Any]) -> str | None:
         """Return why the partition has to be made again, or None when it is up to date."""
@@ -36,7 +41,7 @@ class Ledger:
         # Looking at data costs more than looking at fingerprints, so it comes second.
         if reason := why_run(previous, replace(current, sources=previous.sources, sinks=previous.sinks)):
             return reason
-        sources = source_identities(self.plan, run, root=self.root)
+        sources = self.data.source_identities(run)
         return why_run(previous, replace(current, sources=sources, sinks=self._sinks(run)))
 
     def read(self, partition: str) -> Making | None:
@@ -52,8 +57,10 @@ class Ledger:
         tasks = live.state.tasks.values()
         facts = {node["node_id"]: node for task in tasks for node in task.nodes}
         partial = any(task.state == "skipped" for task in tasks)
-        here = any((node.entrypoint or "").startswith(HERE) for node in live.plan.node_list)
-        if partial or here or any(node.get("superseded") for node in facts.values()):
+        here = any(node.is_here for node in live.plan.node_list)
+        # A table that each run replaces whole may hold a newer run's rows by now: runs side by side end in any order.
+        superseded = {node_id for node_id, node in facts.items() if node.get("superseded")}
+        if partial or here or superseded - self._whole_sinks(live.run):
             return
         making = replace(
             self._making(live.run),
@@ -65,42 +72,58 @@ class Ledger:
             kinds = {node.id: node.type for node in live.plan.node_list}
             read = {node: facts.get(node, {}).get("identity") for node, kind in kinds.items() if kind == "source"}
             written = {node: facts.get(node, {}).get("identity") for node, kind in kinds.items() if kind == "sink"}
+            written |= dict.fromkeys(superseded, "there")
             sinks = self._of_partition(written, live.run)
             self._write(live.run.partition_key or "-", replace(making, sources=read, sinks=sinks))
             return
         for partition in live.run.partitions:
             run = make_run(live.plan, partition=partition.key, params=thaw(live.run.params))
-            sources = dict(live.sources.get(partition.key) or source_identities(live.plan, run, root=self.root))
+            sources = dict(live.sources.get(partition.key) or self.data.source_identities(run))
             self._write(partition.key, replace(making, sources=sources, sinks=self._sinks(run)))
 
     def sources_before(self, run: Run) -> dict[str, dict[str, str | None]]:
         """Return partition → identities of its sources, of a range that is about to run."""
         params = thaw(run.params)
         return {
-            partition.key: source_identities(
-                self.plan, make_run(self.plan, partition=partition.key, params=params), root=self.root
-            )
+            partition.key: self.data.source_identities(make_run(self.plan, partition=partition.key, params=params))
             for partition in run.partitions
         }
 
     def _making(self, run: Run) -> Making:
         return Making(
             definition=self.plan.definition,
+            meaning=self._meaning,
             lock=self.plan.lock,
             code={node.id: node.code for node in self.plan.node_list if node.code},
             params=thaw(run.params),
         )
 
+    @cached_property
+    def _meaning(self) -> str:
+        """The fingerprint of what the data depends on: who owns the pipeline, or when it is late, changes no row."""
+        nodes = [
+            {
+                **{name: value for name, value in node.to_full_dict().items() if name not in _MEANINGLESS},
+                "options": {name: value for name, value in thaw(node.options).items() if name not in _MEANINGLESS},
+            }
+            for node in self.plan.node_list
+        ]
+        return fingerprint([nodes, self.plan.partition, self.plan.timezone])
+
     def _sinks(self, run: Run) -> dict[str, str | None]:
-        return self._of_partition(sink_identities(self.plan, run, root=self.root), run)
+        return self._of_partition(self.data.sink_identities(run), run)
 
     def _of_partition(self, identities: Mapping[str, str | None], run: Run) -> dict[str, str | None]:
         # Of a table that each run replaces whole, the partition's own state is only that the table is there.
-        whole = {node.id for node in self.plan.node_list if node.type == "sink" and not node.time and run.partition_key}
+        whole = self._whole_sinks(run)
         return {node: "there" if identity and node in whole else identity for node, identity in identities.items()}
 
+    def _whole_sinks(self, run: Run) -> set[str]:
+        """Return the sinks without a time column, of a run for a partition: each run replaces the table whole."""
+        return {node.id for node in self.plan.node_list if node.type == "sink" and not node.time and run.partition_key}
+
     def _path(self, partition: str) -> Path:
-        return self.folder / f"{quote(partition, safe='')}.json"
+        return self.folder / f"{folder_name(partition)}.json"
 
     def _write(self, partition: str, making: Making) -> None:
         path = self._path(partition)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from aiflow_sdk.local.records import OnRecord, Record, task_record
-from aiflow_sdk.local.store import writing
+from aiflow_sdk.redaction import REDACTOR
+from aiflow_sdk.stores import writing
 
 Stream = Literal["stdout", "stderr"]
 
@@ -30,9 +31,16 @@ class AttemptLog:
             self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def add(self, stream: str, message: str, *, level: str = "info", **facts: Any) -> None:
-        """Add one line."""
+        """Add one line, the values of secrets hidden."""
         record = task_record(
-            "log", self._run, self._task_id, self._attempt, stream=stream, level=level, message=message, **facts
+            "log",
+            self._run,
+            self._task_id,
+            self._attempt,
+            stream=stream,
+            level=level,
+            message=REDACTOR.hide(message),
+            **facts,
         )
         append_log(self._handle, record)
         self._emit(record)

@@ -13,6 +13,8 @@ class Making:
 
     definition: str
     """Fingerprint of the pipeline's IR."""
+    meaning: str = field(default="", kw_only=True)
+    """Fingerprint of what its rows depend on: nodes, partition, time zone; not owner or tags. Empty: not known."""
     lock: str
     """Fingerprint of the lock file, else of the installed packages."""
     code: Mapping[str, str] = field(default_factory=dict)
@@ -44,7 +46,7 @@ def why_run(previous: Making | None, current: Making) -> str | None:
     """
     if previous is None:
         return "never made"
-    if previous.definition != current.definition:
+    if previous.definition != current.definition and (not previous.meaning or previous.meaning != current.meaning):
         return "the definition of the pipeline changed"
     if nodes := _differing(previous.code, current.code):
         return f"the code of {_quoted(nodes)} changed"

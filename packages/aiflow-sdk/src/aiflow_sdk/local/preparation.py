@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from aiflow_sdk.code import enter_project
-from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import Project
-from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, RunError, UnknownNameError
+from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, RunError, UnknownNameError, Where
 from aiflow_sdk.local.executor import LiveRun
 from aiflow_sdk.local.generation import next_generation
 from aiflow_sdk.local.request import RunRequest
@@ -23,8 +22,11 @@ from aiflow_sdk.local.state import Loss, RunState
 from aiflow_sdk.local.store import RunFolder, find_run, tasks_of_plan
 from aiflow_sdk.partitions import Grain, Partition
 from aiflow_sdk.plan import Plan, Run, make_run, read_plan
-from aiflow_sdk.plugins import installed_registry
+from aiflow_sdk.runtime import Data
+from aiflow_sdk.workspace import Workspace
 
+LOCAL = "local"
+"""The kind of cluster that is this machine."""
 _GONE_SECONDS = 10.0
 """How long what a killed process had forked may take to be gone too."""
 _CLOCK = re.compile(r"\d[T ]\d\d(?::?\d\d)*")
@@ -54,14 +56,11 @@ def prepare(project: Project, pipeline: str, environment: str | None) -> Prepare
     try:
         found = discovery.pipeline(pipeline)
     except UnknownNameError as error:
-        # A module that cannot be imported may be the one that holds it.
-        raise ProblemsError([error, *discovery.problems]) if discovery.problems else error from None
-    registry = installed_registry()
-    registry.add_marked(discovery.marked)
+        # Unless it is known and cannot be built: a module that cannot be imported may be the one that holds it.
+        problems = discovery.problems_of(pipeline) or (error, *discovery.problems)
+        raise problems[0] if len(problems) == 1 else ProblemsError(problems) from None
     enter_project(project.root)  # the cache may have spared the imports that would have added it
-    plan = compile_pipeline(
-        found.ir, project=project, environment=target, registry=registry, locations=found.locations, here=True
-    )
+    plan = Workspace(project, marked=discovery.marked).compile(found.ir, target, locations=found.locations, here=True)
     return Prepared(project, plan, found.functions)
 
 
@@ -80,12 +79,17 @@ def start_run(prepared: Prepared, request: RunRequest) -> LiveRun:
     return open_run(prepared, run, select_tasks(prepared.plan, run, request, prepared.project.root))
 
 
-def open_run(prepared: Prepared, run: Run, selection: Selection | None = None) -> LiveRun:
-    """Give the run its generation and its folder. Raises ``StoreError``."""
+def open_run(prepared: Prepared, run: Run, selection: Selection | None = None, *, data: Data | None = None) -> LiveRun:
+    """Give the run its generation and its folder; ``data`` spares making the plan's sinks anew for each of many runs.
+
+    Raises ``StoreError``, or ``RunError`` (``cluster-not-local``) for a task that this machine is not meant to do.
+    """
     plan, root = prepared.plan, prepared.project.root
     selection = selection or Selection(tuple(task.id for task in plan.tasks))
+    check_clusters(plan, selection.tasks)
     document = plan.to_full_dict()
-    run = Run.model_validate({**dict(run), "generation": next_generation(root, run.to_full_dict())})
+    known = (data or Data(plan, root)).newest_generation(run)
+    run = Run.model_validate({**dict(run), "generation": next_generation(root, run.to_full_dict(), known=known)})
     state = RunState(
         run=run.to_full_dict(),
         tasks=tasks_of_plan(document),
@@ -110,6 +114,7 @@ def resume_run(prepared: Prepared, request: RunRequest) -> LiveRun:
     folder = find_run(root, request.resume or "")
     folder.own()
     try:
+        check_clusters(plan, [task.id for task in plan.tasks])
         record, state = folder.record(), folder.load()
         _check_resumable(plan, record.pipeline_id, str(state.run["environment"]), record.definition, state)
     except AiflowError:
@@ -139,15 +144,36 @@ def continue_runs(root: Path, run_ids: Sequence[str], loss: Loss | None) -> list
     for run_id in run_ids:
         folder = RunFolder(root, run_id)
         folder.own(wait_seconds=_GONE_SECONDS)
-        state = folder.load()
-        earlier = Selection.from_dict(folder.record().selection).earlier
-        plan, run = read_plan(folder.plan_text()), Run.model_validate(dict(state.run))
-        runs.append(LiveRun(plan, run, folder, state, earlier, told=[]))
+        runs.append(replace(load_run(root, run_id), folder=folder, told=[]))
     if loss:
         told = settle_loss([(live.folder, live.state) for live in runs], loss, time.time())
         for live in runs:
             live.told = told[live.run.run_id]
     return runs
+
+
+def load_run(root: Path, run_id: str) -> LiveRun:
+    """Return a run as its folder tells it."""
+    folder = RunFolder(root, run_id)
+    state = folder.load()
+    earlier = Selection.from_dict(folder.record().selection).earlier
+    return LiveRun(read_plan(folder.plan_text()), Run.model_validate(dict(state.run)), folder, state, earlier)
+
+
+def check_clusters(plan: Plan, task_ids: Iterable[str]) -> None:
+    """Raise ``RunError`` where one of the tasks belongs to a cluster that the environment says is not this machine."""
+    for task_id in task_ids:
+        cluster = plan.task(task_id).cluster
+        kind = (plan.environment.clusters.get(cluster) or {}).get("kind", LOCAL)
+        if kind != LOCAL:
+            name = plan.environment.name
+            raise RunError(
+                "cluster-not-local",
+                f"task '{task_id}' runs on the cluster '{cluster}', which is '{kind}' in the environment '{name}', "
+                "and not on this machine",
+                where=Where("aiflow.toml", about=f"environments.{name}.clusters.{cluster}"),
+                hint="run it in an environment where the cluster is local (--env dev), or deploy the pipeline",
+            )
 
 
 def check_date(text: str, grain: Grain | None) -> None:

@@ -75,7 +75,8 @@ class WorkerProcess:
         if self._wake in ready:
             os.read(self._wake, 64)
         ended = self._has_ended()
-        records, output = self._take(self._records), self._take(self._output)
+        output = self._take(self._output)
+        records = self._take(self._records)  # after the output, so that each secret in it is told of already
         if ended:
             output.append(self._output.rest())
         return Heard(

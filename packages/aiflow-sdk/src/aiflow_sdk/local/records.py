@@ -5,7 +5,7 @@ also ``pipeline_id run_id execution trace_id environment partition``, those of a
 node ``node_id``. Besides:
 
 - ``run-started``: ``project generation cause version timeout_seconds resumed folder``; ``nodes``, a list of ``{id type
-  kind engine entrypoint input_ids place}`` in order (``place``: what a source or sink names, before it is rendered);
+  kind engine entrypoint input_ids place}`` in order (``place``: what a source or sink names);
   ``tasks``, a list of ``{id engine cluster node_ids upstream state
   attempt}`` in order (of a resumed run some are ``succeeded``, of a selected one some are ``skipped``).
 - ``task-started``: ``timeout_seconds``.
@@ -14,12 +14,14 @@ node ``node_id``. Besides:
 - ``task-finished``: ``seconds``; ``nodes``, a list of ``NodeFacts`` as dicts.
 - ``task-retried``: ``seconds error delay_seconds``. This attempt failed, the next one starts after the delay.
 - ``task-repeated``: ``reason``. The attempt was ended through no fault of its own and starts again, uncounted.
+- ``task-cancelled``: ``reason``. The attempt was ended with its run; a resume does it again.
 - ``task-failed``: ``seconds error blocked``. The last attempt failed; ``blocked`` lists the tasks that cannot run now.
 - ``log``: ``stream`` (``stdout stderr log``; ``output``: printed past Python's streams), ``level message``, and
   ``logger`` where one was used: one line of user code. A line in a log file has this form too. It has no ``task_id``
   where several tasks were at work and none can be named, no ``run_id`` where several runs were.
 - ``worker-restarted``: ``reason``. The process that ran the tasks was ended or died; a new one goes on.
-- ``run-finished``: ``state`` (``succeeded failed cancelled``), ``seconds errors``; ``tasks``, ``{id: state}``.
+- ``run-finished``: ``state`` (``succeeded failed cancelled``), ``seconds errors``; ``tasks``, ``{id: state}``;
+  ``superseded``, the sinks that changed nothing because a newer execution had written there.
 - ``backfill-started``: ``pipeline_id environment first last``; ``partitions``, a list of ``{partition reason}`` (reason
   None: up to date); ``parallel``, how many runs at once; ``ranges``, whether one run takes many partitions.
 - ``backfill-finished``: ``pipeline_id environment first last state seconds``, and how many partitions ``succeeded
@@ -30,8 +32,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
+from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.local.state import RunState, TaskState
 from aiflow_sdk.local.store import partition_text
 
@@ -64,11 +68,13 @@ def task_record(kind: str, run: Mapping[str, Any], task_id: str, attempt: int, *
     return run_record(kind, run, task_id=task_id, attempt=attempt, **facts)
 
 
-def run_started(state: RunState, plan: Mapping[str, Any], *, resumed: bool, folder: str) -> Record:
-    """Return the record that begins a run."""
+def run_started(
+    state: RunState, plan: Mapping[str, Any], *, resumed: bool, folder: str, facts: Mapping[str, Any] | None = None
+) -> Record:
+    """Return the record that begins a run; ``facts`` are what templates may name."""
     nodes = [
         {name: node.get(name) for name in ("id", "type", "kind", "engine", "entrypoint", "input_ids")}
-        | {"place": _place(node)}
+        | {"place": _place(node, facts or {})}
         for node in plan["nodes"]
     ]
     tasks = [
@@ -91,14 +97,21 @@ def run_started(state: RunState, plan: Mapping[str, Any], *, resumed: bool, fold
     )
 
 
-def _place(node: Mapping[str, Any]) -> str | None:
-    """Return what a source or sink names: its table, path or the like, as raw as it stands in the plan."""
+def _place(node: Mapping[str, Any], facts: Mapping[str, Any]) -> str | None:
+    """Return what a source or sink names, its table, path or the like, as it is in this run; secrets stay names."""
     options = node.get("options") or {}
     named: list[str] = [
         options[name] for name in ("table", "path", "stream", "url") if isinstance(options.get(name), str)
     ]
     named += [str(node["dataset"][-1])] if node.get("dataset") else []
-    return named[0] if named else None
+    if not named:
+        return None
+    if facts and "{{" in named[0]:
+        from aiflow_sdk.variables import render
+
+        with suppress(AiflowError):  # what cannot be rendered is told by the node itself
+            return str(render(named[0], facts))
+    return named[0]
 
 
 def attempt_ended(state: RunState, task: TaskState, change: str, reason: str = "") -> Record:
@@ -124,6 +137,7 @@ def run_finished(state: RunState) -> Record:
         seconds=round(state.seconds, 3),
         errors=errors_of(state),
         tasks={task_id: task.state for task_id, task in state.tasks.items()},
+        superseded=list(state.superseded),
     )
 
 

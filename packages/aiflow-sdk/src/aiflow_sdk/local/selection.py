@@ -64,7 +64,13 @@ def select_tasks(plan: Plan, run: Run, request: RunRequest, root: Path) -> Selec
             f"nothing lies between '{request.from_node}' and '{request.until_node}'",
             hint="swap them, or name nodes of one path",
         )
-    missing = {up for task in plan.tasks if task.id in wanted for up in task.upstream if up not in wanted}
+    missing = {
+        up
+        for task in plan.tasks
+        if task.id in wanted
+        for up in task.upstream
+        if up not in wanted and not plan.task(up).waits
+    }
     earlier = {task_id: _earlier_run(plan, run, task_id, root) for task_id in sorted(missing)}
     return Selection(tuple(task.id for task in plan.tasks if task.id in wanted), earlier, asked)
 

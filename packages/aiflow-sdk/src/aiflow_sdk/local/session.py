@@ -1,4 +1,4 @@
-"""What the processes of one local run share: a folder, in which an embedded Spark server says where it listens."""
+"""What the processes of one local run share: a folder, in which a server that serves them all says that it is there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 SESSION_DIR = "AIFLOW_SESSION_DIR"
 """Environment variable: the folder. What lies in it serves every process of the session and ends with it."""
@@ -23,19 +23,43 @@ def session() -> Iterator[dict[str, str]]:
     try:
         yield {SESSION_DIR: folder, SESSION_OWNER: str(os.getpid())}
     finally:
-        _stop_spark(folder)
+        stop_servers(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _stop_spark(folder: str) -> None:
-    """End the session's Spark server at once: it holds nothing that outlives the session."""
+def stop_servers(folder: str) -> None:
+    """End at once what the session's processes started to serve them all: it holds nothing that outlives the session.
+
+    A server says that it is there by a file in the folder: ``NAME.json`` with its ``pid``, or ``NAME.pid`` with nothing
+    else. The file goes with it, so that the next process that needs one starts it anew.
+    """
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        process = _process_of(path)
+        if process is None:
+            continue
+        with suppress(OSError):
+            if _is_of_session(process, folder):
+                os.kill(process, signal.SIGKILL)
+            os.unlink(path)
+
+
+def _process_of(path: str) -> int | None:
+    """Return the process that a file names, if it is such a file."""
     try:
-        with open(os.path.join(folder, "spark.json"), encoding="utf-8") as file:
-            process = int(json.load(file)["pid"])
-        if os.path.isdir("/proc/self"):  # Linux: make sure that the number is not another process's by now
-            with open(f"/proc/{process}/cmdline", "rb") as file:
-                if folder.encode() not in file.read():
-                    return
-        os.kill(process, signal.SIGKILL)
+        with open(path, encoding="utf-8") as file:
+            if path.endswith(".pid"):
+                return int(file.read())
+            if path.endswith(".json"):
+                return int(json.load(file)["pid"])
     except (OSError, ValueError, KeyError, TypeError):
-        return  # there is none, or it is still starting and ends with the folder it cannot find
+        pass  # another file, or a server that is still starting and ends with the folder it cannot find
+    return None
+
+
+def _is_of_session(process: int, folder: str) -> bool:
+    """Whether the number is not another process's by now; where that cannot be told, it is believed."""
+    if not os.path.isdir("/proc/self"):
+        return True
+    with open(f"/proc/{process}/cmdline", "rb") as command, open(f"/proc/{process}/environ", "rb") as variables:
+        return folder.encode() in command.read() + variables.read()

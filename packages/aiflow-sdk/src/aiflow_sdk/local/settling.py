@@ -23,14 +23,16 @@ def settle_loss(runs: Sequence[tuple[RunFolder, RunState]], loss: Loss, now: flo
     return told
 
 
-def settle_end(folder: RunFolder, state: RunState, now: float, *, cancelled: bool) -> Record:
+def settle_end(folder: RunFolder, state: RunState, now: float, *, cancelled: bool) -> list[Record]:
     """End a run whose process is gone and for which there will be no other; return what there is to tell."""
+    told: list[Record] = []
     if cancelled:
         at_work = state.running
         state.cancel(now)
         for task_id in at_work:
             folder.save_task(state.tasks[task_id])
+            told.append(attempt_ended(state, state.tasks[task_id], "cancelled", "the run was cancelled"))
     else:
         state.end(now)
     folder.save(state)
-    return run_finished(state)
+    return [*told, run_finished(state)]

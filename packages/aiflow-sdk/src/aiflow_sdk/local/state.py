@@ -92,6 +92,11 @@ class RunState:
         return tuple(task.task_id for task in self.tasks.values() if task.state == "running")
 
     @property
+    def superseded(self) -> tuple[str, ...]:
+        """The sinks that changed nothing, or not all of a range, because a newer execution had written there."""
+        return tuple(node["node_id"] for task in self.tasks.values() for node in task.nodes if node.get("superseded"))
+
+    @property
     def ended(self) -> bool:
         """Whether no task will start any more."""
         return not any(task.state in ("waiting", "running") for task in self.tasks.values())

@@ -7,7 +7,6 @@ replaced as a whole, so a reader never sees half of one. ``owner.lock`` is locke
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -17,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.errors import DocumentError, RunError, StoreError, UnknownNameError, unknown_name
+from aiflow_sdk.errors import DocumentError, RunError, UnknownNameError, unknown_name
 from aiflow_sdk.local.state import RunState, TaskState
+from aiflow_sdk.stores import folder_name, replace_file, try_lock, writing
 
 RUN_VERSION = 1
 HOME = ".aiflow"
@@ -112,7 +112,8 @@ class RunFolder:
 
     def save_task(self, task: TaskState) -> None:
         """Write the state of one task."""
-        replace_file(self.path / "tasks" / f"{task.task_id}.json", json.dumps(task.to_dict(), ensure_ascii=False))
+        path = self.path / "tasks" / f"{folder_name(task.task_id)}.json"
+        replace_file(path, json.dumps(task.to_dict(), ensure_ascii=False))
 
     def save_tasks(self, state: RunState, phase: str) -> None:
         """Write the states of all tasks in one phase."""
@@ -124,7 +125,7 @@ class RunFolder:
         """Return what is known of the run itself."""
         data = self._read()
         state = str(data["state"])
-        if state == "running" and self._lock is None and not self._is_owned():
+        if state == "running" and self._lock is None and not self.is_owned():
             state = "interrupted"
         return RunRecord(
             run=data["run"],
@@ -152,7 +153,7 @@ class RunFolder:
             errors=tuple(data.get("errors") or ()),
         )
         for task_id, task in state.tasks.items():
-            path = self.path / "tasks" / f"{task_id}.json"
+            path = self.path / "tasks" / f"{folder_name(task_id)}.json"
             if path.exists():
                 task.load(read_json(path))
         state.block()
@@ -169,7 +170,7 @@ class RunFolder:
 
     def log_path(self, task_id: str, execution: int, attempt: int) -> Path:
         """Return where the lines of an attempt go."""
-        return self.path / "logs" / f"{task_id}.{execution}.{attempt}.log"
+        return self.path / "logs" / f"{folder_name(task_id)}.{execution}.{attempt}.log"
 
     @property
     def events_path(self) -> Path:
@@ -184,7 +185,7 @@ class RunFolder:
         with writing(self.path):
             handle = os.open(self.path / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         deadline = time.monotonic() + wait_seconds
-        while not _lock(handle, fcntl.LOCK_EX):
+        while not try_lock(handle):
             if time.monotonic() >= deadline:
                 os.close(handle)
                 raise RunError(
@@ -201,13 +202,14 @@ class RunFolder:
             os.close(self._lock)
             self._lock = None
 
-    def _is_owned(self) -> bool:
+    def is_owned(self) -> bool:
+        """Whether a process does the run."""
         try:
             handle = os.open(self.path / "owner.lock", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         try:
-            return not _lock(handle, fcntl.LOCK_SH)
+            return not try_lock(handle, shared=True)
         finally:
             os.close(handle)
 
@@ -218,15 +220,6 @@ class RunFolder:
                 "newer-document", f"{self.path} was written by a newer aiflow", hint="upgrade aiflow-sdk"
             )
         return data
-
-
-def _lock(handle: int, kind: int) -> bool:
-    """Lock an open file and return whether nobody else has."""
-    try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def tasks_of_plan(plan: Mapping[str, Any]) -> dict[str, TaskState]:
@@ -253,7 +246,7 @@ def list_runs(
 ) -> list[RunRecord]:
     """Return the project's runs, the newest first."""
     found: list[RunRecord] = []
-    for run_id in sorted(_run_ids(project), reverse=True):
+    for run_id in newest_run_ids(project):
         if limit is not None and len(found) >= limit:
             break
         try:
@@ -263,6 +256,11 @@ def list_runs(
         if pipeline in (None, record.pipeline_id) and environment in (None, record.run["environment"]):
             found.append(record)
     return found
+
+
+def newest_run_ids(project: str | Path, limit: int | None = None) -> list[str]:
+    """Return the ids of the project's runs, the newest first."""
+    return sorted(_run_ids(project), reverse=True)[:limit]
 
 
 def find_run(project: str | Path, run_id: str) -> RunFolder:
@@ -276,14 +274,23 @@ def find_run(project: str | Path, run_id: str) -> RunFolder:
     if len(matches) == 1:
         return RunFolder(project, matches[0])
     if not matches:
-        newest = sorted(known, reverse=True)[:5]
-        raise unknown_name("unknown-run", "run", run_id, newest)
+        newest = ", ".join(short_run_id(name) for name in sorted(known, reverse=True)[:5])
+        raise UnknownNameError(
+            "unknown-run",
+            f"unknown run '{run_id}'",
+            hint=f"the newest are: {newest}" if newest else "there is no run yet",
+        )
     raise UnknownNameError(
         "ambiguous-run",
         f"{len(matches)} runs begin or end with '{run_id}'",
-        hint="write more of the id",
-        notes=sorted(matches, reverse=True)[:10],
+        hint="write the end of the id, or all of it",
+        notes=[f"{short_run_id(name)} ({name})" for name in sorted(matches, reverse=True)[:10]],
     )
+
+
+def short_run_id(run_id: str) -> str:
+    """Return the end of a run's id, by which every command knows it: two runs of one minute begin alike."""
+    return run_id[-8:]
 
 
 def read_run(project: str | Path, run_id: str) -> tuple[RunRecord, RunState]:
@@ -307,7 +314,7 @@ def read_log(
     for path in (folder.path / "logs").iterdir():
         owner, _, number = path.stem.rpartition(".")
         if task_id is not None and (
-            owner.rpartition(".")[0] != task_id or (attempt is not None and number != str(attempt))
+            owner.rpartition(".")[0] != folder_name(task_id) or (attempt is not None and number != str(attempt))
         ):
             continue
         for line in path.read_text("utf-8", errors="replace").splitlines():
@@ -327,21 +334,6 @@ def _run_ids(project: str | Path) -> list[str]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the file system says against writing into a ``StoreError``."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            "store-not-writable",
-            f"{path} cannot be written: {error.strerror or error}",
-            hint="free some space on the disk"
-            if error.errno in (28, 122)
-            else "let the project's folder be written to",
-        ) from error
-
-
-@contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn what is wrong with a file of ours into a ``DocumentError``."""
     try:
@@ -356,18 +348,6 @@ def make_home(path: Path) -> None:
     if not ignore.exists():  # the folder may be there already, for discovery's cache
         path.mkdir(parents=True, exist_ok=True)
         ignore.write_text("*\n", "utf-8")
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file as a whole: a reader sees the old one or the new one. Raises ``StoreError``."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path):
-        try:
-            beside.write_text(text, "utf-8")
-            os.replace(beside, path)
-        except OSError:
-            beside.unlink(missing_ok=True)
-            raise
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.errors import AiflowError, RunError, unknown_name
@@ -32,7 +33,7 @@ class TaskSummary:
     """The facts of its nodes, as ``NodeFacts.to_full_dict`` gives them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunSummary:
     """What came of one run."""
 
@@ -52,6 +53,8 @@ class RunSummary:
     tasks: Mapping[str, TaskSummary] = field(default_factory=dict)
     errors: tuple[Mapping[str, Any], ...] = ()
     """Of the run itself and of each task that failed, as ``AiflowError.to_dict`` gives them."""
+    superseded: tuple[str, ...] = ()
+    """Sinks that changed nothing, or not all of a range, because a newer execution had written there."""
 
     @property
     def succeeded(self) -> bool:
@@ -64,16 +67,27 @@ class RunSummary:
         return EXIT_CODES.get(self.state, 1)
 
     def node(self, node_id: str) -> NodeFacts:
-        """Return what is known of a node. Raises ``UnknownNameError`` where no task that succeeded holds it."""
+        """Return what is known of a node.
+
+        Raises ``UnknownNameError`` for a node that the run does not have, and of a run that did not succeed
+        ``RunError``, with the reason, for a node that was not done.
+        """
         from aiflow_sdk.plan import NodeFacts
 
         known = {facts["node_id"]: facts for task in self.tasks.values() for facts in task.nodes}
+        if node_id not in known and not self.succeeded:
+            raise RunError(
+                "run-not-succeeded",
+                f"'{node_id}' was not done: run {self.run_id} of '{self.pipeline_id}' was {self.state}",
+                hint="mend what is wrong and run it again",
+                notes=self._told(),
+            )
         if node_id not in known:
             raise unknown_name("unknown-node", "node", node_id, known)
         return NodeFacts.model_validate(dict(known[node_id]))
 
     def table(self, sink_id: str) -> str | None:
-        """Return the address that the sink wrote to, None where it named none."""
+        """Return the address that the sink wrote to, None where it named none. Raises as :meth:`node`."""
         return self.node(sink_id).address
 
     def raise_if_failed(self) -> None:
@@ -88,7 +102,31 @@ class RunSummary:
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as JSON-ready data."""
         tasks = {task_id: {**vars(task), "nodes": list(task.nodes)} for task_id, task in self.tasks.items()}
-        return {**vars(self), "tasks": tasks, "errors": list(self.errors)}
+        return {**vars(self), "tasks": tasks, "errors": list(self.errors), "superseded": list(self.superseded)}
+
+    def _told(self) -> list[str]:
+        return [f"error[{error['code']}]: {error['message']}" for error in self.errors]
+
+    def __repr__(self) -> str:
+        head = f"run {self.run_id} of '{self.pipeline_id}' for {self.partition}: {self.state} in {self.seconds:g} s"
+        return "\n  ".join([head, *self._told()])
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: a line a node that was done, and the errors."""
+        cells = [
+            (facts["node_id"], facts.get("rows"), facts.get("seconds"), facts.get("address"))
+            for task in self.tasks.values()
+            for facts in task.nodes
+        ]
+        head = "".join(f"<th>{name}</th>" for name in ("node", "rows", "seconds", "lies at"))
+        rows = "".join(f"<tr>{''.join(f'<td>{_shown(cell)}</td>' for cell in row)}</tr>" for row in cells)
+        title, *errors = repr(self).splitlines()
+        table = f"<table><tr>{head}</tr>{rows}</table>" if cells else ""
+        return f"<div>{escape(title)}</div>{table}" + "".join(f"<pre>{escape(line.strip())}</pre>" for line in errors)
+
+
+def _shown(cell: object) -> str:
+    return "" if cell is None else escape(f"{cell:,}" if isinstance(cell, int | float) else str(cell))
 
 
 @dataclass(frozen=True)
@@ -149,4 +187,5 @@ def summarize_run(folder: RunFolder) -> RunSummary:
             for task in state.tasks.values()
         },
         errors=tuple(errors_of(state)),
+        superseded=state.superseded,
     )

@@ -24,14 +24,17 @@ from aiflow_sdk.local.logs import append_log
 from aiflow_sdk.local.process import WorkerProcess
 from aiflow_sdk.local.records import OnRecord, Record, make_record
 from aiflow_sdk.local.request import BackfillRequest, RunRequest
-from aiflow_sdk.local.session import session
+from aiflow_sdk.local.session import SESSION_DIR, session, stop_servers
 from aiflow_sdk.local.settling import settle_end, settle_loss
 from aiflow_sdk.local.state import Loss
 from aiflow_sdk.local.store import RunFolder
 from aiflow_sdk.local.summary import BackfillSummary, RunSummary, summarize_run
+from aiflow_sdk.redaction import REDACTOR
 
 CANCEL_GRACE_SECONDS = 5.0
 """How long a child has to stop by itself after the first Ctrl-C."""
+CLOSE_SECONDS = 40.0
+"""How long the last child has to write down how runs ended, and to tell listeners of it."""
 _OUTPUT_LINES = 30
 """How many of the last lines that a child printed are told when it dies."""
 
@@ -80,6 +83,8 @@ class _Supervisor:
         self.folders: list[RunFolder] = []
         """Of every run, in the order of their beginnings."""
         self.finished: list[str] = []
+        self.ended_alone: dict[str, list[Record]] = {}
+        """Run id → what was told of a run after its last process was gone; the journal has not heard it."""
         self.failure: dict[str, Any] | None = None
         self.plan_record: Record = {}
         """The ``backfill-started`` record."""
@@ -100,10 +105,16 @@ class _Supervisor:
                         loss = self._watch(worker)
                     finally:
                         worker.close()
+                    if loss is not None and loss.kind != "died":
+                        # What the overdue task asked of a server may still be at work there.
+                        stop_servers(environment[SESSION_DIR])
                     if loss is None or self.interrupts or not self._can_go_on():
                         break
                     self.on_record(make_record("worker-restarted", reason=loss.error["message"]))
-                self._settle(loss)
+                try:
+                    self._settle(loss)
+                finally:
+                    self._close_runs(python, environment)
                 if finish:
                     finish()
         finally:
@@ -119,13 +130,18 @@ class _Supervisor:
         self._worker_spoke = False
         self.output.clear()
         order = {
-            "request": self.request.to_dict(),
             "continued": list(self.live),
             "done": self.finished,
             "loss": vars(loss) if loss else None,
         }
         for run in self.live.values():
             run.running.clear()
+        return self._start_worker(order, python, environment)
+
+    def _start_worker(
+        self, order: Mapping[str, Any], python: str | None, environment: Mapping[str, str]
+    ) -> WorkerProcess:
+        order = {"request": self.request.to_dict(), "continued": [], "done": [], "loss": None, **order}
         try:
             return WorkerProcess(order, python=python, environment=environment, wake=self._wake_read)
         except OSError as error:
@@ -146,9 +162,14 @@ class _Supervisor:
                 cancel_deadline = time.time() + CANCEL_GRACE_SECONDS
             moments = [moment for moment in (cancel_deadline, self._next_deadline()) if moment is not None]
             heard = worker.hear(max(0.0, min(moments) - time.time()) if moments and not loss else None)
-            for line in heard.output:
-                self._take_output(line)
             for record in heard.records:
+                if record["record"] == "secret":
+                    REDACTOR.add(record["value"])
+            for line in heard.output:
+                self._take_output(REDACTOR.hide(line))
+            for record in heard.records:
+                if record["record"] == "secret":
+                    continue
                 self._worker_spoke = True
                 if record["record"] == "worker-finished":
                     complete = True
@@ -261,22 +282,37 @@ class _Supervisor:
         now = time.time()
         runs = [(run.folder, run.folder.load()) for run in self.live.values()]
         error: Mapping[str, Any] | None
+        told: dict[str, list[Record]] = {state.run_id: [] for _, state in runs}
         if runs and not self.cancelled:
             error = self.failure or (
                 loss.error if loss else RunError("worker-died", "the run was left undone").to_dict()
             )
-            for records in settle_loss(runs, loss or Loss("died", error), now).values():
-                for record in records:
-                    self.on_record(record)
+            told = settle_loss(runs, loss or Loss("died", error), now)
             for _, state in runs:
                 state.errors = state.errors or (error,)
         for folder, state in runs:
-            self._take(settle_end(folder, state, now, cancelled=self.cancelled))
+            told[state.run_id] += settle_end(folder, state, now, cancelled=self.cancelled)
+        for record in (record for records in told.values() for record in records):
+            self._take(record)
+        self.ended_alone |= told
         if self.cancelled:
             if not self.folders and not self.plan_record:
                 raise KeyboardInterrupt
         elif error := self.failure or (loss.error if loss and not runs else None):
             raise _error_of(error)
+
+    def _close_runs(self, python: str | None, environment: Mapping[str, str]) -> None:
+        """Let a child write the events of the runs that ended without one; what it cannot do in time is left."""
+        if not self.ended_alone:
+            return
+        worker = self._start_worker({"close": self.ended_alone}, python, environment)
+        deadline = time.time() + (CANCEL_GRACE_SECONDS if self.cancelled else CLOSE_SECONDS)
+        try:
+            while not (heard := worker.hear(max(0.0, deadline - time.time()))).ended and time.time() < deadline:
+                for record in (record for record in heard.records if record["record"] == "log"):
+                    self.on_record(record)
+        finally:
+            worker.close()
 
     def _abandon(self) -> None:
         """Leave no run that says it is being done, when something raised on this side."""

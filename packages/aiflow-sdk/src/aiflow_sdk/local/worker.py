@@ -10,21 +10,23 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiflow_sdk.local.channel import RecordWriter, die_with, read_all
-from aiflow_sdk.local.records import make_record
+from aiflow_sdk.local.records import Record, make_record
 from aiflow_sdk.local.request import BackfillRequest, RunRequest, read_request
 from aiflow_sdk.local.state import Loss
 from aiflow_sdk.local.store import RunFolder
+from aiflow_sdk.redaction import REDACTOR
 
 Functions: TypeAlias = Mapping[str, Callable[..., Any]]
 
 if TYPE_CHECKING:
     from aiflow_sdk.config import Project
     from aiflow_sdk.local.executor import LiveRun
+    from aiflow_sdk.local.journal import Journal
     from aiflow_sdk.local.logs import OutputRouter
     from aiflow_sdk.plan import Plan
 
@@ -36,6 +38,8 @@ def main() -> None:
         os.set_inheritable(handle, False)
     die_with(lifeline)
     emit = RecordWriter(records_handle)
+    # What is printed past Python's streams is written down by the supervisor; the pipe between us is nobody else's.
+    REDACTOR.tell = lambda value: emit({"record": "secret", "value": value})
     order = read_all(request_handle)
     try:
         _Work(order, emit).do()
@@ -58,6 +62,8 @@ class _Work:
         """Runs that others of this session have finished."""
         self.loss = Loss(**order["loss"]) if order["loss"] else None
         """Why the last one of them is gone."""
+        self.closed: dict[str, list[Record]] | None = order.get("close")
+        """Runs that have ended without a process, with what is to be told of them: there is nothing else to do."""
         self.emit = emit
         self.cancel: Callable[[], None] | None = None
         signal.signal(signal.SIGTERM, self._on_signal)
@@ -77,25 +83,55 @@ class _Work:
         os.chdir(project.root)
         router = OutputRouter()
         with router.installed():
-            if isinstance(self.request, BackfillRequest):
+            if self.closed is not None:
+                self._close(project, self.closed)
+            elif isinstance(self.request, BackfillRequest):
                 self._backfill(project, self.request, router)
             else:
                 self._run(project, self.request, router)
 
     def _run(self, project: Project, request: RunRequest, router: OutputRouter) -> None:
         from aiflow_sdk.local.preparation import continue_runs, prepare, resume_run, start_run
-        from aiflow_sdk.runtime.functions import HERE
 
         functions: Functions = {}
         if self.continued:
             (live,) = continue_runs(project.root, self.continued, self.loss)
-            if any((node.entrypoint or "").startswith(HERE) for node in live.plan.node_list):
+            journal = self._journal(project, live.plan)
+            if any(node.is_here for node in live.plan.node_list):
                 functions = prepare(project, request.pipeline, request.environment).functions
         else:
             prepared = prepare(project, request.pipeline, request.environment)
             functions = prepared.functions
+            journal = self._journal(project, prepared.plan)
             live = resume_run(prepared, request) if request.resume else start_run(prepared, request)
-        self._execute(project, live.plan, functions, router, iter([live]), parallel=1)
+        self._execute(project, live.plan, functions, router, iter([live]), journal, parallel=1)
+
+    def _close(self, project: Project, runs: Mapping[str, Sequence[Record]]) -> None:
+        """Spool the events of runs that ended without a process, and let the listeners hear of them."""
+        from aiflow_sdk.local.preparation import load_run
+
+        journal: Journal | None = None
+        for run_id, records in runs.items():
+            live = load_run(project.root, run_id)
+            journal = journal or self._journal(project, live.plan)
+            for record in records:
+                journal.record(live, record)
+        if journal:
+            journal.close()
+
+    def _journal(self, project: Project, plan: Plan) -> Journal:
+        """Return the journal with its listeners, before a run has a folder: a wrong listener is no run's failure."""
+        from aiflow_sdk.local.journal import Journal, open_listeners
+        from aiflow_sdk.plugins import installed_registry
+
+        stated = project.environment(plan.environment.name)
+        listeners = open_listeners(stated, installed_registry(), project) if stated.listeners else {}
+
+        def say(message: str) -> None:
+            facts = {"pipeline_id": plan.pipeline_id, "partition": "-", "stream": "log", "level": "warning"}
+            self.emit(make_record("log", **facts, message=message))
+
+        return Journal(listeners, project.root, say=say)
 
     def _backfill(self, project: Project, request: BackfillRequest, router: OutputRouter) -> None:
         from aiflow_sdk.local.backfill import find_needs, open_runs
@@ -124,9 +160,10 @@ class _Work:
                 )
             )
         if not request.dry:
+            journal = self._journal(project, plan)
             runs = open_runs(prepared, request, [need.partition for need in needs if need.reason])
             self._execute(
-                project, plan, prepared.functions, router, itertools.chain(continued, runs), parallel=parallel
+                project, plan, prepared.functions, router, itertools.chain(continued, runs), journal, parallel=parallel
             )
 
     def _execute(
@@ -136,19 +173,16 @@ class _Work:
         functions: Functions,
         router: OutputRouter,
         runs: Iterator[LiveRun],
+        journal: Journal,
         *,
         parallel: int,
     ) -> None:
         from aiflow_sdk.local.executor import Executor, usable_processors
-        from aiflow_sdk.local.journal import Journal, open_listeners
         from aiflow_sdk.local.ledger import Ledger
-        from aiflow_sdk.plugins import installed_registry
         from aiflow_sdk.runtime import bound_environment
         from aiflow_sdk.runtime.staging import sweep_staging
 
         root = project.root
-        stated = project.environment(plan.environment.name)
-        journal = Journal(open_listeners(stated, installed_registry()) if stated.listeners else ())
         executor = Executor(
             root,
             self.emit,

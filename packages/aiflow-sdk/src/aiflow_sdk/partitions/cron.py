@@ -12,6 +12,7 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _DAY = timedelta(days=1)
+_ALL_DAYS = frozenset(range(1, 32))
 _ITEM = re.compile(r"(?:\*|(?P<low>\w+)(?:-(?P<high>\w+))?)(?:/(?P<step>[0-9]+))?", re.ASCII)
 _NTH = re.compile(r"(?P<weekday>\w+)#(?P<nth>[1-5])|l(?P<last>\w+)", re.ASCII)
 
@@ -39,6 +40,28 @@ class Cron:
     def parse(text: str) -> Cron:
         """Return what ``text`` means. Raises ``ValueError`` that says what is wrong with it."""
         return _parse(text)
+
+    @property
+    def text(self) -> str:
+        """The one text of all that mean the same: numbers, ascending, ``*``, ``*/n`` and ranges where they fit."""
+        days, weekdays = self.days, self.weekdays
+        every_day, every_weekday = days >= _ALL_DAYS or self.any_day, len(weekdays) == 7 or self.any_weekday
+        # Where both are restricted either suffices, so that a full one makes it every day.
+        is_daily = (every_day and every_weekday) or (
+            not self.any_day and not self.any_weekday and (every_day or every_weekday)
+        )
+        nth = [pair for pair in self.nth_weekdays if pair[0] not in weekdays]
+        named = [f"{weekday}#{which}" if which > 0 else f"L{weekday}" for weekday, which in sorted(nth)]
+        by_day = [*_items(days - {0}, 1, 31), *(["L"] if 0 in days else [])]
+        by_weekday = [*_items(weekdays, 0, 6), *named]
+        fields = (
+            _items(self.minutes, 0, 59),
+            _items(self.hours, 0, 23),
+            ["*"] if is_daily or self.any_day else by_day,
+            _items(self.months, 1, 12),
+            ["*"] if is_daily or self.any_weekday else by_weekday,
+        )
+        return " ".join(",".join(items) for items in fields)
 
     @property
     def every_hour(self) -> bool:
@@ -121,6 +144,22 @@ def _values(field: str, what: str, low: int, high: int, names: tuple[str, ...] =
         else:
             found.update(range(first, last + 1, step))
     return frozenset(found)
+
+
+def _items(values: frozenset[int], low: int, high: int) -> list[str]:
+    """Return the field that stands for the values, item by item."""
+    found = sorted(values)
+    if len(found) == high - low + 1:
+        return ["*"]
+    if len(found) > 2 and found[0] == low and found == list(range(low, high + 1, found[1] - low)):
+        return [f"*/{found[1] - low}"]
+    items: list[str] = []
+    while found:
+        length = next((n for n in range(1, len(found)) if found[n] != found[0] + n), len(found))
+        length = length if length > 2 else 1
+        items.append(f"{found[0]}-{found[length - 1]}" if length > 1 else str(found[0]))
+        del found[:length]
+    return items
 
 
 def _number(text: str, what: str, low: int, high: int, names: tuple[str, ...]) -> int:

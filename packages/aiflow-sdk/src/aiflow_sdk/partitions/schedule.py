@@ -33,10 +33,11 @@ _WINDOWS = tuple(
 
 
 def normalise_schedule(schedule: str | timedelta) -> str:
-    """Return the schedule in its one form: cron text with single spaces, or an ISO 8601 duration.
+    """Return the schedule in its one form: cron text of numbers, or an ISO 8601 duration.
 
-    A preset (``@daily``) becomes its cron text; a ``timedelta``, or a duration however it is written, becomes
-    ``PT1H``, ``P1D``, ``P1W``. Raises ``DefinitionError`` (``bad-schedule``) for anything else.
+    ``00 3 * * mon-fri`` becomes ``0 3 * * 1-5``, a preset (``@daily``) its cron text; a ``timedelta``, or a duration
+    however it is written, becomes ``PT1H``, ``P1D``, ``P1W``. Raises ``DefinitionError`` (``bad-schedule``) for
+    anything else.
     """
     if isinstance(schedule, timedelta):
         return _write_duration(schedule)
@@ -51,10 +52,14 @@ def normalise_schedule(schedule: str | timedelta) -> str:
     if text[:1] in ("P", "p"):
         return _write_duration(_read_duration(text.upper()))
     try:
-        Cron.parse(text)
+        return _canonical_cron(text)
     except ValueError as error:
         raise _bad_schedule(text, str(error)) from error
-    return text
+
+
+@lru_cache(maxsize=1024)
+def _canonical_cron(text: str) -> str:
+    return Cron.parse(text).text
 
 
 def infer_grain(schedule: str | None) -> Grain | None:

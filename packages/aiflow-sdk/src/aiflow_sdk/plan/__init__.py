@@ -4,10 +4,11 @@ from aiflow_sdk.plan.model import PLAN_VERSION, Plan, PlanEnvironment, PlanNode,
 from aiflow_sdk.plan.reader import read_plan
 from aiflow_sdk.plan.request import make_run, new_run_id
 from aiflow_sdk.plan.result import NodeFacts, TaskResult
-from aiflow_sdk.plan.run import Cause, JobHandle, JobState, Run, Token
+from aiflow_sdk.plan.run import RUN_VERSION, Cause, JobHandle, JobState, Run, Token, read_run, run_schema
 
 __all__ = [
     "PLAN_VERSION",
+    "RUN_VERSION",
     "Cause",
     "JobHandle",
     "JobState",
@@ -23,4 +24,6 @@ __all__ = [
     "new_run_id",
     "plan_schema",
     "read_plan",
+    "read_run",
+    "run_schema",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from aiflow_sdk.errors import unknown_name
-from aiflow_sdk.ir import Frozen, FrozenMap, NodeType, PlainMap, canonical_json, fingerprint, json_schema
+from aiflow_sdk.ir import HERE, Frozen, FrozenMap, NodeType, PlainMap, canonical_json, fingerprint, json_schema
 from aiflow_sdk.ir.schedule import DatasetCondition
 from aiflow_sdk.partitions import Grain
 
@@ -43,7 +43,12 @@ class PlanNode(Frozen):
     time: str | None = None
     """Of a sink: the partition column that holds the run's partition; None replaces the whole."""
     code: str | None = None
-    """Of a transform: fingerprint of the user's code that its function reaches."""
+    """Fingerprint of the project's code that a transform's function, or the project's own source or sink, reaches."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its function exists only in the process that built the pipeline."""
+        return self.entrypoint is not None and self.entrypoint.startswith(HERE)
 
     @property
     def local_id(self) -> str:
@@ -55,9 +60,11 @@ class PlanTask(Frozen):
     """What an orchestrator schedules: nodes that one engine runs in one process, on one cluster."""
 
     id: str
-    """The id of its last transform; of a mere copy the sink's."""
+    """The id of its last transform; of a mere copy the sink's; of one that waits the source's."""
     engine: str
     engine_plugin: str
+    code: str | None = None
+    """Of a project's own engine: fingerprint of the code that it reaches."""
     cluster: str
     """The cluster's name in the environment; ``local`` is the machine that the task runs on."""
     resources: PlainMap = FrozenMap()
@@ -74,6 +81,8 @@ class PlanTask(Frozen):
     timeout_seconds: float | None
     bounded: bool
     """Whether the task ends by itself; one that does not is a job with savepoints."""
+    waits: bool = False
+    """Whether all it does is wait for the partitions of its one source, which its downstream tasks read."""
 
 
 class PlanEnvironment(Frozen):
@@ -136,10 +145,10 @@ class Plan(Frozen):
 
     def task_of(self, node_id: str) -> PlanTask:
         """Return the task that makes the node (a source: the first that reads it)."""
-        for task in self.tasks:
-            if node_id in task.node_ids:
-                return task
-        raise unknown_name("unknown-node", "node", node_id, self.nodes)
+        holding = [task for task in self.tasks if node_id in task.node_ids]
+        if not holding:
+            raise unknown_name("unknown-node", "node", node_id, self.nodes)
+        return next((task for task in holding if not task.waits), holding[0])
 
     @cached_property
     def fingerprint(self) -> str:

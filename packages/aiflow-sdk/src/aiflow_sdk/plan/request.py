@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import time
 import uuid
@@ -10,10 +12,11 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from aiflow_sdk.errors import ConfigurationError, DefinitionError, unknown_name
-from aiflow_sdk.ir import FrozenMap
+from aiflow_sdk.ir import FrozenMap, thaw
 from aiflow_sdk.partitions import Partition, last_complete
 from aiflow_sdk.plan.model import Plan
 from aiflow_sdk.plan.run import Cause, Run
+from aiflow_sdk.variables import refuse_secrets
 
 
 def make_run(
@@ -27,15 +30,17 @@ def make_run(
     execution: int = 1,
     attempt: int = 1,
     generation: int = 1,
+    external_id: str = "",
     now: datetime | None = None,
 ) -> Run:
     """Return the run of a plan for a partition; without one for the last complete one.
 
     ``last_partition`` makes it a range (included), where the pipeline takes ranges. Raises ``DefinitionError`` for a
-    partition of a pipeline that has none, ``UnknownNameError`` for an unknown param.
+    partition of a pipeline that has none and for a param that refers to a secret, ``UnknownNameError`` for an unknown
+    param, ``ConfigurationError`` for a param of another type than its default.
     """
     first, last = _partitions(plan, partition, last_partition, now or datetime.now(UTC))
-    return Run(
+    return Run.make(
         run_id=run_id or new_run_id(),
         environment=plan.environment.name,
         project=plan.project,
@@ -51,6 +56,7 @@ def make_run(
         generation=generation,
         version=plan.version,
         trace_id=uuid.uuid4().hex,
+        external_id=external_id,
     )
 
 
@@ -67,13 +73,19 @@ def _partitions(
     plan: Plan, wanted: str | date | None, last: str | date | None, now: datetime
 ) -> tuple[Partition | None, Partition | None]:
     if plan.partition is None:
-        if wanted is not None:
+        if wanted is not None or last is not None:
             raise DefinitionError(
                 "no-time-partition",
                 f"the pipeline '{plan.pipeline_id}' has no time partition, so it takes no date",
                 hint='leave the date out, or add partition="day" to @pipeline',
             )
         return None, None
+    if wanted is None and last is not None:
+        raise ConfigurationError(
+            "half-a-range",
+            f"the range ends ({last}) and it is not said where it begins",
+            hint="name the first partition too; a run for one partition names that alone",
+        )
     if wanted is None:
         return last_complete(plan.partition, plan.timezone, now), None
     first = Partition.parse(wanted, plan.partition, plan.timezone)
@@ -82,7 +94,7 @@ def _partitions(
     end = Partition.parse(last, plan.partition, plan.timezone)
     if end < first:
         raise ConfigurationError(
-            "bad-range", f"the range ends ({end.key}) before it begins ({first.key})", hint="swap the two dates"
+            "reversed-range", f"the range ends ({end.key}) before it begins ({first.key})", hint="swap the two dates"
         )
     if end == first:
         return first, None
@@ -101,6 +113,7 @@ def _params(plan: Plan, given: Mapping[str, Any]) -> FrozenMap:
         if name not in values:
             raise unknown_name("unknown-param", "param", name, values)
         values[name] = _typed(name, value, values[name])
+        refuse_secrets(f"params.{name}", values[name])
     return FrozenMap(values)
 
 
@@ -109,13 +122,36 @@ def _typed(name: str, value: Any, default: Any) -> Any:
     if not isinstance(value, str) or default is None or isinstance(default, str):
         return value
     try:
-        if isinstance(default, bool):
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
-        if isinstance(default, int | float):
-            return type(default)(value)
+        match default:
+            case bool():
+                return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
+            case int() | float():
+                return _finite(type(default)(value))
+            case Mapping():
+                return _read_json(value, dict)
+            case _:
+                return _read_json(value, list)
     except (KeyError, ValueError) as error:
-        kind = type(default).__name__
+        kind = type(thaw(default)).__name__ + (" (JSON)" if isinstance(default, FrozenMap | tuple) else "")
         raise ConfigurationError(
-            "bad-param", f"the param '{name}' is {kind}, not {value!r}", hint=f"for example {name}={default}"
+            "bad-param",
+            f"the param '{name}' is {kind}, not {value!r}",
+            hint=f"for example {name}={json.dumps(thaw(default), ensure_ascii=False)}",
         ) from error
-    return value
+
+
+def _read_json(text: str, kind: type) -> Any:
+    data = json.loads(text, parse_constant=_refuse_constant)
+    if not isinstance(data, kind):
+        raise ValueError(f"no {kind.__name__}")
+    return data
+
+
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _finite(number: int | float) -> int | float:
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number

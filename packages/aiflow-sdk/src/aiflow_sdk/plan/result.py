@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiflow_sdk.ir import Frozen, FrozenMap, PlainMap
+from aiflow_sdk.plan.run import JobHandle
 
 
 class NodeFacts(Frozen):
@@ -28,6 +29,8 @@ class NodeFacts(Frozen):
     partitions: tuple[str, ...] = ()
     """The partition keys read or written, as ``column=value``."""
 
+    dataset: tuple[str, str] | None = None
+    """Of a source or sink: namespace and name for lineage, as the run's own options tell them."""
     touched: tuple[tuple[str, str, str], ...] = ()
     """Of an external function: (``read`` or ``write``, namespace, name) of each dataset that it named."""
 
@@ -38,6 +41,8 @@ class TaskResult(Frozen):
     task_id: str
     seconds: float
     nodes: tuple[NodeFacts, ...] = ()
+    job: JobHandle | None = None
+    """Of a continuous task: the job that was started and goes on."""
 
     def node(self, node_id: str) -> NodeFacts:
         """Return the facts of the node, empty where none are known."""

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import uuid
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 
-from aiflow_sdk.ir import Frozen, FrozenMap, PlainMap, canonical_json
+from aiflow_sdk.errors import DefinitionError
+from aiflow_sdk.ir import (
+    Frozen,
+    FrozenMap,
+    PlainMap,
+    Upgrade,
+    canonical_json,
+    invalid_document,
+    json_schema,
+    upgrade_document,
+)
 from aiflow_sdk.partitions import Partition, partitions_between
 from aiflow_sdk.variables import run_facts
 
+RUN_VERSION = 1
+RUN_UPGRADES: Mapping[int, Upgrade] = {}
+"""For each older version, how its document becomes one of the next version."""
+
 Cause = Literal["manual", "schedule", "dataset", "backfill", "clear", "test"]
+
+_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""What may be a part of a path, of a key and of an address, whoever sent it."""
 
 
 class Run(Frozen):
@@ -39,6 +59,31 @@ class Run(Frozen):
     """Of the pipeline that is run; see ``Plan.version``."""
     trace_id: str = ""
     """32 hexadecimal digits, as W3C Trace Context has it."""
+    external_id: str = ""
+    """What another system calls the run (Airflow's run_id): stored, shown and searched for, never a key."""
+
+    @field_validator("run_id")
+    @classmethod
+    def _is_uuid(cls, value: str) -> str:
+        try:
+            return str(uuid.UUID(value))
+        except ValueError:
+            raise DefinitionError(
+                "bad-run-id",
+                f"a run's id is a UUID, not {value!r}",
+                hint="leave it out, and one is made; another system's name of the run is its external_id",
+            ) from None
+
+    @field_validator("environment", "project", "pipeline_id")
+    @classmethod
+    def _is_safe(cls, value: str) -> str:
+        if not _SAFE.fullmatch(value):
+            raise DefinitionError(
+                "bad-id",
+                f"{value!r} cannot be the name of a run's environment, project or pipeline",
+                hint="letters, digits, '_', '-' and '.', the first neither '-' nor '.'",
+            )
+        return value
 
     @property
     def partition(self) -> Partition | None:
@@ -48,12 +93,18 @@ class Run(Frozen):
         return Partition.parse(self.partition_key, self.partition_grain, self.timezone)
 
     @property
-    def partitions(self) -> tuple[Partition, ...]:
-        """All partitions that the run is for, in order; empty where it has none."""
+    def last_partition(self) -> Partition | None:
+        """The last partition that the run is for; of one that is no range its only one."""
         first = self.partition
         if first is None or self.last_partition_key is None:
-            return (first,) if first else ()
-        return tuple(partitions_between(first, Partition.parse(self.last_partition_key, first.grain, self.timezone)))
+            return first
+        return Partition.parse(self.last_partition_key, first.grain, self.timezone)
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """All partitions that the run is for, in order; empty where it has none."""
+        first, last = self.partition, self.last_partition
+        return tuple(partitions_between(first, last)) if first and last else ()
 
     @property
     def partition_text(self) -> str:
@@ -63,7 +114,12 @@ class Run(Frozen):
 
     def facts(self) -> dict[str, Any]:
         """Return what templates may name, by name; see :mod:`aiflow_sdk.variables`."""
-        return run_facts(self.partition, run_id=self.run_id, pipeline_id=self.pipeline_id, params=self.params)
+        first, last = self.partition, None
+        if first is not None and self.last_partition_key is not None:
+            last = Partition.parse(self.last_partition_key, first.grain, self.timezone)
+        return run_facts(
+            first, run_id=self.run_id, pipeline_id=self.pipeline_id, params=self.params, last_partition=last
+        )
 
     def write_key(self, node_id: str) -> str:
         """Return the write's identity without its generation: environment, pipeline, sink and partition."""
@@ -73,6 +129,27 @@ class Run(Frozen):
         """Return the write's identity as 32 hexadecimal digits: the same for every attempt of one execution."""
         text = canonical_json([self.write_key(node_id), self.generation])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def to_json(self) -> str:
+        """Return the run's document: canonical JSON with its version, every value spelled out; see :func:`read_run`."""
+        return canonical_json({"run_version": RUN_VERSION, **self.to_full_dict()})
+
+
+def read_run(document: str | bytes | Mapping[str, Any]) -> Run:
+    """Return the run that ``document`` (JSON text or its data) describes, whichever version wrote it.
+
+    Raises ``DocumentError`` when it is no such document or a newer aiflow wrote it.
+    """
+    data = upgrade_document(document, "run_version", RUN_VERSION, RUN_UPGRADES, "run")
+    try:
+        return Run.model_validate(data)
+    except ValidationError as error:
+        raise invalid_document("run", error) from error
+
+
+def run_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a run document, as published in ``docs/schemas``."""
+    return json_schema(Run, "run_version", RUN_VERSION)
 
 
 class Token(NamedTuple):

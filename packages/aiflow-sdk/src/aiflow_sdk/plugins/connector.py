@@ -66,6 +66,15 @@ class Source(Plugin, ABC):
     def scan(self, request: Scan) -> Iterator[pa.RecordBatch]:
         """Yield the rows. Raises ``DataError`` or ``DataNotReadyError``."""
 
+    @classmethod
+    def partition_values(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return column → value of the partitions that raw options ask for; templates and windows stay as they are.
+
+        It is asked before there is a run. As it stands it answers with the option ``partitions``.
+        """
+        values = options.get("partitions")
+        return values if isinstance(values, Mapping) else {}
+
     def arrow_schema(self) -> pa.Schema | None:
         """Return the columns, where they are known without reading the data."""
         return None
@@ -152,8 +161,28 @@ class Sink(Plugin, ABC):
         """Return the columns that the data is partitioned by."""
         return ()
 
+    def time_column(self) -> str | None:
+        """Return the partition column that the author says holds the run's partition: the option ``time``, if it has
+        one. None where nothing is said."""
+        stated = getattr(self, "time", None)
+        return None if stated is None else str(stated)
+
+    def replaces(self) -> Literal["run", "written", "nothing"]:
+        """Return what of the data that is there a write replaces.
+
+        ``run``: what is of the run's partition, or the whole where there is no time column. ``written``: the
+        partitions that it has rows of. ``nothing``: it adds to them. This and the two above are asked before there is a
+        run, also while options still hold templates; they tell from the options alone.
+        """
+        return "run"
+
     def identity(self, run: Run) -> str | None:
         """Return a fingerprint of what lies in the run's partition now, or None where there is no cheap one."""
+        return None
+
+    def newest_generation(self, request: Write) -> int | None:
+        """Return the greatest generation that was written where this write would go, cheaply, or None where none is
+        known. A new run takes a greater one, also where the runner's own memory is gone."""
         return None
 
 

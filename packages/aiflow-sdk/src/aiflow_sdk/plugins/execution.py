@@ -87,6 +87,12 @@ class Engine(Plugin, ABC):
 
     sql_dialect: ClassVar[str | None] = None
     """The dialect's name in sqlglot; None: no SQL nodes."""
+    continuous: ClassVar[bool] = False
+    """Whether its sessions ``start`` tasks that do not end. Of others the compiler refuses unbounded sources."""
+    extras: ClassVar[tuple[str, ...]] = ()
+    """What functions may ask for by name, beside ``inputs``, ``params`` and ``context``: ``spark``."""
+    package: ClassVar[str | None] = None
+    """The installed package whose version events name as the engine's."""
 
     @abstractmethod
     def open(self, task: PlanTask, run: Run) -> AbstractContextManager[Session]:

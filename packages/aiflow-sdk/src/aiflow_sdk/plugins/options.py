@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, ClassVar, Self
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from pydantic_core import to_jsonable_python
 
 from aiflow_sdk.config import Environment
-from aiflow_sdk.errors import AiflowError, ConfigurationError, Where, did_you_mean
+from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, Where, did_you_mean
 from aiflow_sdk.ir import thaw
 from aiflow_sdk.variables import has_secret, has_template
 
@@ -40,15 +40,33 @@ class Plugin(BaseModel):
     def load(
         cls, options: Mapping[str, Any], environment: Environment | None = None, *, where: Where | None = None
     ) -> Self:
-        """Return the plugin with these rendered options. Raises one ``ConfigurationError`` or ``ProblemsError``."""
+        """Return the plugin with these rendered options.
+
+        Raises what is wrong with any of them: the one ``AiflowError``, or all as ``ProblemsError``. A template or
+        window that is still there is wrong too; see :meth:`try_load`.
+        """
         try:
             plugin = cls(**thaw(options))
         except ValidationError as error:
-            problems = option_problems(cls, error, options, where=where)
-            raise problems[0] from error
+            raise one_or_all(option_problems(cls, error, where=where, deferred=True)) from error
         if environment is not None:
             object.__setattr__(plugin, "_environment", environment)
         return plugin
+
+    @classmethod
+    def try_load(
+        cls, raw_options: Mapping[str, Any], environment: Environment | None = None, *, where: Where | None = None
+    ) -> Self | None:
+        """Return the plugin with options as a pipeline holds them, None where only a run can tell them.
+
+        That is so where a template, a secret reference or a window stands in any of them. Raises like :meth:`load` for
+        what is wrong whatever the run may be. For whoever asks a plugin before there is a run: the compiler, a page.
+        """
+        if not _is_deferred(raw_options):
+            return cls.load(raw_options, environment, where=where)
+        if problems := cls.problems(raw_options, where=where):
+            raise one_or_all(problems)
+        return None
 
     @classmethod
     def problems(cls, options: Mapping[str, Any], *, where: Where | None = None) -> list[AiflowError]:
@@ -56,13 +74,22 @@ class Plugin(BaseModel):
         try:
             cls(**thaw(options))
         except ValidationError as error:
-            return option_problems(cls, error, options, where=where)
+            return option_problems(cls, error, where=where)
         return []
 
     @classmethod
     def spelled_out(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the raw options with every default beside them, JSON-ready."""
         return {**_defaults(cls), **thaw(options)}
+
+    def __repr__(self) -> str:
+        """Name the plugin and its options, without their values: one of them may be a secret's."""
+        return f"<{type(self).__name__} {self.kind or '-'}: {', '.join(sorted(self.model_fields_set)) or 'defaults'}>"
+
+    __str__ = __repr__
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:  # what rich and pydantic's own printers ask
+        return [(None, name) for name in sorted(self.model_fields_set)]
 
 
 @cache
@@ -74,10 +101,15 @@ def _defaults(plugin: type[Plugin]) -> dict[str, Any]:
     }
 
 
+def one_or_all(problems: list[AiflowError]) -> AiflowError:
+    """Return the only problem itself, several as one ``ProblemsError``."""
+    return problems[0] if len(problems) == 1 else ProblemsError(problems)
+
+
 def option_problems(
-    plugin: type[Plugin], error: ValidationError, options: Mapping[str, Any], *, where: Where | None = None
+    plugin: type[Plugin], error: ValidationError, *, where: Where | None = None, deferred: bool = False
 ) -> list[AiflowError]:
-    """Return the problems that pydantic found, those about templates and secret references left out."""
+    """Return the problems that pydantic found; those of templates, secret references and windows if ``deferred``."""
     problems: list[AiflowError] = []
     for item in error.errors(include_url=False):
         cause = item.get("ctx", {}).get("error")
@@ -100,7 +132,7 @@ def option_problems(
                     "missing-option", f"'{plugin.kind}' needs the option '{name}'", where=where, hint=f"add {name}=…"
                 )
             )
-        elif not _is_deferred(item.get("input")):
+        elif deferred or not _is_deferred(item.get("input")):
             problems.append(
                 ConfigurationError(
                     "bad-option",

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, Literal, TypeVar
+from types import new_class
+from typing import Any, Generic, Literal, TypeVar, cast
 
-from aiflow_sdk.errors import PluginError, Where, unknown_name
+from aiflow_sdk.errors import AiflowError, PluginError, UnknownNameError, Where, unknown_name
 from aiflow_sdk.plugins.connector import Sink, Source
 from aiflow_sdk.plugins.execution import Cluster, Engine, Listener
 from aiflow_sdk.plugins.options import Plugin
 
 PluginType = Literal["source", "sink", "engine", "cluster", "listener"]
 P = TypeVar("P", bound=Plugin)
+
+_TO_COME: Mapping[str, frozenset[str]] = {
+    "source": frozenset({"jdbc", "onestream", "rest", "snowflake"}),
+    "sink": frozenset({"feature_store", "jdbc", "onestream"}),
+    "engine": frozenset({"flink"}),
+    "cluster": frozenset({"emr", "emr-serverless", "flink", "kubernetes", "spark"}),
+}
+"""Kinds that the language names already and a later version brings; an installed plugin may be first."""
 
 MARK = "__aiflow_plugin__"
 """The attribute that a decorator leaves on a class or function: its (type, kind)."""
@@ -38,6 +49,13 @@ class Family(Generic[P]):
     def reference(self, kind: str, *, where: Where | None = None) -> str:
         """Return the kind's ``module:object``. Raises ``UnknownNameError`` or, where two claim it, ``PluginError``."""
         if kind not in self.references:
+            if kind in _TO_COME.get(self.plugin_type, ()):
+                raise UnknownNameError(
+                    f"unknown-{self.plugin_type}",
+                    f"the {self.plugin_type} '{kind}' is not in this version yet",
+                    where=where,
+                    hint=f"until then: {', '.join(self.kinds)}, or a plugin of that name",
+                )
             raise unknown_name(f"unknown-{self.plugin_type}", self.plugin_type, kind, self.kinds, where=where)
         claims = self.references[kind]
         if len(claims) > 1:
@@ -102,32 +120,75 @@ def _provider(point: EntryPoint) -> str:
 
 
 def load_plugin(reference: str, base: type[P], *, kind: str = "") -> type[P]:
-    """Import ``module:object`` and return the plugin class; a function is called for it.
+    """Import ``module:object`` and return the plugin class, of this kind where one is given.
 
-    Raises ``PluginError`` when it cannot be imported or is no plugin of type ``base``.
+    A function is called for the class only if ``@register_source`` or its like marks it: a reference comes from a plan,
+    and whoever wrote that may not choose what is called. Raises ``PluginError`` (``broken-plugin``) when it cannot be
+    imported or is no plugin of type ``base``; an ``AiflowError`` of the module (``MissingExtraError``) as it is.
     """
     module_name, _, attribute = reference.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+        if not isinstance(found, type) and callable(found) and _is_marked(found):
+            found = found()
+    except AiflowError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
         raise PluginError(
             "broken-plugin",
-            f"the plugin {reference} cannot be loaded: {error}",
-            hint="reinstall the package that provides it",
+            f"the plugin {reference} cannot be loaded: {type(error).__name__}: {error}",
+            where=_where_in(error),
+            hint="reinstall the package that provides it, or mend the file",
         ) from error
-    if not isinstance(found, type) and callable(found):
-        found = found()
     if not (isinstance(found, type) and issubclass(found, base)):
         raise PluginError(
             "broken-plugin",
             f"{reference} is no {base.__name__}: {found!r}",
-            hint=f"derive it from aiflow_sdk.plugins.{base.__name__}",
+            hint=f"derive it from aiflow_sdk.plugins.{base.__name__}, or mark the function that returns the class",
         )
-    if kind and not found.kind:
-        found.kind = kind
-    return found
+    if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+        raise PluginError(
+            "broken-plugin",
+            f"{reference} lacks what a {base.__name__} must have: {', '.join(lacking)}",
+            hint=f"see aiflow_sdk.plugins.{base.__name__}",
+        )
+    return _bound(found, kind) if kind and found.kind != kind else found
+
+
+def _is_marked(found: Any) -> bool:
+    mark = getattr(found, MARK, None)
+    return isinstance(mark, tuple) and len(mark) == 2
+
+
+def _where_in(error: BaseException) -> Where | None:
+    """Return the line that could not be read, else the last one that was run."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return Where(error.filename, error.lineno)
+    lines = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith(("<", importlib.__file__, __file__))
+    ]
+    return Where(*lines[-1]) if lines else None
+
+
+@cache
+def _bound(plugin: type[P], kind: str) -> type[P]:
+    """Return a subclass that is of this kind: the class itself may be registered under other names too."""
+    body = {name: getattr(plugin, name) for name in ("__module__", "__qualname__", "__doc__")}
+    body["__reduce__"] = _reduce_bound
+    return cast("type[P]", new_class(plugin.__name__, (plugin,), {"kind": kind}, lambda names: names.update(body)))
+
+
+def _reduce_bound(plugin: Plugin) -> tuple[Any, ...]:
+    # The subclass has no name that another process could import; the class that it was made of has.
+    return _restore_bound, (type(plugin).__bases__[0], plugin.kind), plugin.__getstate__()
+
+
+def _restore_bound(plugin: type[Plugin], kind: str) -> Plugin:
+    return cast("Plugin", object.__new__(_bound(plugin, kind)))
 
 
 def _register(plugin_type: PluginType, kind: str) -> Callable[[Any], Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from aiflow_sdk.ir import DatasetName
@@ -27,6 +28,11 @@ class Context:
     task_id: str
     counts: dict[str, int] = field(default_factory=dict)
     touched: list[tuple[str, DatasetName]] = field(default_factory=list)
+
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """What templates may name, by name: what is read here is what ``{{ … }}`` gives."""
+        return self.run.facts()
 
     @property
     def pipeline_id(self) -> str:
@@ -56,8 +62,7 @@ class Context:
     @property
     def ds(self) -> str | None:
         """The date (ISO 8601) on which the run's partition begins; None where it has none."""
-        partition = self.run.partition
-        return partition.date.isoformat() if partition else None
+        return self.facts.get("ds")
 
     @property
     def partition(self) -> str | None:
@@ -67,14 +72,12 @@ class Context:
     @property
     def data_interval_start(self) -> datetime | None:
         """The moment at which the run's partition begins."""
-        partition = self.run.partition
-        return partition.start if partition else None
+        return self.facts.get("data_interval_start")
 
     @property
     def data_interval_end(self) -> datetime | None:
         """The moment at which it ends, not included; of a range of partitions the last one's."""
-        partitions = self.run.partitions
-        return partitions[-1].end if partitions else None
+        return self.facts.get("data_interval_end")
 
     @property
     def idempotency_key(self) -> str:

@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiflow_sdk.errors import UserCodeError, Where, unknown_name
-
-HERE = "__here__:"
-"""Begins the entrypoint of a function that exists only in this process."""
+from aiflow_sdk.ir import HERE
 
 
 def load_function(

@@ -1,40 +1,72 @@
-"""Fingerprints of the data that a run would read, and of what lies where it writes, without reading rows."""
+"""What is known, without reading rows, of the data that a run would read and of what lies where it writes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 from aiflow_sdk.code import enter_project
 from aiflow_sdk.errors import AiflowError
-from aiflow_sdk.plan import Plan, Run
-from aiflow_sdk.plugins import Sink, Source, load_plugin
-from aiflow_sdk.runtime.rendering import render_options
+from aiflow_sdk.plan import Plan, PlanNode, Run
+from aiflow_sdk.plugins import Sink, Source, Write, load_plugin
+from aiflow_sdk.runtime.rendering import fill_values, render_options
 from aiflow_sdk.runtime.task import bound_environment
+
+Kind = TypeVar("Kind", Source, Sink)
+
+
+class Data:
+    """The sources and sinks of a plan, for any number of runs: each is made once while its options stay."""
+
+    def __init__(self, plan: Plan, root: Path) -> None:
+        enter_project(root)
+        self.plan = plan
+        self._environment = bound_environment(plan, root)
+        self._plugins: dict[str, tuple[dict[str, Any], Source | Sink]] = {}
+
+    def source_identities(self, run: Run) -> dict[str, str | None]:
+        """Return node id → identity of every source; None where it has none or its data is not there."""
+        return {node.id: self._identity(node, run, Source) for node in self._nodes("source")}
+
+    def sink_identities(self, run: Run) -> dict[str, str | None]:
+        """Return node id → identity of every sink; None where it has none or nothing was written yet."""
+        return {node.id: self._identity(node, run, Sink) for node in self._nodes("sink")}
+
+    def newest_generation(self, run: Run) -> int:
+        """Return the greatest generation that a sink knows where the run would write; 0 where none knows any."""
+        newest = 0
+        for node in self._nodes("sink"):
+            try:
+                request = Write(node.id, run, fill_values(node, run), node.time)
+                newest = max(newest, self._plugin(node, run, Sink).newest_generation(request) or 0)
+            except AiflowError:
+                continue  # the run itself will say what is wrong with its sink
+        return newest
+
+    def _nodes(self, node_type: str) -> Iterator[PlanNode]:
+        return (node for node in self.plan.node_list if node.type == node_type)
+
+    def _identity(self, node: PlanNode, run: Run, kind: type[Kind]) -> str | None:
+        try:
+            return self._plugin(node, run, kind).identity(run)
+        except AiflowError:
+            return None  # nothing there to have an identity; the run itself will say what is wrong
+
+    def _plugin(self, node: PlanNode, run: Run, kind: type[Kind]) -> Kind:
+        options, _ = render_options(node, run, self._environment)
+        known, plugin = self._plugins.get(node.id, (None, None))
+        if known != options or not isinstance(plugin, kind):
+            plugin = load_plugin(node.plugin or "", kind).load(options, self._environment)
+            self._plugins[node.id] = options, plugin
+        return plugin
 
 
 def source_identities(plan: Plan, run: Run, *, root: Path) -> dict[str, str | None]:
     """Return node id → identity of every source; None where it has none or its data is not there."""
-    return _identities(plan, run, root, Source)
+    return Data(plan, root).source_identities(run)
 
 
 def sink_identities(plan: Plan, run: Run, *, root: Path) -> dict[str, str | None]:
     """Return node id → identity of every sink; None where it has none or nothing was written yet."""
-    return _identities(plan, run, root, Sink)
-
-
-def _identities(plan: Plan, run: Run, root: Path, base: type[Source] | type[Sink]) -> dict[str, str | None]:
-    enter_project(root)
-    environment = bound_environment(plan, root)
-    wanted = "source" if base is Source else "sink"
-    found: dict[str, str | None] = {}
-    for node in plan.node_list:
-        if node.type != wanted:
-            continue
-        try:
-            options, _ = render_options(node, run, environment)
-            plugin = load_plugin(node.plugin or "", base).load(options, environment)
-            found[node.id] = plugin.identity(run)
-        except AiflowError:
-            # Nothing there to have an identity; the run itself will say what is wrong.
-            found[node.id] = None
-    return found
+    return Data(plan, root).sink_identities(run)

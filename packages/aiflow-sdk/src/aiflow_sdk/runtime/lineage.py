@@ -1,39 +1,27 @@
-"""From what a run tells of itself (records) to OpenLineage events: pipeline and tasks, with datasets and statistics."""
+"""A run of a plan as OpenLineage events: of the pipeline and of its tasks, with datasets and statistics."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from aiflow_sdk import events
+from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plan import NodeFacts, Plan, PlanNode, PlanTask, Run, TaskResult
-
-_ENGINE_PACKAGES = {"python": "polars", "spark": "pyspark-client", "flink": "apache-flink"}
+from aiflow_sdk.plugins import Engine, load_plugin
 
 
 class Lineage:
     """Makes the events of one run of a plan. Whoever makes them, the same happening has the same run id and job."""
 
-    RECORDS = frozenset(
-        {
-            "run-started",
-            "run-finished",
-            "task-started",
-            "task-finished",
-            "task-failed",
-            "task-retried",
-            "task-repeated",
-        }
-    )
-    """The records of the local runner that stand for an event."""
-
     def __init__(self, plan: Plan, run: Run) -> None:
         self.plan = plan
         self.run = run
         self.namespace = f"aiflow/{plan.environment.name}"
-        self.name = f"{plan.project}.{plan.pipeline_id}"
+        self.name = f"{plan.project}/{plan.pipeline_id}"
 
     def run_event(
         self,
@@ -75,7 +63,7 @@ class Lineage:
         nodes = [self.plan.nodes[node_id] for node_id in task.node_ids]
         facts = {facts.node_id: facts for facts in result.nodes} if result else {}
         queries = [node.sql for node in nodes if node.sql]
-        engine = _engine_version(task.engine)
+        engine = _engine_version(task.engine_plugin, task.engine)
         told = [
             {
                 "node_id": one.node_id,
@@ -88,7 +76,7 @@ class Lineage:
             time=time,
             run_id=events.job_run_id(self.run.run_id, self.run.execution, task.id, attempt),
             job_namespace=self.namespace,
-            job_name=f"{self.name}.{task.id}",
+            job_name=f"{self.name}/{task.id}",
             run_facets={
                 **self._run_facets(task_id=task.id, attempt=attempt),
                 "parent": events.parent_facet(self.run.run_id, self.namespace, self.name),
@@ -103,36 +91,6 @@ class Lineage:
             inputs=list(self._datasets("source", nodes, facts)),
             outputs=list(self._datasets("sink", nodes, facts)),
         )
-
-    def of_record(self, record: Mapping[str, Any], results: Mapping[str, TaskResult]) -> dict[str, Any] | None:
-        """Return the event that a record of the local runner stands for, or None of those that stand for none.
-
-        ``results`` are those of the tasks that have succeeded so far.
-        """
-        time = datetime.fromtimestamp(record["time"], UTC)
-        match record["record"]:
-            case "run-started":
-                return self.run_event("START", time=time)
-            case "run-finished":
-                kinds: dict[str, events.EventType] = {"succeeded": "COMPLETE", "cancelled": "ABORT"}
-                errors = record.get("errors") or [None]
-                return self.run_event(
-                    kinds.get(record["state"], "FAIL"), results=results.values(), error=errors[0], time=time
-                )
-            case "task-started":
-                return self.task_event("START", self.plan.task(record["task_id"]), record["attempt"], time=time)
-            case "task-finished":
-                task_id = record["task_id"]
-                result = results.get(task_id) or TaskResult.from_dict(
-                    {"task_id": task_id, "seconds": record["seconds"], "nodes": record.get("nodes", [])}
-                )
-                return self.task_event("COMPLETE", self.plan.task(task_id), record["attempt"], result=result, time=time)
-            case "task-failed" | "task-retried":
-                task = self.plan.task(record["task_id"])
-                return self.task_event("FAIL", task, record["attempt"], error=record.get("error"), time=time)
-            case "task-repeated":
-                return self.task_event("ABORT", self.plan.task(record["task_id"]), record["attempt"], time=time)
-        return None
 
     def _run_facets(self, **identifiers: Any) -> dict[str, Any]:
         run = self.run
@@ -160,8 +118,8 @@ class Lineage:
     ) -> Iterator[events.Dataset]:
         for node in nodes:
             known = facts.get(node.id, NodeFacts(node_id=node.id))
-            if node.type == node_type and node.dataset is not None:
-                yield _dataset(node, known, node.dataset)
+            if node.type == node_type and (dataset := known.dataset or node.dataset):
+                yield _dataset(node, known, dataset)
             for how, namespace, name in known.touched:
                 if (how == "read") == (node_type == "source"):
                     yield events.Dataset(namespace, name)
@@ -195,8 +153,11 @@ def _error(error: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _engine_version(engine: str) -> str | None:
+@cache
+def _engine_version(reference: str, kind: str) -> str | None:
+    """Return the installed version of what an engine is made of; None where it says nothing or is not here."""
     try:
-        return version(_ENGINE_PACKAGES.get(engine, ""))
-    except (PackageNotFoundError, ValueError):
+        package = load_plugin(reference, Engine, kind=kind).package
+        return version(package) if package else None
+    except (AiflowError, PackageNotFoundError):
         return None

@@ -13,14 +13,16 @@ _POLL_SECONDS = 5.0
 _SHOWN = 10
 
 
-def await_partitions(source: Source, wanted: Sequence[WantedPartitions], timezone: str, where: Where) -> None:
+def await_partitions(
+    source: Source, wanted: Sequence[WantedPartitions], timezone: str, where: Where, *, wait: bool = True
+) -> None:
     """Return once the partitions are there that the source's ``complete`` demands.
 
-    Raises ``DataNotReadyError`` (retryable) after ``wait_minutes``, naming what is missing.
+    Raises ``DataNotReadyError`` (retryable), naming what is missing, after ``wait_minutes``; at once unless ``wait``.
     """
     if not isinstance(source, PartitionedSource):
         return
-    deadline = time.monotonic() + 60 * source.wait_minutes
+    deadline = time.monotonic() + (60 * source.wait_minutes if wait else 0)
     for one in wanted:
         while (error := _missing(source, source, one, timezone, where)) is not None:
             left = deadline - time.monotonic()
@@ -42,7 +44,8 @@ def _missing(
     if required == 0:
         return None
     present = partitioned.present(wanted.column, timezone)
-    missing = [key for key in wanted.keys if key not in set(present)]
+    there = set(present)
+    missing = [key for key in wanted.keys if key not in there]
     found = len(wanted.keys) - len(missing)
     if found >= required:
         return None

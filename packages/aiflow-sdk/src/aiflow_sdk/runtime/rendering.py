@@ -9,7 +9,8 @@ from typing import Any
 from aiflow_sdk.config import Environment, resolve_secrets
 from aiflow_sdk.ir import FrozenMap, thaw
 from aiflow_sdk.partitions import Partition, Window, is_window
-from aiflow_sdk.plan import PlanNode, Run
+from aiflow_sdk.plan import NodeFacts, PlanNode, Run
+from aiflow_sdk.redaction import REDACTOR
 from aiflow_sdk.variables import has_template, render
 
 
@@ -28,7 +29,8 @@ def render_options(node: PlanNode, run: Run, environment: Environment) -> tuple[
     """Return a connector's options for the run, and what its windows and templates ask for."""
     options = dict(node.options)
     partitions = options.pop("partitions", None)
-    rendered: dict[str, Any] = resolve_secrets(render(thaw(FrozenMap(options)), run.facts()), environment)
+    # Secrets first: a value that the run brings may not name one.
+    rendered: dict[str, Any] = render(resolve_secrets(thaw(FrozenMap(options)), environment), run.facts())
     wanted: list[WantedPartitions] = []
     if isinstance(partitions, Mapping):
         rendered["partitions"] = values = {}
@@ -78,3 +80,15 @@ def fill_values(node: PlanNode, run: Run) -> dict[str, str]:
         keys, _ = partition_keys(raw, run)
         values[column] = keys[0] if keys else str(raw)
     return values
+
+
+def shown_facts(facts: NodeFacts) -> NodeFacts:
+    """Return the facts with the values of secrets hidden, of which a name or an address might hold one."""
+    if not REDACTOR:
+        return facts
+    return NodeFacts.model_validate(
+        {
+            name: value if name in ("node_id", "identity") else REDACTOR.hide_in(value)
+            for name, value in facts.to_dict().items()
+        }
+    )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+from pydantic import PrivateAttr
 
 from aiflow_sdk.errors import DataError
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Plan, Run
 from aiflow_sdk.plugins import DataFile, Destination, ParquetFiles, Scan, Sink, Source, Write, Written
+from aiflow_sdk.stores import FolderStore, open_store, replace_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,10 +33,13 @@ class Staging(Protocol):
 
 
 class FolderStaging:
-    """Files in ``<run>/<execution>/<task>/<attempt>/<node>``, published by ``<task>/<node>.json``."""
+    """Files in ``<run>/<execution>/<task>/<attempt>-<random>/<node>``, published by ``<task>/<node>.json``.
+
+    ``root`` is a folder; making one of any other address raises ``ConfigurationError`` (``unsupported-store``).
+    """
 
     def __init__(self, root: str, earlier: Mapping[str, tuple[str, int]] | None = None) -> None:
-        self.root = Path(root)
+        self.root = open_store(root).root
         self.earlier = earlier or {}
         """Task id → (run id, execution) whose frames stand for it, where the task itself is not part of this run."""
 
@@ -95,34 +101,41 @@ class StagedSink(Sink, kind="staged"):
 
     folder: str
     node_id: str
+    _writers: dict[int, str] = PrivateAttr(default_factory=dict)
+    """Attempt → the folder that its files were put in."""
 
     def dataset(self) -> DatasetName:
         """Return a name that lineage leaves out."""
         return DatasetName("staging", self.node_id)
 
     def destination(self, request: Write) -> Destination:
-        """Return a folder of this attempt alone."""
-        folder = Path(self.folder) / str(request.run.attempt) / self.node_id
-        if folder.exists():
-            # Left by a process that died in this very attempt; nobody was told of it.
-            shutil.rmtree(folder)
+        """Return a folder of this writer alone: a twin of the attempt may be alive on another machine."""
+        writer = f"{request.run.attempt}-{uuid4().hex[:12]}"
+        folder = Path(self.folder) / writer / self.node_id
         folder.mkdir(parents=True)
+        self._writers[request.run.attempt] = writer
         return Destination(folder=str(folder), exact=True)
 
     def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
-        """Publish the files: readers see all of them or none; a later attempt replaces an earlier one."""
-        attempt = Path(str(request.run.attempt)) / self.node_id
-        manifest: dict[str, Any] = {"files": [(attempt / file.path).as_posix() for file in files]}
+        """Publish the files: readers see all of them or none. Nothing is published over what a later attempt left."""
+        attempt = request.run.attempt
+        place = Path(self._writers.pop(attempt, str(attempt))) / self.node_id
+        manifest: dict[str, Any] = {"attempt": attempt, "files": [(place / file.path).as_posix() for file in files]}
         if not files:
             import pyarrow as pa
 
             manifest["schema"] = base64.b64encode(pa.schema(schema).serialize().to_pybytes()).decode()
         target = Path(self.folder) / f"{self.node_id}.json"
-        part = target.with_suffix(f".{request.run.attempt}.{os.getpid()}.part")
-        part.write_text(json.dumps(manifest), encoding="utf-8")
-        part.replace(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FolderStore(target.parent).lock(f".{self.node_id}.lock"):
+            superseded = _attempt_of(target) > attempt
+            if not superseded:
+                replace_file(target, json.dumps(manifest))
         return Written(
-            rows=sum(file.rows for file in files), bytes=sum(file.bytes for file in files), address=self.folder
+            rows=sum(file.rows for file in files),
+            bytes=sum(file.bytes for file in files),
+            superseded=superseded,
+            address=self.folder,
         )
 
     def write(self, batches: pa.RecordBatchReader, request: Write) -> Written:
@@ -136,6 +149,14 @@ class StagedSink(Sink, kind="staged"):
                 rows += batch.num_rows
                 writer.write_batch(batch)
         return self.commit([DataFile("part-0.parquet", path.stat().st_size, rows)], batches.schema, request)
+
+
+def _attempt_of(manifest: Path) -> int:
+    """Return which attempt published the frame; 0 where none has."""
+    try:
+        return int(json.loads(manifest.read_text(encoding="utf-8")).get("attempt", 0))
+    except FileNotFoundError:
+        return 0
 
 
 def sweep_staging(root: str, keep_days: float, now: float) -> None:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from aiflow_sdk.code import enter_project
 from aiflow_sdk.config import Environment, resolve_secrets
-from aiflow_sdk.errors import AiflowError, Where
-from aiflow_sdk.ir import FrozenMap, thaw
-from aiflow_sdk.plan import NodeFacts, Plan, PlanNode, PlanTask, Run, TaskResult
+from aiflow_sdk.errors import AiflowError, DefinitionError, Where
+from aiflow_sdk.ir import DatasetName, FrozenMap, thaw
+from aiflow_sdk.plan import JobHandle, NodeFacts, Plan, PlanNode, PlanTask, Run, TaskResult
 from aiflow_sdk.plugins import (
     Engine,
     Frame,
@@ -29,9 +29,9 @@ from aiflow_sdk.plugins import (
 from aiflow_sdk.runtime.context import Context
 from aiflow_sdk.runtime.functions import load_function
 from aiflow_sdk.runtime.readiness import await_partitions
-from aiflow_sdk.runtime.rendering import fill_values, render_options
+from aiflow_sdk.runtime.rendering import WantedPartitions, fill_values, render_options, shown_facts
 from aiflow_sdk.runtime.staging import FolderStaging, Staging
-from aiflow_sdk.variables import render
+from aiflow_sdk.variables import render, render_query
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -51,7 +51,8 @@ def execute_task(
 
     ``root`` is the project's folder, where user code and relative addresses lie. ``report`` hears ``node-started`` and
     ``node-finished`` records. ``functions`` are objects that stand for entrypoints (node id → function), ``overrides``
-    connectors that stand for those of the plan (node id → plugin), for tests and notebooks.
+    connectors that stand for those of the plan (node id → plugin), for tests and notebooks. A continuous task is
+    started and goes on: the result holds its job.
 
     Repeating it is safe: sinks and stages write all or nothing, known by the run's generation. Raises ``AiflowError``
     of whatever went wrong; a user's exception is the cause of a ``UserCodeError``.
@@ -60,36 +61,45 @@ def execute_task(
     enter_project(root)
     environment = bound_environment(plan, root)
     work = _Work(plan, task, run, root, environment, report or (lambda _: None), functions or {}, overrides or {})
-    work.staging = staging or FolderStaging(environment.staging)
-    engine = load_plugin(task.engine_plugin, Engine, kind=task.engine).load(task.resources, environment)
     started = time.perf_counter()
+    if task.waits:
+        work.wait()
+        return TaskResult(task_id=task_id, seconds=round(time.perf_counter() - started, 6))
+    work.staging = staging or FolderStaging(environment.staging_address)
+    engine = load_plugin(task.engine_plugin, Engine, kind=task.engine).load(task.resources, environment)
+    if not (task.bounded or engine.continuous):
+        raise DefinitionError(
+            "no-continuous-tasks",
+            f"the task '{task_id}' has no end, and the engine '{task.engine}' runs only what ends",
+            hint="take an engine that runs continuous tasks, or a source that ends",
+        )
+    work.dialect = engine.sql_dialect
     try:
         with engine.open(task, run) as session:
             work.do(session)
     except AiflowError as error:
         raise error.at(Where(about=f"pipeline '{plan.pipeline_id}', task '{task_id}'")) from error.__cause__
     return TaskResult(
-        task_id=task_id, seconds=round(time.perf_counter() - started, 6), nodes=tuple(work.facts.values())
+        task_id=task_id,
+        seconds=round(time.perf_counter() - started, 6),
+        nodes=tuple(work.facts.values()),
+        job=work.job,
     )
 
 
 def bound_environment(plan: Plan, root: Path) -> Environment:
-    """Return the plan's environment at work in the project's folder: relative folders made absolute."""
+    """Return the plan's environment at work in the project's folder, where its relative folders lie."""
     stated = plan.environment
     return Environment(
         name=stated.name,
-        lake=_absolute(stated.lake, root),
-        staging=_absolute(stated.staging, root),
+        lake=stated.lake,
+        staging=stated.staging,
         staging_keep_days=stated.staging_keep_days,
         spark=stated.spark,
         clusters=thaw(stated.clusters),
         secrets=thaw(stated.secrets),
         root=root,
     )
-
-
-def _absolute(address: str, root: Path) -> str:
-    return address if "://" in address else str((root / address).absolute())
 
 
 @dataclass
@@ -103,9 +113,26 @@ class _Work:
     functions: Mapping[str, Callable[..., Any]]
     overrides: Mapping[str, Source | Sink]
     staging: Staging = field(init=False)
+    dialect: str | None = None
+    job: JobHandle | None = None
     frames: dict[str, Frame] = field(default_factory=dict)
     facts: dict[str, NodeFacts] = field(default_factory=dict)
     contexts: dict[str, Context] = field(default_factory=dict)
+    datasets: dict[str, DatasetName] = field(default_factory=dict)
+
+    def wait(self) -> None:
+        """Return once the partitions are there that the task's sources ask for."""
+        for node_id in self.task.node_ids:
+            if node_id not in self.overrides:
+                where = Where(about=f"source '{node_id}'")
+                source, wanted = self.source(self.plan.nodes[node_id], where)
+                await_partitions(source, wanted, self.run.timezone, where)
+
+    def source(self, node: PlanNode, where: Where) -> tuple[Source, list[WantedPartitions]]:
+        options, wanted = render_options(node, self.run, self.environment)
+        return load_plugin(node.plugin or "", Source, kind=node.kind or "").load(
+            options, self.environment, where=where
+        ), wanted
 
     def do(self, session: Session) -> None:
         for node_id in self.task.staged_inputs:
@@ -122,12 +149,17 @@ class _Work:
                     self.transform(session, node)
                 case "sink":
                     writes.append(self.sink_write(node))
+                case _ as never:
+                    assert_never(never)
         for node_id in self.task.stages:
             sink = self.staging.sink(self.task.id, node_id, self.run)
             writes.append(FrameWrite(self.frames[node_id], sink, Write(node_id, self.run)))
         for write in writes:
             if self.plan.nodes[write.request.node_id].type == "sink":
                 self.started(write.request.node_id)
+        if not self.task.bounded:
+            self.job = session.start(writes)
+            return
         began = time.perf_counter()
         for write, written in zip(writes, session.write(writes) if writes else (), strict=True):
             # One write needs all the time; several share it, and whose part is whose nobody measured.
@@ -147,14 +179,16 @@ class _Work:
         if isinstance(override, Source):
             source = override
         else:
-            options, wanted = render_options(node, self.run, self.environment)
-            source = load_plugin(node.plugin or "", Source).load(options, self.environment, where=where)
-            await_partitions(source, wanted, self.run.timezone, where)
+            source, wanted = self.source(node, where)
+            # Plans of former versions have no task that waits.
+            waited = any(task.waits and node.id in task.node_ids for task in self.plan.tasks)
+            await_partitions(source, wanted, self.run.timezone, where, wait=not waited)
             partitions = tuple(f"{one.column}={key}" for one in wanted for key in one.keys)
         try:
-            identity = source.identity(self.run)
+            identity = source.identity(self.run) if node.bounded else None
             self.frames[node.id] = session.read(source, Scan(self.run))
-            rows, size = source.measure(self.run)
+            rows, size = source.measure(self.run) if node.bounded else (None, None)
+            dataset = source.dataset() if source is not override else None
         except AiflowError as error:
             raise error.at(where) from error.__cause__
         self.finished(
@@ -164,6 +198,7 @@ class _Work:
                 bytes=size,
                 seconds=round(time.perf_counter() - began, 6),
                 identity=identity,
+                dataset=dataset,
                 columns=session.columns(self.frames[node.id]),
                 partitions=partitions,
             )
@@ -174,11 +209,11 @@ class _Work:
         inputs = {input_id: self.frames[input_id] for input_id in node.input_ids}
         context = Context(self.run, node.id, self.task.id)
         if node.sql is not None:
-            frame = session.sql(str(render(node.sql, self.run.facts())), inputs)
+            frame = session.sql(render_query(node.sql, self.run.facts(), self.dialect), inputs)
         else:
             entrypoint = node.entrypoint or ""
             function = load_function(entrypoint, node_id=node.id, functions=self.functions)
-            params = resolve_secrets(render(thaw(node.params), self.run.facts()), self.environment)
+            params = render(resolve_secrets(thaw(node.params), self.environment), self.run.facts())
             frame = session.call(UserFunction(function, entrypoint, node.id, params, context, node.external), inputs)
         if frame is not None:
             self.frames[node.id] = frame
@@ -207,6 +242,7 @@ class _Work:
             sink = load_plugin(node.plugin or "", Sink).load(
                 options, self.environment, where=Where(about=f"sink '{node.id}'")
             )
+            self.datasets[node.id] = sink.dataset()
         return FrameWrite(self.frames[input_id], sink, Write(node.id, self.run, fill_values(node, self.run), node.time))
 
     def finished_write(self, session: Session, write: FrameWrite, written: Written, seconds: float | None) -> None:
@@ -223,6 +259,7 @@ class _Work:
                 table_version=written.table_version,
                 columns=written.columns or session.columns(write.frame),
                 identity=written.identity,
+                dataset=self.datasets.get(node_id),
                 superseded=written.superseded,
                 address=None if is_stage else written.address,
                 partitions=written.partitions,
@@ -234,5 +271,6 @@ class _Work:
         self.report({"record": "node-started", "node_id": node_id})
 
     def finished(self, facts: NodeFacts) -> None:
+        facts = shown_facts(facts)
         self.facts[facts.node_id] = facts
         self.report({"record": "node-finished", **facts.to_dict()})

@@ -8,9 +8,8 @@ from datetime import date as Date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import Environment, Project, load_project
-from aiflow_sdk.discovery.definition import find_root, registry_here
+from aiflow_sdk.discovery.definition import find_root
 from aiflow_sdk.errors import DataError, ProblemsError, Where, did_you_mean, unknown_name
 from aiflow_sdk.ir import PipelineIR
 from aiflow_sdk.plan import Plan, PlanNode, Run, make_run
@@ -18,6 +17,7 @@ from aiflow_sdk.plugins import Sink, Source, load_plugin
 from aiflow_sdk.runtime import bound_environment, execute_task
 from aiflow_sdk.runtime.rendering import render_options
 from aiflow_sdk.testing.memory import MemorySink, MemorySource, MemoryStaging, make_frame
+from aiflow_sdk.workspace import Workspace
 
 if TYPE_CHECKING:
     import polars as pl
@@ -87,14 +87,7 @@ def _test_environment(project: Project, environment: str | Environment | None) -
 
 def _compile(ir: PipelineIR, project: Project, environment: Environment, locations: Mapping[str, Where]) -> Plan:
     try:
-        return compile_pipeline(
-            ir,
-            project=project,
-            environment=environment,
-            registry=registry_here(ir, project.root),
-            locations=locations,
-            here=True,
-        )
+        return Workspace(project).compile(ir, environment, locations=locations, here=True)
     except ProblemsError as error:
         if len(error.problems) == 1:
             raise error.problems[0] from None

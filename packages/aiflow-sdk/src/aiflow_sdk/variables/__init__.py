@@ -1,6 +1,7 @@
 """Run variables: values known only at run time, written as ``{{ ds }}`` or ``p.vars["run_date"]``."""
 
-from aiflow_sdk.variables.rendering import render, run_facts
+from aiflow_sdk.variables.query import map_query, render_query
+from aiflow_sdk.variables.rendering import refuse_secrets, render, run_facts
 from aiflow_sdk.variables.template import NAMES, TIME_NAMES, Reference, find_name, has_template
 from aiflow_sdk.variables.value import canonicalise, has_secret, names_in, secret_name, secrets_in
 from aiflow_sdk.variables.variable import Variable, Variables
@@ -15,8 +16,11 @@ __all__ = [
     "find_name",
     "has_secret",
     "has_template",
+    "map_query",
     "names_in",
+    "refuse_secrets",
     "render",
+    "render_query",
     "run_facts",
     "secret_name",
     "secrets_in",

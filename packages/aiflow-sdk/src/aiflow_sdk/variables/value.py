@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from aiflow_sdk.config import SCHEME
 from aiflow_sdk.errors import DefinitionError
 from aiflow_sdk.partitions import Window
 from aiflow_sdk.variables.template import has_template, references, replace_templates
 from aiflow_sdk.variables.variable import Variable
 
-_SCHEME = "secret://"
-_SECRET = re.compile(rf"{_SCHEME}([A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*)")
+_SECRET = re.compile(rf"{SCHEME}([A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*)")
 
 
 def canonicalise(value: Any) -> Any:
@@ -28,12 +28,12 @@ def canonicalise(value: Any) -> Any:
 
 def names_in(value: Any) -> set[str]:
     """Return the canonical names of the variables that ``value`` refers to: ``ds``, ``params.region``, …"""
-    return {reference.name for text in _texts(value) for reference in references(text)}
+    return {reference.name for text in texts_in(value) for reference in references(text)}
 
 
 def secrets_in(value: Any) -> set[str]:
     """Return the names of the secrets that ``value`` refers to."""
-    return {name for text in _texts(value) if (name := secret_name(text)) is not None}
+    return {name for text in texts_in(value) if (name := secret_name(text)) is not None}
 
 
 def has_secret(text: str) -> bool:
@@ -47,14 +47,14 @@ def secret_name(text: str) -> str | None:
     Raises ``DefinitionError`` (``bad-secret``) where the reference is only a part of the text, or its name is none:
     letters, digits, ``_ . -``, and ``/`` between them.
     """
-    if _SCHEME not in text:
+    if SCHEME not in text:
         return None
     found = _SECRET.fullmatch(text)
     if not found:
         raise DefinitionError(
             "bad-secret",
-            f"{text.split(_SCHEME)[0]!r}… holds a secret reference among other text"
-            if not text.startswith(_SCHEME)
+            f"{text.split(SCHEME)[0]!r}… holds a secret reference among other text"
+            if not text.startswith(SCHEME)
             else f"{text!r} is not a secret reference",
             hint="the whole value is the reference, 'secret://name', of letters, digits, '_', '.', '-' and '/'",
         )
@@ -70,7 +70,7 @@ def map_texts(value: Any, change: Callable[[str], str]) -> Any:
     """Return ``value`` as plain data, with ``change`` done to each text in it that may hold a template or a secret."""
     match value:
         case str():
-            return change(value) if "{" in value or "}" in value or _SCHEME in value else value
+            return change(value) if "{" in value or "}" in value or SCHEME in value else value
         case os.PathLike():  # a variable is one too
             return change(os.fspath(value))
         case Window():
@@ -91,7 +91,8 @@ def _checked_key(key: Any) -> Any:
     return key
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield each text in plain data, keys left out."""
     match value:
         case str():
             yield value
@@ -99,9 +100,9 @@ def _texts(value: Any) -> Iterator[str]:
             yield os.fspath(value)
         case list() | tuple():
             for item in value:
-                yield from _texts(item)
+                yield from texts_in(item)
         case Mapping():
             for item in value.values():
-                yield from _texts(item)
+                yield from texts_in(item)
         case _:
             return

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
-from aiflow_sdk.errors import DefinitionError, UnknownNameError, VariableUseError, Where, unknown_name
+from aiflow_sdk.errors import DefinitionError, UnknownNameError, VariableUseError, unknown_name
+from aiflow_sdk.place import caller
 from aiflow_sdk.variables.template import NAMES, Reference, find_name
-
-_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 class Variable:
@@ -90,7 +87,7 @@ class Variable:
         raise VariableUseError(
             "variable-at-build-time",
             f"{self} is known only at run time, and was {use} while the pipeline is built",
-            where=_caller(),
+            where=caller(),
             hint=hint,
         )
 
@@ -151,11 +148,11 @@ class Variables(Mapping[str, Variable]):
         try:
             reference = find_name(name if isinstance(name, str) else repr(name))
         except UnknownNameError as error:
-            raise error.at(_caller()) from None
+            raise error.at(caller()) from None
         if self._params is not None and name.startswith("params."):
             first = name.split(".")[1]
             if first not in self._params:
-                raise unknown_name("unknown-param", "param", first, self._params, where=_caller())
+                raise unknown_name("unknown-param", "param", first, self._params, where=caller())
         return Variable(reference)
 
     def __contains__(self, name: object) -> bool:
@@ -179,13 +176,4 @@ def _placed(make: Callable[[], Reference]) -> Reference:
     try:
         return make()
     except DefinitionError as error:
-        raise error.at(_caller()) from None
-
-
-def _caller() -> Where:
-    """Return the line of the author's code that led here: the nearest one outside this package."""
-    frame = sys._getframe(1)
-    while frame.f_back and frame.f_code.co_filename.startswith(_OURS):
-        frame = frame.f_back
-    path = frame.f_code.co_filename.removeprefix(os.getcwd() + os.sep)
-    return Where(path, frame.f_lineno)
+        raise error.at(caller()) from None

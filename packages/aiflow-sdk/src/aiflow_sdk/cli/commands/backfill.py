@@ -8,8 +8,9 @@ import click
 
 from aiflow_sdk.cli.arguments import only_pipeline, read_params
 from aiflow_sdk.cli.command_line import Invocation, subcommand
-from aiflow_sdk.cli.console import Console, format_seconds, plural
-from aiflow_sdk.cli.diagnostics import flatten_errors, print_errors
+from aiflow_sdk.cli.console import Console, format_next, format_seconds, plural
+from aiflow_sdk.cli.diagnostics import exit_code, flatten_errors, print_errors
+from aiflow_sdk.errors import AiflowError
 
 _SHOWN_ERRORS = 3
 
@@ -54,8 +55,20 @@ def command(
         return backfill(request, console.print_json).exit_code
     from aiflow_sdk.cli.backfill_screen import BackfillScreen
 
-    with BackfillScreen(console) as screen:
-        summary = backfill(request, screen.take)
+    again = invocation.next_command("backfill", request.pipeline, "--from", first, "--to", last)
+    screen = BackfillScreen(console)
+    try:
+        with screen:
+            summary = backfill(request, screen.take)
+    except AiflowError as error:
+        if not screen.done:
+            raise
+        # A full disk, for instance: nothing more could be done, nor be told of each run.
+        print_errors(Console(sys.stderr), [error.to_dict()], project.root)
+        said = f"{console.style('stopped', 'red')}   {plural(screen.done, 'partition')} done, and they stay done"
+        for line in format_next(console, said, [again], word="go on with"):
+            console.print(line)
+        return exit_code([error.to_dict()])
     errors = list(flatten_errors(error for run in summary.runs for error in run.errors))
     if errors:
         console.print()
@@ -64,20 +77,18 @@ def command(
             console.print(f"and {plural(len(errors) - _SHOWN_ERRORS, 'more error')}")
     took = format_seconds(summary.seconds)
     made = sum(run.succeeded for run in summary.runs)
-    again = invocation.next_command("backfill", summary.pipeline_id, "--from", first, "--to", last)
+    word, following = "go on with", again
     match summary.state:
         case "succeeded" if dry:
-            said = f"nothing was run   next: {again}"
+            said, word = "nothing was run", "next"
         case "succeeded":
-            following = invocation.next_command("show", summary.pipeline_id, "--date", summary.last)
             number = f"{plural(made, 'run')}, {len(summary.skipped)} up to date"
-            said = f"{console.style(f'done in {took}', 'green')}   {number}   next: {following}"
+            said, word = f"{console.style(f'done in {took}', 'green')}   {number}", "next"
+            following = invocation.next_command("show", summary.pipeline_id, "--date", summary.last)
         case "cancelled":
-            said = (
-                f"{console.style(f'cancelled after {took}', 'yellow')}   what is done stays done   go on with: {again}"
-            )
+            said = f"{console.style(f'cancelled after {took}', 'yellow')}   what is done stays done"
         case _:
-            number = f"{plural(made, 'run')} succeeded"
-            said = f"{console.style(f'failed after {took}', 'red')}   {number}   go on with: {again}"
-    console.print(said)
+            said = f"{console.style(f'failed after {took}', 'red')}   {plural(made, 'run')} succeeded"
+    for line in format_next(console, said, [following], word=word):
+        console.print(line)
     return summary.exit_code

@@ -189,7 +189,7 @@ def _stubs() -> Iterator[Finding]:
 def _engine(invocation: Invocation, name: str) -> Iterator[Finding]:
     import time
 
-    from aiflow_sdk.plan import PlanTask, Run
+    from aiflow_sdk.plan import PlanTask, Run, new_run_id
     from aiflow_sdk.plugins import installed_registry
 
     engines = installed_registry().engines
@@ -205,7 +205,7 @@ def _engine(invocation: Invocation, name: str) -> Iterator[Finding]:
         timeout_seconds=None,
         bounded=True,
     )
-    run = Run(run_id="doctor", environment=invocation.environment.name, project="default", pipeline_id="doctor")
+    run = Run(run_id=new_run_id(), environment=invocation.environment.name, project="default", pipeline_id="doctor")
     with engines.get(name).load({}, invocation.environment).open(task, run) as session:
         session.columns(session.sql("select 1 as one", {}))
     where = invocation.environment.spark or "embedded"

@@ -8,13 +8,14 @@ import click
 
 from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import printable
+from aiflow_sdk.local.store import short_run_id
 
 
 @subcommand(
     "logs",
     """aiflow logs
-aiflow logs 0193c2
-aiflow logs 0193c2 revenue --attempt 1""",
+aiflow logs 5e1f09ab
+aiflow logs 5e1f09ab revenue --attempt 1""",
 )
 @click.argument("run_id", required=False)
 @click.argument("task", required=False)
@@ -22,7 +23,7 @@ aiflow logs 0193c2 revenue --attempt 1""",
 def command(invocation: Invocation, run_id: str | None, task: str | None, attempt: int | None) -> None:
     """Show what user code printed and logged in a run, or in one TASK of it.
 
-    The beginning of RUN_ID will do; without it the newest run is meant.
+    The end of RUN_ID will do, as aiflow runs lists it; without it the newest run is meant.
     """
     from aiflow_sdk.local import list_runs, read_log
 
@@ -36,7 +37,9 @@ def command(invocation: Invocation, run_id: str | None, task: str | None, attemp
             return
         run_id = newest[0].run_id
         if not invocation.as_json:
-            console.print(console.style(f"{newest[0].pipeline_id}  {newest[0].partition}  run {run_id}", "dim"))
+            console.print(
+                console.style(f"{newest[0].pipeline_id}  {newest[0].partition}  run {short_run_id(run_id)}", "dim")
+            )
     is_empty = True
     for record in read_log(root, run_id, task, attempt):
         if console.is_closed:

@@ -10,8 +10,9 @@ import click
 
 from aiflow_sdk.cli.arguments import only_pipeline, read_params
 from aiflow_sdk.cli.command_line import Invocation, subcommand
-from aiflow_sdk.cli.console import Console, format_seconds
+from aiflow_sdk.cli.console import Console, format_next, format_seconds
 from aiflow_sdk.cli.diagnostics import print_errors
+from aiflow_sdk.local.store import short_run_id
 
 if TYPE_CHECKING:
     from aiflow_sdk.local import RunSummary
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     "run",
     """aiflow run daily_revenue --date 2026-11-20
 aiflow run daily_revenue --param threshold=0.5 --from revenue
-aiflow run daily_revenue --resume 0193c2""",
+aiflow run daily_revenue --resume 5e1f09ab""",
 )
 @click.argument("pipeline", required=False)
 @click.option(
@@ -35,7 +36,7 @@ aiflow run daily_revenue --resume 0193c2""",
 @click.option("--from", "from_node", metavar="NODE", help="This node's task and what follows from it.")
 @click.option("--until", "until_node", metavar="NODE", help="This node's task and what it needs.")
 @click.option(
-    "--resume", metavar="RUN_ID", help="Go on with a run that failed or was stopped (the beginning of its id will do)."
+    "--resume", metavar="RUN_ID", help="Go on with a run that failed or was stopped (the end of its id will do)."
 )
 def command(
     invocation: Invocation,
@@ -84,18 +85,22 @@ def command(
     if summary.errors:
         console.print()
         print_errors(Console(sys.stderr), summary.errors, project.root)
-    for line in _closing_lines(invocation, summary, screen.log_lines):
+    # Of a resumed run the summary counts all doings; what was waited for is this one.
+    seconds = (screen.progress.doing_seconds if resume else None) or summary.seconds
+    for line in _closing_lines(invocation, summary, seconds, screen.log_lines):
         console.print(line)
     return summary.exit_code
 
 
-def _closing_lines(invocation: Invocation, summary: RunSummary, log_lines: int) -> list[str]:
+def _closing_lines(invocation: Invocation, summary: RunSummary, seconds: float, log_lines: int) -> list[str]:
     console = invocation.console
-    took = format_seconds(summary.seconds)
-    name, run = summary.pipeline_id, summary.run_id
+    took = format_seconds(seconds)
+    name, run = summary.pipeline_id, short_run_id(summary.run_id) if console.is_terminal else summary.run_id
     match summary.state:
         case "succeeded":
             said = console.style(f"done in {took}", "green")
+            if summary.superseded:
+                said = console.style(f"superseded after {took}", "yellow")
             date = summary.partition if summary.partition != "-" else None
             following = [invocation.next_command("show", name, *(["--date", date] if date else []))]
             if date and (backfill := _month_until(date)):
@@ -110,7 +115,10 @@ def _closing_lines(invocation: Invocation, summary: RunSummary, log_lines: int) 
                 following.insert(0, invocation.next_command("logs", run))
     written = _addresses(summary.tasks) if summary.succeeded else {}
     lies = [f"  {console.style('→', 'dim')} {sink} lies at {address}" for sink, address in written.items()]
-    return [*lies, f"{said}   next: {' · '.join(following)}"]
+    if summary.succeeded and summary.superseded:
+        names = ", ".join(f"'{sink}'" for sink in summary.superseded)
+        lies.append(f"  {names} kept the rows of a newer execution; run it again to write these")
+    return [*lies, *format_next(console, said, following)]
 
 
 def _addresses(tasks: Mapping[str, Any]) -> dict[str, str]:

@@ -8,6 +8,7 @@ import click
 
 from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import format_seconds, format_table
+from aiflow_sdk.local.store import short_run_id
 
 
 @subcommand(
@@ -18,7 +19,10 @@ aiflow runs daily_revenue --limit 5 --json""",
 @click.argument("pipeline", required=False)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many.")
 def command(invocation: Invocation, pipeline: str | None, limit: int) -> None:
-    """List past runs of the project, or of PIPELINE, the newest first."""
+    """List past runs of the project, or of PIPELINE, the newest first.
+
+    A run is listed with the end of its id, which is what other commands take; --json has the whole id.
+    """
     from aiflow_sdk.local import list_runs
 
     records = list_runs(
@@ -34,7 +38,7 @@ def command(invocation: Invocation, pipeline: str | None, limit: int) -> None:
         return
     rows = [
         {
-            "run": record.run_id,
+            "run": short_run_id(record.run_id),
             "pipeline": record.pipeline_id,
             "partition": record.partition,
             "environment": record.run["environment"],

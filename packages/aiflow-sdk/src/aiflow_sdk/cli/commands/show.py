@@ -13,12 +13,14 @@ from aiflow_sdk.cli.console import (
     Console,
     cut,
     format_bytes,
+    format_next,
     format_rows,
     format_seconds,
     format_table,
     plural,
 )
 from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.local.store import short_run_id
 
 if TYPE_CHECKING:
     from aiflow_sdk.discovery import Discovered
@@ -34,7 +36,7 @@ aiflow show daily_revenue --date 2026-11-20
 aiflow show daily_revenue --mermaid > graph.mmd""",
 )
 @click.argument("pipeline", required=False)
-@click.option("--date", metavar="D", help="Show rows of this partition (default: the newest run's).")
+@click.option("--date", metavar="D", help="Rows of this partition, or A..B of several (default: the newest run's).")
 @click.option("--rows", default=10, show_default=True, type=click.IntRange(min=0), help="How many rows of each table.")
 @click.option("--mermaid", is_flag=True, help="The graph alone, as Mermaid text.")
 @click.option("--plan", "as_plan", is_flag=True, help="The compiled plan alone, as JSON.")
@@ -50,7 +52,11 @@ def command(
     if mermaid:
         from aiflow_sdk.graph import draw_mermaid
 
-        console.print(draw_mermaid(found.ir))
+        text = draw_mermaid(found.ir)
+        if invocation.as_json:
+            console.print_json({"mermaid": text})
+        else:
+            console.print(text)
         return
     plan = compile_found(invocation, found, discovery)
     if as_plan:
@@ -117,7 +123,8 @@ def _facts(invocation: Invocation, plan: Plan, date: str | None, rows: int) -> d
     runs = list_runs(root, pipeline=plan.pipeline_id, environment=plan.environment.name, limit=_RUNS)
     if date is None and plan.partition:
         date = next((record.run["partition_key"] for record in runs if record.state == "succeeded"), None)
-    run = make_run(plan, partition=date)
+    first, _, last = (date or "").partition("..")
+    run = make_run(plan, partition=first or None, last_partition=last or None)
     return {
         "version": plan.version,
         "environment": plan.environment.name,
@@ -191,7 +198,9 @@ def _print_pipeline(invocation: Invocation, found: Discovered, plan: Plan, facts
         console.print(f"  {task['id']}  {engine}  {' → '.join(task['nodes'])}")
     if facts["runs"]:
         console.print(f"\n{style('last runs', 'bold')}")
-        rows = [{**run, "seconds": format_seconds(run["seconds"])} for run in facts["runs"]]
+        rows = [
+            {**run, "run": short_run_id(run["run"]), "seconds": format_seconds(run["seconds"])} for run in facts["runs"]
+        ]
         for line in format_table(console, rows, list(rows[0])):
             console.print(f"  {line}")
     for table in facts["tables"]:
@@ -199,7 +208,9 @@ def _print_pipeline(invocation: Invocation, found: Discovered, plan: Plan, facts
     name = plan.pipeline_id
     date = facts["partition"]
     words = ["run", name, *(["--date", date] if date != "-" else [])]
-    console.print(f"\nnext: {invocation.next_command(*words)}")
+    console.print()
+    for line in format_next(console, "", [invocation.next_command(*words)]):
+        console.print(line)
 
 
 def _print_table(console: Console, table: dict[str, Any], partition: str) -> None:

@@ -118,6 +118,19 @@ class FilesSink(Sink, kind="files"):
         files = self._files(run, self.time or (self.partition_by[0] if len(self.partition_by) == 1 else None))
         return files_identity(files, lake_root(self.environment)) if files else None
 
+    def newest_generation(self, request: Write) -> int | None:
+        """Return the greatest generation that the records beside the data note for the write, or None."""
+        target = below_lake(self.environment, self.path)
+        store = FolderStore(lake_root(self.environment))
+        key, time, run = target.relative_to(store.root).as_posix(), self._time(request), request.run
+        parts = [partition.key for partition in run.partitions] if time else [""]
+        known: list[int] = []
+        for one in parts:
+            noted = self._generations(store, self._record(f"{key}/{folder_name(time, one)}" if time else key))
+            apps = [partition_app(run, one, request.node_id)] if time else transactions(request, {})
+            known += [noted[app] for app in apps if app in noted]
+        return max(known, default=None)
+
     @property
     def _format(self) -> Format:
         return self.format or format_of(self.path) or "parquet"
@@ -168,15 +181,26 @@ class FilesSink(Sink, kind="files"):
                 apps = [partition_app(run, one, request.node_id)] if time else transactions(request, {})
                 place = f"{key}/{folder_name(time, one)}" if time else key
                 record = self._record(place)
-                known: dict[str, int] = json.loads(store.read(record) or b"{}")
-                newest = max((known.get(app, 0) for app in apps), default=0)
-                if newest >= run.generation:
-                    superseded |= newest > run.generation
+                known = self._generations(store, record)
+                if max((known.get(app, 0) for app in apps), default=0) > run.generation:
+                    superseded = True
                     continue
                 known.update(dict.fromkeys(apps, run.generation))
                 self._replace(store, place, folder, folder_name(time, one) if time else "", inside, schema, known)
                 written += inside
         return self._written(written, told, superseded, schema, request)
+
+    def _generations(self, store: FolderStore, record: str) -> dict[str, int]:
+        """Return which generation of which write lies there. Raises ``StoreError`` for a record that is no such thing."""
+        try:
+            known = json.loads(store.read(record) or b"{}")
+            return {str(app): int(generation) for app, generation in known.items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise StoreError(
+                "unreadable-record",
+                f"{store.root / record} does not tell what was written there: {error}",
+                hint="remove the file if what lies beside it may be replaced",
+            ) from error
 
     def _replace(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,8 +45,6 @@ class Committed:
 
     state: TableState
     superseded: bool
-    repeated: bool
-    """This generation had been committed before; nothing changed now."""
     added: tuple[NewFile, ...]
     values: tuple[Mapping[str, Any], ...] = ()
     """The typed partition values of each file that was added."""
@@ -76,8 +74,11 @@ class Change:
             state = load_table(self.folder)
             try:
                 done = self._create() if state is None else self._replace(state)
-            except (CommitFailedError, DeltaError) as error:
+            except (CommitFailedError, DeltaError, OSError) as error:
                 now = load_table(self.folder)
+                if now is not None and (landed := self._landed(now)):
+                    # What failed came after the commit: a checkpoint, for instance.
+                    return self._made(now, landed)
                 if (now and now.version) == (state and state.version):
                     # Nobody was faster, so trying again would fail again.
                     message = f"the table '{self.name}' cannot be committed to: {error}"
@@ -92,6 +93,11 @@ class Change:
             hint="run it again, with fewer writers at once",
             retryable=True,
         ) from failure
+
+    def _landed(self, now: TableState) -> tuple[NewFile, ...]:
+        """Return the files of this write that the table holds."""
+        active = {file.path for file in now.files}
+        return tuple(file for file in self.files if f"{self.prefix}/{file.file.path}" in active)
 
     def _create(self) -> Committed:
         from deltalake.transaction import create_table_with_add_actions
@@ -115,10 +121,11 @@ class Change:
         keys = self._keys(state.types)
         generation = self.request.run.generation
         newest = {app: state.table.transaction_version(app) for app in transactions(self.request, keys)}
-        open_apps = {app for app, version in newest.items() if version is None or version < generation}
+        # An equal one is this execution's own earlier attempt, whose rows may be of other code: it is replaced.
+        open_apps = {app for app, version in newest.items() if version is None or version <= generation}
         overtaken = [app for app, version in newest.items() if version is not None and version > generation]
         if not open_apps or (overtaken and not keys):
-            return Committed(state, superseded=bool(overtaken), repeated=not overtaken, added=())
+            return Committed(state, superseded=True, added=())
         self._check_fits(state)
         self._check_time(self.files, state.types, keys)
         if keys:
@@ -234,10 +241,13 @@ class Change:
     def _after(self, files: Sequence[NewFile]) -> Committed:
         state = load_table(self.folder)
         assert state is not None  # it was committed to just now
+        return self._made(state, files)
+
+    def _made(self, state: TableState, files: Sequence[NewFile]) -> Committed:
         values = tuple(
             {column: self.value(file, column, state.types) for column in self.partition_by} for file in files
         )
-        return Committed(state, superseded=False, repeated=False, added=tuple(files), values=values)
+        return Committed(state, superseded=False, added=tuple(files), values=values)
 
 
 def partition_app(run: Run, key: str | None, node_id: str) -> str:
@@ -245,6 +255,14 @@ def partition_app(run: Run, key: str | None, node_id: str) -> str:
     grain = run.partition_grain if key is not None else None
     one = run.model_copy(update={"partition_key": key, "last_partition_key": None, "partition_grain": grain})
     return one.write_key(node_id)
+
+
+def generation_apps(request: Write, mode: str) -> list[str]:
+    """Return the applications whose generation the write would check, without a look at the table's types."""
+    run = request.run
+    if request.time is None or mode != "overwrite" or not run.partitions:
+        return transactions(request if run.partitions else replace(request, time=None), {})
+    return [partition_app(run, partition.key, request.node_id) for partition in run.partitions]
 
 
 def transactions(request: Write, keys: Mapping[Any, str]) -> list[str]:

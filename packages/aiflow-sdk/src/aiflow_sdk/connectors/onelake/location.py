@@ -40,6 +40,8 @@ def check_table_name(name: str) -> None:
 
 def check_path(path: str) -> None:
     """Raise ``ConfigurationError`` for a path that leaves the lake, as far as its text alone tells."""
+    if path.startswith("/") or "://" in path:
+        raise outside(path)
     depth = 0
     for part in path.split("/"):
         depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
@@ -72,7 +74,7 @@ def dataset_name(table: str | None, path: str | None) -> DatasetName:
 
 def lake_root(environment: Environment) -> Path:
     """Return the folder of the environment's lake, links resolved."""
-    return open_store(environment.lake, root=environment.root).root.resolve()
+    return open_store(environment.lake_address).root.resolve()
 
 
 def below_lake(environment: Environment, path: str) -> Path:

@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import uuid4
 
 from pydantic import PrivateAttr, model_validator
 
-from aiflow_sdk.connectors.onelake.commit import Change, Committed, Mode, NewFile
+from aiflow_sdk.connectors.onelake.commit import Change, Committed, Mode, NewFile, generation_apps
 from aiflow_sdk.connectors.onelake.location import (
     check_path,
     check_table_name,
@@ -24,7 +24,7 @@ from aiflow_sdk.connectors.onelake.location import (
 from aiflow_sdk.connectors.onelake.options import check_format, check_one_place
 from aiflow_sdk.connectors.onelake.schema import arrow_name, column_types, delta_schema
 from aiflow_sdk.connectors.onelake.source import total_rows
-from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, files_identity, load_table
+from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, files_identity, load_table, read_table
 from aiflow_sdk.connectors.onelake.values import shown_text, typed_value
 from aiflow_sdk.connectors.parquet import missing_columns, partition_of, write_files
 from aiflow_sdk.errors import AiflowError, ConfigurationError, StoreError
@@ -97,6 +97,10 @@ class OneLakeSink(Sink, kind="onelake"):
         """Return the columns that the table is partitioned by."""
         return self.partition_by
 
+    def replaces(self) -> Literal["run", "written"]:
+        """Return what the mode says."""
+        return "written" if self.mode == "overwrite_partitions" else "run"
+
     def destination(self, request: Write) -> Destination:
         """Return a folder of this write alone, below the table: where it is vacuumed once nothing refers to it."""
         folder = self._folder()
@@ -113,22 +117,31 @@ class OneLakeSink(Sink, kind="onelake"):
         return Destination(folder=str(self._folders[key]), partition_by=self.partition_by, types=types)
 
     def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
-        """Make the files the write, in one commit. Whatever fails, the table is as it was and the files are removed."""
+        """Make the files the write, in one commit. Whatever fails before it, the files are removed; none after it is."""
         folder = self._folders.pop(_write_of(request), None)
         if folder is None:
             raise StoreError("no-destination", f"the files for '{self.name}' were not written to its destination()")
         try:
             done = self._commit(folder, files, schema, request)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._remove_unused(folder)
             raise
-        kept = {folder / new.file.path for new in done.added}
-        if not kept:
-            shutil.rmtree(folder, ignore_errors=True)
-        for file in files:
-            if folder / file.path not in kept:
-                (folder / file.path).unlink(missing_ok=True)
+        if len(done.added) < len(files):
+            self._remove_unused(folder)
         return self._written(done, request)
+
+    def _remove_unused(self, folder: Path) -> None:
+        """Remove the files that no version of the table holds; where that cannot be told they wait for a vacuum."""
+        table = self._folder()
+        try:
+            state = load_table(table)
+        except AiflowError:
+            return
+        active = {table / file.path for file in state.files} if state else set()
+        for path in [path for path in folder.rglob("*") if path.is_file() and path not in active]:
+            path.unlink(missing_ok=True)
+        if not any(path.is_file() for path in folder.rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def write(self, batches: pa.RecordBatchReader, request: Write) -> Written:
         """Write all batches through Parquet files, or nothing."""
@@ -151,8 +164,17 @@ class OneLakeSink(Sink, kind="onelake"):
 
     def identity(self, run: Run) -> str | None:
         """Return a fingerprint of the files of the run's partition, or None where there is no table yet."""
-        state = load_table(self._folder())
+        state = read_table(self._folder())
         return self._identity(state, run) if state is not None else None
+
+    def newest_generation(self, request: Write) -> int | None:
+        """Return the greatest generation that the table's transactions note for the write, or None."""
+        state = read_table(self._folder())
+        if state is None:
+            return None
+        apps = generation_apps(request, self.mode)
+        known = [version for app in apps if (version := state.table.transaction_version(app)) is not None]
+        return max(known, default=None)
 
     def _identity(self, state: TableState, run: Run) -> str:
         time = self.time or (self.partition_by[0] if len(self.partition_by) == 1 else None)
@@ -206,7 +228,7 @@ class OneLakeSink(Sink, kind="onelake"):
     def _written(self, done: Committed, request: Write) -> Written:
         state, run = done.state, request.run
         scope = self._of_run(state, run, request.time)
-        if done.repeated or done.superseded:
+        if done.superseded:
             rows = total_rows(state, scope)
             size = sum(file.bytes for file in scope)
             values = [dict(file.partition) for file in scope]

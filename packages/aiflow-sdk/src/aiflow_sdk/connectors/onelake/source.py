@@ -16,7 +16,7 @@ from aiflow_sdk.connectors.onelake.location import (
     unknown_table,
 )
 from aiflow_sdk.connectors.onelake.options import check_format, check_one_place
-from aiflow_sdk.connectors.onelake.table import ActiveFile, Allowed, TableState, files_identity, load_table
+from aiflow_sdk.connectors.onelake.table import ActiveFile, Allowed, TableState, files_identity, read_table
 from aiflow_sdk.connectors.onelake.values import shown_text, typed_value
 from aiflow_sdk.connectors.parquet import (
     arrow_filter,
@@ -142,7 +142,7 @@ class OneLakeSource(Source, kind="onelake"):
 
     def _load(self, *, fresh: bool = False) -> TableState:
         folder = table_folder(self.environment, self.table, self.path)
-        state = load_table(folder, self.version if self.version is not None or fresh else self._pinned)
+        state = read_table(folder, self.version if self.version is not None or fresh else self._pinned)
         if state is None:
             raise unknown_table(self.environment, folder, self.name)
         state.check_readable(self.name)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -48,10 +50,26 @@ class TableState:
     """Column → type, as the Delta protocol writes it."""
     partition_columns: tuple[str, ...]
     files: tuple[ActiveFile, ...]
+    _values: dict[str, Mapping[Any, Sequence[ActiveFile]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Partition column → value → its files, as they are asked for."""
 
     def matching(self, allowed: Allowed) -> list[ActiveFile]:
         """Return the files of the wanted partitions."""
-        return [file for file in self.files if all(file.partition[column] in allowed[column] for column in allowed)]
+        files: Sequence[ActiveFile] = self.files
+        if column := next((column for column, values in allowed.items() if len(values) == 1), None):
+            # Without a look at every file: a backfill asks for one partition after the other.
+            files = self._by_value(column).get(next(iter(allowed[column])), ())
+        return [file for file in files if all(file.partition[column] in allowed[column] for column in allowed)]
+
+    def _by_value(self, column: str) -> Mapping[Any, Sequence[ActiveFile]]:
+        if column not in self._values:
+            values: dict[Any, list[ActiveFile]] = {}
+            for file in self.files:
+                values.setdefault(file.partition[column], []).append(file)
+            self._values[column] = values
+        return self._values[column]
 
     def address(self, file: ActiveFile) -> str:
         """Return where a reader finds the file."""
@@ -77,7 +95,10 @@ class TableState:
 
 
 def load_table(folder: Path, version: int | None = None) -> TableState | None:
-    """Return the table in the folder, at its newest version unless another is asked for; None if there is none."""
+    """Return the table in the folder, at its newest version unless another is asked for; None if there is none.
+
+    For a writer, who may change what it is given; see :func:`read_table`.
+    """
     try:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -102,6 +123,43 @@ def load_table(folder: Path, version: int | None = None) -> TableState | None:
         partition_columns=tuple(table.metadata().partition_columns),
         files=tuple(_active_files(table)),
     )
+
+
+_REMEMBERED_TABLES = 16
+_remembered: OrderedDict[Path, tuple[tuple[int, int, int], TableState]] = OrderedDict()
+"""Folder → the state that was read last, and what tells its version's log file from another one of that number."""
+_guard = threading.Lock()
+
+
+def read_table(folder: Path, version: int | None = None) -> TableState | None:
+    """Return the table as :func:`load_table` does, for readers: one state serves all who ask for the same version."""
+    with _guard:
+        mark, state = _remembered.get(folder, (None, None))
+    if state is not None and mark == _mark(folder, state.version):
+        is_newest = version is None and not _log_file(folder, state.version + 1).exists()
+        if is_newest or version == state.version:
+            return state
+    state = load_table(folder, version)
+    if state is not None and (mark := _mark(folder, state.version)):
+        with _guard:
+            _remembered[folder] = mark, state
+            _remembered.move_to_end(folder)
+            while len(_remembered) > _REMEMBERED_TABLES:
+                _remembered.popitem(last=False)
+    return state
+
+
+def _log_file(folder: Path, version: int) -> Path:
+    return folder / "_delta_log" / f"{version:020}.json"
+
+
+def _mark(folder: Path, version: int) -> tuple[int, int, int] | None:
+    """Return what tells a version from that of a table made anew in its place, or None where its log is gone."""
+    try:
+        found = _log_file(folder, version).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _active_files(table: DeltaTable) -> Iterable[ActiveFile]:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from aiflow_sdk.errors import AiflowError, DataError, PluginError
-from aiflow_sdk.plugins import FileSource, PolarsSource, Scan, Source
+from aiflow_sdk.engines.usercode import plugin_code
+from aiflow_sdk.errors import DataError
+from aiflow_sdk.plugins import FileSource, ParquetFiles, PolarsSource, Scan, Source
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
 def read_source(source: Source, scan: Scan) -> pl.LazyFrame:
     """Return the source's rows: by its own polars scan, else from its Parquet files, else from its Arrow batches."""
     if isinstance(source, PolarsSource):
-        return source.to_polars(scan)
-    frame = _read_files(source) if isinstance(source, FileSource) else None
+        with plugin_code(source):
+            return source.to_polars(scan)
+    frame = None
+    if isinstance(source, FileSource):
+        with plugin_code(source):
+            files = source.parquet_files()
+        frame = _read_files(files) if files and files.paths else None
     if frame is None:
         frame = _read_arrow(source, scan)
     if scan.columns is not None:
@@ -25,12 +31,9 @@ def read_source(source: Source, scan: Scan) -> pl.LazyFrame:
     return frame.head(scan.limit) if scan.limit is not None else frame
 
 
-def _read_files(source: FileSource) -> pl.LazyFrame | None:
+def _read_files(files: ParquetFiles) -> pl.LazyFrame:
     import polars as pl
 
-    files = source.parquet_files()
-    if files is None or not files.paths:
-        return None
     # The files hold all columns, so what stands in the names of their folders is no news.
     return pl.scan_parquet(
         list(files.paths), storage_options=dict(files.storage_options) or None, hive_partitioning=False, glob=False
@@ -41,7 +44,8 @@ def _read_arrow(source: Source, scan: Scan) -> pl.LazyFrame:
     import polars as pl
     from polars.io.plugins import register_io_source
 
-    stated = source.arrow_schema()
+    with plugin_code(source):
+        stated = source.arrow_schema()
     if stated is None:
         return _read_whole(source, scan).lazy()
     schema = pl.Schema(stated)
@@ -82,18 +86,9 @@ def _read_whole(source: Source, scan: Scan) -> pl.DataFrame:
 def _batches(source: Source, scan: Scan) -> Iterator[pl.DataFrame]:
     import polars as pl
 
-    try:
+    with plugin_code(source):
         for batch in source.scan(scan):
             yield pl.DataFrame(batch)
-    except (AiflowError, GeneratorExit):
-        raise
-    except Exception as error:  # whatever a plugin raises
-        raise PluginError(
-            "source-failed",
-            f"the source '{source.kind}' raised {type(error).__name__}: {error}",
-            hint="the traceback above is the source's own",
-            retryable=isinstance(error, OSError),
-        ) from error
 
 
 def _checked(part: pl.DataFrame, wanted: Mapping[str, Any], source: Source) -> pl.DataFrame:

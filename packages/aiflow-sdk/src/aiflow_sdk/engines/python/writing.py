@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from aiflow_sdk.engines.python.computation import computing
 from aiflow_sdk.engines.python.lake_type import narrow_types, typed_value
+from aiflow_sdk.engines.usercode import plugin_code
 from aiflow_sdk.errors import DataError, Where
 from aiflow_sdk.frames import FrameKind, arrow_types, convert, polars_type, to_reader
 from aiflow_sdk.plugins import DataFile, Destination, FileSink, Frame, Sink, Write, Written
@@ -54,13 +55,18 @@ def plan_write(frame: Frame, sink: Sink, request: Write, *, alone: bool) -> Plan
     lazy: pl.LazyFrame = convert(frame, FrameKind.POLARS_LAZY)
     with computing(f"the columns of '{request.node_id}'"):
         if isinstance(sink, FileSink):
-            return _plan_files(lazy, sink, request, where)
-        lazy = _filled(lazy, sink.partition_columns(), {}, request, where)
+            with plugin_code(sink):
+                destination = sink.destination(request)
+            return _plan_files(lazy, sink, destination, request, where)
+        with plugin_code(sink):
+            columns = sink.partition_columns()
+        lazy = _filled(lazy, columns, {}, request, where)
         return StreamedWrite(sink, request, frame=lazy) if alone else SpooledWrite.plan(sink, request, lazy)
 
 
-def _plan_files(frame: pl.LazyFrame, sink: FileSink, request: Write, where: Where) -> FileWrite:
-    destination = sink.destination(request)
+def _plan_files(
+    frame: pl.LazyFrame, sink: FileSink, destination: Destination, request: Write, where: Where
+) -> FileWrite:
     frame = _filled(frame, destination.partition_by, destination.types, request, where)
     frame = narrow_types(frame, destination.types, exact=destination.exact, where=where)
     schema = frame.collect_schema()
@@ -159,7 +165,8 @@ class FileWrite(PlannedWrite):
             elif "://" not in file.path:
                 Path(file.path).unlink(missing_ok=True)
         self.handed_over = True
-        written: Written = self.sink.commit(files, self.schema, self.request)
+        with plugin_code(self.sink):
+            written: Written = self.sink.commit(files, self.schema, self.request)
         return written
 
     def clean(self) -> None:
@@ -215,7 +222,8 @@ def _write_batches(sink: Sink, request: Write, frame: pl.LazyFrame) -> Written:
                 rows += batch.num_rows
                 yield batch
 
-    written = sink.write(pa.RecordBatchReader.from_batches(batches.schema, counted()), request)
+    with plugin_code(sink):
+        written = sink.write(pa.RecordBatchReader.from_batches(batches.schema, counted()), request)
     return replace(
         written,
         rows=written.rows if written.rows is not None or written.superseded else rows,

@@ -10,7 +10,8 @@ from typing import Any
 
 from aiflow_sdk.engines.spark.connection import first_line
 from aiflow_sdk.errors import AiflowError, RunError, UserCodeError, Where, did_you_mean
-from aiflow_sdk.frames.signature import relative_path, where_of
+from aiflow_sdk.frames import where_of
+from aiflow_sdk.place import relative_path
 
 _FOREIGN = (str(Path(__file__).parents[2]), "site-packages/pyspark", "site-packages/pysail", "site-packages/grpc")
 _FRAME = re.compile(r'  File "(?P<path>[^"]+)", line (?P<line>\d+), in .*')

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,7 +15,7 @@ from aiflow_sdk.engines.spark.embedded import Server
 from aiflow_sdk.engines.spark.failure import is_of_spark, query_failure, spark_failure, user_failure
 from aiflow_sdk.engines.spark.output import committed_schema, complete, list_files, write_parquet
 from aiflow_sdk.engines.spark.types import arrow_schema, readable_schema
-from aiflow_sdk.engines.usercode import call_function
+from aiflow_sdk.engines.usercode import call_function, plugin_code
 from aiflow_sdk.errors import DataError, UserCodeError
 from aiflow_sdk.frames import (
     FrameKind,
@@ -78,10 +79,16 @@ class SparkTaskSession(Session):
     def read(self, source: Source, scan: Scan) -> SparkFrame:
         with _failures(f"reading '{source.dataset().name}'"):
             if isinstance(source, SparkSource):
-                return source.to_spark(self.spark, scan)
-            if isinstance(source, FileSource) and (files := source.parquet_files()):
-                return self._read_files(files.paths)
-            return self._from_arrow(source.scan(scan), source.arrow_schema())
+                with _plugin_code(source):
+                    return source.to_spark(self.spark, scan)
+            if isinstance(source, FileSource):
+                with _plugin_code(source):
+                    files = source.parquet_files()
+                if files:
+                    return self._read_files(files.paths)
+            with _plugin_code(source):
+                schema = source.arrow_schema()
+            return self._from_arrow(_batches(source, scan), schema)
 
     def call(self, function: UserFunction, inputs: Mapping[str, Frame]) -> SparkFrame | None:
         matched = match_arguments(
@@ -255,10 +262,13 @@ class _Output:
         fill = write.request.fill
         self._destination: Destination | None = None
         if not isinstance(write.sink, FileSink):
-            frame = complete(frame, write.sink.partition_columns(), {}, fill)
+            with _plugin_code(write.sink):
+                columns = write.sink.partition_columns()
+            frame = complete(frame, columns, {}, fill)
             self._batches, self._rows = session.to_batches(frame)
             return
-        self._destination = place = write.sink.destination(write.request)
+        with _plugin_code(write.sink):
+            self._destination = place = write.sink.destination(write.request)
         filled = [column for column in place.partition_by if column not in frame.columns]
         frame = complete(frame, place.partition_by, place.types, fill)
         self._schema = committed_schema(frame, place, filled)
@@ -267,12 +277,23 @@ class _Output:
 
     def commit(self) -> Written:
         if self._destination is None:
-            written = self._sink.write(self._batches, self._request)
+            with _plugin_code(self._sink):
+                written = self._sink.write(self._batches, self._request)
             rows = self._rows if written.rows is None and not written.superseded else written.rows
             columns = written.columns or tuple((field.name, str(field.type)) for field in self._batches.schema)
             return replace(written, rows=rows, columns=columns)
         assert isinstance(self._sink, FileSink)
-        return self._sink.commit(self._files, self._schema, self._request)
+        with _plugin_code(self._sink):
+            return self._sink.commit(self._files, self._schema, self._request)
+
+
+def _batches(source: Source, scan: Scan) -> Iterator[pa.RecordBatch]:
+    with _plugin_code(source):
+        yield from source.scan(scan)
+
+
+_plugin_code = partial(plugin_code, passing=is_of_spark)
+"""What Spark says while a plugin uses it is told in Spark's own words."""
 
 
 def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Where the author wrote something: the nearest line that is not aiflow's own."""
+"""Where the author wrote something: the nearest line that is not aiflow's own, its file as seen from the project."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from aiflow_sdk.errors import Where
 
-_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def caller() -> Where:
@@ -20,13 +20,13 @@ def caller() -> Where:
     frame = sys._getframe(1)
     while frame.f_code.co_filename.startswith(_HERE) and frame.f_back:
         frame = frame.f_back
-    return Where(_shown(frame.f_code.co_filename), frame.f_lineno)
+    return Where(relative_path(frame.f_code.co_filename), frame.f_lineno)
 
 
 def place_of(function: Callable[..., Any]) -> Where:
     """Return the line where a function begins, its decorators included."""
     code = getattr(function, "__code__", None)
-    return Where(_shown(code.co_filename), code.co_firstlineno) if code else Where()
+    return Where(relative_path(code.co_filename), code.co_firstlineno) if code else Where()
 
 
 def failing_line(traceback: TracebackType | None) -> Where:
@@ -35,12 +35,13 @@ def failing_line(traceback: TracebackType | None) -> Where:
     while traceback:
         filename = traceback.tb_frame.f_code.co_filename
         if not filename.startswith(_HERE):
-            found = Where(_shown(filename), traceback.tb_lineno)
+            found = Where(relative_path(filename), traceback.tb_lineno)
         traceback = traceback.tb_next
     return found
 
 
-def _shown(filename: str) -> str:
+def relative_path(filename: str) -> str:
+    """Return the path as it is shown: below the project, else below the current folder, else as it is."""
     return filename if filename.startswith("<") else _relative(os.path.abspath(filename), os.getcwd())
 
 

@@ -1,0 +1,113 @@
+"""What the compiler asks connectors before there is a run: names, columns, partitions; by their own methods alone."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from aiflow_sdk.compiler.subject import Subject
+from aiflow_sdk.errors import AiflowError, PluginError, Where
+from aiflow_sdk.ir import DatasetName, NodeIR, thaw
+from aiflow_sdk.plugins import Plugin, Sink, Source
+
+
+def dataset_of(subject: Subject, node: NodeIR, stated: Mapping[str, Any] | None = None) -> DatasetName | None:
+    """Return how lineage calls a connector's dataset; None where a template or a secret decides it, so that the run
+    tells. Raises ``PluginError`` for a stranger's plugin that fails."""
+    plugin = _class_of(subject, node)
+    # Which partitions are read has no part in the name, and follows the run as a rule.
+    options = {key: value for key, value in {**node.options, **(stated or {})}.items() if key != "partitions"}
+    loaded = plugin.try_load(options, subject.environment, where=subject.where(node))
+    if loaded is None:
+        return None
+    with asked(subject, node, plugin, "dataset"):
+        return DatasetName(*loaded.dataset())
+
+
+def partition_values(subject: Subject, source: NodeIR) -> Mapping[str, Any]:
+    """Return column → raw value of the partitions that a source asks for; empty where it has none."""
+    plugin = subject.source_class(source)
+    if plugin is None:
+        return {}
+    with asked(subject, source, plugin, "partition_values"):
+        return plugin.partition_values(source.options)
+
+
+def partition_columns(subject: Subject, sink: NodeIR) -> tuple[str, ...]:
+    """Return the columns that a sink partitions by."""
+    loaded = _sink(subject, sink)
+    with asked(subject, sink, type(loaded), "partition_columns"):
+        return tuple(map(str, loaded.partition_columns() or ()))
+
+
+def stated_time(subject: Subject, sink: NodeIR) -> str | None:
+    """Return the partition column that the author says holds the run's partition."""
+    loaded = _sink(subject, sink)
+    with asked(subject, sink, type(loaded), "time_column"):
+        return loaded.time_column()
+
+
+def replaces_run(subject: Subject, sink: NodeIR) -> bool:
+    """Whether a write replaces what is of the run's partition, and so must know the column that holds it."""
+    loaded = _sink(subject, sink)
+    with asked(subject, sink, type(loaded), "replaces"):
+        return loaded.replaces() == "run"
+
+
+def arrow_schema(subject: Subject, source: NodeIR) -> Any:
+    """Return the columns of a source where they are known, else None."""
+    plugin: type[Source] = subject.registry.sources.get(source.kind or "")
+    options = {key: value for key, value in source.options.items() if key != "partitions"}
+    loaded = plugin.try_load(options, subject.environment, where=subject.where(source))
+    if loaded is None:
+        return None
+    with asked(subject, source, plugin, "arrow_schema"):
+        try:
+            return loaded.arrow_schema()
+        except AiflowError:
+            return None  # not there yet: the run will tell
+
+
+def _class_of(subject: Subject, node: NodeIR) -> type[Source] | type[Sink]:
+    family = subject.registry.sources if node.type == "source" else subject.registry.sinks
+    return family.get(node.kind or "", where=subject.where(node))
+
+
+def _sink(subject: Subject, node: NodeIR) -> Sink:
+    """Return the sink; while templates stand in its options, one that holds them raw, to be asked of columns alone."""
+    plugin: type[Sink] = subject.registry.sinks.get(node.kind or "", where=subject.where(node))
+    loaded = plugin.try_load(node.options, subject.environment, where=subject.where(node))
+    return plugin.model_construct(**thaw(node.options)) if loaded is None else loaded
+
+
+@contextmanager
+def asked(subject: Subject, node: NodeIR, plugin: type[Plugin], method: str) -> Iterator[None]:
+    """Turn whatever a stranger's method raises into a ``PluginError`` with its file and line."""
+    try:
+        yield
+    except AiflowError:
+        raise
+    except Exception as error:  # a stranger's code: it may raise anything
+        raise PluginError(
+            "broken-plugin",
+            f"{method}() of the {node.type} '{plugin.kind}' failed: {type(error).__name__}: {error}",
+            where=_where_in(subject, plugin, error) or subject.where(node),
+            hint="mend it: the compiler asks it before there is a run",
+            notes=[f"asked of {subject.where(node)}"],
+        ) from error
+
+
+def _where_in(subject: Subject, plugin: type[Plugin], error: Exception) -> Where | None:
+    try:
+        files = {inspect.getsourcefile(kind) for kind in plugin.__mro__ if not kind.__module__.startswith("pydantic")}
+    except TypeError:
+        files = set()
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)][1:]
+    if not frames:
+        return None
+    path, line = next((found for found in reversed(frames) if found[0] in files), frames[-1])
+    root = f"{subject.project.root}/"
+    return Where(path.removeprefix(root), line)

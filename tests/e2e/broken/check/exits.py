@@ -1,0 +1,4 @@
+import sys
+
+#! module-failed | sys.exit
+sys.exit(3)

@@ -1,0 +1,4 @@
+import time
+
+#! module-timeout | 3 seconds
+time.sleep(60)

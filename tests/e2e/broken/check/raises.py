@@ -1,0 +1,4 @@
+from aiflow_sdk import pipeline
+
+#! module-failed | ZeroDivisionError
+1 / 0

@@ -1,0 +1,3 @@
+from aiflow_sdk import pipeline
+#! module-failed | was never closed
+def one(p:
