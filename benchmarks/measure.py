@@ -100,6 +100,15 @@ def tpch(scale: int, *tables: str) -> Path:
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
         tool = Path(sys.executable).parent / "tpchgen-cli"
-        command: list[str | Path] = [tool, "parquet", "--scale-factor", str(scale), "--tables", ",".join(missing), "--output-dir", folder]
+        command: list[str | Path] = [
+            tool,
+            "parquet",
+            "--scale-factor",
+            str(scale),
+            "--tables",
+            ",".join(missing),
+            "--output-dir",
+            folder,
+        ]
         subprocess.run(command, check=True, capture_output=True)
     return folder

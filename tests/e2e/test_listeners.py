@@ -122,7 +122,7 @@ def test_what_a_listener_could_not_hear_is_said_and_sent_first_next_time(project
     assert done.returncode == 0, done.stderr
     assert "4 events are kept and sent with the next run" in done.stdout + done.stderr
     done = run(project, kind="recorder", path="heard.jsonl")
-    *heard, closed = [json.loads(line) for line in (project / "heard.jsonl").read_text().splitlines()]
+    *heard, _closed = [json.loads(line) for line in (project / "heard.jsonl").read_text().splitlines()]
     spools = sorted(project.glob(".aiflow/runs/*/events.jsonl"))
     every = [json.loads(line) for spool in spools for line in spool.read_text().splitlines()]
     assert [{k: v for k, v in event.items() if k != "token"} for event in heard] == every

@@ -28,7 +28,7 @@ class RunRequest:
     until_node: str | None = None
     """Run the task that makes this node and all that it needs."""
     resume: str | None = None
-    """Id of a run, or the unique end (or beginning) of one, that failed or was cancelled: what succeeded is not done again."""
+    """Id, or unique end or beginning of it, of a run that failed or was cancelled: what succeeded is not done again."""
     cause: str = "manual"
     python: str | None = None
     """The interpreter; None: the one that aiflow.toml names, else this one."""

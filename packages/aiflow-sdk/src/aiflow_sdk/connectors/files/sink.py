@@ -191,7 +191,7 @@ class FilesSink(Sink, kind="files"):
         return self._written(written, told, superseded, schema, request)
 
     def _generations(self, store: FolderStore, record: str) -> dict[str, int]:
-        """Return which generation of which write lies there. Raises ``StoreError`` for a record that is no such thing."""
+        """Return which generation of which write lies there. Raises ``StoreError`` for what is no such record."""
         try:
             known = json.loads(store.read(record) or b"{}")
             return {str(app): int(generation) for app, generation in known.items()}
