@@ -14,8 +14,7 @@ from aiflow_sdk.errors import RunError, StoreError, UnknownNameError
 from aiflow_sdk.local.generation import next_generation
 from aiflow_sdk.local.state import RunState, TaskState
 from aiflow_sdk.local.store import RunFolder, list_runs, read_log, read_run, short_run_id
-from aiflow_sdk.stores import replace_file
-from aiflow_sdk.stores import folder_name
+from aiflow_sdk.stores import folder_name, replace_file
 
 PLAN = {
     "version": "v",

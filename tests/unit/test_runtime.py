@@ -297,10 +297,12 @@ def test_old_staged_frames_are_swept(project):
     run_all(project, plan, run)
     folder = project.root / ".aiflow/lake/_staging"
     now = (folder / run.run_id).stat().st_mtime
+    (folder / "somebody-elses" / "a").mkdir(parents=True)
     sweep_staging(str(folder), 7, now + 6 * 86_400)
     assert (folder / run.run_id).exists()
     sweep_staging(str(folder), 7, now + 8 * 86_400)
     assert not (folder / run.run_id).exists()
+    assert (folder / "somebody-elses" / "a").exists()
 
 
 def test_a_retry_replaces_what_the_attempt_before_it_staged(project, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ from aiflow_sdk.stores import FolderStore, open_store, replace_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Staging(Protocol):
@@ -160,9 +164,14 @@ def _attempt_of(manifest: Path) -> int:
 
 
 def sweep_staging(root: str, keep_days: float, now: float) -> None:
-    """Remove the staged frames of runs that nothing was added to for ``keep_days``. ``now`` is a Unix time."""
+    """Remove the staged frames of runs that nothing was added to for ``keep_days``. ``now`` is a Unix time.
+
+    Only folders that are called like a run are ours; whatever else lies there stays.
+    """
     folder = Path(root)
     for run in folder.iterdir() if folder.is_dir() else ():
-        newest = max((path.stat().st_mtime for path in run.glob("*/*")), default=run.stat().st_mtime)
+        if not _RUN_ID.fullmatch(run.name) or run.is_symlink() or not run.is_dir():
+            continue
+        newest = max((path.lstat().st_mtime for path in run.rglob("*")), default=run.lstat().st_mtime)
         if now - newest > keep_days * 86_400:
             shutil.rmtree(run, ignore_errors=True)

@@ -117,7 +117,7 @@ class OneLakeSink(Sink, kind="onelake"):
         return Destination(folder=str(self._folders[key]), partition_by=self.partition_by, types=types)
 
     def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
-        """Make the files the write, in one commit. If that fails they are removed, unless they are in the table already."""
+        """Make the files the write, in one commit. If that fails they are removed, unless the table holds them."""
         folder = self._folders.pop(_write_of(request), None)
         if folder is None:
             raise StoreError("no-destination", f"the files for '{self.name}' were not written to its destination()")
