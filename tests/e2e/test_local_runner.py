@@ -911,3 +911,30 @@ def test_a_new_owner_makes_no_partition_again_and_a_new_option_does(project) -> 
     path.write_text(code.replace('partition_by=["dt"]', 'partition_by=["dt"], mode="overwrite_partitions"'))
     summary, _ = fill(folder, DAY, DAY, dry=True)
     assert summary.reasons == {DAY: "the definition of the pipeline changed"}
+
+
+HOSTILE = {
+    "closed descriptors": "    import os\n    os.closerange(3, 256)\n",
+    "an exception that cannot be shown": (
+        "    class Mute(Exception):\n        def __str__(self):\n            raise SystemExit(3)\n    raise Mute()\n"
+    ),
+    "a file name that is no UTF-8": "    raise FileNotFoundError('no file caf\\udce9.csv')\n",
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE.keys())
+def test_no_user_code_makes_a_run_wait_for_ever(tmp_path, body):
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "numbers.csv").write_text("n\n1\n")
+    (tmp_path / "pipelines" / "p.py").write_text(
+        "from aiflow_sdk import pipeline, sink, source\n\n"
+        f"def main(numbers):\n{body}\n"
+        "@pipeline(id='p', schedule=None, owner='o')\n"
+        "def p(p):\n"
+        "    numbers = p.read(source.files(id='numbers', path='numbers.csv'))\n"
+        "    p.write(numbers.transform(id='main', fn='pipelines.p:main'), sink.onelake(id='out', table='a.b'))\n"
+    )
+    command = [sys.executable, "-m", "aiflow_sdk.cli", "run", "p"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60)
+    assert done.returncode == 1
+    assert b"this is a fault of aiflow" not in done.stdout + done.stderr

@@ -204,6 +204,14 @@ _CLASSES: dict[str, type[AiflowError]] = {
 }
 
 
+def said(error: BaseException) -> str:
+    """Return an exception's text; of one that cannot even say it, that."""
+    try:
+        return str(error)
+    except BaseException as failure:  # noqa: BLE001 a user's class may raise anything, SystemExit included
+        return f"(its text cannot be had: {type(failure).__name__})"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """Return ``did you mean 'x'?`` for the nearest of ``known``, or None when none is near."""
     near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)

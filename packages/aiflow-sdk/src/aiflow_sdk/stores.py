@@ -179,7 +179,7 @@ def replace_file(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         try:
-            beside.write_text(text, "utf-8")
+            beside.write_text(text, "utf-8", "backslashreplace")  # a file name that is no UTF-8 may be told of
             os.replace(beside, path)
         except OSError:
             beside.unlink(missing_ok=True)

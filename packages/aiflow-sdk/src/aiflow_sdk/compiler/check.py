@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, assert_never
 
-from aiflow_sdk.compiler.connector import asked, dataset_of, partition_values
+from aiflow_sdk.compiler.connector import asked, dataset_of, partition_values, replaces_run
 from aiflow_sdk.compiler.resources import cluster_of, engine_options
 from aiflow_sdk.compiler.subject import Subject
 from aiflow_sdk.compiler.windows import time_problems, window_problems
@@ -37,6 +37,7 @@ def find_problems(subject: Subject) -> list[AiflowError]:
                 assert_never(never)
         problems.extend(_continuity_problems(subject, node))
     problems.extend(_read_back_problems(subject, datasets))
+    problems.extend(_shared_sink_problems(subject, datasets))
     problems.extend(_environment_problems(subject))
     return problems
 
@@ -96,6 +97,24 @@ def _read_back_problems(subject: Subject, datasets: Mapping[str, DatasetName | N
                 f"'{node_id}' reads what '{sinks[name]}' writes in the same run: {name.name}",
                 where=subject.where(node),
                 hint="use the dataset that is written instead; an earlier partition is window.offset(-1)",
+            )
+
+
+def _shared_sink_problems(subject: Subject, datasets: Mapping[str, DatasetName | None]) -> Iterator[AiflowError]:
+    """Yield the sinks that would replace what another sink of the same run writes."""
+    nodes = subject.ir.nodes
+    first: dict[DatasetName, str] = {}
+    for node_id, name in datasets.items():
+        if name is None or nodes[node_id].type != "sink":
+            continue
+        if (other := first.setdefault(name, node_id)) == node_id:
+            continue
+        if replaces_run(subject, nodes[node_id]) or replaces_run(subject, nodes[other]):
+            yield DefinitionError(
+                "shared-sink",
+                f"'{other}' and '{node_id}' both write {name.name}, and each replaces what the other wrote",
+                where=subject.where(nodes[node_id]),
+                hint='join the datasets and write once, write to two tables, or say mode="overwrite_partitions"',
             )
 
 

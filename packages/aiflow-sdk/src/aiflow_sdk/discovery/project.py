@@ -76,7 +76,9 @@ class Exploration:
         """
         modules = list(self._found.modules)
         known = {module.path for module in modules}
-        plugins = find_plugin_modules(self.project.root, self.cache.fresh)
+        # A folder that is no project at all is not searched for code to import.
+        is_project = bool(modules) or self.project.config_path is not None
+        plugins = find_plugin_modules(self.project.root, self.cache.fresh) if is_project else []
         plugins += [Module(module_name(path), path, True) for path in self.cache.plugin_modules()]
         modules += sorted(module for module in plugins if module.path not in known)
         unchanged = {module.name for module in modules if self._is_unchanged(module, builds, functions)}

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from aiflow_sdk.errors import AiflowError, PluginError, StoreError, UserCodeError, Where
+from aiflow_sdk.errors import AiflowError, PluginError, StoreError, UserCodeError, Where, said
 from aiflow_sdk.frames import is_frame, where_of
 from aiflow_sdk.place import relative_path
 from aiflow_sdk.plugins import Sink, Source, UserFunction
@@ -90,7 +90,7 @@ def plugin_code(plugin: Source | Sink, *, passing: Callable[[BaseException], boo
 
 
 def _raised(error: BaseException) -> str:
-    return REDACTOR.hide(f"raised {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}")
+    return REDACTOR.hide(f"raised {type(error).__name__}: {(said(error).strip() or 'no message').splitlines()[0]}")
 
 
 def _told(error: BaseException, trim: tuple[str, ...]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class Spool:
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Add the event and return when it is on the disk. Raises ``StoreError`` (retryable) where it cannot be."""
-        line = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        line = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace") + b"\n"
         try:
             with self._lock, self.path.open("ab") as file:
                 if file.tell() and not self._ends_whole():

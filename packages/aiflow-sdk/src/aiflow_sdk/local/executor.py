@@ -12,7 +12,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from aiflow_sdk.errors import AiflowError, UserCodeError, Where
+from aiflow_sdk.errors import AiflowError, UserCodeError, Where, said
 from aiflow_sdk.local.logs import AttemptLog, OutputRouter
 from aiflow_sdk.local.records import OnRecord, Record, attempt_ended, run_finished, run_started, task_record
 from aiflow_sdk.local.state import RunState, TaskState
@@ -177,6 +177,8 @@ class Executor:
                 log.close()
         except AiflowError as error:
             result = error
+        except BaseException as error:  # noqa: BLE001 a log that cannot be kept, for one: the run must not wait for ever
+            result = unexpected(error, task.task_id)
         self._done.put((live, task, result))
 
     def _execute(self, live: LiveRun, task: TaskState) -> TaskResult | AiflowError:
@@ -227,13 +229,20 @@ class Executor:
 
 def unexpected(error: BaseException, task_id: str) -> AiflowError:
     """Return the error for an exception that nobody foresaw; another attempt may go better."""
-    import traceback
-
     return UserCodeError(
         "task-crashed",
-        f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
+        f"{type(error).__name__}: {text}" if (text := said(error)) else type(error).__name__,
         where=Where(about=f"task '{task_id}'"),
         hint="see the traceback",
         retryable=True,
-        notes="".join(traceback.format_exception(error)).rstrip().splitlines(),
+        notes=_traceback(error),
     )
+
+
+def _traceback(error: BaseException) -> list[str]:
+    import traceback
+
+    try:
+        return "".join(traceback.format_exception(error)).rstrip().splitlines()
+    except BaseException:  # noqa: BLE001 a user's class may fail even while it is shown
+        return "".join(traceback.format_tb(error.__traceback__)).rstrip().splitlines()

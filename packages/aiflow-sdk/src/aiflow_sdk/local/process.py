@@ -8,6 +8,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from aiflow_sdk.local.channel import RecordReader
 
 _POLL_SECONDS = 0.2
 """How often a child is looked at where the kernel cannot say that it ended."""
+_DEAF_SECONDS = 10.0
+"""How long a child may live on without the pipe by which it tells records."""
 
 
 class Heard(NamedTuple):
@@ -53,6 +56,7 @@ class WorkerProcess:
         finally:
             for handle in (*handles, output_write):
                 os.close(handle)
+        self._deaf_since: float | None = None
         self._records, self._output = RecordReader(records_read), RecordReader(output_read)
         self._selector = selectors.DefaultSelector()
         self._selector.register(records_read, selectors.EVENT_READ)
@@ -69,7 +73,9 @@ class WorkerProcess:
 
     def hear(self, timeout_seconds: float | None) -> Heard:
         """Wait until something comes, a signal arrives or the time is over; return what has come."""
-        if self._pidfd is None:
+        if self._deaf_since is not None and time.monotonic() - self._deaf_since > _DEAF_SECONDS:
+            self.kill()  # user code closed the descriptors by which it speaks: nothing can be heard of it any more
+        if self._pidfd is None or self._deaf_since is not None:
             timeout_seconds = _POLL_SECONDS if timeout_seconds is None else min(timeout_seconds, _POLL_SECONDS)
         ready = {key.fd for key, _ in self._selector.select(timeout_seconds)}
         if self._wake in ready:
@@ -135,6 +141,8 @@ class WorkerProcess:
     def _take(self, reader: RecordReader) -> list[bytes]:
         lines, closed = reader.lines()
         if closed:
+            if reader is self._records and self._deaf_since is None:
+                self._deaf_since = time.monotonic()
             with suppress(KeyError):
                 self._selector.unregister(reader.handle)
         return lines

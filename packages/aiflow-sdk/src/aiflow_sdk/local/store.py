@@ -124,6 +124,10 @@ class RunFolder:
     def record(self) -> RunRecord:
         """Return what is known of the run itself."""
         data = self._read()
+        if missing := {"run", "state", "started", "seconds", "version", "definition"} - data.keys():
+            raise self._damaged(f"it lacks {', '.join(sorted(missing))}")
+        if not isinstance(data["run"], Mapping) or "pipeline_id" not in data["run"]:
+            raise self._damaged("it tells of no run")
         state = str(data["state"])
         if state == "running" and self._lock is None and not self.is_owned():
             state = "interrupted"
@@ -213,8 +217,15 @@ class RunFolder:
         finally:
             os.close(handle)
 
+    def _damaged(self, why: str) -> DocumentError:
+        return DocumentError(
+            "bad-document", f"{self.path / 'run.json'} is no run's document: {why}", hint="remove the folder of the run"
+        )
+
     def _read(self) -> dict[str, Any]:
         data = read_json(self.path / "run.json")
+        if not isinstance(data.get("run_version", 0), int):
+            raise self._damaged("its version is no number")
         if data.get("run_version", 0) > RUN_VERSION:
             raise DocumentError(
                 "newer-document", f"{self.path} was written by a newer aiflow", hint="upgrade aiflow-sdk"

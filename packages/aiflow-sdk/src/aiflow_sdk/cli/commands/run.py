@@ -56,6 +56,8 @@ def command(
     from aiflow_sdk.local import RunRequest, run_pipeline_locally
 
     project = invocation.project
+    if resume is not None and not resume.strip():
+        raise click.UsageError("--resume names no run: give it the end of a run's id")
     if resume and not pipeline:
         from aiflow_sdk.local.store import find_run
 
