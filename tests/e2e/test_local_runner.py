@@ -717,7 +717,7 @@ def test_a_pipeline_without_a_time_partition_takes_no_date(project) -> None:
 
 def test_old_staging_is_swept_when_a_run_starts(project) -> None:
     folder = project(KEEP)
-    old = folder / ".aiflow/lake/_staging/old/1/task"
+    old = folder / ".aiflow/lake/_staging/0193c0de-0000-7000-8000-000000000000/1/task"
     old.mkdir(parents=True)
     for path in (old, old.parent, old.parent.parent):
         os.utime(path, (0, 0))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aiflow_sdk.code import CodeIndex, lock_fingerprint, scan_sources
+from aiflow_sdk.code import CodeIndex, enter_project, lock_fingerprint, scan_sources
 from aiflow_sdk.config import Project
 from aiflow_sdk.errors import ConfigurationError, DefinitionError, UnknownNameError
 
@@ -276,3 +276,14 @@ def test_the_fingerprint_of_what_is_installed_is_quick(tmp_path: Path) -> None:
     for _ in range(100):
         lock_fingerprint(project)
     assert time.perf_counter() - began < 1
+
+
+def test_a_project_leaves_the_import_path_when_another_is_entered(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    one, two, given = tmp_path / "one", tmp_path / "two", tmp_path / "given"
+    sys.path.append(str(given))
+    for root in (one, two, given, one):
+        enter_project(root)
+        assert sys.path[0] == str(root)
+        assert [str(other) in sys.path for other in (one, two)] == [root == one, root == two]
+    assert sys.path.count(str(given)) == 1

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -262,3 +263,30 @@ def test_moments_are_written_in_utc():
         "START", run_id=str(uuid.uuid4()), job_namespace="n", job_name="j", time=datetime(2026, 11, 1, 5, tzinfo=UTC)
     )
     assert event["eventTime"] == "2026-11-01T05:00:00.000000Z"
+
+
+def test_a_line_that_is_being_written_is_not_passed_over(tmp_path):
+    from aiflow_sdk.local.delivery import Delivery
+    from aiflow_sdk.plugins import Listener
+
+    class Hearing(Listener, kind="hearing"):
+        def on_event(self, event):
+            heard.append(event["number"])
+
+    heard: list[int] = []
+    run = tmp_path / ".aiflow" / "runs" / "one"
+    run.mkdir(parents=True)
+    spool = run / "events.jsonl"
+    delivery = Delivery("mine", Hearing(), tmp_path, "dev", print)
+    delivery.begin(spool)
+    spool.write_bytes(b'{"number": 1}\n{"num')
+    delivery.notice(spool)
+    while heard != [1]:
+        assert len(heard) < 2
+        time.sleep(0.01)
+    with spool.open("ab") as file:
+        file.write(b'ber": 2}\n')
+    delivery.notice(spool)
+    delivery.end()
+    delivery.wait(10)
+    assert heard == [1, 2]

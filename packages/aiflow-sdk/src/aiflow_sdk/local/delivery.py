@@ -111,6 +111,8 @@ class Delivery:
             with spool.open("rb") as file:
                 file.seek(position)
                 for line in file:
+                    if not line.endswith(b"\n"):
+                        break  # it is being written; whoever writes it says so when it is whole
                     event = _parsed(line)
                     if event is not None and not self._call(partial(self._listener.on_event, event)):
                         return False
