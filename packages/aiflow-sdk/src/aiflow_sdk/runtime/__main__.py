@@ -101,7 +101,7 @@ def _execute(plan: Plan, run: Run, given: argparse.Namespace) -> TaskResult:
     except AiflowError as error:
         tell("FAIL", error=error)
         raise
-    except BaseException as error:
+    except BaseException as error:  # the spool hears of whatever ends the task; it goes on up
         tell("FAIL", error=RunError("task-crashed", f"{type(error).__name__}: {error}"))
         raise
     tell("COMPLETE", result=result)

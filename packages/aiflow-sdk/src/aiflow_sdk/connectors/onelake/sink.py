@@ -123,7 +123,7 @@ class OneLakeSink(Sink, kind="onelake"):
             raise StoreError("no-destination", f"the files for '{self.name}' were not written to its destination()")
         try:
             done = self._commit(folder, files, schema, request)
-        except BaseException:
+        except BaseException:  # Ctrl-C too leaves no files behind; it goes on up
             self._remove_unused(folder)
             raise
         if len(done.added) < len(files):
@@ -156,7 +156,7 @@ class OneLakeSink(Sink, kind="onelake"):
         folder = Path(self.destination(request).folder)
         try:
             files, schema = write_files(batches, folder, self.partition_by, request, types=types)
-        except BaseException:
+        except BaseException:  # Ctrl-C too leaves no files behind; it goes on up
             del self._folders[_write_of(request)]
             shutil.rmtree(folder, ignore_errors=True)
             raise

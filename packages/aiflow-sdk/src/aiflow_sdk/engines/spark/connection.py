@@ -64,7 +64,7 @@ def connected(address: str | None, conf: Mapping[str, str]) -> Iterator[Connecti
         settings = spark.conf.getAll
         with _active(spark, key[0]):
             yield Connection(spark, server)
-    except BaseException:
+    except BaseException:  # cleans up and lets it go on
         _stop(key, spark)  # whatever state it was left in
         raise
     _give_back(key, spark, settings)
@@ -178,7 +178,7 @@ def _import_pyspark() -> None:
         main.__file__ = "<program>"
     try:
         import pyspark.sql
-        import pyspark.sql.connect.session  # noqa: F401
+        import pyspark.sql.connect.session  # noqa: F401 imported to learn whether it is there
     except ImportError as error:
         raise MissingExtraError(
             "missing-extra", f"the engine 'spark' needs a package: {error}", hint="pip install 'aiflow-sdk[spark]'"

@@ -39,7 +39,7 @@ def serve(folder: Path, owner: int, lock: int) -> None:
         os._exit(1)
     os.close(lock)
     with suppress(ImportError):  # Sail needs it for the first session; the client is busy importing its own
-        import pyspark  # noqa: F401
+        import pyspark  # noqa: F401 imported for Sail, which finds it loaded
     # In slices: a signal that comes while a lock is waited for without a limit may wait, too.
     while not done.wait(OWNER_CHECK_SECONDS):
         pass

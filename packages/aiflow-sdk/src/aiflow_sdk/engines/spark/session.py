@@ -112,7 +112,7 @@ class SparkTaskSession(Session):
         if kind_of(result) is FrameKind.SPARK:
             try:
                 _ = result.schema  # the server looks at it only when asked, and here it is plain whose frame it is
-            except Exception as error:
+            except Exception as error:  # what is not Spark's own goes on as it is
                 if not is_of_spark(error):
                     raise
                 raise user_failure(error, what, function.function, columns) from error
@@ -132,7 +132,7 @@ class SparkTaskSession(Session):
         try:
             frame = self.spark.sql(text, **frames) if frames else self.spark.sql(query)
             _ = frame.schema
-        except Exception as error:
+        except Exception as error:  # what is not Spark's own goes on as it is
             if not is_of_spark(error):
                 raise
             columns = [column for given in inputs.values() for column in given.columns]
@@ -314,7 +314,7 @@ def _failures(doing: str) -> Iterator[None]:
     """Turn what PySpark raises into our errors."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # what is not Spark's own goes on as it is
         if not is_of_spark(error):
             raise
         raise spark_failure(error, doing) from error

@@ -169,11 +169,11 @@ class EngineConformance:
         return sink
 
     @pytest.mark.parametrize("stated", [True, False])
-    def test_a_source_that_speaks_arrow_alone_is_read(self, session, orders_table, tmp_path, stated) -> None:  # type: ignore[no-untyped-def]
+    def test_a_source_that_speaks_arrow_alone_is_read(self, session, orders_table, tmp_path, stated) -> None:
         frame = session.read(Rows.of(orders_table, stated=stated), Scan(RUN))
         assert by_amount(self.written(session, frame, tmp_path).rows) == orders_table.to_pylist()
 
-    def test_a_source_of_parquet_files_is_read_by_the_engine_itself(self, session, orders_table, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def test_a_source_of_parquet_files_is_read_by_the_engine_itself(self, session, orders_table, tmp_path) -> None:
         import pyarrow.parquet as pq
 
         pq.write_table(orders_table, tmp_path / "part 1 [é].parquet")
@@ -181,7 +181,7 @@ class EngineConformance:
         assert by_amount(self.written(session, frame, tmp_path / "out").rows) == orders_table.to_pylist()
 
     @pytest.mark.parametrize("function", [takes_lazy, takes_polars, takes_arrow, takes_pandas, takes_duckdb])
-    def test_the_annotation_chooses_the_frame_and_any_may_be_returned(  # type: ignore[no-untyped-def]
+    def test_the_annotation_chooses_the_frame_and_any_may_be_returned(
         self, session, orders, orders_table, tmp_path, function
     ) -> None:
         pytest.importorskip({"takes_pandas": "pandas", "takes_duckdb": "duckdb"}.get(function.__name__, "polars"))
@@ -189,25 +189,25 @@ class EngineConformance:
         assert by_amount(self.written(session, frame, tmp_path).rows) == orders_table.to_pylist()
 
     @pytest.mark.parametrize("function", [takes_inputs, takes_by_name])
-    def test_arguments_are_matched_by_name(self, session, orders, users, orders_table, tmp_path, function) -> None:  # type: ignore[no-untyped-def]
+    def test_arguments_are_matched_by_name(self, session, orders, users, orders_table, tmp_path, function) -> None:
         frame = call(session, function, {"orders": orders, "users": users}, factor=2)
         assert by_amount(self.written(session, frame, tmp_path).rows) == orders_table.to_pylist()
 
-    def test_a_single_input_goes_first_whatever_its_name(self, session, orders, orders_table, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def test_a_single_input_goes_first_whatever_its_name(self, session, orders, orders_table, tmp_path) -> None:
         frame = call(session, takes_anything, {"orders": orders}, factor=2)
         assert by_amount(self.written(session, frame, tmp_path).rows) == orders_table.to_pylist()
 
-    def test_a_branch_is_found_by_its_local_id(self, session, orders, orders_table, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def test_a_branch_is_found_by_its_local_id(self, session, orders, orders_table, tmp_path) -> None:
         frame = call(session, takes_arrow, {"orders.us": orders})
         assert by_amount(self.written(session, frame, tmp_path).rows) == orders_table.to_pylist()
 
-    def test_an_argument_that_nothing_answers_to_is_named(self, session, orders) -> None:  # type: ignore[no-untyped-def]
+    def test_an_argument_that_nothing_answers_to_is_named(self, session, orders) -> None:
         with pytest.raises(DefinitionError, match="'ordres'") as caught:
             call(session, asks_too_much, {"orders": orders})
         assert caught.value.code == "wrong-signature"
         assert caught.value.hint == "did you mean 'orders'?"
 
-    def test_a_users_exception_shows_the_users_lines_first(self, session, orders) -> None:  # type: ignore[no-untyped-def]
+    def test_a_users_exception_shows_the_users_lines_first(self, session, orders) -> None:
         with pytest.raises(UserCodeError, match="no such luck") as caught:
             call(session, fails, {"orders": orders})
         assert caught.value.code == "user-code-failed"
@@ -215,21 +215,21 @@ class EngineConformance:
         assert "in fails" in caught.value.notes[1]
         assert caught.value.notes[-1] == "ValueError: no such luck"
 
-    def test_an_error_of_ours_passes_through_the_users_function(self, session, orders) -> None:  # type: ignore[no-untyped-def]
+    def test_an_error_of_ours_passes_through_the_users_function(self, session, orders) -> None:
         with pytest.raises(DataError, match="not enough"):
             call(session, refuses, {"orders": orders})
 
     @pytest.mark.parametrize(("function", "code"), [(gives_nothing, "returned-nothing"), (gives_rows, "not-a-frame")])
-    def test_what_is_no_frame_is_refused(self, session, orders, function, code) -> None:  # type: ignore[no-untyped-def]
+    def test_what_is_no_frame_is_refused(self, session, orders, function, code) -> None:
         with pytest.raises(UserCodeError) as caught:
             call(session, function, {"orders": orders})
         assert caught.value.code == code
         assert caught.value.hint
 
-    def test_an_external_function_may_return_nothing(self, session, orders) -> None:  # type: ignore[no-untyped-def]
+    def test_an_external_function_may_return_nothing(self, session, orders) -> None:
         assert call(session, gives_nothing, {"orders": orders}, external=True) is None
 
-    def test_sql_joins_its_inputs(self, engine, session, orders, users, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def test_sql_joins_its_inputs(self, engine, session, orders, users, tmp_path) -> None:
         needs_sql(engine)
         frame = session.sql(
             "select o.user, amount, '{users}' as text from {orders} o join { users } u on o.user = u.user -- {nobody}",
@@ -240,7 +240,7 @@ class EngineConformance:
             {"user": "bob", "amount": 2, "text": "{users}"},
         ]
 
-    def test_sql_that_fails_is_told(self, engine, session, orders, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def test_sql_that_fails_is_told(self, engine, session, orders, tmp_path) -> None:
         needs_sql(engine)
         with pytest.raises(AiflowError) as caught:
             self.written(session, session.sql("select nope from {orders}", {"orders": orders}), tmp_path)
@@ -248,7 +248,7 @@ class EngineConformance:
         with pytest.raises(UnknownNameError, match="ordres"):
             session.sql("select * from {ordres}", {"orders": orders})
 
-    def test_all_sinks_are_written_in_the_order_asked(self, session, orders, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def test_all_sinks_are_written_in_the_order_asked(self, session, orders, tmp_path) -> None:
         files = [Folder(folder=str(tmp_path / "a")), Folder(folder=str(tmp_path / "b"), columns=("user",))]
         sinks = [files[0], Batches(), files[1]]
         done = session.write([FrameWrite(orders, sink, Write(f"sink_{n}", RUN)) for n, sink in enumerate(sinks)])
@@ -256,7 +256,7 @@ class EngineConformance:
         assert [written.rows for written in done] == [3, 3, 3]
         assert all(file.bytes for sink in files for file in sink.files)
 
-    def test_odd_partition_values_keep_to_their_folder(self, session, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def test_odd_partition_values_keep_to_their_folder(self, session, tmp_path) -> None:
         import pyarrow as pa
 
         table = pa.table({"n": list(range(len(ODD_VALUES))), "key": pa.array(ODD_VALUES, pa.string())})
@@ -267,7 +267,7 @@ class EngineConformance:
             assert file.path.count("/") == 1
         assert sink.committed_schema.names == ["n", "key"]
 
-    def test_a_partition_column_that_the_frame_lacks_is_filled(self, session, orders, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def test_a_partition_column_that_the_frame_lacks_is_filled(self, session, orders, tmp_path) -> None:
         request = Write("sink", RUN, fill={"dt": "2026-11-20"})
         text = self.written(session, orders, tmp_path / "text", request, columns=("dt",))
         typed = self.written(session, orders, tmp_path / "typed", request, columns=("dt",), types={"dt": "date32[day]"})
@@ -276,24 +276,24 @@ class EngineConformance:
         assert str(text.committed_schema.field("dt").type) in ("string", "large_string", "string_view")
         assert str(typed.committed_schema.field("dt").type) == "date32[day]"
 
-    def test_a_partition_column_that_nobody_gives_is_an_error(self, session, orders, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def test_a_partition_column_that_nobody_gives_is_an_error(self, session, orders, tmp_path) -> None:
         with pytest.raises(DataError, match="'dt'") as caught:
             self.written(session, orders, tmp_path, columns=("dt",))
         assert caught.value.code == "missing-partition-column"
 
     @pytest.mark.parametrize("columns", [(), ("user",)])
-    def test_an_empty_frame_is_committed_with_its_columns(self, session, orders_table, tmp_path, columns) -> None:  # type: ignore[no-untyped-def]
+    def test_an_empty_frame_is_committed_with_its_columns(self, session, orders_table, tmp_path, columns) -> None:
         frame = session.read(Rows.of(orders_table.slice(0, 0)), Scan(RUN))
         sink = self.written(session, frame, tmp_path, columns=columns)
         assert sink.rows == []
         assert sink.files == ()
         assert sink.committed_schema.names == ["user", "amount"]
 
-    def test_widths_follow_the_table(self, session, orders, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def test_widths_follow_the_table(self, session, orders, tmp_path) -> None:
         sink = self.written(session, orders, tmp_path, types={"amount": "int32"})
         assert str(sink.committed_schema.field("amount").type) == "int32"
 
-    def test_moments_are_written_in_utc(self, session, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def test_moments_are_written_in_utc(self, session, tmp_path) -> None:
         import pyarrow as pa
 
         moment = dt.datetime(2026, 11, 20, 5, tzinfo=dt.UTC)
@@ -302,7 +302,7 @@ class EngineConformance:
         assert str(sink.committed_schema.field("at").type) == "timestamp[us, tz=UTC]"
         assert sink.rows[0]["at"] == moment
 
-    def test_columns_are_told_in_arrows_names(self, session, orders) -> None:  # type: ignore[no-untyped-def]
+    def test_columns_are_told_in_arrows_names(self, session, orders) -> None:
         assert session.columns(orders) in (None, (("user", "string"), ("amount", "int64")))
         assert session.rows(orders) in (None, 3)
 
