@@ -211,7 +211,11 @@ def test_environments_share_no_lake_by_silence(tmp_path: Path) -> None:
     [
         ("s3://bucket", "s3://bucket", "s3://bucket/_environments/dev-ana"),
         ("s3://bucket/lake/", "s3://bucket/lake", "s3://bucket/lake-dev-ana"),
-        ("abfss://w@one.fabric/x.Lakehouse/Tables", None, "abfss://w@one.fabric/x.Lakehouse/Tables-dev-ana"),
+        (
+            "abfss://w@onelake.dfs.fabric.microsoft.com/x.Lakehouse/Tables",
+            None,
+            "abfss://w@onelake.dfs.fabric.microsoft.com/x.Lakehouse/Files/_environments/dev-ana",
+        ),
         ("/data/lake", "/data/lake", "/data/lake-dev-ana"),
         ("file:///data/my%20lake", "/data/my lake", "/data/my lake-dev-ana"),
         ("lake", "/project/lake", "/project/lake-dev-ana"),

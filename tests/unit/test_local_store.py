@@ -4,14 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aiflow_sdk.errors import RunError, StoreError, UnknownNameError
-from aiflow_sdk.local.generation import next_generation
 from aiflow_sdk.local.state import RunState, TaskState
 from aiflow_sdk.local.store import RunFolder, list_runs, read_log, read_run, short_run_id
 from aiflow_sdk.stores import folder_name, replace_file
@@ -150,21 +148,6 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_old_file(tmp_path: Path) ->
     assert os.listdir(tmp_path) == ["state.json"]
 
 
-def test_no_generation_is_given_twice(tmp_path: Path) -> None:
-    run = {"environment": "dev", "project": "default", "pipeline_id": "p"}
-    given: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: given.extend(next_generation(tmp_path, run) for _ in range(25)))
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(given) == list(range(1, 101))
-    assert next_generation(tmp_path, {**run, "environment": "prod"}) == 1
-
-
 def test_the_command_line_can_use_the_runner_without_a_heavy_import() -> None:
     program = (
         "import sys; import aiflow_sdk.local.supervisor, aiflow_sdk.local.store, aiflow_sdk.local\n"
@@ -174,23 +157,9 @@ def test_the_command_line_can_use_the_runner_without_a_heavy_import() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_a_generation_is_above_what_the_sinks_know_and_the_counter_stays_one_small_file(tmp_path: Path) -> None:
-    run = {"environment": "dev", "project": "default", "pipeline_id": "p"}
-    assert next_generation(tmp_path, run, known=41) == 42
-    assert [next_generation(tmp_path, run) for _ in range(3)] == [43, 44, 45]
-    assert next_generation(tmp_path, run, known=7) == 46
-    (counter,) = [path for path in (tmp_path / ".aiflow/generations").rglob("*") if path.is_file()]
-    assert counter.stat().st_size < 30
-
-
 @pytest.mark.parametrize("name", ["..", ".", "", "../../../evil", "/etc", "a/b", "naïve", "x" * 20])
 def test_no_name_leaves_its_folder(name: str, tmp_path: Path) -> None:
     assert (tmp_path / folder_name(name)).resolve().parent == tmp_path
-    (tmp_path / "project").mkdir()
-    run = {"environment": name, "project": name, "pipeline_id": name}
-    assert next_generation(tmp_path / "project", run) == 1
-    assert os.listdir(tmp_path) == ["project"]
-    assert os.listdir(tmp_path / "project") == [".aiflow"]
 
 
 def test_different_names_are_different_folders() -> None:

@@ -91,8 +91,12 @@ def test_one_table_has_one_name_in_lineage():
         ({}, "missing-option"),
         ({"table": "a.b", "path": "a/b"}, "missing-option"),
         ({"table": "a.b", "format": "iceberg"}, "unsupported-format"),
-        ({"table": "a.b", "mode": "append"}, "unsupported-mode"),
-        ({"table": "a.b", "mode": "upsert", "keys": ["id"]}, "unsupported-mode"),
+        ({"table": "a.b", "mode": "append", "keys": ["id"]}, "bad-option"),
+        ({"table": "a.b", "mode": "upsert"}, "missing-option"),
+        ({"table": "a.b", "mode": "upsert", "keys": ["id", "id"]}, "bad-option"),
+        ({"table": "a.b", "mode": "upsert", "keys": ["id"], "withdrawn": "forget"}, "bad-option"),
+        ({"table": "a.b", "order_by": "at"}, "bad-option"),
+        ({"table": "a.b", "schema_evolution": "any"}, "bad-option"),
         ({"table": "a.b", "mode": "overwite"}, "unsupported-mode"),
         ({"table": "a.b", "mode": "overwrite_partitions"}, "missing-option"),
         ({"table": "a.b", "partition_by": ["dt", "dt"]}, "bad-option"),
@@ -109,7 +113,7 @@ def test_templates_are_looked_at_when_they_are_rendered():
     assert code_of(OneLakeSource, table="raw.x", partitions={"dt": {"$window": "last", "n": 7}}) is None
 
 
-def test_another_store_is_not_there_yet():
+def test_another_store_is_not_known():
     with pytest.raises(AiflowError) as caught:
-        OneLakeSource.load({"table": "raw.x"}, Environment(lake="s3://company-lake")).arrow_schema()
+        OneLakeSource.load({"table": "raw.x"}, Environment(lake="gs://company-lake")).arrow_schema()
     assert caught.value.code == "unsupported-store"

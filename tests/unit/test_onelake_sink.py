@@ -404,12 +404,12 @@ sys.path[:0] = {path!r}
 import pyarrow as pa
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.onelake import OneLakeSink
-from aiflow_sdk.connectors.onelake.commit import Change
+from aiflow_sdk.connectors.onelake import sink as module
 from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins import Write
 run = Run.model_validate_json({run!r})
 if {before!r}:
-    Change.commit = lambda change: os._exit(9)
+    module.commit = lambda change: os._exit(9)
 else:
     done = OneLakeSink.commit
     OneLakeSink.commit = lambda *given: (done(*given), os._exit(9))
@@ -572,16 +572,18 @@ def test_a_link_in_the_lake_that_leads_outside_is_refused(tmp_path, environment)
 def test_readers_of_one_version_share_a_state_and_see_every_change(environment, sink, rows) -> None:
     import shutil
 
+    from aiflow_sdk.connectors.onelake.location import table_place
     from aiflow_sdk.connectors.onelake.table import read_table
 
+    place = table_place(environment, "feature.out", None)
     folder = Path(environment.lake) / "feature/out"
     for generation in (1, 2):
         write(sink(), {"id": [generation]}, run_of(DAY, generation), time=None)
-        first = read_table(folder)
-        assert first is read_table(folder)
+        first = read_table(place)
+        assert first is read_table(place)
         assert rows() == [(generation,)]
-    assert read_table(folder, 0).version == 0
+    assert read_table(place, 0).version == 0
     shutil.rmtree(folder)
-    assert read_table(folder) is None
+    assert read_table(place) is None
     write(sink(), {"name": ["anew"]}, run_of(DAY, 3), time=None)
     assert rows() == [("anew",)]

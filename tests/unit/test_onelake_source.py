@@ -223,7 +223,7 @@ def test_an_older_version_can_be_read(make, source):
     assert ids(source()) == [1, 2]
     with pytest.raises(DataError) as caught:
         source(version=7).arrow_schema()
-    assert caught.value.code == "unreadable-table"
+    assert caught.value.code == "unknown-version"
 
 
 def test_what_the_identity_was_taken_of_is_what_is_read(make, source):

@@ -12,14 +12,14 @@ from deltalake import DeltaTable
 
 from aiflow_sdk.code import enter_project
 from aiflow_sdk.compiler import compile_pipeline
-from aiflow_sdk.config import load_project
+from aiflow_sdk.config import Environment, load_project
 from aiflow_sdk.errors import ConfigurationError, DataError, DataNotReadyError, DefinitionError, UserCodeError
 from aiflow_sdk.ir import NodeIR, PipelineIR
 from aiflow_sdk.plan import Run, make_run, read_plan
 from aiflow_sdk.plugins import Write, installed_registry
 from aiflow_sdk.runtime import (
-    FolderStaging,
     Lineage,
+    StoreStaging,
     bound_environment,
     execute_task,
     sink_identities,
@@ -298,9 +298,9 @@ def test_old_staged_frames_are_swept(project):
     folder = project.root / ".aiflow/lake/_staging"
     now = (folder / run.run_id).stat().st_mtime
     (folder / "somebody-elses" / "a").mkdir(parents=True)
-    sweep_staging(str(folder), 7, now + 6 * 86_400)
+    sweep_staging(bound_environment(plan, project.root), now + 6 * 86_400)
     assert (folder / run.run_id).exists()
-    sweep_staging(str(folder), 7, now + 8 * 86_400)
+    sweep_staging(bound_environment(plan, project.root), now + 8 * 86_400)
     assert not (folder / run.run_id).exists()
     assert (folder / "somebody-elses" / "a").exists()
 
@@ -308,27 +308,27 @@ def test_old_staged_frames_are_swept(project):
 def test_a_retry_replaces_what_the_attempt_before_it_staged(project, tmp_path):
     plan = compiled(project, pipeline())
     run = make_run(plan, partition="2026-11-20")
-    staging = FolderStaging(str(tmp_path / "staged"))
+    staging = StoreStaging(Environment(staging=str(tmp_path / "staged")))
     for attempt in (1, 2):
         execute_task(plan, "double", Run.make(**{**dict(run), "attempt": attempt}), root=project.root, staging=staging)
     files = staging.source(plan, "double", run).parquet_files()
     assert files is not None
-    assert all("/2-" in path for path in files.paths)
+    assert all("/000002-" in path for path in files.paths)
 
 
 def test_an_older_attempt_that_ends_late_replaces_no_newer_ones_frame(project, tmp_path):
     plan = compiled(project, pipeline())
     run = make_run(plan, partition="2026-11-20")
-    staging = FolderStaging(str(tmp_path / "staged"))
+    staging = StoreStaging(Environment(staging=str(tmp_path / "staged")))
     for attempt in (2, 1):
         execute_task(plan, "double", Run.make(**{**dict(run), "attempt": attempt}), root=project.root, staging=staging)
-    assert all("/2-" in path for path in staging.source(plan, "double", run).parquet_files().paths)
+    assert all("/000002-" in path for path in staging.source(plan, "double", run).parquet_files().paths)
 
 
 def test_a_live_twin_of_an_attempt_keeps_its_files(project, tmp_path):
     plan = compiled(project, pipeline())
     run = make_run(plan, partition="2026-11-20")
-    staging = FolderStaging(str(tmp_path / "staged"))
+    staging = StoreStaging(Environment(staging=str(tmp_path / "staged")))
     request = Write("double", run)
     one, other = (staging.sink("double", "double", run).destination(request).folder for _ in range(2))
     assert one != other
@@ -336,8 +336,8 @@ def test_a_live_twin_of_an_attempt_keeps_its_files(project, tmp_path):
 
 
 def test_staging_on_an_address_that_is_no_folder_is_refused_by_name(tmp_path):
-    with pytest.raises(ConfigurationError, match="s3://") as caught:
-        FolderStaging("s3://bucket/staging")
+    with pytest.raises(ConfigurationError, match="gs://") as caught:
+        StoreStaging(Environment(staging="gs://bucket/staging"))
     assert caught.value.code == "unsupported-store"
 
 

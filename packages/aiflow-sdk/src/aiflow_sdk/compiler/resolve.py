@@ -10,7 +10,7 @@ from aiflow_sdk.compiler.resources import LOCAL, cluster_of, engine_options
 from aiflow_sdk.compiler.subject import Subject
 from aiflow_sdk.compiler.windows import fixed_values, time_column, with_grains
 from aiflow_sdk.ir import FrozenMap, NodeIR, fingerprint
-from aiflow_sdk.plan import PlanEnvironment, PlanNode
+from aiflow_sdk.plan import PlanEnvironment, PlanLake, PlanNode
 
 
 def resolve_environment(subject: Subject) -> PlanEnvironment:
@@ -25,6 +25,11 @@ def resolve_environment(subject: Subject) -> PlanEnvironment:
         spark=environment.spark,
         clusters=FrozenMap({name: stated for name, stated in environment.clusters.items() if name in used}),
         secrets=FrozenMap(environment.secrets),
+        storage=FrozenMap(environment.storage),
+        reads=tuple(
+            PlanLake(environment=one.environment, lake=one.lake, storage=FrozenMap(one.storage))
+            for one in environment.reads
+        ),
     )
 
 

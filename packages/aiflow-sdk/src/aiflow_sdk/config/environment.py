@@ -6,10 +6,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+
+from aiflow_sdk.config.address import FABRIC, Address, parse_address
 
 COPY_KEEP_DAYS = 14.0
 """How long a copy of ``dev`` (``dev-ana``, ``pr-123``) is kept where ``dev`` does not say otherwise."""
+
+
+ENVIRONMENTS = "_environments"
+"""Below a lake that is a whole bucket: where the lakes of the environment's copies lie."""
+
+
+@dataclass(frozen=True)
+class LakeRoot:
+    """The root of one environment's lake, and how its store is opened."""
+
+    environment: str
+    address: Address
+    storage: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the store, secret references unresolved."""
+
+
+@dataclass(frozen=True)
+class ReadThrough:
+    """An environment that another one reads from, as a plan holds it."""
+
+    environment: str
+    lake: str
+    storage: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -22,7 +47,15 @@ class Environment:
     staging: str = ""
     """Where frames lie between tasks; empty: ``_staging`` below the lake."""
     staging_keep_days: float = 7
+    storage: Mapping[str, Any] = field(default_factory=dict)
+    """How the lake's store is opened: endpoint, region, keys; see ``aiflow_sdk.stores.storage``. References to secrets
+    are looked up where a task runs."""
     reads_from: str | None = None
+    """The environment whose tables stand for those that this one lacks."""
+    reads_storage: Mapping[str, Any] | None = None
+    """How the store of ``reads_from`` is opened from here: with a key that only reads. None: as that one says."""
+    reads: tuple[ReadThrough, ...] = ()
+    """Where a table is looked for that is absent here, nearest first; follows from ``reads_from``."""
     keep_days: float | None = None
     spark: str | None = None
     """``sc://`` address of a Spark Connect server; None: an embedded one."""
@@ -36,9 +69,22 @@ class Environment:
     """The project's folder, known where something runs; relative addresses start there."""
 
     @property
+    def lake_root(self) -> LakeRoot:
+        """The lake's root. Raises ``ConfigurationError`` (``unsupported-store``)."""
+        return LakeRoot(self.name, parse_address(self.lake, root=self.root, storage=self.storage), self.storage)
+
+    @property
+    def read_roots(self) -> tuple[LakeRoot, ...]:
+        """The lakes that are read where a table is absent here, nearest first."""
+        return tuple(
+            LakeRoot(one.environment, parse_address(one.lake, root=self.root, storage=one.storage), one.storage)
+            for one in self.reads
+        )
+
+    @property
     def lake_address(self) -> str:
-        """The lake's root: an absolute folder, or the address as it is, without a slash at its end."""
-        return self.resolve(self.lake)
+        """The lake's root: an absolute folder, or an address without a slash at its end."""
+        return self.lake_root.address.uri
 
     @property
     def lake_folder(self) -> Path | None:
@@ -56,13 +102,8 @@ class Environment:
         return _as_folder(self.staging_address)
 
     def resolve(self, address: str) -> str:
-        """Return ``address`` as an absolute folder, starting at the project's root; one with a scheme as it is."""
-        parts = urlsplit(address)
-        if parts.scheme == "file":
-            address = unquote(parts.path)
-        elif "://" in address:
-            return address.rstrip("/")
-        return ((self.root or Path.cwd()) / Path(address).expanduser()).resolve().as_posix()
+        """Return ``address`` as an absolute folder, starting at the project's root, or as the address of a store."""
+        return parse_address(address, root=self.root, storage=self.storage).uri
 
     def copy_as(self, name: str) -> Environment:
         """Return a copy of this environment with a lake root of its own beside this one's, which expires."""
@@ -80,9 +121,12 @@ def _as_folder(address: str) -> Path | None:
 
 
 def _sibling(address: str, name: str) -> str:
-    """Return ``<address>-<name>``; below the address where that would name another bucket."""
+    """Return ``<address>-<name>``; below the address where that would name another bucket or leave a Fabric item."""
     address = address.rstrip("/")
     parts = urlsplit(address)
-    if "://" in address and parts.scheme != "file" and not parts.path:
-        return f"{address}/_environments/{name}"
-    return f"{address}-{name}"
+    if "://" not in address or parts.scheme == "file":
+        return f"{address}-{name}"
+    if (parts.hostname or "").endswith(FABRIC):  # an item has the folders Tables and Files, and no other
+        item = address.removesuffix("/Tables").removesuffix("/Files")
+        return f"{item}/Files/{ENVIRONMENTS}/{name}"
+    return f"{address}-{name}" if parts.path else f"{address}/{ENVIRONMENTS}/{name}"

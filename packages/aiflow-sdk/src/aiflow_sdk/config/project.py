@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.config.environment import Environment
+from aiflow_sdk.config.address import Address, parse_address
+from aiflow_sdk.config.environment import ENVIRONMENTS, Environment, ReadThrough
 from aiflow_sdk.config.settings import SettingsFile, flatten_masked, read_settings
-from aiflow_sdk.errors import ConfigurationError, ProblemsError, UnknownNameError, Where, did_you_mean
+from aiflow_sdk.config.storage import storage_options
+from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, UnknownNameError, Where, did_you_mean
 
 CONFIG_FILE = "aiflow.toml"
 DEFAULT_PROJECT = "default"
@@ -72,7 +74,19 @@ class Project:
                 hint=did_you_mean(name, known) or f"known: {', '.join(sorted(known))}",
                 notes=[place, "dev-NAME and pr-NUMBER are copies of dev and need not be named"],
             )
-        return replace(found, root=self.root)
+        return replace(found, root=self.root, reads=self._reads(found))
+
+    def _reads(self, environment: Environment) -> tuple[ReadThrough, ...]:
+        """Return the lakes in which a table is looked for that the environment lacks, nearest first."""
+        found: list[ReadThrough] = []
+        storage = environment.reads_storage
+        seen = {environment.name}
+        while (name := environment.reads_from) is not None and name not in seen:
+            seen.add(name)
+            environment = self.environments.get(name) or self.environments.get("dev", Environment()).copy_as(name)
+            found.append(ReadThrough(name, environment.lake, environment.storage if storage is None else storage))
+            storage = environment.reads_storage
+        return tuple(found)
 
 
 def load_project(directory: str | Path = ".") -> Project:
@@ -116,20 +130,53 @@ def _read(path: Path) -> Project:
         for environment in environments.values()
         if environment.reads_from
     ]
-    problems = []
+    problems: list[AiflowError] = []
     for keys, name in references:
         try:
             project.environment(name)
         except UnknownNameError as error:
             error.where = file.where(*keys)
             problems.append(error)
+    problems += _store_problems(environments, file, path.parent)
     if problems:
         raise problems[0] if len(problems) == 1 else ProblemsError(problems)
     return project
 
 
+def _store_problems(environments: Mapping[str, Environment], file: SettingsFile, root: Path) -> Iterator[AiflowError]:
+    """Yield what is wrong with the addresses of lakes and the options of their stores, and lakes within one another."""
+    lakes: dict[str, Address] = {}
+    for name, environment in {"dev": Environment(), **environments}.items():
+        try:
+            lakes[name] = parse_address(environment.lake, root=root, storage=environment.storage)
+            if environment.staging:
+                parse_address(environment.staging, root=root, storage=environment.storage)
+        except AiflowError as error:
+            yield error.at(file.where("environments", name, "lake"))
+            continue
+        known = storage_options(lakes[name].kind)
+        for option in environment.storage:
+            if option not in known:
+                what = "a folder, which has no options" if not known else f"options: {', '.join(sorted(known))}"
+                yield file.bad(
+                    ("environments", name, "storage", option),
+                    f"the store of the lake {lakes[name].uri} has no option '{option}'",
+                    did_you_mean(option, known) or what,
+                )
+    for name, lake in lakes.items():
+        for other, theirs in lakes.items():
+            within = theirs.contains(lake) and not theirs.joined(ENVIRONMENTS).contains(lake)
+            if name != other and within and (lake != theirs or name < other):  # of two equal ones it is told once
+                yield ConfigurationError(
+                    "shared-lake",
+                    f"the lake of environment '{name}' ({lake.uri}) lies in that of '{other}' ({theirs.uri})",
+                    where=file.where("environments", name, "lake"),
+                    hint="give each environment a lake of its own",
+                )
+
+
 def _environment(name: str, settings: Mapping[str, Any]) -> Environment:
-    known = {item.name for item in fields(Environment)} - {"name", "root"}
+    known = {item.name for item in fields(Environment)} - {"name", "root", "reads"}
     given = {key: value for key, value in settings.items() if key in known}
     # Two environments must not share a lake by mere silence.
     lake = Environment.lake if name == "dev" else f"{Environment.lake}-{name}"

@@ -50,8 +50,13 @@ def check_request(request: Scan, columns: Sequence[str], where: str) -> None:
             raise unknown_name("unknown-column", f"column of {where}", name, columns)
 
 
-def scan_polars(groups: Sequence[FileGroup], schema: pl.Schema, request: Scan) -> pl.LazyFrame:
-    """Return the files' rows as a lazy frame of ``schema``; files may lack columns or hold narrower types."""
+def scan_polars(
+    groups: Sequence[FileGroup], schema: pl.Schema, request: Scan, options: Mapping[str, str] | None = None
+) -> pl.LazyFrame:
+    """Return the files' rows as a lazy frame of ``schema``; files may lack columns or hold narrower types.
+
+    ``options`` are those of the object store that the files lie in, as polars takes them.
+    """
     import polars as pl
 
     if not groups:
@@ -63,6 +68,7 @@ def scan_polars(groups: Sequence[FileGroup], schema: pl.Schema, request: Scan) -
         [path for group in groups for path in group.paths],
         schema={name: dtype for name, dtype in schema.items() if name not in columns},
         glob=False,
+        storage_options=dict(options) if options else None,
         hive_partitioning=is_hive,
         hive_schema={name: schema[name] for name in columns} if is_hive else None,
         include_file_paths=_PATH if by_path else None,

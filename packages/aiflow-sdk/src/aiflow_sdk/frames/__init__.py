@@ -3,7 +3,7 @@
 Importing this package imports no frame library: a kind is known by the module and name of its class.
 """
 
-from aiflow_sdk.frames.arrow_type import arrow_types, polars_type
+from aiflow_sdk.frames.arrow_type import arrow_types, is_wider, polars_type
 from aiflow_sdk.frames.conversion import convert, rows_of, to_reader
 from aiflow_sdk.frames.kind import FrameKind, is_frame, kind_of
 from aiflow_sdk.frames.matching import Inputs, MatchedCall, WantedFrame, match_arguments
@@ -22,6 +22,7 @@ __all__ = [
     "convert",
     "input_names",
     "is_frame",
+    "is_wider",
     "kind_of",
     "match_arguments",
     "name_inputs",

@@ -47,6 +47,26 @@ _DECIMAL = re.compile(r"decimal(?:32|64|128|256)?\((\d+), ?(-?\d+)\)")
 _WRAPPED = re.compile(r"(list|struct)<(.*)>", re.DOTALL)
 
 
+_WHOLE = {"int8": 3, "int16": 5, "int32": 10, "int64": 19}
+"""Whole numbers, the widest last, with the digits that they need."""
+
+
+def is_wider(name: str, than: str) -> bool:
+    """Whether every value of the second type has an equal in the first, and not the other way round (Arrow's names)."""
+    if name in _WHOLE and than in _WHOLE:
+        return _WHOLE[name] > _WHOLE[than]
+    if name == "double":
+        return than in ("float", "int8", "int16", "int32")
+    if not (mine := _DECIMAL.fullmatch(name)):
+        return False
+    precision, scale = int(mine[1]), int(mine[2])
+    if theirs := _DECIMAL.fullmatch(than):
+        other_scale = int(theirs[2])
+        fits = scale >= other_scale and precision - scale >= int(theirs[1]) - other_scale
+        return fits and (precision, scale) != (int(theirs[1]), other_scale)
+    return than in _WHOLE and precision - scale >= _WHOLE[than]
+
+
 def arrow_types(frame: Any) -> tuple[tuple[str, str], ...] | None:
     """Return name and Arrow type name of each column; None for what is no frame or cannot tell without running."""
     match kind_of(frame):

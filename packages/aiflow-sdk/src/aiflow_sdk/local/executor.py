@@ -18,7 +18,7 @@ from aiflow_sdk.local.records import OnRecord, Record, attempt_ended, run_finish
 from aiflow_sdk.local.state import RunState, TaskState
 from aiflow_sdk.local.store import RunFolder
 from aiflow_sdk.plan import Plan, Run, TaskResult
-from aiflow_sdk.runtime import FolderStaging, bound_environment, execute_task
+from aiflow_sdk.runtime import StoreStaging, bound_environment, execute_task
 
 _CANCEL = object()
 
@@ -194,7 +194,7 @@ class Executor:
                 root=self.root,
                 report=report,
                 functions=self.functions,
-                staging=FolderStaging(bound_environment(live.plan, self.root).staging_address, live.earlier),
+                staging=StoreStaging(bound_environment(live.plan, self.root), live.earlier),
             )
         except AiflowError as error:
             return error

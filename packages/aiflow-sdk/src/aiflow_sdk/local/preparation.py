@@ -14,7 +14,6 @@ from aiflow_sdk.code import enter_project
 from aiflow_sdk.config import Project
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, RunError, UnknownNameError, Where
 from aiflow_sdk.local.executor import LiveRun
-from aiflow_sdk.local.generation import next_generation
 from aiflow_sdk.local.request import RunRequest
 from aiflow_sdk.local.selection import Selection, select_tasks
 from aiflow_sdk.local.settling import settle_loss
@@ -22,7 +21,7 @@ from aiflow_sdk.local.state import Loss, RunState
 from aiflow_sdk.local.store import RunFolder, find_run, tasks_of_plan
 from aiflow_sdk.partitions import Grain, Partition
 from aiflow_sdk.plan import Plan, Run, make_run, read_plan
-from aiflow_sdk.runtime import Data
+from aiflow_sdk.runtime import Data, bound_environment, claim_generation
 from aiflow_sdk.workspace import Workspace
 
 LOCAL = "local"
@@ -88,8 +87,9 @@ def open_run(prepared: Prepared, run: Run, selection: Selection | None = None, *
     selection = selection or Selection(tuple(task.id for task in plan.tasks))
     check_clusters(plan, selection.tasks)
     document = plan.to_full_dict()
-    known = (data or Data(plan, root)).newest_generation(run)
-    run = Run.model_validate({**dict(run), "generation": next_generation(root, run.to_full_dict(), known=known)})
+    data = data or Data(plan, root)
+    generation = claim_generation(bound_environment(plan, root), run, known=data.newest_generation(run))
+    run = Run.model_validate({**dict(run), "generation": generation, "pins": data.pins(run)})
     state = RunState(
         run=run.to_full_dict(),
         tasks=tasks_of_plan(document),

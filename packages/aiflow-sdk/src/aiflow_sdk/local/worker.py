@@ -193,9 +193,7 @@ class _Work:
             concurrency=plan.concurrency or usable_processors(),
         )
         self.cancel = executor.cancel
-        environment = bound_environment(plan, root)
-        for folder in sorted({environment.staging_address, f"{environment.lake_address}/_staging"}):
-            sweep_staging(folder, environment.staging_keep_days, time.time())
+        sweep_staging(bound_environment(plan, root), time.time())
         try:
             executor.do(runs, parallel=parallel)
         finally:

@@ -85,6 +85,14 @@ class PlanTask(Frozen):
     """Whether all it does is wait for the partitions of its one source, which its downstream tasks read."""
 
 
+class PlanLake(Frozen):
+    """The lake of another environment, which is only read."""
+
+    environment: str
+    lake: str
+    storage: PlainMap = FrozenMap()
+
+
 class PlanEnvironment(Frozen):
     """The environment that the plan was compiled for, as a task needs it; see ``aiflow_sdk.config.Environment``."""
 
@@ -96,6 +104,10 @@ class PlanEnvironment(Frozen):
     """``sc://`` address of a Spark Connect server; None: an embedded one."""
     clusters: PlainMap = FrozenMap()
     secrets: PlainMap = FrozenMap()
+    storage: PlainMap = FrozenMap()
+    """How the lake's store is opened; references to secrets raw."""
+    reads: tuple[PlanLake, ...] = ()
+    """The lakes in which a table is looked for that is absent in this one, nearest first."""
 
 
 class Plan(Frozen):

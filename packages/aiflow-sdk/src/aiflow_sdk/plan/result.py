@@ -24,6 +24,8 @@ class NodeFacts(Frozen):
     """Of a source or sink: fingerprint of the data read or written, for telling whether it changed."""
     superseded: bool = False
     """A newer generation had written the partition, so nothing was changed."""
+    environment: str | None = None
+    """Of a source: the environment whose lake the table was read in."""
     address: str | None = None
     """Where the data lies, without credentials."""
     partitions: tuple[str, ...] = ()

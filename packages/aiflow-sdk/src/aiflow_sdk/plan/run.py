@@ -62,6 +62,9 @@ class Run(Frozen):
     external_id: str = ""
     """What another system calls the run (Airflow's run_id): stored, shown and searched for, never a key."""
 
+    pins: PlainMap = FrozenMap()
+    """Source → ``{"environment": …, "version": …}``: which version of another environment's table is read."""
+
     @field_validator("run_id")
     @classmethod
     def _is_uuid(cls, value: str) -> str:

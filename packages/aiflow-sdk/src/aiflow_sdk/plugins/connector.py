@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -96,6 +96,53 @@ class PartitionedSource(Protocol):
         """Return the keys of the partition column that are there, sorted, as ISO text; hours as those of the zone."""
 
 
+PartitionState = Literal["absent", "incomplete", "empty", "complete"]
+"""Of one partition: nobody made it; not all that make it together have; it was made and has no rows; it has some."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFacts:
+    """What is known of one partition without reading rows."""
+
+    state: PartitionState
+    rows: int | None = None
+    bytes: int | None = None
+    identity: str | None = None
+    """Fingerprint of its data."""
+
+    def answer(self, since: str | None = None) -> PartitionState | Literal["restated"]:
+        """Return the state, or ``restated`` where the data is not that of the identity that was read before."""
+        return "restated" if since is not None and since != self.identity else self.state
+
+
+@runtime_checkable
+class JudgedSource(PartitionedSource, Protocol):
+    """A source that knows of a partition more than whether it has rows."""
+
+    def partition_facts(self, column: str, keys: Sequence[str], timezone: str = "UTC") -> Mapping[str, PartitionFacts]:
+        """Return what is known of these partitions, each key as given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Which version of a dataset is read, and where."""
+
+    version: int
+    environment: str
+    address: str
+
+
+@runtime_checkable
+class VersionedSource(Protocol):
+    """A source whose dataset has versions, of which a run reads one."""
+
+    def reading(self) -> Reading:
+        """Return what would be read now."""
+
+    def pin(self, environment: str, version: int) -> None:
+        """Read this version, in the lake of that environment, from now on."""
+
+
 @runtime_checkable
 class PolarsSource(Protocol):
     """A source that polars reads by itself, with projections and filters pushed down."""
@@ -108,8 +155,8 @@ class PolarsSource(Protocol):
 class SparkSource(Protocol):
     """A source that Spark reads by itself, with projections and filters pushed down."""
 
-    def to_spark(self, spark: SparkSession, request: Scan) -> SparkFrame:
-        """Return the session's frame of what is asked for."""
+    def to_spark(self, spark: SparkSession, request: Scan) -> SparkFrame | None:
+        """Return the session's frame of what is asked for; None where Spark cannot reach it and Arrow is to serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +169,8 @@ class Write:
     """Partition columns that the frame may lack, with the one value (ISO text) that all its rows have."""
     time: str | None = None
     """The partition column that holds the run's partition; None: the whole table is replaced."""
+    siblings: tuple[str, ...] = ()
+    """Other sinks of the pipeline that write to the same dataset: together they make a partition of it."""
 
     @property
     def time_keys(self) -> tuple[str, ...] | None:
@@ -208,6 +257,8 @@ class Destination:
     """One folder ``column=value`` (percent-encoded) a value; these columns do not stand in the files."""
     types: Mapping[str, str] = field(default_factory=dict)
     """Arrow type names of columns that must have just this type, of an existing table."""
+    widening: bool = False
+    """Whether columns that are wider than ``types`` says stay so: the table will be widened."""
     exact: bool = False
     """Whether types stay as the engine has them (frames between tasks), instead of what a lake holds; then a frame
     without rows has a file too."""
@@ -224,6 +275,38 @@ class FileSink(Protocol):
     def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
         """Make exactly these files visible as the write. ``schema`` is the frame's, partition columns
         included, as anything with ``__arrow_c_schema__`` (PyArrow's, polars', arro3's)."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A write whose files are there and which nobody sees yet: it can be looked at, then published or withdrawn."""
+
+    publish: Callable[[], Written]
+    """Make it visible, in one step."""
+    withdraw: Callable[[], None]
+    """Remove its files; it never was."""
+    rows: int | None = None
+    bytes: int | None = None
+    source: Source | None = None
+    """Reads its rows as they would be seen, on any engine; None where only publishing shows them."""
+
+
+@runtime_checkable
+class AuditedSink(FileSink, Protocol):
+    """A sink whose writes can be looked at before they are published."""
+
+    def prepare(self, files: Sequence[DataFile], schema: Any, request: Write) -> Pending:
+        """Return the write of exactly these files, checked as far as it can be before it is seen."""
+
+
+def pending_write(sink: FileSink, files: Sequence[DataFile], schema: Any, request: Write) -> Pending:
+    """Return the write of these files; of a sink that shows nothing beforehand it can only be published.
+
+    Of such a one ``withdraw`` leaves the files where nobody looks.
+    """
+    if isinstance(sink, AuditedSink):
+        return sink.prepare(files, schema, request)
+    return Pending(publish=lambda: sink.commit(files, schema, request), withdraw=lambda: None)
 
 
 @dataclass(frozen=True, slots=True)

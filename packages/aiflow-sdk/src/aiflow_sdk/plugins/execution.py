@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
 from aiflow_sdk.plan import JobHandle, JobState, PlanTask, Run, Token
-from aiflow_sdk.plugins.connector import Scan, Sink, Source, Write, Written
+from aiflow_sdk.plugins.connector import Pending, Scan, Sink, Source, Write, Written
 from aiflow_sdk.plugins.options import Plugin
 
 Frame: TypeAlias = Any
@@ -36,6 +36,8 @@ class FrameWrite:
     frame: Frame
     sink: Sink
     request: Write
+    audit: Callable[[Pending], None] | None = None
+    """Looks at the write before anybody sees it; raises what is wrong with it, and then nothing is written."""
 
 
 @dataclass(frozen=True)

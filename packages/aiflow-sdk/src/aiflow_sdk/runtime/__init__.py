@@ -5,18 +5,20 @@ has the plan, the user's code and the packages.
 """
 
 from aiflow_sdk.runtime.context import Context
+from aiflow_sdk.runtime.generation import claim_generation
 from aiflow_sdk.runtime.identities import Data, sink_identities, source_identities
 from aiflow_sdk.runtime.lineage import Lineage
-from aiflow_sdk.runtime.staging import FolderStaging, Staging, sweep_staging
+from aiflow_sdk.runtime.staging import Staging, StoreStaging, sweep_staging
 from aiflow_sdk.runtime.task import bound_environment, execute_task
 
 __all__ = [
     "Context",
     "Data",
-    "FolderStaging",
     "Lineage",
     "Staging",
+    "StoreStaging",
     "bound_environment",
+    "claim_generation",
     "execute_task",
     "sink_identities",
     "source_identities",

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from aiflow_sdk.code import enter_project
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plan import Plan, PlanNode, Run
-from aiflow_sdk.plugins import Sink, Source, Write, load_plugin
+from aiflow_sdk.plugins import Sink, Source, VersionedSource, Write, load_plugin
 from aiflow_sdk.runtime.rendering import fill_values, render_options
 from aiflow_sdk.runtime.task import bound_environment
 
@@ -43,6 +43,24 @@ class Data:
             except AiflowError:
                 continue  # the run itself will say what is wrong with its sink
         return newest
+
+    def pins(self, run: Run) -> dict[str, dict[str, Any]]:
+        """Return which version of another environment's tables the run is to read: source → environment and version.
+
+        A source that waits for its data is left out: it reads what is there once it has waited.
+        """
+        if not self._environment.reads:
+            return {}
+        found: dict[str, dict[str, Any]] = {}
+        for node in self._nodes("source"):
+            try:
+                source = self._plugin(node, run, Source)
+                reading = source.reading() if isinstance(source, VersionedSource) and not source.wait_minutes else None
+            except AiflowError:
+                continue  # the run itself will say what is wrong
+            if reading is not None and reading.environment != run.environment:
+                found[node.id] = {"environment": reading.environment, "version": reading.version}
+        return found
 
     def _nodes(self, node_type: str) -> Iterator[PlanNode]:
         return (node for node in self.plan.node_list if node.type == node_type)

@@ -132,6 +132,8 @@ def _dataset(node: PlanNode, facts: NodeFacts, name: tuple[str, str]) -> events.
     if facts.table_version is not None:
         about["version"] = events.dataset_version_facet(facts.table_version)
     ours = {"node_id": node.id, "partitions": list(facts.partitions), "superseded": facts.superseded or None}
+    if facts.environment is not None:
+        ours["environment"] = facts.environment
     measured: dict[str, Any] = {
         "aiflow_node": events.own_facet("node", {k: v for k, v in ours.items() if v is not None})
     }

@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from pydantic import PrivateAttr
 
+from aiflow_sdk.config import Environment, parse_address, resolve_secrets
 from aiflow_sdk.errors import DataError
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Plan, Run
 from aiflow_sdk.plugins import DataFile, Destination, ParquetFiles, Scan, Sink, Source, Write, Written
-from aiflow_sdk.stores import FolderStore, open_store, replace_file
+from aiflow_sdk.stores import Store, driver_options, open_folder, open_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,14 +38,16 @@ class Staging(Protocol):
         """Return where a node's frame is to be staged."""
 
 
-class FolderStaging:
-    """Files in ``<run>/<execution>/<task>/<attempt>-<random>/<node>``, published by ``<task>/<node>.json``.
+class StoreStaging:
+    """Files in ``<run>/<execution>/<task>/<attempt>-<random>/<node>``, published by a manifest beside them.
 
-    ``root`` is a folder; making one of any other address raises ``ConfigurationError`` (``unsupported-store``).
+    Manifests are ``<run>/<execution>/<task>/_manifests/<node>/<attempt>-<random>.json``, put there in one step; that of
+    the greatest attempt counts.
     """
 
-    def __init__(self, root: str, earlier: Mapping[str, tuple[str, int]] | None = None) -> None:
-        self.root = open_store(root).root
+    def __init__(self, environment: Environment, earlier: Mapping[str, tuple[str, int]] | None = None) -> None:
+        self.address = parse_address(environment.staging_address, storage=environment.storage)
+        self.options = driver_options(self.address, resolve_secrets(dict(environment.storage), environment))
         self.earlier = earlier or {}
         """Task id → (run id, execution) whose frames stand for it, where the task itself is not part of this run."""
 
@@ -51,11 +55,18 @@ class FolderStaging:
         """Return the staged frame of a node. Reading it raises ``DataError`` once it is gone."""
         task_id = plan.task_of(node_id).id
         run_id, execution = self.earlier.get(task_id, (run.run_id, run.execution))
-        return StagedSource(folder=str(self.root / run_id / str(execution) / task_id), node_id=node_id, task_id=task_id)
+        source = StagedSource(folder=self._folder(run_id, execution, task_id), node_id=node_id, task_id=task_id)
+        source._options = self.options
+        return source
 
     def sink(self, task_id: str, node_id: str, run: Run) -> StagedSink:
         """Return where a node's frame is to be staged."""
-        return StagedSink(folder=str(self.root / run.run_id / str(run.execution) / task_id), node_id=node_id)
+        sink = StagedSink(folder=self._folder(run.run_id, run.execution, task_id), node_id=node_id)
+        sink._options = self.options
+        return sink
+
+    def _folder(self, run_id: str, execution: int, task_id: str) -> str:
+        return self.address.joined(f"{run_id}/{execution}/{task_id}").uri
 
 
 class StagedSource(Source, kind="staged"):
@@ -64,6 +75,7 @@ class StagedSource(Source, kind="staged"):
     folder: str
     node_id: str
     task_id: str
+    _options: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     def dataset(self) -> DatasetName:
         """Return a name that lineage leaves out."""
@@ -72,7 +84,9 @@ class StagedSource(Source, kind="staged"):
     def parquet_files(self) -> ParquetFiles | None:
         """Return the files, or None for a frame without rows."""
         files = self._manifest()["files"]
-        return ParquetFiles(tuple(str(Path(self.folder) / name) for name in files)) if files else None
+        if not files:
+            return None
+        return ParquetFiles(tuple(f"{self.folder}/{name}" for name in files), self._options)
 
     def scan(self, request: Scan) -> Iterator[pa.RecordBatch]:
         """Yield the frame's rows; at least one batch, so that its columns are known."""
@@ -80,19 +94,21 @@ class StagedSource(Source, kind="staged"):
         import pyarrow.parquet as pq
 
         manifest = self._manifest()
+        store = open_folder(self.folder, self._options)
         for name in manifest["files"]:
-            yield from pq.ParquetFile(Path(self.folder) / name).iter_batches()
+            with closing(store.open(name)) as file:
+                yield from pq.ParquetFile(file).iter_batches()
         if not manifest["files"]:
             schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(manifest["schema"])))
             yield from schema.empty_table().to_batches() or [pa.RecordBatch.from_pylist([], schema=schema)]
 
     def _manifest(self) -> dict[str, Any]:
-        try:
-            manifest = json.loads((Path(self.folder) / f"{self.node_id}.json").read_text(encoding="utf-8"))
-            if all((Path(self.folder) / name).exists() for name in manifest["files"]):
+        store = open_folder(self.folder, self._options)
+        if newest := _newest_manifest(store, self.node_id):
+            manifest = json.loads(store.read(newest) or b"{}")
+            there = set(store.list(manifest["place"])) if manifest.get("files") else set()
+            if manifest and there.issuperset(manifest["files"]):
                 return dict(manifest)
-        except FileNotFoundError:
-            pass
         raise DataError(
             "staged-frame-gone",
             f"the frame of '{self.node_id}' that task '{self.task_id}' staged is not there any more",
@@ -105,8 +121,9 @@ class StagedSink(Sink, kind="staged"):
 
     folder: str
     node_id: str
+    _options: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _writers: dict[int, str] = PrivateAttr(default_factory=dict)
-    """Attempt → the folder that its files were put in."""
+    """Attempt → the name of the writer whose folder its files were put in."""
 
     def dataset(self) -> DatasetName:
         """Return a name that lineage leaves out."""
@@ -114,31 +131,30 @@ class StagedSink(Sink, kind="staged"):
 
     def destination(self, request: Write) -> Destination:
         """Return a folder of this writer alone: a twin of the attempt may be alive on another machine."""
-        writer = f"{request.run.attempt}-{uuid4().hex[:12]}"
-        folder = Path(self.folder) / writer / self.node_id
-        folder.mkdir(parents=True)
-        self._writers[request.run.attempt] = writer
-        return Destination(folder=str(folder), exact=True)
+        attempt = request.run.attempt
+        self._writers[attempt] = _writer(attempt)
+        folder = f"{self.folder}/{self._writers[attempt]}/{self.node_id}"
+        if "://" not in folder:
+            Path(folder).mkdir(parents=True)
+        return Destination(folder=folder, exact=True, storage_options=self._options)
 
     def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
         """Publish the files: readers see all of them or none. Nothing is published over what a later attempt left."""
         attempt = request.run.attempt
-        place = Path(self._writers.pop(attempt, str(attempt))) / self.node_id
-        manifest: dict[str, Any] = {"attempt": attempt, "files": [(place / file.path).as_posix() for file in files]}
+        writer = self._writers.pop(attempt, None) or _writer(attempt)
+        place = f"{writer}/{self.node_id}"
+        manifest: dict[str, Any] = {"place": place, "files": [f"{place}/{file.path}" for file in files]}
         if not files:
             import pyarrow as pa
 
             manifest["schema"] = base64.b64encode(pa.schema(schema).serialize().to_pybytes()).decode()
-        target = Path(self.folder) / f"{self.node_id}.json"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FolderStore(target.parent).lock(f".{self.node_id}.lock"):
-            superseded = _attempt_of(target) > attempt
-            if not superseded:
-                replace_file(target, json.dumps(manifest))
+        store = open_folder(self.folder, self._options)
+        key = f"{_MANIFESTS}/{self.node_id}/{writer}.json"
+        store.put_if_absent(key, json.dumps(manifest).encode())
         return Written(
             rows=sum(file.rows for file in files),
             bytes=sum(file.bytes for file in files),
-            superseded=superseded,
+            superseded=_attempt_of(_newest_manifest(store, self.node_id) or key) > attempt,
             address=self.folder,
         )
 
@@ -146,32 +162,46 @@ class StagedSink(Sink, kind="staged"):
         """Write batches of an engine that writes no Parquet by itself."""
         import pyarrow.parquet as pq
 
-        path = Path(self.destination(request).folder) / "part-0.parquet"
+        destination = self.destination(request)
         rows = 0
-        with pq.ParquetWriter(path, batches.schema) as writer:
-            for batch in batches:
-                rows += batch.num_rows
-                writer.write_batch(batch)
-        return self.commit([DataFile("part-0.parquet", path.stat().st_size, rows)], batches.schema, request)
+        with tempfile.TemporaryDirectory(prefix="aiflow-staged-") as scratch:
+            path = Path(scratch, "part-0.parquet")
+            with pq.ParquetWriter(path, batches.schema) as writer:
+                for batch in batches:
+                    rows += batch.num_rows
+                    writer.write_batch(batch)
+            with path.open("rb") as file:
+                open_folder(destination.folder, self._options).upload(path.name, file)
+            size = path.stat().st_size
+        return self.commit([DataFile("part-0.parquet", size, rows)], batches.schema, request)
 
 
-def _attempt_of(manifest: Path) -> int:
-    """Return which attempt published the frame; 0 where none has."""
-    try:
-        return int(json.loads(manifest.read_text(encoding="utf-8")).get("attempt", 0))
-    except FileNotFoundError:
-        return 0
+_MANIFESTS = "_manifests"
 
 
-def sweep_staging(root: str, keep_days: float, now: float) -> None:
-    """Remove the staged frames of runs that nothing was added to for ``keep_days``. ``now`` is a Unix time.
+def _writer(attempt: int) -> str:
+    return f"{attempt:06}-{uuid4().hex[:12]}"
 
-    Only folders that are called like a run are ours; whatever else lies there stays.
+
+def _newest_manifest(store: Store, node_id: str) -> str | None:
+    """Return the key of the manifest that counts, or None where there is none."""
+    return max(store.list(f"{_MANIFESTS}/{node_id}"), default=None)
+
+
+def _attempt_of(key: str) -> int:
+    """Return which attempt published the manifest."""
+    return int(key.rpartition("/")[2].partition("-")[0])
+
+
+def sweep_staging(environment: Environment, now: float) -> None:
+    """Remove the staged frames of runs that nothing was added to for ``staging_keep_days``. ``now`` is a Unix time.
+
+    Only what is called like a run is ours; whatever else lies there stays.
     """
-    folder = Path(root)
-    for run in folder.iterdir() if folder.is_dir() else ():
-        if not _RUN_ID.fullmatch(run.name) or run.is_symlink() or not run.is_dir():
-            continue
-        newest = max((path.lstat().st_mtime for path in run.rglob("*")), default=run.lstat().st_mtime)
-        if now - newest > keep_days * 86_400:
-            shutil.rmtree(run, ignore_errors=True)
+    storage = resolve_secrets(dict(environment.storage), environment)
+    for address in sorted({environment.staging_address, f"{environment.lake_address}/_staging"}):
+        store = open_store(address, storage=storage)
+        for run_id in store.folders():
+            if _RUN_ID.fullmatch(run_id) and now - store.changed(run_id) > environment.staging_keep_days * 86_400:
+                with suppress(OSError):  # the next sweep will
+                    store.delete_prefix(run_id)

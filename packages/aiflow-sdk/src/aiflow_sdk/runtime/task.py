@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from aiflow_sdk.code import enter_project
-from aiflow_sdk.config import Environment, resolve_secrets
+from aiflow_sdk.config import Environment, ReadThrough, resolve_secrets
 from aiflow_sdk.errors import AiflowError, DefinitionError, Where
 from aiflow_sdk.ir import DatasetName, FrozenMap, thaw
 from aiflow_sdk.plan import JobHandle, NodeFacts, Plan, PlanNode, PlanTask, Run, TaskResult
@@ -17,11 +17,13 @@ from aiflow_sdk.plugins import (
     Engine,
     Frame,
     FrameWrite,
+    Pending,
     Scan,
     Session,
     Sink,
     Source,
     UserFunction,
+    VersionedSource,
     Write,
     Written,
     load_plugin,
@@ -30,7 +32,7 @@ from aiflow_sdk.runtime.context import Context
 from aiflow_sdk.runtime.functions import load_function
 from aiflow_sdk.runtime.readiness import await_partitions
 from aiflow_sdk.runtime.rendering import WantedPartitions, fill_values, render_options, shown_facts
-from aiflow_sdk.runtime.staging import FolderStaging, Staging
+from aiflow_sdk.runtime.staging import Staging, StoreStaging
 from aiflow_sdk.variables import render, render_query
 
 Report = Callable[[dict[str, Any]], None]
@@ -46,13 +48,15 @@ def execute_task(
     functions: Mapping[str, Callable[..., Any]] | None = None,
     overrides: Mapping[str, Source | Sink] | None = None,
     staging: Staging | None = None,
+    audits: Mapping[str, Callable[[Pending], None]] | None = None,
 ) -> TaskResult:
     """Do one attempt of a task and return what it did.
 
     ``root`` is the project's folder, where user code and relative addresses lie. ``report`` hears ``node-started`` and
     ``node-finished`` records. ``functions`` are objects that stand for entrypoints (node id → function), ``overrides``
-    connectors that stand for those of the plan (node id → plugin), for tests and notebooks. A continuous task is
-    started and goes on: the result holds its job.
+    connectors that stand for those of the plan (node id → plugin), for tests and notebooks. ``audits`` (sink →
+    function) look at what is written before anybody sees it: if one raises, nothing of the task is written. A
+    continuous task is started and goes on: the result holds its job.
 
     Repeating it is safe: sinks and stages write all or nothing, known by the run's generation. Raises ``AiflowError``
     of whatever went wrong; a user's exception is the cause of a ``UserCodeError``.
@@ -60,12 +64,14 @@ def execute_task(
     task = plan.task(task_id)
     enter_project(root)
     environment = bound_environment(plan, root)
-    work = _Work(plan, task, run, root, environment, report or (lambda _: None), functions or {}, overrides or {})
+    work = _Work(
+        plan, task, run, root, environment, report or (lambda _: None), functions or {}, overrides or {}, audits or {}
+    )
     started = time.perf_counter()
     if task.waits:
         work.wait()
         return TaskResult(task_id=task_id, seconds=round(time.perf_counter() - started, 6))
-    work.staging = staging or FolderStaging(environment.staging_address)
+    work.staging = staging or StoreStaging(environment)
     engine = load_plugin(task.engine_plugin, Engine, kind=task.engine).load(task.resources, environment)
     if not (task.bounded or engine.continuous):
         raise DefinitionError(
@@ -98,7 +104,20 @@ def bound_environment(plan: Plan, root: Path) -> Environment:
         spark=stated.spark,
         clusters=thaw(stated.clusters),
         secrets=thaw(stated.secrets),
+        storage=thaw(stated.storage),
+        reads=tuple(ReadThrough(one.environment, one.lake, thaw(one.storage)) for one in stated.reads),
         root=root,
+    )
+
+
+def siblings_of(plan: Plan, node: PlanNode) -> tuple[str, ...]:
+    """Return the plan's other sinks that write to the same dataset: together they make a partition of it."""
+    if node.dataset is None:
+        return ()
+    return tuple(
+        other.id
+        for other in plan.node_list
+        if other.type == "sink" and other.id != node.id and other.dataset == node.dataset
     )
 
 
@@ -112,6 +131,7 @@ class _Work:
     report: Report
     functions: Mapping[str, Callable[..., Any]]
     overrides: Mapping[str, Source | Sink]
+    audits: Mapping[str, Callable[[Pending], None]]
     staging: Staging = field(init=False)
     dialect: str | None = None
     job: JobHandle | None = None
@@ -185,10 +205,13 @@ class _Work:
             await_partitions(source, wanted, self.run.timezone, where, wait=not waited)
             partitions = tuple(f"{one.column}={key}" for one in wanted for key in one.keys)
         try:
+            if isinstance(source, VersionedSource) and (pin := self.run.pins.get(node.id)):
+                source.pin(pin["environment"], pin["version"])
             identity = source.identity(self.run) if node.bounded else None
             self.frames[node.id] = session.read(source, Scan(self.run))
             rows, size = source.measure(self.run) if node.bounded else (None, None)
             dataset = source.dataset() if source is not override else None
+            reading = source.reading() if isinstance(source, VersionedSource) and node.bounded else None
         except AiflowError as error:
             raise error.at(where) from error.__cause__
         self.finished(
@@ -201,6 +224,9 @@ class _Work:
                 dataset=dataset,
                 columns=session.columns(self.frames[node.id]),
                 partitions=partitions,
+                table_version=reading.version if reading else None,
+                environment=reading.environment if reading else None,
+                address=reading.address if reading else None,
             )
         )
 
@@ -243,7 +269,8 @@ class _Work:
                 options, self.environment, where=Where(about=f"sink '{node.id}'")
             )
             self.datasets[node.id] = sink.dataset()
-        return FrameWrite(self.frames[input_id], sink, Write(node.id, self.run, fill_values(node, self.run), node.time))
+        request = Write(node.id, self.run, fill_values(node, self.run), node.time, siblings_of(self.plan, node))
+        return FrameWrite(self.frames[input_id], sink, request, self.audits.get(node.id))
 
     def finished_write(self, session: Session, write: FrameWrite, written: Written, seconds: float | None) -> None:
         node_id = write.request.node_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +16,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.files.place import Format, Place, files_identity, format_of, is_one_file
 from aiflow_sdk.connectors.files.text import folder_name, write_text
-from aiflow_sdk.connectors.onelake.commit import partition_app, transactions
+from aiflow_sdk.connectors.onelake.identity import partition_app
 from aiflow_sdk.connectors.onelake.location import (
     STAGING,
     below_lake,
@@ -25,6 +26,7 @@ from aiflow_sdk.connectors.onelake.location import (
     lake_root,
     lock_key,
 )
+from aiflow_sdk.connectors.onelake.replacement import generation_apps
 from aiflow_sdk.connectors.onelake.values import shown_text
 from aiflow_sdk.connectors.parquet import missing_columns, partition_of, rows_outside, shared_schema, write_files
 from aiflow_sdk.errors import ConfigurationError, StoreError, Where
@@ -127,9 +129,15 @@ class FilesSink(Sink, kind="files"):
         known: list[int] = []
         for one in parts:
             noted = self._generations(store, self._record(f"{key}/{folder_name(time, one)}" if time else key))
-            apps = [partition_app(run, one, request.node_id)] if time else transactions(request, {})
+            apps = self._apps(request, one)
             known += [noted[app] for app in apps if app in noted]
         return max(known, default=None)
+
+    def _apps(self, request: Write, part: str) -> list[str]:
+        """Return what the generations of a write are noted under: of one partition, or of all the files."""
+        if self._time(request):
+            return [partition_app(request.run, part, request.node_id)]
+        return generation_apps(replace(request, time=None), "overwrite")
 
     @property
     def _format(self) -> Format:
@@ -178,7 +186,7 @@ class FilesSink(Sink, kind="files"):
         superseded = False
         with store.lock(lock_key(target)):
             for one, inside in parts.items():
-                apps = [partition_app(run, one, request.node_id)] if time else transactions(request, {})
+                apps = self._apps(request, one)
                 place = f"{key}/{folder_name(time, one)}" if time else key
                 record = self._record(place)
                 known = self._generations(store, record)

@@ -9,34 +9,24 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from aiflow_sdk.connectors.onelake.schema import check_columns, column_types
+from aiflow_sdk.connectors.onelake.change import AddedFile, Change, Replacement
+from aiflow_sdk.connectors.onelake.evolution import evolve, refuse_changes
+from aiflow_sdk.connectors.onelake.replacement import created, is_superseded, replacement
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, load_table
-from aiflow_sdk.connectors.onelake.values import shown_text, stored_text, typed_value
-from aiflow_sdk.connectors.parquet import missing_partition_column, rows_outside
-from aiflow_sdk.errors import DataError, StoreError
-from aiflow_sdk.plan import Run
-from aiflow_sdk.plugins import DataFile, Write
+from aiflow_sdk.connectors.onelake.values import stored_text
+from aiflow_sdk.errors import AiflowError, DataError, StoreError
+from aiflow_sdk.stores import store_error
 
 if TYPE_CHECKING:
-    from deltalake import CommitProperties, Schema
+    from deltalake import CommitProperties
+    from deltalake.transaction import AddAction, RemoveAction
 
-Mode = Literal["overwrite", "overwrite_partitions"]
 _TRIES = 200
 _LONGEST_PAUSE_SECONDS = 0.3
-
-
-@dataclass(frozen=True)
-class NewFile:
-    """A data file to commit."""
-
-    file: DataFile
-    partition: Mapping[str, str | None]
-    """Partition column → value as text."""
 
 
 @dataclass(frozen=True)
@@ -45,237 +35,193 @@ class Committed:
 
     state: TableState
     superseded: bool
-    added: tuple[NewFile, ...]
-    values: tuple[Mapping[str, Any], ...] = ()
-    """The typed partition values of each file that was added."""
+    added: tuple[AddedFile, ...]
+    """What was written; not what is left of others' files."""
 
 
-@dataclass(frozen=True)
-class Change:
-    """A write that is to be committed."""
+def commit(change: Change) -> Committed:
+    """Commit, and return the table as it is then.
 
-    name: str
-    folder: Path
-    """The table's."""
-    prefix: str
-    """The files' folder, relative to the table's."""
-    files: Sequence[NewFile]
-    schema: Schema
-    partition_by: tuple[str, ...]
-    mode: Mode
-    request: Write
-
-    def commit(self) -> Committed:
-        """Commit, and return the table as it is then. Raises ``DataError``, or ``StoreError`` (``commit-conflict``)."""
-        from deltalake.exceptions import CommitFailedError, DeltaError
-
-        failure: Exception | None = None
-        for attempt in range(_TRIES):
-            state = load_table(self.folder)
-            try:
-                done = self._create() if state is None else self._replace(state)
-            except (CommitFailedError, DeltaError, OSError) as error:
-                now = load_table(self.folder)
-                if now is not None and (landed := self._landed(now)):
-                    # What failed came after the commit: a checkpoint, for instance.
-                    return self._made(now, landed)
-                if (now and now.version) == (state and state.version):
-                    # Nobody was faster, so trying again would fail again.
-                    message = f"the table '{self.name}' cannot be committed to: {error}"
-                    raise StoreError("commit-failed", message) from error
-                failure = error
-                time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.01 * 2 ** min(attempt, 10))))
-            else:
-                return done
-        raise StoreError(
-            "commit-conflict",
-            f"others wrote to the table '{self.name}' each of {_TRIES} times that this run tried to",
-            hint="run it again, with fewer writers at once",
-            retryable=True,
-        ) from failure
-
-    def _landed(self, now: TableState) -> tuple[NewFile, ...]:
-        """Return the files of this write that the table holds."""
-        active = {file.path for file in now.files}
-        return tuple(file for file in self.files if f"{self.prefix}/{file.file.path}" in active)
-
-    def _create(self) -> Committed:
-        from deltalake.transaction import create_table_with_add_actions
-
-        types = column_types(self.schema)
-        keys = self._keys(types)
-        self._check_time(self.files, types, keys)
-        create_table_with_add_actions(
-            str(self.folder),
-            self.schema,
-            [self._add(file, types) for file in self.files],
-            mode="error",
-            partition_by=list(self.partition_by),
-            commit_properties=self._properties(transactions(self.request, keys)),
-        )
-        return self._after(self.files)
-
-    def _replace(self, state: TableState) -> Committed:
-        from deltalake.transaction import RemoveAction
-
-        keys = self._keys(state.types)
-        generation = self.request.run.generation
-        newest = {app: state.table.transaction_version(app) for app in transactions(self.request, keys)}
-        # An equal one is this execution's own earlier attempt, whose rows may be of other code: it is replaced.
-        open_apps = {app for app, version in newest.items() if version is None or version <= generation}
-        overtaken = [app for app, version in newest.items() if version is not None and version > generation]
-        if not open_apps or (overtaken and not keys):
-            return Committed(state, superseded=True, added=())
-        self._check_fits(state)
-        self._check_time(self.files, state.types, keys)
-        if keys:
-            # Of a range, the partitions that a newer execution wrote stay as they are.
-            keys = {value: app for value, app in keys.items() if app in open_apps}
-            files = [file for file in self.files if self._time_of(file, state.types) in keys]
-        else:
-            files = list(self.files)
-        now = int(time.time() * 1000)
-        removed = [
-            RemoveAction(file.path, True, now, file.bytes, {name: stored_text(v) for name, v in file.partition.items()})
-            for file in self._removed(state, files, keys)
-        ]
-        state.table.create_write_transaction(
-            [*(self._add(file, state.types) for file in files), *removed],
-            "append",  # "overwrite" would choose by itself what to remove
-            state.table.schema(),
-            list(state.partition_columns),
-            commit_properties=self._properties(sorted(open_apps)),
-        )
-        return self._after(files)
-
-    def _removed(self, state: TableState, files: Sequence[NewFile], keys: Mapping[Any, str]) -> list[ActiveFile]:
-        """Return the table's files that the write takes the place of."""
-        if self.mode == "overwrite_partitions":
-            written = {self._typed(file, state.types) for file in files}
-            columns = state.partition_columns
-            return [file for file in state.files if tuple(file.partition[column] for column in columns) in written]
-        if self.request.time is None:
-            return list(state.files)
-        return state.matching({self.request.time: frozenset(keys)})
-
-    def _keys(self, types: Mapping[str, str]) -> dict[Any, str]:
-        """Return typed value of the time column → the application that its last generation is noted under."""
-        time_column, run = self.request.time, self.request.run
-        if time_column is None or self.mode != "overwrite":
-            return {}
-        if time_column not in types:
-            raise missing_partition_column(time_column, types)
-        return {
-            typed_value(partition.key, types[time_column], time_column, run.timezone): partition_app(
-                run, partition.key, self.request.node_id
-            )
-            for partition in run.partitions
-        }
-
-    def _check_time(self, files: Sequence[NewFile], types: Mapping[str, str], keys: Mapping[Any, str]) -> None:
-        if not keys or self.request.time is None:
-            return
-        outside = {self._time_of(file, types) for file in files} - keys.keys()
-        if outside:
-            ordered = sorted(outside, key=lambda value: (value is None, str(value)))
-            values = ", ".join(shown_text(value, self.request.run.timezone) for value in ordered[:5])
-            raise rows_outside(self.name, self.request, values)
-
-    def _check_fits(self, state: TableState) -> None:
-        if self.partition_by != state.partition_columns:
-            raise DataError(
-                "partition-mismatch",
-                f"the table '{self.name}' is partitioned by {_listed(state.partition_columns)}, and the sink says "
-                f"{_listed(self.partition_by)}",
-                hint=f"write partition_by={list(state.partition_columns)}, or write to a new table",
-            )
-        check_columns(self.name, state.types, column_types(self.schema))
-
-    def _time_of(self, file: NewFile, types: Mapping[str, str]) -> Any:
-        return self.value(file, self.request.time or "", types)
-
-    def _typed(self, file: NewFile, types: Mapping[str, str]) -> tuple[Any, ...]:
-        return tuple(self.value(file, column, types) for column in self.partition_by)
-
-    def value(self, file: NewFile, column: str, types: Mapping[str, str]) -> Any:
-        """Return the typed partition value of a file."""
-        text = file.partition[column]
-        # Engines write moments in UTC; what they filled in as it was given is a time of the run's own zone.
-        filled = text is not None and text == self.request.fill.get(column)
-        return typed_value(text, types[column], column, self.request.run.timezone if filled else "UTC")
-
-    def _add(self, file: NewFile, types: Mapping[str, str]) -> Any:
-        from deltalake.transaction import AddAction
-
-        values = dict(zip(self.partition_by, self._typed(file, types), strict=True))
-        path = f"{self.prefix}/{file.file.path}"
-        return AddAction(
-            path=path,  # delta-rs encodes it
-            size=file.file.bytes,
-            partition_values={column: stored_text(value) for column, value in values.items()},
-            modification_time=int((self.folder / path).stat().st_mtime * 1000),
-            data_change=True,
-            stats=f'{{"numRecords":{file.file.rows}}}',
-        )
-
-    def _properties(self, apps: Iterable[str]) -> CommitProperties:
-        from deltalake import CommitProperties, Transaction
-
-        run = self.request.run
-        return CommitProperties(
-            max_commit_retries=0,
-            app_transactions=[Transaction(app, run.generation) for app in apps],
-            custom_metadata={
-                "aiflow.pipeline": f"{run.project}/{run.pipeline_id}",
-                "aiflow.environment": run.environment,
-                "aiflow.node": self.request.node_id,
-                "aiflow.partition": run.partition_text,
-                "aiflow.version": run.version,
-                "aiflow.run_id": run.run_id,
-                "aiflow.execution": str(run.execution),
-                "aiflow.generation": str(run.generation),
-                "aiflow.mode": self.mode,
-            },
-        )
-
-    def _after(self, files: Sequence[NewFile]) -> Committed:
-        state = load_table(self.folder)
-        assert state is not None  # it was committed to just now
-        return self._made(state, files)
-
-    def _made(self, state: TableState, files: Sequence[NewFile]) -> Committed:
-        values = tuple(
-            {column: self.value(file, column, state.types) for column in self.partition_by} for file in files
-        )
-        return Committed(state, superseded=False, added=tuple(files), values=values)
-
-
-def partition_app(run: Run, key: str | None, node_id: str) -> str:
-    """Return the write's identity for one partition of the run, or for none: the whole table."""
-    grain = run.partition_grain if key is not None else None
-    one = run.model_copy(update={"partition_key": key, "last_partition_key": None, "partition_grain": grain})
-    return one.write_key(node_id)
-
-
-def generation_apps(request: Write, mode: str) -> list[str]:
-    """Return the applications whose generation the write would check, without a look at the table's types."""
-    run = request.run
-    if request.time is None or mode != "overwrite" or not run.partitions:
-        return transactions(request if run.partitions else replace(request, time=None), {})
-    return [partition_app(run, partition.key, request.node_id) for partition in run.partitions]
-
-
-def transactions(request: Write, keys: Mapping[Any, str]) -> list[str]:
-    """Return the applications whose generation a write checks and notes.
-
-    One for each partition that it replaces, so that a range and a single day know of each other; of a table that is
-    replaced whole the table's own besides the run's.
+    Raises ``DataError``, ``StoreError`` (``commit-conflict``, ``commit-failed`` and what the store says).
     """
-    if keys:
-        return sorted(set(keys.values()))
-    own = request.run.write_key(request.node_id)
-    return sorted({own, partition_app(request.run, None, request.node_id)}) if request.time is None else [own]
+    from deltalake.exceptions import CommitFailedError, DeltaError
+
+    failure: Exception | None = None
+    lost_to: str | None = None
+    for attempt in range(_TRIES):
+        state = load_table(change.place)
+        done: Replacement | None = None
+        try:
+            done = _decide(change, state)
+            if done is None:
+                assert state is not None  # without a table nothing overtakes
+                return Committed(state, superseded=True, added=())
+            _write(change, state, done)
+        except _SchemaChangedError:
+            continue
+        except (CommitFailedError, DeltaError, OSError) as error:
+            if isinstance(error, AiflowError) and not isinstance(error, StoreError):
+                raise
+            now = load_table(change.place)
+            if now is not None and done is not None and _has_landed(done, now):
+                # What failed came after the commit: a checkpoint, for instance, or the answer was lost.
+                return Committed(now, superseded=False, added=tuple(done.added))
+            _forget(change, done)
+            if (now and now.version) == (state and state.version):
+                # Nobody was faster, so trying again would fail again.
+                raise _failed(change, error) from error
+            failure, lost_to = error, _writer(now) or lost_to
+            time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.01 * 2 ** min(attempt, 10))))
+        except BaseException:  # Ctrl-C too leaves no files behind; it goes on up
+            _forget(change, done)
+            raise
+        else:
+            after = load_table(change.place)
+            assert after is not None  # it was committed to just now
+            return Committed(after, superseded=False, added=tuple(done.added))
+    raise StoreError(
+        "commit-conflict",
+        f"others wrote to the table '{change.name}' each of {_TRIES} times that this run tried to"
+        + (f"; the last was {lost_to}" if lost_to else ""),
+        hint="run it again, with fewer writers at once",
+        retryable=True,
+    ) from failure
 
 
-def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(columns) if columns else "no column"
+class _SchemaChangedError(Exception):
+    """The table has the columns now that the write needs, and is to be looked at again."""
+
+
+def _decide(change: Change, state: TableState | None) -> Replacement | None:
+    if state is None:
+        return created(change, change.types)
+    state.check_writable(change.name)
+    _check_partitions(change, state)
+    refuse_changes(change, state)
+    if is_superseded(change, state):
+        return None
+    if evolve(change, state):
+        raise _SchemaChangedError
+    return replacement(change, state)
+
+
+def _check_partitions(change: Change, state: TableState) -> None:
+    if change.partition_by != state.partition_columns:
+        raise DataError(
+            "partition-mismatch",
+            f"the table '{change.name}' is partitioned by {_listed(state.partition_columns)}, and the sink says "
+            f"{_listed(change.partition_by)}",
+            hint=f"write partition_by={list(state.partition_columns)}, or write to a new table",
+        )
+
+
+def _write(change: Change, state: TableState | None, done: Replacement) -> None:
+    from deltalake.transaction import create_table_with_add_actions
+
+    now = int(time.time() * 1000)
+    added = [_add(file, now) for file in (*done.added, *done.kept)]
+    properties = _properties(change, done.noted)
+    if state is None:
+        create_table_with_add_actions(
+            change.place.uri,
+            change.schema,
+            added,
+            mode="error",
+            partition_by=list(change.partition_by),
+            storage_options=change.place.options or None,
+            commit_properties=properties,
+        )
+        return
+    state.table.create_write_transaction(
+        [*added, *(_remove(file, now) for file in done.removed)],
+        "append",  # "overwrite" would choose by itself what to remove
+        state.table.schema(),
+        list(state.partition_columns),
+        commit_properties=properties,
+    )
+
+
+def _add(file: AddedFile, now: int) -> AddAction:
+    from deltalake.transaction import AddAction
+
+    return AddAction(
+        path=file.path,  # delta-rs encodes it
+        size=file.bytes,
+        partition_values={column: stored_text(value) for column, value in file.partition.items()},
+        modification_time=now,
+        data_change=True,
+        stats=f'{{"numRecords":{file.rows}}}',
+    )
+
+
+def _remove(file: ActiveFile, now: int) -> RemoveAction:
+    from deltalake.transaction import RemoveAction
+
+    return RemoveAction(
+        file.path, True, now, file.bytes, {column: stored_text(value) for column, value in file.partition.items()}
+    )
+
+
+def _properties(change: Change, noted: Mapping[str, int]) -> CommitProperties:
+    from deltalake import CommitProperties, Transaction
+
+    run = change.request.run
+    return CommitProperties(
+        max_commit_retries=0,
+        app_transactions=[Transaction(app, number) for app, number in sorted(noted.items())],
+        custom_metadata={
+            "aiflow.pipeline": f"{run.project}/{run.pipeline_id}",
+            "aiflow.environment": run.environment,
+            "aiflow.node": change.request.node_id,
+            "aiflow.partition": run.partition_text,
+            "aiflow.version": run.version,
+            "aiflow.run_id": run.run_id,
+            "aiflow.execution": str(run.execution),
+            "aiflow.generation": str(run.generation),
+            "aiflow.mode": change.mode,
+        },
+    )
+
+
+def _has_landed(done: Replacement, now: TableState) -> bool:
+    """Whether the table holds what was to be committed; of a write without files nothing but its numbers could tell."""
+    active = {file.path for file in now.files}
+    if done.added or done.kept:
+        return all(file.path in active for file in (*done.added, *done.kept))
+    return not any(file.path in active for file in done.removed) and all(
+        now.generation(app) == number for app, number in done.noted.items()
+    )
+
+
+def _forget(change: Change, done: Replacement | None) -> None:
+    """Remove what was written anew for a commit that was not to be."""
+    if done is None:
+        return
+    engine_wrote = {change.path(file) for file in change.files}
+    written = [file.path for file in (*done.kept, *done.added) if file.path not in engine_wrote]
+    try:
+        change.place.store.delete(written)
+    except OSError:  # a vacuum will; what the commit failed of is what matters
+        return
+
+
+def _failed(change: Change, error: Exception) -> AiflowError:
+    if isinstance(error, AiflowError):
+        return error
+    return store_error(error, change.place.uri) or StoreError(
+        "commit-failed", f"the table '{change.name}' cannot be committed to: {error}"
+    )
+
+
+def _writer(state: TableState | None) -> str | None:
+    """Return who made the version, as far as it says."""
+    if state is None:
+        return None
+    entry: dict[str, Any] = next(iter(state.table.history(limit=1)), {})
+    if "aiflow.run_id" not in entry:
+        return str(entry.get("engineInfo") or "") or None
+    return f"run {entry['aiflow.run_id']} of {entry.get('aiflow.pipeline')} for {entry.get('aiflow.partition')}"
+
+
+def _listed(columns: Iterable[str]) -> str:
+    return ", ".join(columns) or "no column"

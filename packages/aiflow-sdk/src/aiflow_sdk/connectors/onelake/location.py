@@ -1,25 +1,76 @@
-"""Where a table lies: its name or path, checked, below the environment's lake."""
+"""Where a table lies: its name or path, checked, below the lake of the environment or of one that it reads from."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from aiflow_sdk.config import Environment
+from aiflow_sdk.config import ENVIRONMENTS, Address, Environment, LakeRoot, resolve_secrets
 from aiflow_sdk.errors import ConfigurationError, UnknownNameError, did_you_mean
 from aiflow_sdk.ir import DatasetName
-from aiflow_sdk.stores import open_store
+from aiflow_sdk.stores import Store, driver_options, open_store
 from aiflow_sdk.variables import has_secret, has_template
 
 STAGING = "_staging"
 _LOCKS = "_locks"
-RESERVED = frozenset({STAGING, _LOCKS})
+RESERVED = frozenset({STAGING, _LOCKS, "_generations", "_ledger", ENVIRONMENTS})
 """Names below the lake's root that no table or file of a user has."""
 _SEGMENT = re.compile(r"[^\W_][\w-]*")
 _LONGEST_SEGMENT_BYTES = 200
 _SHOWN_TABLES = 20
+
+
+@dataclass(frozen=True)
+class TablePlace:
+    """Where one table lies or would lie."""
+
+    lake: LakeRoot
+    key: str
+    """Below the lake's root, as ``raw/orders``."""
+    storage: Mapping[str, Any]
+    """Options of the lake's store, secrets looked up."""
+
+    @cached_property
+    def address(self) -> Address:
+        """The address of the table's folder."""
+        return self.lake.address.joined(self.key)
+
+    @property
+    def uri(self) -> str:
+        """The address as drivers take it."""
+        return self.address.uri
+
+    @cached_property
+    def options(self) -> dict[str, str]:
+        """The store's options as delta-rs and polars take them."""
+        return driver_options(self.address, self.storage)
+
+    @property
+    def folder(self) -> Path | None:
+        """The table's folder; None in an object store."""
+        return Path(self.address.path) if self.address.is_folder else None
+
+    @cached_property
+    def store(self) -> Store:
+        """The table's folder as a store: its data files and its log."""
+        return open_store(self.address, storage=self.storage)
+
+    @property
+    def lake_store(self) -> Store:
+        """The lake as a store."""
+        return open_store(self.lake.address, storage=self.storage)
+
+    @property
+    def lock_key(self) -> str:
+        """The key, in the lake's store, of the lock that writers of the table take turns by."""
+        return lock_key(Path(self.key))
 
 
 def is_deferred(text: str | None) -> bool:
@@ -40,14 +91,14 @@ def check_table_name(name: str) -> None:
 
 def check_path(path: str) -> None:
     """Raise ``ConfigurationError`` for a path that leaves the lake, as far as its text alone tells."""
-    if path.startswith("/") or "://" in path:
+    if path.startswith(("/", "~")) or "://" in path or "\\" in path:
         raise outside(path)
     depth = 0
     for part in path.split("/"):
         depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
         if depth < 0:
             raise outside(path)
-    if posixpath.normpath(path).strip("/").split("/")[0] in RESERVED:
+    if posixpath.normpath(path).strip("/").split("/")[0].casefold() in RESERVED:
         raise outside(path)
     if "\0" in path or depth == 0:
         raise _bad_path(f"{path!r} is no path of a table")
@@ -73,18 +124,24 @@ def dataset_name(table: str | None, path: str | None) -> DatasetName:
 
 
 def lake_root(environment: Environment) -> Path:
-    """Return the folder of the environment's lake, links resolved."""
-    return open_store(environment.lake_address).root.resolve()
+    """Return the folder of the environment's lake, links resolved.
+
+    Raises ``ConfigurationError`` (``unsupported-store``) where the lake lies in an object store.
+    """
+    address = environment.lake_root.address
+    if not address.is_folder:
+        raise ConfigurationError(
+            "unsupported-store",
+            f"files are written to and read from a lake in a folder alone, and this one is {address.uri}",
+            hint="use tables (onelake), or an environment whose lake is a folder",
+        )
+    return Path(address.path)
 
 
 def below_lake(environment: Environment, path: str) -> Path:
-    """Return ``path`` below the lake, links resolved. Raises ``ConfigurationError`` (``outside-lake``)."""
-    check_path(path)
-    root = lake_root(environment)
-    found = (root / path).resolve()
-    if not found.is_relative_to(root) or found == root or found.relative_to(root).parts[0] in RESERVED:
-        raise outside(path)
-    return found
+    """Return ``path`` below the lake's folder, links resolved. Raises ``ConfigurationError`` (``outside-lake``)."""
+    lake_root(environment)
+    return Path(_place(environment.lake_root, environment, path).address.path)
 
 
 def lock_key(folder: Path) -> str:
@@ -101,29 +158,101 @@ def outside(path: str) -> ConfigurationError:
     )
 
 
-def table_folder(environment: Environment, table: str | None, path: str | None) -> Path:
-    """Return where a table lies or would lie."""
+def table_place(environment: Environment, table: str | None, path: str | None) -> TablePlace:
+    """Return where a table of the environment's own lake lies or would lie: the only place that is written to.
+
+    Raises ``ConfigurationError``: ``outside-lake`` for a path or link that leads out of it, ``shared-lake`` where the
+    lake itself is, by whatever spelling, one that the environment only reads.
+    """
+    root = environment.lake_root
+    for other in environment.read_roots:
+        if _are_one(root.address, other.address):
+            raise shared_lake(root, other)
+    return _place(root, environment, _key(table, path))
+
+
+def read_places(environment: Environment, table: str | None, path: str | None) -> Iterator[TablePlace]:
+    """Yield where a table may be read, in the order in which it is looked for: here, then where this reads from."""
+    for root in (environment.lake_root, *environment.read_roots):
+        yield _place(root, environment, _key(table, path))
+
+
+def shared_lake(root: LakeRoot, other: LakeRoot) -> ConfigurationError:
+    """Return the error for two environments whose lakes are, or lie in, each other."""
+    return ConfigurationError(
+        "shared-lake",
+        f"the lake of environment '{root.environment}' ({root.address.uri}) and that of '{other.environment}' "
+        f"({other.address.uri}) lie in one another",
+        hint="give each environment a lake of its own",
+    )
+
+
+def _are_one(one: Address, other: Address) -> bool:
+    """Whether one place contains the other, by their spelling or by what the file system says of them."""
+    if one.overlaps(other):
+        return True
+    if not (one.is_folder and other.is_folder):
+        return False
+    try:
+        return os.path.samefile(one.path, other.path)  # a bind mount, a second name of one disk
+    except OSError:
+        return False
+
+
+def _key(table: str | None, path: str | None) -> str:
     if table is not None:
         check_table_name(table)
-        return below_lake(environment, table.replace(".", "/"))
-    return below_lake(environment, path or "")
+        return table.replace(".", "/")
+    return path or ""
 
 
-def unknown_table(environment: Environment, folder: Path, name: str) -> UnknownNameError:
+def _place(root: LakeRoot, environment: Environment, path: str) -> TablePlace:
+    check_path(path)
+    key = posixpath.normpath(path).strip("/")
+    storage = resolve_secrets(dict(root.storage), environment)
+    if not root.address.is_folder:
+        if set(key) & set("%?#"):  # drivers disagree about them in addresses
+            raise _bad_path(f"the path '{path}' has one of % ? #")
+        return TablePlace(root, key, storage)
+    # Links are followed, also that of the log alone, by which a table's commits would go elsewhere.
+    base = Path(root.address.path)
+    found = (base / key).resolve()
+    log = (found / "_delta_log").resolve()
+    if not (found.is_relative_to(base) and log.is_relative_to(base)) or found == base:
+        raise outside(path)
+    key = found.relative_to(base).as_posix()
+    if key.split("/")[0] in RESERVED:
+        raise outside(path)
+    return TablePlace(root, key, storage)
+
+
+def known_tables(root: LakeRoot, environment: Environment) -> list[str]:
+    """Return the tables ``schema.table`` of a lake, sorted."""
+    store = open_store(root.address, storage=resolve_secrets(dict(root.storage), environment))
+    return [
+        f"{schema}.{table}"
+        for schema in store.folders()
+        if _is_segment(schema)
+        for table in store.folders(schema)
+        if _is_segment(table) and "_delta_log" in store.folders(f"{schema}/{table}")
+    ]
+
+
+def unknown_table(environment: Environment, name: str) -> UnknownNameError:
     """Return the error for a table that is not there: near names of the lake, and where it was looked for."""
-    root = lake_root(environment)
-    known = sorted(
-        f"{log.parent.parent.name}.{log.parent.name}"
-        for log in root.glob("*/*/_delta_log")
-        if log.parent.parent.name not in RESERVED
-    )
+    roots = (environment.lake_root, *environment.read_roots)
+    known = sorted({table for root in roots for table in known_tables(root, environment)})
     hint = did_you_mean(name, known)
     if hint is None:
         listed = ", ".join(known[:_SHOWN_TABLES]) + (" …" if len(known) > _SHOWN_TABLES else "")
         hint = f"the lake has: {listed}" if known else "the lake has no table yet"
+    key = name.replace(".", "/")
     return UnknownNameError(
         "unknown-table",
         f"unknown table '{name}'",
         hint=hint,
-        notes=[f"looked for a Delta table in {folder}", f"environment '{environment.name}', lake {root}"],
+        notes=[
+            *(f"looked for a Delta table in {root.address.joined(key).uri}" for root in roots),
+            f"environment '{environment.name}', lake {roots[0].address.uri}",
+        ],
     )

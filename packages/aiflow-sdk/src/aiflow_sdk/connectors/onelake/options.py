@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aiflow_sdk.connectors.onelake.location import is_deferred
-from aiflow_sdk.errors import ConfigurationError
+from aiflow_sdk.errors import ConfigurationError, did_you_mean
 
 
 def check_one_place(kind: str, table: str | None, path: str | None) -> None:
@@ -23,3 +25,12 @@ def check_format(format: str) -> None:
         raise ConfigurationError(
             "unsupported-format", f"tables of format '{format}' are not supported yet", hint='write format="delta"'
         )
+
+
+def check_choice(code: str, name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ``ConfigurationError`` unless the value is one of ``choices``, or known only where the task runs."""
+    if value in choices or is_deferred(value):
+        return
+    raise ConfigurationError(
+        code, f"there is no {name} '{value}'", hint=did_you_mean(value, choices) or f"write {', '.join(choices)}"
+    )

@@ -148,8 +148,11 @@ def _nested_name(document: Any) -> str:
             return f"map<{_nested_name(document['keyType'])}, {_nested_name(document['valueType'])}>"
 
 
-def check_columns(name: str, table: Mapping[str, str], frame: Mapping[str, str]) -> None:
-    """Raise ``schema-mismatch`` unless frame and table have the same columns and types, in any order."""
+def check_columns(name: str, table: Mapping[str, str], frame: Mapping[str, str], addable: str | None = None) -> None:
+    """Raise ``schema-mismatch`` unless frame and table have the same columns and types, in any order.
+
+    ``addable`` is what an author may write so that the table is changed instead.
+    """
     problems = [
         f"'{column}' is {arrow_name(frame[column])} in the frame and {arrow_name(kind)} in the table"
         for column, kind in table.items()
@@ -170,6 +173,6 @@ def check_columns(name: str, table: Mapping[str, str], frame: Mapping[str, str])
     raise DataError(
         "schema-mismatch",
         f"the frame does not fit the table '{name}': {'; '.join(problems)}",
-        hint="; ".join(advice) + ", or write to a new table",
+        hint="; ".join(advice) + (f", or write {addable}" if addable else ", or write to a new table"),
         notes=[f"table {name} has: " + ", ".join(f"{column} {arrow_name(kind)}" for column, kind in table.items())],
     )

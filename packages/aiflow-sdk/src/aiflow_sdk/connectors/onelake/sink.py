@@ -2,49 +2,54 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
-from uuid import uuid4
 
 from pydantic import PrivateAttr, model_validator
 
-from aiflow_sdk.connectors.onelake.commit import Change, Committed, Mode, NewFile, generation_apps
+from aiflow_sdk.connectors.onelake.change import EVOLUTIONS, MODES, WITHDRAWN, Change, Merge, NewFile
+from aiflow_sdk.connectors.onelake.commit import Committed, commit
+from aiflow_sdk.connectors.onelake.identity import new_folder
 from aiflow_sdk.connectors.onelake.location import (
+    TablePlace,
     check_path,
     check_table_name,
     dataset_name,
     is_deferred,
-    lake_root,
-    lock_key,
-    table_folder,
+    table_place,
 )
-from aiflow_sdk.connectors.onelake.options import check_format, check_one_place
+from aiflow_sdk.connectors.onelake.merging import check_rows
+from aiflow_sdk.connectors.onelake.options import check_choice, check_format, check_one_place
+from aiflow_sdk.connectors.onelake.pending import PendingRows
+from aiflow_sdk.connectors.onelake.replacement import generation_apps
 from aiflow_sdk.connectors.onelake.schema import arrow_name, column_types, delta_schema
 from aiflow_sdk.connectors.onelake.source import total_rows
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, files_identity, load_table, read_table
 from aiflow_sdk.connectors.onelake.values import shown_text, typed_value
 from aiflow_sdk.connectors.parquet import missing_columns, partition_of, write_files
-from aiflow_sdk.errors import AiflowError, ConfigurationError, StoreError
+from aiflow_sdk.errors import AiflowError, ConfigurationError, DefinitionError, StoreError
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Run
-from aiflow_sdk.plugins import DataFile, Destination, Sink, Write, Written
-from aiflow_sdk.stores import FolderStore
+from aiflow_sdk.plugins import DataFile, Destination, Pending, Sink, Write, Written
+from aiflow_sdk.stores import FolderStore, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MODES: tuple[Mode, ...] = ("overwrite", "overwrite_partitions")
-_LATER_MODES = ("append", "upsert")
+_WriteKey = tuple[str, str, int, int]
 
 
 class OneLakeSink(Sink, kind="onelake"):
     """A table of the lake, made by the first write.
 
     ``overwrite`` replaces every row whose time column lies in the run's partition, or the whole table where it has no
-    time column; ``overwrite_partitions`` replaces the partitions that the frame has rows of, and nothing else.
+    time column; ``overwrite_partitions`` replaces the partitions that the frame has rows of, and nothing else;
+    ``append`` adds rows; ``upsert`` puts each row in the place of the one with the same keys; ``error_if_exists``
+    writes only where nothing is. A run that is done again replaces what it wrote before, in every mode.
     """
 
     table: str | None = None
@@ -53,13 +58,22 @@ class OneLakeSink(Sink, kind="onelake"):
     """Instead of ``table``: where the table lies, relative to the lake's root."""
     format: str = "delta"
     mode: str = "overwrite"
+    """``overwrite``, ``overwrite_partitions``, ``append``, ``upsert`` or ``error_if_exists``."""
     partition_by: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     """Of ``upsert``: the columns that name a row."""
+    order_by: str | None = None
+    """Of ``upsert``: the column by which, of two rows with one key, the greater one stays. Without it the row of the
+    later partition does."""
+    withdrawn: str = "refuse"
+    """Of ``upsert``: what becomes of rows that a run done again no longer has, where they stood in the place of rows of
+    other runs: ``refuse`` the run, ``delete`` them, or ``keep`` them."""
     time: str | None = None
     """The partition column that holds the run's partition, where it is not plain which."""
+    schema_evolution: str = "none"
+    """Which changes of the columns a write may make: ``none``, ``add_columns``, or ``widen`` (types too)."""
 
-    _folders: dict[tuple[str, str, int, int], Path] = PrivateAttr(default_factory=dict)
+    _prefixes: dict[_WriteKey, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -69,19 +83,25 @@ class OneLakeSink(Sink, kind="onelake"):
             check_table_name(self.table)
         if self.path is not None and not is_deferred(self.path):
             check_path(self.path)
-        if self.mode not in _MODES and not is_deferred(self.mode):
-            later = self.mode in _LATER_MODES
-            raise ConfigurationError(
-                "unsupported-mode",
-                f"mode '{self.mode}' is not supported yet" if later else f"there is no mode '{self.mode}'",
-                hint=f"write {' or '.join(_MODES)}",
-            )
+        check_choice("unsupported-mode", "mode", self.mode, MODES)
+        check_choice("bad-option", "schema_evolution", self.schema_evolution, EVOLUTIONS)
+        check_choice("bad-option", "withdrawn", self.withdrawn, WITHDRAWN)
         if self.mode == "overwrite_partitions" and not self.partition_by:
             raise ConfigurationError(
                 "missing-option", "mode 'overwrite_partitions' needs partition_by", hint='add partition_by=["dt"]'
             )
-        if len(set(self.partition_by)) < len(self.partition_by):
-            raise ConfigurationError("bad-option", f"partition_by={list(self.partition_by)} names a column twice")
+        if self.mode == "upsert" and not self.keys:
+            raise ConfigurationError("missing-option", "mode 'upsert' needs keys", hint='add keys=["order_id"]')
+        if self.mode != "upsert" and not is_deferred(self.mode):
+            for name, given in (("keys", self.keys), ("order_by", self.order_by)):
+                if given:
+                    raise ConfigurationError(
+                        "bad-option", f"'{name}' is of mode 'upsert'", hint=f'write mode="upsert", or leave {name} out'
+                    )
+        for name in ("partition_by", "keys"):
+            columns = getattr(self, name)
+            if len(set(columns)) < len(columns):
+                raise ConfigurationError("bad-option", f"{name}={list(columns)} names a column twice")
         return self
 
     @property
@@ -97,96 +117,105 @@ class OneLakeSink(Sink, kind="onelake"):
         """Return the columns that the table is partitioned by."""
         return self.partition_by
 
-    def replaces(self) -> Literal["run", "written"]:
+    def replaces(self) -> Literal["run", "written", "nothing"]:
         """Return what the mode says."""
-        return "written" if self.mode == "overwrite_partitions" else "run"
+        match self.mode:
+            case "overwrite_partitions":
+                return "written"
+            case "append" | "upsert":
+                return "nothing"
+            case _:
+                return "run"
 
     def destination(self, request: Write) -> Destination:
         """Return a folder of this write alone, below the table: where it is vacuumed once nothing refers to it."""
-        folder = self._folder()
-        state = load_table(folder)
+        place = self._place()
+        state = load_table(place)
+        if state is not None:
+            state.check_writable(self.name)
         key = _write_of(request)
-        if key not in self._folders:
-            run = request.run
-            # Not beginning with "_": Delta's vacuum passes such folders by.
-            own = folder / f"g{run.generation}-e{run.execution}-a{run.attempt}-{uuid4().hex[:16]}"
-            own.mkdir(parents=True)
-            self._folders[key] = own
+        if key not in self._prefixes:
+            self._prefixes[key] = new_folder(request.run, request.node_id)
+            if place.folder is not None:
+                with writing(place.folder):
+                    (place.folder / self._prefixes[key]).mkdir(parents=True)
         known = state.types if state else {}
-        types = {column: arrow_name(kind) for column, kind in known.items()}
-        return Destination(folder=str(self._folders[key]), partition_by=self.partition_by, types=types)
+        return Destination(
+            folder=place.address.joined(self._prefixes[key]).uri,
+            partition_by=self.partition_by,
+            types={column: arrow_name(kind) for column, kind in known.items()},
+            widening=self.schema_evolution == "widen",
+            storage_options=place.options,
+        )
+
+    def prepare(self, files: Sequence[DataFile], schema: Any, request: Write) -> Pending:
+        """Return the write of these files, checked, which nobody sees before it is published."""
+        prefix = self._prefixes.pop(_write_of(request), None)
+        if prefix is None:
+            raise StoreError("no-destination", f"the files for '{self.name}' were not written to its destination()")
+        try:
+            change = self._change(prefix, files, schema, request)
+        except BaseException:  # Ctrl-C too leaves no files behind; it goes on up
+            self._remove_unused(prefix)
+            raise
+        return Pending(
+            rows=sum(file.rows for file in files),
+            bytes=sum(file.bytes for file in files),
+            source=PendingRows.of(change),
+            publish=partial(self._publish, change),
+            withdraw=partial(self._remove_unused, prefix),
+        )
 
     def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
         """Make the files the write, in one commit. If that fails they are removed, unless the table holds them."""
-        folder = self._folders.pop(_write_of(request), None)
-        if folder is None:
-            raise StoreError("no-destination", f"the files for '{self.name}' were not written to its destination()")
-        try:
-            done = self._commit(folder, files, schema, request)
-        except BaseException:  # Ctrl-C too leaves no files behind; it goes on up
-            self._remove_unused(folder)
-            raise
-        if len(done.added) < len(files):
-            self._remove_unused(folder)
-        return self._written(done, request)
-
-    def _remove_unused(self, folder: Path) -> None:
-        """Remove the files that no version of the table holds; where that cannot be told they wait for a vacuum."""
-        table = self._folder()
-        try:
-            state = load_table(table)
-        except AiflowError:
-            return
-        active = {table / file.path for file in state.files} if state else set()
-        for path in [path for path in folder.rglob("*") if path.is_file() and path not in active]:
-            path.unlink(missing_ok=True)
-        if not any(path.is_file() for path in folder.rglob("*")):
-            shutil.rmtree(folder, ignore_errors=True)
+        return self.prepare(files, schema, request).publish()
 
     def write(self, batches: pa.RecordBatchReader, request: Write) -> Written:
         """Write all batches through Parquet files, or nothing."""
         import pyarrow as pa
 
-        state = load_table(self._folder())
+        place = self._place()
+        state = load_table(place)
         types: Mapping[str, pa.DataType] = {}
         if state is not None:
             known = pa.schema(state.table.schema().to_arrow())
             untyped = [one.name for one in batches.schema if pa.types.is_null(one.type)]
             types = {name: known.field(name).type for name in (*self.partition_by, *untyped) if name in known.names}
-        folder = Path(self.destination(request).folder)
+        self.destination(request)
+        prefix = self._prefixes[_write_of(request)]
         try:
-            files, schema = write_files(batches, folder, self.partition_by, request, types=types)
+            with _scratch(place, prefix) as folder:
+                files, schema = write_files(batches, folder, self.partition_by, request, types=types)
         except BaseException:  # Ctrl-C too leaves no files behind; it goes on up
-            del self._folders[_write_of(request)]
-            shutil.rmtree(folder, ignore_errors=True)
+            self._remove_unused(self._prefixes.pop(_write_of(request)))
             raise
         return self.commit(files, schema, request)
 
     def identity(self, run: Run) -> str | None:
         """Return a fingerprint of the files of the run's partition, or None where there is no table yet."""
-        state = read_table(self._folder())
+        state = read_table(self._place())
         return self._identity(state, run) if state is not None else None
 
     def newest_generation(self, request: Write) -> int | None:
         """Return the greatest generation that the table's transactions note for the write, or None."""
-        state = read_table(self._folder())
+        state = read_table(self._place())
         if state is None:
             return None
-        apps = generation_apps(request, self.mode)
-        known = [version for app in apps if (version := state.table.transaction_version(app)) is not None]
-        return max(known, default=None)
+        apps = generation_apps(request, self.mode)  # type: ignore[arg-type]  # rendered and checked
+        return max((noted for app in apps if (noted := state.generation(app)) is not None), default=None)
 
     def _identity(self, state: TableState, run: Run) -> str:
         time = self.time or (self.partition_by[0] if len(self.partition_by) == 1 else None)
         return files_identity(self._of_run(state, run, time))
 
-    def _folder(self) -> Path:
-        return table_folder(self.environment, self.table, self.path)
+    def _place(self) -> TablePlace:
+        return table_place(self.environment, self.table, self.path)
 
-    def _commit(self, folder: Path, files: Sequence[DataFile], schema: Any, request: Write) -> Committed:
-        state = None if any(file.rows for file in files) else load_table(self._folder())
+    def _change(self, prefix: str, files: Sequence[DataFile], schema: Any, request: Write) -> Change:
+        place = self._place()
+        state = load_table(place)
         # A frame without rows often knows no types; it fits a table that is there.
-        frame = delta_schema(schema) if state is None else state.table.schema()
+        frame = delta_schema(schema) if state is None or any(file.rows for file in files) else state.table.schema()
         columns = tuple(column_types(frame))
         missing_columns(self.partition_by, columns, Write(request.node_id, request.run))
         if request.time is not None and request.time not in self.partition_by:
@@ -195,28 +224,62 @@ class OneLakeSink(Sink, kind="onelake"):
                 f"time='{request.time}' is not among partition_by={list(self.partition_by)}",
                 hint="name one of them",
             )
-        table = self._folder()
         if not request.run.partitions:
             request = replace(request, time=None)
+        if self.mode in ("append", "upsert") and len(request.run.partitions) > 1:
+            raise DefinitionError(
+                "no-ranges",
+                f"a run of {request.run.partition_text} cannot {self.mode} to '{self.name}': a later run of one of its "
+                "partitions could not tell its rows from the others and replace them",
+                hint='leave out ranges=True, or write mode="overwrite" with partition_by',
+            )
         change = Change(
             name=self.name,
-            folder=table,
-            prefix=folder.relative_to(table).as_posix(),
+            place=place,
+            prefix=prefix,
             files=[
                 NewFile(file, partition_of(file.path, self.partition_by, file.partition)) for file in files if file.rows
             ],
             schema=frame,
             partition_by=self.partition_by,
-            mode="overwrite" if self.mode == "overwrite" else "overwrite_partitions",
+            mode=self.mode,  # type: ignore[arg-type]  # rendered and checked
+            evolution=self.schema_evolution,  # type: ignore[arg-type]  # likewise
+            merge=Merge(self.keys, self.order_by, self.withdrawn) if self.mode == "upsert" else None,  # type: ignore[arg-type]
             request=request,
         )
-        # Writers of one machine take turns, so that they need not lose and repeat; safety does not hang on it.
-        with FolderStore(lake_root(self.environment)).lock(lock_key(table)):
-            return change.commit()
+        if change.merge is not None:
+            import polars as pl
+
+            check_rows(change, change.types, pl.Schema(frame))
+        return change
+
+    def _publish(self, change: Change) -> Written:
+        try:
+            with _turn(change.place):
+                done = commit(change)
+        except BaseException:  # Ctrl-C too leaves no files behind; it goes on up
+            self._remove_unused(change.prefix)
+            raise
+        if {file.path for file in done.added} != {change.path(file) for file in change.files}:
+            self._remove_unused(change.prefix)
+        return self._written(done, change.request)
+
+    def _remove_unused(self, prefix: str) -> None:
+        """Remove the files that no version of the table holds; where that cannot be told they wait for a vacuum."""
+        place = self._place()
+        try:
+            state = load_table(place)
+            active = {file.path for file in state.files} if state else set()
+            place.store.delete([key for key in place.store.list(prefix) if key not in active])
+        except (AiflowError, OSError):
+            return
+        if place.folder is not None and not active & set(place.store.list(prefix)):
+            FolderStore(place.folder).delete_prefix(prefix)
 
     def _of_run(self, state: TableState, run: Run, time: str | None) -> list[ActiveFile]:
         """Return the files of the run's partition, of a table without time column all of them."""
-        if time is None or time not in state.partition_columns or not run.partitions or self.mode != "overwrite":
+        by_time = self.mode in ("overwrite", "error_if_exists")
+        if time is None or time not in state.partition_columns or not run.partitions or not by_time:
             return list(state.files)
         try:
             wanted = {typed_value(one.key, state.types[time], time, run.timezone) for one in run.partitions}
@@ -233,9 +296,9 @@ class OneLakeSink(Sink, kind="onelake"):
             size = sum(file.bytes for file in scope)
             values = [dict(file.partition) for file in scope]
         else:
-            rows = sum(new.file.rows for new in done.added)
-            size = sum(new.file.bytes for new in done.added)
-            values = [dict(one) for one in done.values]
+            rows = sum(new.rows for new in done.added)
+            size = sum(new.bytes for new in done.added)
+            values = [dict(new.partition) for new in done.added]
         shown = {
             "/".join(f"{column}={shown_text(value[column], run.timezone)}" for column in state.partition_columns)
             for value in values
@@ -247,13 +310,39 @@ class OneLakeSink(Sink, kind="onelake"):
             bytes=size,
             table_version=state.version,
             superseded=done.superseded,
-            address=str(state.folder),
+            address=state.place.uri,
             partitions=tuple(sorted(shown - {""})),
             columns=tuple((column, arrow_name(kind)) for column, kind in state.types.items()),
             identity=self._identity(state, run),
         )
 
 
-def _write_of(request: Write) -> tuple[str, str, int, int]:
+@contextmanager
+def _turn(place: TablePlace) -> Iterator[None]:
+    """Let writers of one machine take turns, so that they need not lose and repeat; safety does not hang on it."""
+    if place.folder is None:
+        yield
+        return
+    with FolderStore(Path(place.lake.address.path)).lock(place.lock_key):
+        yield
+
+
+@contextmanager
+def _scratch(place: TablePlace, prefix: str) -> Iterator[Path]:
+    """Yield a folder of this machine for the files of a write, which lie in the table's store afterwards."""
+    if place.folder is not None:
+        yield place.folder / prefix
+        return
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="aiflow-write-") as name:
+        folder = Path(name)
+        yield folder
+        for key, _ in FolderStore(folder).sizes():
+            with (folder / key).open("rb") as file:
+                place.store.upload(f"{prefix}/{key}", file)
+
+
+def _write_of(request: Write) -> _WriteKey:
     run = request.run
     return (request.node_id, run.run_id, run.execution, run.attempt)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from aiflow_sdk.connectors.onelake.identity import begun_app, made_app
 from aiflow_sdk.connectors.onelake.location import (
+    TablePlace,
     check_path,
     check_table_name,
     dataset_name,
     is_deferred,
-    table_folder,
+    read_places,
     unknown_table,
 )
 from aiflow_sdk.connectors.onelake.options import check_format, check_one_place
-from aiflow_sdk.connectors.onelake.table import ActiveFile, Allowed, TableState, files_identity, read_table
+from aiflow_sdk.connectors.onelake.table import ActiveFile, Allowed, TableState, files_identity, load_table, read_table
 from aiflow_sdk.connectors.onelake.values import shown_text, typed_value
 from aiflow_sdk.connectors.parquet import (
     arrow_filter,
@@ -27,9 +30,10 @@ from aiflow_sdk.connectors.parquet import (
     scan_polars,
 )
 from aiflow_sdk.errors import ConfigurationError, did_you_mean, unknown_name
+from aiflow_sdk.frames import to_reader
 from aiflow_sdk.ir import DatasetName, FrozenMap, PlainMap
 from aiflow_sdk.plan import Run
-from aiflow_sdk.plugins import Predicate, Scan, Source
+from aiflow_sdk.plugins import PartitionFacts, PartitionState, Predicate, Reading, Scan, Source
 
 if TYPE_CHECKING:
     import polars as pl
@@ -50,8 +54,15 @@ class OneLakeSource(Source, kind="onelake"):
     """Partition column → the value that is wanted, a list of them, None (null) or a window."""
     version: int | None = Field(default=None, ge=0)
     """Of the table; None: the newest."""
+    as_of: datetime | None = None
+    """Instead of ``version``: the newest one of that moment; without a time zone it is meant in UTC."""
 
-    _pinned: int | None = PrivateAttr(default=None)
+    _pinned: tuple[str, int] | None = PrivateAttr(default=None)
+    """The environment whose lake is read, and the version."""
+    _is_fixed: bool = PrivateAttr(default=False)
+    """Whether the run said so, and not what was found first."""
+    _state: TableState | None = PrivateAttr(default=None)
+    """What was read last."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -61,6 +72,10 @@ class OneLakeSource(Source, kind="onelake"):
             check_table_name(self.table)
         if self.path is not None and not is_deferred(self.path):
             check_path(self.path)
+        if self.version is not None and self.as_of is not None:
+            raise ConfigurationError(
+                "bad-option", "'onelake' has both 'version' and 'as_of'", hint="leave one of them out"
+            )
         return self
 
     @property
@@ -85,15 +100,20 @@ class OneLakeSource(Source, kind="onelake"):
         check_request(request, tuple(state.types), f"'{self.name}'")
         schema = _arrow_schema(state)
         allowed = self._allowed(state, _timezone(request.run))
-        if not state.has_deletion_vectors:
+        if state.has_deletion_vectors:
+            reader = pa.RecordBatchReader.from_stream(state.table.scan())
+            predicates = [*request.predicates, *_predicates(allowed)]
+            columns = list(request.columns or schema.names)
+            rows = (batch.cast(schema) for batch in reader)
+            scanner = ds.Scanner.from_batches(rows, schema=schema, columns=columns, filter=arrow_filter(predicates))
+            yield from scanner.to_batches()
+        elif state.place.folder is None:
+            # polars knows the store's options, and reads of each file what is asked for.
+            wanted = pa.schema([schema.field(name) for name in request.columns or schema.names])
+            for batch in to_reader(self.to_polars(request)):
+                yield batch.cast(wanted)
+        else:
             yield from scan_arrow(_groups(state, state.matching(allowed)), schema, request)
-            return
-        reader = pa.RecordBatchReader.from_stream(state.table.scan())
-        predicates = [*request.predicates, *_predicates(allowed)]
-        columns = list(request.columns or schema.names)
-        rows = (batch.cast(schema) for batch in reader)
-        scanner = ds.Scanner.from_batches(rows, schema=schema, columns=columns, filter=arrow_filter(predicates))
-        yield from scanner.to_batches()
 
     def to_polars(self, request: Scan) -> pl.LazyFrame:
         """Return a lazy frame over just the files of the wanted partitions."""
@@ -103,18 +123,25 @@ class OneLakeSource(Source, kind="onelake"):
         check_request(request, tuple(state.types), f"'{self.name}'")
         allowed = self._allowed(state, _timezone(request.run))
         if not state.has_deletion_vectors:
-            return scan_polars(_groups(state, state.matching(allowed)), pl.Schema(state.table.schema()), request)
+            groups = _groups(state, state.matching(allowed))
+            return scan_polars(groups, pl.Schema(state.table.schema()), request, state.place.options)
         frame = narrow_polars(pl.scan_delta(state.table), Scan(predicates=tuple(_predicates(allowed))))
         return narrow_polars(frame, request)
 
-    def to_spark(self, spark: SparkSession, request: Scan) -> SparkFrame:
-        """Return Spark's own reading of the table, filtered by columns that it knows as partitions."""
+    def to_spark(self, spark: SparkSession, request: Scan) -> SparkFrame | None:
+        """Return Spark's own reading of the table, filtered by columns that it knows as partitions.
+
+        None where the table lies in a store that Spark was not given the keys of.
+        """
         from pyspark.sql import functions as F
 
         state = self._load()
         check_request(request, tuple(state.types), f"'{self.name}'")
+        lake, own = state.place.lake, self.environment.lake_root
+        if state.place.folder is None and (lake.address.kind != own.address.kind or lake.storage != own.storage):
+            return None
         reader = spark.read.format("delta").option("versionAsOf", state.version)
-        frame = reader.load(str(state.folder))
+        frame = reader.load(state.place.uri)
         for predicate in [*_predicates(self._allowed(state, _timezone(request.run))), *request.predicates]:
             frame = frame.filter(_spark_condition(F.col(f"`{predicate.column}`"), predicate, F.lit))
         if request.columns is not None:
@@ -128,11 +155,41 @@ class OneLakeSource(Source, kind="onelake"):
         values = {file.partition[column] for file in state.files} - {None}
         return [shown_text(value, timezone) for value in sorted(values)]
 
+    def partition_facts(self, column: str, keys: Sequence[str], timezone: str = "UTC") -> Mapping[str, PartitionFacts]:
+        """Return what the table's log says of these partitions; one that a run made without rows is ``empty``.
+
+        It is ``incomplete`` where one pipeline makes it by several sinks, of which some have not written yet.
+        """
+        state = self._load(fresh=True)
+        self._check_partition_column(state, column)
+        found: dict[str, PartitionFacts] = {}
+        for key in keys:
+            value = typed_value(key, state.types[column], column, timezone)
+            files = state.matching({column: frozenset([value])})
+            made, begun = (state.generation(app({column: value})) for app in (made_app, begun_app))
+            there: PartitionState = "complete" if files else "absent" if made is None else "empty"
+            found[key] = PartitionFacts(
+                state="incomplete" if begun is not None and begun != made else there,
+                rows=total_rows(state, files),
+                bytes=sum(file.bytes for file in files),
+                identity=files_identity(files),
+            )
+        return found
+
     def identity(self, run: Run) -> str:
         """Return a fingerprint of the files that the run reads, and read this version of the table from now on."""
         state = self._load(fresh=True)
-        self._pinned = state.version
+        self._pinned = state.place.lake.environment, state.version
         return files_identity(state.matching(self._allowed(state, run.timezone)))
+
+    def reading(self) -> Reading:
+        """Return which version is read, and in which environment's lake."""
+        state = self._load()
+        return Reading(state.version, state.place.lake.environment, state.place.uri)
+
+    def pin(self, environment: str, version: int) -> None:
+        """Read this version, in the lake of that environment, from now on."""
+        self._pinned, self._is_fixed = (environment, version), True
 
     def measure(self, run: Run) -> tuple[int | None, int | None]:
         """Return rows and bytes of the wanted partitions, as the table's log tells them."""
@@ -141,12 +198,24 @@ class OneLakeSource(Source, kind="onelake"):
         return total_rows(state, files), sum(file.bytes for file in files)
 
     def _load(self, *, fresh: bool = False) -> TableState:
-        folder = table_folder(self.environment, self.table, self.path)
-        state = read_table(folder, self.version if self.version is not None or fresh else self._pinned)
-        if state is None:
-            raise unknown_table(self.environment, folder, self.name)
-        state.check_readable(self.name)
-        return state
+        """Return the table: as it is now if ``fresh`` (unless a version was asked for), else as it was read before."""
+        pinned = self._pinned if self._is_fixed or not fresh else None
+        if self._state is not None and pinned == (self._state.place.lake.environment, self._state.version):
+            return self._state
+        for place in read_places(self.environment, self.table, self.path):
+            if pinned is not None and pinned[0] != place.lake.environment:
+                continue
+            if (state := self._version_of(place, None if pinned is None else pinned[1])) is not None:
+                state.check_readable(self.name)
+                self._state = state
+                return state
+        raise unknown_table(self.environment, self.name)
+
+    def _version_of(self, place: TablePlace, pinned: int | None) -> TableState | None:
+        if self.as_of is not None:
+            moment = self.as_of if self.as_of.tzinfo else self.as_of.replace(tzinfo=UTC)
+            return load_table(place, as_of=moment)
+        return read_table(place, self.version if self.version is not None else pinned)
 
     def _allowed(self, state: TableState, timezone: str) -> Allowed:
         """Return the typed values that are wanted of each partition column."""

@@ -7,12 +7,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from aiflow_sdk.connectors.onelake.location import TablePlace
 from aiflow_sdk.connectors.onelake.schema import column_types
 from aiflow_sdk.errors import DataError, MissingExtraError
+from aiflow_sdk.stores import store_error
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -43,7 +45,7 @@ Allowed = Mapping[str, frozenset[Any]]
 class TableState:
     """One version of a table."""
 
-    folder: Path
+    place: TablePlace
     table: DeltaTable
     version: int
     types: Mapping[str, str]
@@ -73,12 +75,24 @@ class TableState:
 
     def address(self, file: ActiveFile) -> str:
         """Return where a reader finds the file."""
-        return file.path if "://" in file.path else str(self.folder / file.path)
+        if "://" in file.path:
+            return file.path
+        folder = self.place.folder
+        return str(folder / file.path) if folder else f"{self.place.uri}/{file.path}"
+
+    def generation(self, app: str) -> int | None:
+        """Return what the table's log notes for an application, or None."""
+        noted: int | None = self.table.transaction_version(app)
+        return noted
 
     @property
     def has_deletion_vectors(self) -> bool:
         """Whether rows may be deleted that still stand in the files."""
         return _DELETION_VECTORS in (self.table.protocol().reader_features or ())
+
+    def check_writable(self, name: str) -> None:
+        """Raise ``DataError`` (``unsupported-table-feature``) if a commit could break what the table promises."""
+        self.check_readable(name)
 
     def check_readable(self, name: str) -> None:
         """Raise ``DataError`` (``unsupported-table-feature``) if the files cannot be read as plain Parquet."""
@@ -94,10 +108,11 @@ class TableState:
             )
 
 
-def load_table(folder: Path, version: int | None = None) -> TableState | None:
-    """Return the table in the folder, at its newest version unless another is asked for; None if there is none.
+def load_table(place: TablePlace, version: int | None = None, as_of: datetime | None = None) -> TableState | None:
+    """Return the table at the place, at its newest version unless another is asked for; None if there is none.
 
-    For a writer, who may change what it is given; see :func:`read_table`.
+    For a writer, who may change what it is given; see :func:`read_table`. Raises ``DataError`` (``unreadable-table``,
+    ``unknown-version``), ``StoreError``.
     """
     try:
         from deltalake import DeltaTable
@@ -105,18 +120,20 @@ def load_table(folder: Path, version: int | None = None) -> TableState | None:
     except ImportError as error:
         raise missing_deltalake() from error
 
-    if not (folder / "_delta_log").is_dir():  # delta-rs would make the folder
+    if place.folder is not None and not (place.folder / "_delta_log").is_dir():  # delta-rs would make the folder
         return None
     try:
-        table = DeltaTable(str(folder), version=version)
+        table = DeltaTable(place.uri, version=version, storage_options=place.options or None)
+        if as_of is not None:
+            table.load_as_version(as_of)
     except TableNotFoundError:
         return None
-    except DeltaError as error:
-        wanted = f" at version {version}" if version is not None else ""
-        message = f"the table in {folder.name}{wanted} cannot be opened: {error}"
-        raise DataError("unreadable-table", message, hint="see its _delta_log") from error
+    except (DeltaError, OSError, ValueError) as error:
+        if failed := store_error(error, place.uri):
+            raise failed from error
+        raise _unreadable(place, version, as_of, error) from error
     return TableState(
-        folder=folder,
+        place=place,
         table=table,
         version=table.version(),
         types=column_types(table.schema()),
@@ -125,38 +142,57 @@ def load_table(folder: Path, version: int | None = None) -> TableState | None:
     )
 
 
+def _unreadable(place: TablePlace, version: int | None, as_of: datetime | None, error: Exception) -> DataError:
+    if version is None and as_of is None:
+        message = f"the table in {place.key} cannot be opened: {error}"
+        return DataError("unreadable-table", message, hint="see its _delta_log")
+    newest = load_table(place)
+    wanted = f"version {version}" if as_of is None else f"version of {as_of.isoformat()}"
+    return DataError(
+        "unknown-version",
+        f"the table in {place.key} has no {wanted}: {error}",
+        hint=f"its newest version is {newest.version}; older ones go once its log is cleaned and its files are vacuumed"
+        if newest
+        else None,
+    )
+
+
 _REMEMBERED_TABLES = 16
-_remembered: OrderedDict[Path, tuple[tuple[int, int, int], TableState]] = OrderedDict()
-"""Folder → the state that was read last, and what tells its version's log file from another one of that number."""
+_remembered: OrderedDict[tuple[str, tuple[tuple[str, str], ...]], tuple[tuple[int, int, int], TableState]] = (
+    OrderedDict()
+)
+"""Address and options → the state that was read last, and what tells its log file from another of that number."""
 _guard = threading.Lock()
 
 
-def read_table(folder: Path, version: int | None = None) -> TableState | None:
+def read_table(place: TablePlace, version: int | None = None) -> TableState | None:
     """Return the table as :func:`load_table` does, for readers: one state serves all who ask for the same version."""
+    key = (place.uri, tuple(sorted(place.options.items())))
     with _guard:
-        mark, state = _remembered.get(folder, (None, None))
-    if state is not None and mark == _mark(folder, state.version):
-        is_newest = version is None and not _log_file(folder, state.version + 1).exists()
+        mark, state = _remembered.get(key, (None, None))
+    if state is not None and mark == _mark(place, state.version):
+        is_newest = version is None and _mark(place, state.version + 1) is None
         if is_newest or version == state.version:
             return state
-    state = load_table(folder, version)
-    if state is not None and (mark := _mark(folder, state.version)):
+    state = load_table(place, version)
+    if state is not None and (mark := _mark(place, state.version)):
         with _guard:
-            _remembered[folder] = mark, state
-            _remembered.move_to_end(folder)
+            _remembered[key] = mark, state
+            _remembered.move_to_end(key)
             while len(_remembered) > _REMEMBERED_TABLES:
                 _remembered.popitem(last=False)
     return state
 
 
-def _log_file(folder: Path, version: int) -> Path:
-    return folder / "_delta_log" / f"{version:020}.json"
+def _mark(place: TablePlace, version: int) -> tuple[int, int, int] | None:
+    """Return what tells a version from that of a table made anew in its place, or None where its log is gone.
 
-
-def _mark(folder: Path, version: int) -> tuple[int, int, int] | None:
-    """Return what tells a version from that of a table made anew in its place, or None where its log is gone."""
+    In an object store nothing cheap does, and each reader loads the table.
+    """
+    if place.folder is None:
+        return None
     try:
-        found = _log_file(folder, version).stat()
+        found = (place.folder / "_delta_log" / f"{version:020}.json").stat()
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size

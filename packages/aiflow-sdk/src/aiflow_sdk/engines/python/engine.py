@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aiflow_sdk.engines.publishing import publish_all
 from aiflow_sdk.engines.python.computation import compute, computing
 from aiflow_sdk.engines.python.query import run_query, user_connection
 from aiflow_sdk.engines.python.reading import read_source
@@ -81,14 +82,14 @@ class PythonSession(Session):
         return self._remembered(run_query(query, {name: self._known(frame) for name, frame in inputs.items()}))
 
     def write(self, writes: Sequence[FrameWrite]) -> Sequence[Written]:
-        """Write all frames in one computation, then commit one sink after the other."""
+        """Write all frames in one computation, let them be audited, then publish one sink after the other."""
         plans = [
             plan_write(self._known(write.frame), write.sink, write.request, alone=len(writes) == 1) for write in writes
         ]
         try:
             names = " and ".join(f"'{write.request.node_id}'" for write in writes)
             compute([plan.lazy for plan in plans if plan.lazy is not None], names)
-            return [plan.finish() for plan in plans]
+            return publish_all(writes, [plan.pend for plan in plans])
         finally:
             for plan in plans:
                 plan.clean()

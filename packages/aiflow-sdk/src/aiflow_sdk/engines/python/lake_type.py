@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from aiflow_sdk.errors import DataError, Where
-from aiflow_sdk.frames import polars_type
+from aiflow_sdk.frames import is_wider, polars_type
 from aiflow_sdk.frames.arrow_type import arrow_name
 
 if TYPE_CHECKING:
@@ -23,19 +23,21 @@ _HINTS = {
 }
 
 
-def narrow_types(frame: pl.LazyFrame, wanted: Mapping[str, str], *, exact: bool, where: Where) -> pl.LazyFrame:
+def narrow_types(
+    frame: pl.LazyFrame, wanted: Mapping[str, str], *, exact: bool, where: Where, widening: bool = False
+) -> pl.LazyFrame:
     """Return the frame with its columns as the table (``wanted``: column → Arrow type name) and the lake hold them.
 
     Only what is plain is cast: widths of numbers (an overflow is an error when it is computed), categories to text,
-    units of time, zones to UTC. With ``exact`` types stay, but for nanoseconds and what no file holds. Raises
-    ``DataError`` (``unsupported-type``) naming the column.
+    units of time, zones to UTC. With ``widening`` numbers that are wider than wanted stay so. With ``exact`` types
+    stay, but for nanoseconds and what no file holds. Raises ``DataError`` (``unsupported-type``) naming the column.
     """
     import polars as pl
 
     casts = []
     for name, dtype in frame.collect_schema().items():
         target = polars_type(wanted[name]) if name in wanted else None
-        if target is None or not _is_plain_cast(dtype, target):
+        if target is None or not _is_plain_cast(dtype, target) or (widening and _outgrows(dtype, wanted[name])):
             target = _exact_type(dtype) if exact else _lake_type(dtype)
         if target is None:
             raise DataError(
@@ -145,6 +147,12 @@ def _is_plain_cast(found: pl.DataType, wanted: pl.DataType) -> bool:
         pairs = zip(found.fields, wanted.fields, strict=False)
         return same and all(_is_plain_cast(_made(one.dtype), _made(other.dtype)) for one, other in pairs)
     return False
+
+
+def _outgrows(dtype: pl.DataType, wanted: str) -> bool:
+    """Whether the lake's type for a column is wider than the table's."""
+    kept = _lake_type(dtype)
+    return kept is not None and is_wider(arrow_name(kept), wanted)
 
 
 def _made(dtype: Any) -> pl.DataType:

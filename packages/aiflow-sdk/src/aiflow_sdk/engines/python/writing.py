@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -17,9 +18,10 @@ from urllib.parse import quote
 from aiflow_sdk.engines.python.computation import computing
 from aiflow_sdk.engines.python.lake_type import narrow_types, typed_value
 from aiflow_sdk.engines.usercode import plugin_code
-from aiflow_sdk.errors import DataError, Where
+from aiflow_sdk.errors import AiflowError, DataError, Where
 from aiflow_sdk.frames import FrameKind, arrow_types, convert, polars_type, to_reader
-from aiflow_sdk.plugins import DataFile, Destination, FileSink, Frame, Sink, Write, Written
+from aiflow_sdk.plugins import DataFile, Destination, FileSink, Frame, Pending, Sink, Write, Written, pending_write
+from aiflow_sdk.stores import open_folder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,11 +41,11 @@ class PlannedWrite(ABC):
     sink: Any
     request: Write
     lazy: pl.LazyFrame | None = None
-    """What is to be computed with the others before :meth:`finish`."""
+    """What is to be computed with the others before :meth:`pend`."""
 
     @abstractmethod
-    def finish(self) -> Written:
-        """Hand over to the sink what was computed."""
+    def pend(self) -> Pending:
+        """Hand over to the sink what was computed; nobody sees it yet."""
 
     def clean(self) -> None:  # noqa: B027  # most leave nothing behind
         """Remove what only this process needed."""
@@ -68,7 +70,7 @@ def _plan_files(
     frame: pl.LazyFrame, sink: FileSink, destination: Destination, request: Write, where: Where
 ) -> FileWrite:
     frame = _filled(frame, destination.partition_by, destination.types, request, where)
-    frame = narrow_types(frame, destination.types, exact=destination.exact, where=where)
+    frame = narrow_types(frame, destination.types, exact=destination.exact, widening=destination.widening, where=where)
     schema = frame.collect_schema()
     if set(schema) <= set(destination.partition_by):
         raise DataError(
@@ -155,8 +157,8 @@ class FileWrite(PlannedWrite):
         """The folder's address without a slash at its end."""
         return self.destination.folder.rstrip("/")
 
-    def finish(self) -> Written:
-        """Commit the files; those without rows are left out, unless the frame is to be kept exactly."""
+    def pend(self) -> Pending:
+        """Hand over the files; those without rows are left out, unless the frame is to be kept exactly."""
         files = []
         for file in sorted(self.sinked_files, key=lambda one: one.path):
             path = file.path.removeprefix("file://").removeprefix(self.folder.removeprefix("file://")).lstrip("/")
@@ -166,13 +168,14 @@ class FileWrite(PlannedWrite):
                 Path(file.path).unlink(missing_ok=True)
         self.handed_over = True
         with plugin_code(self.sink):
-            written: Written = self.sink.commit(files, self.schema, self.request)
-        return written
+            return pending_write(self.sink, files, self.schema, self.request)
 
     def clean(self) -> None:
         """Remove the files of a write that was not to be; those that the sink heard of are its own."""
-        if not self.handed_over and "://" not in self.folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self.handed_over:
+            return
+        with suppress(OSError, AiflowError):  # what failed first is told; a vacuum will find the files
+            open_folder(self.folder, self.destination.storage_options).delete_prefix("")
 
 
 @dataclass
@@ -181,9 +184,9 @@ class StreamedWrite(PlannedWrite):
 
     frame: pl.LazyFrame = field(kw_only=True)
 
-    def finish(self) -> Written:
-        """Let the sink read the frame."""
-        return _write_batches(self.sink, self.request, self.frame)
+    def pend(self) -> Pending:
+        """Let the sink read the frame, once it is to be published."""
+        return Pending(lambda: _write_batches(self.sink, self.request, self.frame), withdraw=_nothing)
 
 
 @dataclass
@@ -198,15 +201,20 @@ class SpooledWrite(PlannedWrite):
         folder = Path(tempfile.mkdtemp(prefix="aiflow-spool-"))
         return cls(sink, request, frame.sink_ipc(folder / "frame.arrow", compression="lz4", lazy=True), folder=folder)
 
-    def finish(self) -> Written:
-        """Let the sink read the file."""
+    def pend(self) -> Pending:
+        """Let the sink read the file, once it is to be published."""
         import polars as pl
 
-        return _write_batches(self.sink, self.request, pl.scan_ipc(self.folder / "frame.arrow"))
+        frame = pl.scan_ipc(self.folder / "frame.arrow")
+        return Pending(lambda: _write_batches(self.sink, self.request, frame), withdraw=_nothing)
 
     def clean(self) -> None:
         """Remove the file."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _nothing() -> None:
+    """Of a sink that takes batches nothing lies anywhere before it has taken them."""
 
 
 def _write_batches(sink: Sink, request: Write, frame: pl.LazyFrame) -> Written:

@@ -45,16 +45,17 @@ class Connection:
 
 
 @contextmanager
-def connected(address: str | None, conf: Mapping[str, str]) -> Iterator[Connection]:
+def connected(address: str | None, conf: Mapping[str, str], variables: Mapping[str, str]) -> Iterator[Connection]:
     """Lend a Spark session of the server at ``address`` (None: the embedded one), with these settings.
 
+    ``variables`` tell an embedded server how the lake's store is opened; another one has been told by whoever runs it.
     Raises ``MissingExtraError``, ``ConfigurationError`` or ``RunError`` when there is no such session to be had.
     """
     server = None
     if address is None:
-        start_server()
+        start_server(variables)
         _import_pyspark()  # takes longer than the server does to come up
-        server = running_server()
+        server = running_server(variables)
     else:
         _check_address(address)
         _import_pyspark()
@@ -91,8 +92,8 @@ def _take(key: _Key, *, is_embedded: bool) -> SparkSession:
         if _pid != os.getpid():  # a fork has no use for its parent's channels
             _pid = os.getpid()
             _idle.clear()
-        for other in [other for other in _idle if is_embedded and other[0] != key[0] and _is_local(other[0])]:
-            for stale in _idle.pop(other):  # of a server that is gone
+        for other in [other for other in _idle if is_embedded and _is_gone(other[0], key[0])]:
+            for stale in _idle.pop(other):
                 _stop(other, stale)
         if _idle[key]:
             return _idle[key].pop()
@@ -164,6 +165,11 @@ def _stop_all() -> None:
         for key, sessions in _idle.items():
             while sessions:
                 _stop(key, sessions.pop())
+
+
+def _is_gone(address: str, newest: str) -> bool:
+    """Whether an embedded server has ended, now that there is another one."""
+    return address != newest and _is_local(address) and not answers(address)
 
 
 def _is_local(address: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,8 @@ class Server:
     address: str
     """``sc://127.0.0.1:port``."""
     pid: int
-    folder: Path
+    scratch: Path
+    """A folder for files that pass between the server and its clients; it ends with the server."""
 
     @property
     def is_alive(self) -> bool:
@@ -48,9 +50,9 @@ class Server:
         return answers(self.address)
 
     def scratch_folder(self) -> Path:
-        """Return a new folder for files that pass between the server and its clients; it ends with the server."""
-        (self.folder / "scratch").mkdir(exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=self.folder / "scratch"))
+        """Return a new folder in ``scratch``."""
+        self.scratch.mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=self.scratch))
 
 
 def answers(address: str) -> bool:
@@ -63,40 +65,50 @@ def answers(address: str) -> bool:
     return True
 
 
-def start_server() -> None:
+Variables = Mapping[str, str]
+"""Environment variables of a server: how it opens the lake's store. Servers of one session with others are others."""
+_NONE: Variables = {}
+
+
+def start_server(variables: Variables = _NONE) -> None:
     """Start the server unless there is one or one is being started, and return at once."""
-    folder = _session_folder()
-    if _find(folder) is None:
-        with _lock(folder) as lock:
-            if lock is not None and _find(folder) is None:
-                _spawn(folder, lock)
+    folder, name = _session_folder(), _name_of(variables)
+    if _find(folder, name) is None:
+        with _lock(folder, name) as lock:
+            if lock is not None and _find(folder, name) is None:
+                _spawn(folder, lock, variables)
 
 
-def running_server() -> Server:
+def running_server(variables: Variables = _NONE) -> Server:
     """Return the server of this session, started now if there is none (or it has died).
 
     Raises ``RunError`` when it does not come up.
     """
     deadline = time.monotonic() + START_SECONDS
-    folder = _session_folder()
+    folder, name = _session_folder(), _name_of(variables)
     tried = False
-    while (server := _find(folder)) is None:
-        with _lock(folder) as lock:  # whoever starts a server holds it until the address is known
-            if lock is not None and (server := _find(folder)) is None:
+    while (server := _find(folder, name)) is None:
+        with _lock(folder, name) as lock:  # whoever starts a server holds it until the address is known
+            if lock is not None and (server := _find(folder, name)) is None:
                 if tried:
-                    raise _failure(folder, "ended before it listened")
-                _spawn(folder, lock)
+                    raise _failure(folder, name, "ended before it listened")
+                _spawn(folder, lock, variables)
                 tried = True
         if time.monotonic() > deadline:
-            raise _failure(folder, f"did not listen within {START_SECONDS:.0f} s")
+            raise _failure(folder, name, f"did not listen within {START_SECONDS:.0f} s")
         time.sleep(0.005)
     return server
 
 
 def stop_servers(session_dir: str | os.PathLike[str]) -> None:
-    """Stop the embedded server of a session folder, if there is one, and wait until it is gone."""
+    """Stop the embedded servers of a session folder and wait until they are gone."""
     folder = Path(session_dir)
-    server = _announced(folder)
+    for path in folder.glob("spark*.json"):
+        _stop(folder, path.stem)
+
+
+def _stop(folder: Path, name: str) -> None:
+    server = _announced(folder, name)
     if server is None:
         return
     if server.is_alive:  # else the process id may be another's by now
@@ -109,7 +121,7 @@ def stop_servers(session_dir: str | os.PathLike[str]) -> None:
             pass
         if child := _children.pop(server.pid, None):
             child.wait()
-    (folder / "spark.json").unlink(missing_ok=True)
+    (folder / f"{name}.json").unlink(missing_ok=True)
 
 
 _own_folder: tuple[int, Path] | None = None
@@ -117,6 +129,13 @@ _own_folder: tuple[int, Path] | None = None
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """The servers that this process started, so that it reaps them."""
 _guard = threading.Lock()
+
+
+def _name_of(variables: Variables) -> str:
+    """Return what the server's files in the session's folder are called."""
+    if not variables:
+        return "spark"
+    return f"spark-{hashlib.sha256(json.dumps(dict(variables), sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 def _session_folder() -> Path:
@@ -137,23 +156,23 @@ def _stop_own(pid: int, folder: Path) -> None:
         stop_servers(folder)
 
 
-def _find(folder: Path) -> Server | None:
-    server = _announced(folder)
+def _find(folder: Path, name: str) -> Server | None:
+    server = _announced(folder, name)
     return server if server and server.is_alive else None
 
 
-def _announced(folder: Path) -> Server | None:
+def _announced(folder: Path, name: str) -> Server | None:
     try:
-        facts = json.loads((folder / "spark.json").read_text("utf-8"))
+        facts = json.loads((folder / f"{name}.json").read_text("utf-8"))
     except FileNotFoundError:
         return None
-    return Server(facts["address"], facts["pid"], folder)
+    return Server(facts["address"], facts["pid"], folder / f"{name}-scratch")
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[int | None]:
+def _lock(folder: Path, name: str) -> Iterator[int | None]:
     """Yield the locked file's descriptor, or None while another process holds it."""
-    lock = os.open(folder / "spark.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    lock = os.open(folder / f"{name}.lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,7 +184,7 @@ def _lock(folder: Path) -> Iterator[int | None]:
         os.close(lock)  # a server that was started meanwhile has a copy, and with it the lock
 
 
-def _spawn(folder: Path, lock: int) -> None:
+def _spawn(folder: Path, lock: int, variables: Variables) -> None:
     from importlib.util import find_spec
 
     if find_spec("pysail") is None:
@@ -173,10 +192,11 @@ def _spawn(folder: Path, lock: int) -> None:
             "missing-extra", "the embedded Spark needs the package 'pysail'", hint="pip install 'aiflow-sdk[spark]'"
         )
     owner = os.environ.get(SESSION_OWNER, str(os.getpid())) if SESSION_DIR in os.environ else str(os.getpid())
-    with (folder / "spark.log").open("ab") as log:
+    name = _name_of(variables)
+    with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "aiflow_sdk.engines.spark.server", str(folder), owner, str(lock)],
-            env=_server_environment(),
+            [sys.executable, "-m", "aiflow_sdk.engines.spark.server", str(folder), name, owner, str(lock)],
+            env={**_server_environment(), **variables},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -201,8 +221,8 @@ def _server_environment() -> dict[str, str]:
     }
 
 
-def _failure(folder: Path, what: str) -> RunError:
-    log = folder / "spark.log"
+def _failure(folder: Path, name: str, what: str) -> RunError:
+    log = folder / f"{name}.log"
     lines = log.read_text("utf-8", "replace").splitlines()[-20:] if log.exists() else []
     return RunError(
         "spark-server-failed",

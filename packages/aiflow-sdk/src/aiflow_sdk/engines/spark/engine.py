@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 from pydantic import Field, PositiveInt
 
+from aiflow_sdk.config import resolve_secrets
 from aiflow_sdk.engines.spark.connection import connected
-from aiflow_sdk.engines.spark.embedded import start_server
 from aiflow_sdk.engines.spark.embedded import stop_servers as stop_embedded
 from aiflow_sdk.engines.spark.session import SparkTaskSession
 from aiflow_sdk.plan import PlanTask, Run
 from aiflow_sdk.plugins import Engine
+from aiflow_sdk.stores import server_variables
 
 
 class SparkEngine(Engine, kind="spark"):
@@ -41,14 +42,9 @@ class SparkEngine(Engine, kind="spark"):
     extra: Mapping[str, Any] = Field(default_factory=dict)
     """Whatever else a cluster understands; the engine ignores it."""
 
-    def warm_up(self) -> None:
-        """Start the embedded server, if one is needed, and return at once; it comes up while other work goes on."""
-        if self.environment.spark is None:
-            start_server()
-
     @staticmethod
     def stop_servers(session_dir: str) -> None:
-        """Stop the embedded server of a session folder, if there is one, and wait until it is gone."""
+        """Stop the embedded servers of a session folder and wait until they are gone."""
         stop_embedded(session_dir)
 
     @contextmanager
@@ -57,7 +53,9 @@ class SparkEngine(Engine, kind="spark"):
 
         Leaving it by an exception interrupts what Spark still does for it.
         """
-        with connected(self.environment.spark, self.conf) as connection:
+        lake = self.environment.lake_root
+        storage = resolve_secrets(dict(lake.storage), self.environment)
+        with connected(self.environment.spark, self.conf, server_variables(lake.address, storage)) as connection:
             session = SparkTaskSession(connection.spark, connection.server, label=f"aiflow {run.run_id} {task.id}")
             with session:
                 yield session

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from aiflow_sdk.engines.spark.types import arrow_schema, arrow_type, is_plain_cast, spark_type
 from aiflow_sdk.errors import DataError
-from aiflow_sdk.frames import arrow_types
+from aiflow_sdk.frames import arrow_types, is_wider
 from aiflow_sdk.plugins import DataFile, Destination
+from aiflow_sdk.stores import open_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,12 +23,18 @@ NULL_PARTITION = ("__HIVE_DEFAULT_PARTITION__", "")
 
 
 def complete(
-    frame: SparkFrame, partition_by: Sequence[str], types: Mapping[str, str], fill: Mapping[str, str]
+    frame: SparkFrame,
+    partition_by: Sequence[str],
+    types: Mapping[str, str],
+    fill: Mapping[str, str],
+    *,
+    widening: bool = False,
 ) -> SparkFrame:
     """Return the frame with the partition columns that it lacks, and its columns in the types that the table has.
 
-    A number that does not fit fails when it is computed; a type of another kind is left for the sink to judge. Raises
-    ``DataError`` (``missing-partition-column``) for a partition column that nothing gives a value to.
+    With ``widening`` a column that is wider than the table's stays so. A number that does not fit fails when it is
+    computed; a type of another kind is left for the sink to judge. Raises ``DataError`` (``missing-partition-column``)
+    for a partition column that nothing gives a value to.
     """
     from pyspark.sql import functions
 
@@ -45,6 +52,7 @@ def complete(
         column: functions.col(quoted(column)).cast(target)
         for column, wanted in types.items()
         if column in present and present[column] != wanted and is_plain_cast(present[column], wanted)
+        if not (widening and is_wider(present[column], wanted))
         if (target := spark_type(wanted))
     }
     return frame.withColumns(casts) if casts else frame
@@ -63,29 +71,25 @@ def write_parquet(frame: SparkFrame, folder: str, partition_by: Sequence[str] = 
     frame.write.mode("append").partitionBy(*partition_by).parquet(folder)
 
 
-def list_files(folder: str, partition_by: Sequence[str] = ()) -> list[DataFile]:
-    """Return the Parquet files below the folder that have rows, rows as their footers tell."""
+def list_files(
+    folder: str, partition_by: Sequence[str] = (), storage_options: Mapping[str, str] | None = None
+) -> list[DataFile]:
+    """Return the Parquet files below the folder that have rows, rows as their footers tell.
+
+    ``storage_options`` are those of the object store that it lies in, as drivers take them.
+    """
     import pyarrow.parquet as pq
 
+    store = open_folder(folder, storage_options or {})
     found = []
-    if "://" in folder and not folder.startswith("file://"):
-        from pyarrow.fs import FileSelector, FileSystem
-
-        store, root = FileSystem.from_uri(folder)
-        paths = [info.path for info in store.get_file_info(FileSelector(root, recursive=True)) if info.is_file]
-        for path in _data_files(os.path.relpath(path, root) for path in paths):
-            with store.open_input_file(f"{root}/{path}") as file:
-                found.append(_data_file(path, file.size(), pq.read_metadata(file).num_rows, partition_by))
-    else:
-        root = unquote(folder.removeprefix("file://")) if folder.startswith("file://") else folder
-        paths = [os.path.relpath(Path(top, name), root) for top, _, names in os.walk(root) for name in names]
-        for path in _data_files(paths):
-            full = Path(root, path)
-            found.append(_data_file(path, full.stat().st_size, pq.read_metadata(full).num_rows, partition_by))
+    sizes = dict(store.sizes())
+    for path in _data_files(list(sizes)):
+        with closing(store.open(path)) as file:
+            found.append(_data_file(path, sizes[path], pq.read_metadata(file).num_rows, partition_by))
     return [file for file in found if file.rows]
 
 
-def _data_files(paths: Iterator[str] | Sequence[str]) -> list[str]:
+def _data_files(paths: Sequence[str]) -> list[str]:
     names = ((os.path.basename(path), path) for path in paths)
     return sorted(path for name, path in names if name.endswith(".parquet") and not name.startswith(("_", ".")))
 

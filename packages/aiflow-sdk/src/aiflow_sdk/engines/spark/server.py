@@ -1,7 +1,8 @@
 """The embedded Spark: a Sail server in a process of its own, which ends with its owner.
 
-``python -m aiflow_sdk.engines.spark.server FOLDER OWNER LOCK`` writes its address to ``FOLDER/spark.json``, lets go of
-the lock that it inherited (file descriptor LOCK), and waits for process OWNER to end, killed or not, or for a signal.
+``python -m aiflow_sdk.engines.spark.server FOLDER NAME OWNER LOCK`` writes its address to ``FOLDER/NAME.json``,
+lets go of the lock that it inherited (file descriptor LOCK), and waits for process OWNER to end, killed or not, or for
+a signal.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ STOP_SECONDS = 2.0
 OWNER_CHECK_SECONDS = 0.5
 
 
-def serve(folder: Path, owner: int, lock: int) -> None:
+def serve(folder: Path, name: str, owner: int, lock: int) -> None:
     """Serve Spark Connect until the owner is gone or a signal comes, and tidy up."""
     done = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -32,7 +33,7 @@ def serve(folder: Path, owner: int, lock: int) -> None:
 
     server = SparkConnectServer("127.0.0.1", 0)
     server.start(background=True)
-    announcement = folder / "spark.json"
+    announcement = folder / f"{name}.json"
     try:
         announce(announcement, server.listening_address or ("", 0), owner)
     except OSError:  # the session ended meanwhile, and its folder with it
@@ -44,7 +45,7 @@ def serve(folder: Path, owner: int, lock: int) -> None:
     while not done.wait(OWNER_CHECK_SECONDS):
         pass
     announcement.unlink(missing_ok=True)
-    shutil.rmtree(folder / "scratch", ignore_errors=True)
+    shutil.rmtree(folder / f"{name}-scratch", ignore_errors=True)
     if folder.name.startswith("aiflow-spark-"):  # made for this server alone
         shutil.rmtree(folder, ignore_errors=True)
     stopping = threading.Thread(target=server.stop, daemon=True)
@@ -87,4 +88,4 @@ def has_ended(pid: int, seconds: float) -> bool:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    serve(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

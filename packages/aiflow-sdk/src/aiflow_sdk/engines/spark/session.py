@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from aiflow_sdk.engines.publishing import publish_all
 from aiflow_sdk.engines.spark.embedded import Server
 from aiflow_sdk.engines.spark.failure import is_of_spark, query_failure, spark_failure, user_failure
 from aiflow_sdk.engines.spark.output import committed_schema, complete, list_files, write_parquet
@@ -33,12 +34,14 @@ from aiflow_sdk.plugins import (
     FileSource,
     Frame,
     FrameWrite,
+    Pending,
     Scan,
     Session,
     Source,
     SparkSource,
     UserFunction,
     Written,
+    pending_write,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +83,9 @@ class SparkTaskSession(Session):
         with _failures(f"reading '{source.dataset().name}'"):
             if isinstance(source, SparkSource):
                 with _plugin_code(source):
-                    return source.to_spark(self.spark, scan)
+                    frame = source.to_spark(self.spark, scan)
+                if frame is not None:
+                    return frame
             if isinstance(source, FileSource):
                 with _plugin_code(source):
                     files = source.parquet_files()
@@ -140,7 +145,9 @@ class SparkTaskSession(Session):
         return frame
 
     def write(self, writes: Sequence[FrameWrite]) -> Sequence[Written]:
-        """Write all frames, then commit them in order. A frame that goes to several sinks is computed once.
+        """Write all frames, let them be audited, then publish them in order.
+
+        A frame that goes to several sinks is computed once.
 
         Two frames of which one is made from the other are both computed: on the embedded server, which keeps nothing
         between two commands, what they share is computed twice.
@@ -148,7 +155,7 @@ class SparkTaskSession(Session):
         names = ", ".join(f"'{write.request.node_id}'" for write in writes)
         with _failures(f"computing {names}"), self._shared(writes) as shared:
             outputs = [_Output(self, write, shared[id(write.frame)]) for write in writes]
-        return [output.commit() for output in outputs]
+        return publish_all(writes, [output.pend for output in outputs])
 
     def columns(self, frame: SparkFrame) -> tuple[tuple[str, str], ...] | None:
         with _failures("looking at a frame"):
@@ -270,21 +277,24 @@ class _Output:
         with _plugin_code(write.sink):
             self._destination = place = write.sink.destination(write.request)
         filled = [column for column in place.partition_by if column not in frame.columns]
-        frame = complete(frame, place.partition_by, place.types, fill)
+        frame = complete(frame, place.partition_by, place.types, fill, widening=place.widening)
         self._schema = committed_schema(frame, place, filled)
         write_parquet(frame, place.folder, place.partition_by)
-        self._files = list_files(place.folder, place.partition_by)
+        self._files = list_files(place.folder, place.partition_by, place.storage_options)
 
-    def commit(self) -> Written:
+    def pend(self) -> Pending:
+        """Hand over to the sink what was computed; nobody sees it yet."""
         if self._destination is None:
-            with _plugin_code(self._sink):
-                written = self._sink.write(self._batches, self._request)
-            rows = self._rows if written.rows is None and not written.superseded else written.rows
-            columns = written.columns or tuple((field.name, str(field.type)) for field in self._batches.schema)
-            return replace(written, rows=rows, columns=columns)
+            return Pending(self._write_batches, withdraw=lambda: None)
         assert isinstance(self._sink, FileSink)
         with _plugin_code(self._sink):
-            return self._sink.commit(self._files, self._schema, self._request)
+            return pending_write(self._sink, self._files, self._schema, self._request)
+
+    def _write_batches(self) -> Written:
+        written = self._sink.write(self._batches, self._request)
+        rows = self._rows if written.rows is None and not written.superseded else written.rows
+        columns = written.columns or tuple((field.name, str(field.type)) for field in self._batches.schema)
+        return replace(written, rows=rows, columns=columns)
 
 
 def _batches(source: Source, scan: Scan) -> Iterator[pa.RecordBatch]:

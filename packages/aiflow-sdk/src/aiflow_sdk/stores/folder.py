@@ -1,58 +1,17 @@
-"""Storage that says "not there yet" in one atomic step: what locks, spools and single publications stand on.
-
-A store is opened by address. Folders work today; object stores (``s3://``, ``abfss://``) get a class of the same shape.
-"""
+"""A store in a folder of a file system that has hard links and atomic renames."""
 
 from __future__ import annotations
 
+import builtins
 import errno
 import os
-import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import quote, unquote, urlsplit
+from typing import IO
 
-from aiflow_sdk.errors import ConfigurationError, StoreError
-
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # one letter is a Windows drive
-
-
-class Store(Protocol):
-    """Keys (``a/b/c``) and the bytes behind them."""
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Store ``data`` unless the key is there. Of many who try at once, exactly one is answered True."""
-
-    def read(self, key: str) -> bytes | None:
-        """Return what lies at the key, whole, or None where nothing does."""
-
-    def list(self, prefix: str = "") -> list[str]:
-        """Return the keys at or below ``prefix``, sorted."""
-
-    def delete_prefix(self, prefix: str) -> None:
-        """Remove what lies at or below ``prefix``; nothing there is no error."""
-
-
-def open_store(address: str, *, root: Path | None = None) -> FolderStore:
-    """Return the store at ``address``: a folder, relative to ``root`` (else to the current folder), or ``file://…``.
-
-    Raises ``ConfigurationError`` (``unsupported-store``) for every other scheme. Nothing is created yet.
-    """
-    if _SCHEME.match(address):
-        parts = urlsplit(address)
-        if parts.scheme.lower() != "file" or parts.netloc not in ("", "localhost"):
-            raise ConfigurationError(
-                "unsupported-store",
-                f"'{parts.scheme}://' stores are not supported yet: {_without_credentials(address)}",
-                hint='use a folder, as in lake = ".aiflow/lake"',
-            )
-        return FolderStore(Path(unquote(parts.path)))
-    if not address:
-        raise ConfigurationError("unsupported-store", "the address of a store is empty", hint="name a folder")
-    return FolderStore((root or Path()).absolute() / address)
+from aiflow_sdk.errors import StoreError
 
 
 class FolderStore:
@@ -96,21 +55,67 @@ class FolderStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def list(self, prefix: str = "") -> list[str]:
+    def upload(self, key: str, file: IO[bytes]) -> None:
+        """Store what the file holds."""
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
+
+    def open(self, key: str) -> IO[bytes]:
+        """Return a reader of what lies at the key."""
+        return self.path(key).open("rb")
+
+    def list(self, prefix: str = "") -> builtins.list[str]:
         """Return the keys at or below ``prefix``, sorted; what is still being written is left out."""
+        return sorted(key for key, _ in self.sizes(prefix))
+
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Yield key and bytes of what lies at or below ``prefix``; what is still being written is left out."""
         start = self.path(prefix) if prefix else self.root
         if start.is_file():
-            return [prefix]
-        return sorted(
-            (Path(folder) / name).relative_to(self.root).as_posix()
-            for folder, _, names in os.walk(start)
-            for name in names
-            if not _is_part(name)
+            yield prefix, start.stat().st_size
+            return
+        for folder, _, names in os.walk(start):
+            for name in names:
+                path = Path(folder, name)
+                with suppress(FileNotFoundError):  # it went while we looked
+                    if not _is_part(name):
+                        yield path.relative_to(self.root).as_posix(), path.stat().st_size
+
+    def changed(self, prefix: str) -> float:
+        """Return the moment (seconds since 1970) at which something at or below ``prefix`` was written last; else 0."""
+        start = self.path(prefix)
+        found = [start, *start.rglob("*")] if start.is_dir() else [start]
+        times = []
+        for path in found:
+            with suppress(FileNotFoundError):
+                times.append(path.lstat().st_mtime)
+        return max(times, default=0.0)
+
+    def folders(self, prefix: str = "") -> builtins.list[str]:
+        """Return the names of the folders right below ``prefix``, sorted; links are left out."""
+        start = self.path(prefix) if prefix else self.root
+        return (
+            sorted(one.name for one in os.scandir(start) if one.is_dir(follow_symlinks=False)) if start.is_dir() else []
         )
 
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove these keys, and the folders that are empty then."""
+        for key in keys:
+            target = self.path(key)
+            target.unlink(missing_ok=True)
+            for folder in target.parents:
+                if folder == self.root or not folder.is_relative_to(self.root):
+                    break
+                try:
+                    folder.rmdir()
+                except OSError:  # somebody else's file is in it
+                    break
+
     def delete_prefix(self, prefix: str) -> None:
-        """Remove what lies at or below ``prefix``."""
-        target = self.path(prefix)
+        """Remove what lies at or below ``prefix``; nothing there is no error."""
+        target = self.path(prefix) if prefix else self.root
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         else:
@@ -162,56 +167,6 @@ class FolderStore:
             yield
 
 
-def folder_name(name: str) -> str:
-    """Return a name that somebody chose as one part of a path, different for different names; plain ones stay.
-
-    No name leaves the folder that it is put in: ``../x`` is ``..%2Fx``.
-    """
-    quoted = quote(name, safe=" ")
-    return quoted.replace(".", "%2E") if set(quoted) == {"."} else quoted or "%"
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file as a whole: a reader sees the old one or the new one, a crash leaves one of them.
-
-    Raises ``StoreError`` (``store-not-writable``), and then the old one stays.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path):
-        try:
-            beside.write_text(text, "utf-8", "backslashreplace")  # a file name that is no UTF-8 may be told of
-            os.replace(beside, path)
-        except OSError:
-            beside.unlink(missing_ok=True)
-            raise
-
-
-def try_lock(handle: int, *, shared: bool = False) -> bool:
-    """Lock an open file until it is closed, and return whether nobody else has; never waits."""
-    import fcntl
-
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the file system says against writing into a ``StoreError``."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            "store-not-writable",
-            f"{path} cannot be written: {error.strerror or error}",
-            hint="free some space on the disk"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT)
-            else "let the project's folder be written to",
-        ) from error
-
-
 _PART = ".part-"
 
 
@@ -255,7 +210,3 @@ def _exchange(one: Path, other: Path) -> None:
     other.rename(aside)
     one.rename(other)
     aside.rename(one)
-
-
-def _without_credentials(address: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", address.split("?", 1)[0])

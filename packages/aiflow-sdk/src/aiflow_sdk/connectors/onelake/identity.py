@@ -1,0 +1,118 @@
+"""What a write is known by: what a table's log notes of it, and whose each data file is.
+
+The log's application transactions ("Transaction Identifiers" of the Delta protocol) hold, under names of ours, whole
+numbers. They survive checkpoints and log cleaning, so they and nothing beside the table say what was written:
+
+- ``aiflow:ENV/PROJECT/PIPELINE/NODE/PARTITION`` the generation of the newest execution that wrote the partition;
+- ``aiflow:files/OWNER`` how many files that an owner added the table holds (of added and merged rows);
+- ``aiflow:over/OWNER`` how many rows of others the owner's merged rows took the place of;
+- ``aiflow:made/COLUMN=VALUE``, ``aiflow:begun/…`` the generation of whoever made a partition last. They are equal
+  unless several sinks make it together and some have not done so yet.
+
+A data file's folder says whose it is: ``w-WRITE/p-PARTITION/gGENERATION-eEXECUTION-aATTEMPT-RANDOM/…``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+from aiflow_sdk.connectors.onelake.values import stored_text
+from aiflow_sdk.plan import Run
+
+_OWNED = re.compile(r"w-(?P<write>[0-9a-f]{16})/p-(?P<part>[0-9A-Za-z-]+)/g[0-9]+-")
+WHOLE = "all"
+"""The part of a run that is for no partition, or for a range of them."""
+
+
+@dataclass(frozen=True, order=True)
+class Owner:
+    """Whose rows a data file holds: those of one sink of one pipeline, for one partition of its runs."""
+
+    write: str
+    """Digest of environment, project, pipeline and node."""
+    part: str
+    """``20261120T000000Z-day``: the partition's first moment and its grain, so that parts sort by time; or ``all``."""
+
+    @classmethod
+    def of_run(cls, run: Run, node_id: str) -> Owner:
+        """Return the owner of what a run writes by a sink."""
+        text = "/".join((run.environment, run.project, run.pipeline_id, node_id))
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        partitions = run.partitions
+        if len(partitions) != 1:
+            return cls(digest, WHOLE)
+        (one,) = partitions
+        return cls(digest, f"{one.start.astimezone(UTC):%Y%m%dT%H%M%SZ}-{one.grain}")
+
+    @classmethod
+    def of_file(cls, path: str) -> Owner | None:
+        """Return whose the file of a table is; None where it is not of ours."""
+        found = _OWNED.match(path)
+        return cls(found["write"], found["part"]) if found else None
+
+    @property
+    def folder(self) -> str:
+        """The folder, below the table's, that the owner's files lie in."""
+        return f"w-{self.write}/p-{self.part}"
+
+    @property
+    def files_app(self) -> str:
+        """The name under which the log notes how many files the owner has in the table."""
+        return f"aiflow:files/{self.write}/{self.part}"
+
+    @property
+    def over_app(self) -> str:
+        """The name under which the log notes how many rows of others were replaced by the owner's."""
+        return f"aiflow:over/{self.write}/{self.part}"
+
+    def outranks(self, other: Owner | None) -> bool:
+        """Whether a row of this owner, written now, takes the place of one of the other's: not of a later partition's.
+
+        What has no partition, or is nobody's, has no order but that of the commits.
+        """
+        return other is None or WHOLE in (self.part, other.part) or self.part >= other.part
+
+
+def new_folder(run: Run, node_id: str) -> str:
+    """Return the folder, below the table's, of one attempt's files. It holds nothing yet.
+
+    It does not begin with ``_``: Delta's vacuum passes such folders by.
+    """
+    own = f"g{run.generation}-e{run.execution}-a{run.attempt}-{uuid4().hex[:16]}"
+    return f"{Owner.of_run(run, node_id).folder}/{own}"
+
+
+def rewritten_folder(owner: Owner | None, generation: int) -> str:
+    """Return a folder for what is left of an owner's files after some rows of them went."""
+    own = f"g{generation}-rewritten-{uuid4().hex[:16]}"
+    return f"{owner.folder}/{own}" if owner else own
+
+
+def partition_app(run: Run, key: str | None, node_id: str) -> str:
+    """Return the name of the write for one partition of the run, or for none: the whole table."""
+    return f"aiflow:{run.environment}/{run.project}/{run.pipeline_id}/{node_id}/{key or '-'}"  # as Run.write_key
+
+
+def written_app(run: Run, node_id: str, values: dict[str, Any]) -> str:
+    """Return the name of the write for one of the table's partitions, whatever the run is for."""
+    return f"{partition_app(run, None, node_id)}@{_named(values)}"
+
+
+def made_app(values: dict[str, Any]) -> str:
+    """Return the name under which the log notes that a partition (column → typed value; none: the table) was made."""
+    return f"aiflow:made/{_named(values)}"
+
+
+def begun_app(values: dict[str, Any]) -> str:
+    """Return the name under which the log notes that a part of a partition was made."""
+    return f"aiflow:begun/{_named(values)}"
+
+
+def _named(values: dict[str, Any]) -> str:
+    return "/".join(f"{quote(column)}={quote(stored_text(value) or '', safe='')}" for column, value in values.items())

@@ -1,0 +1,245 @@
+"""Rows of a write merged into a table by keys.
+
+A file that loses rows is written anew, without them, under the same owner. So at any time it can be told whose a row
+is, and a later execution takes away just what an earlier one of it had put there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aiflow_sdk.connectors.onelake.change import AddedFile, Change, Merge
+from aiflow_sdk.connectors.onelake.identity import Owner, rewritten_folder
+from aiflow_sdk.connectors.onelake.location import TablePlace
+from aiflow_sdk.connectors.onelake.rewriting import rewrite_files
+from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState
+from aiflow_sdk.connectors.parquet import FileGroup, group_files, scan_polars
+from aiflow_sdk.errors import DataError, unknown_name
+from aiflow_sdk.plugins import Scan
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_SHOWN = 5
+_PATH = "__aiflow_path__"
+_THEIRS = "__aiflow_theirs__"
+_OUTRANKED = "__aiflow_outranked__"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge does to one version of a table."""
+
+    removed: Sequence[ActiveFile]
+    added: Sequence[AddedFile]
+    kept: Sequence[AddedFile] = ()
+    noted: Mapping[str, int] = field(default_factory=dict)
+
+
+def check_rows(change: Change, types: Mapping[str, str], schema: pl.Schema) -> None:
+    """Raise ``DataError`` for rows that cannot be merged: ``unknown-column``, ``duplicate-keys``, ``null-key``."""
+    import polars as pl
+
+    merge = _merge_of(change)
+    for column in (*merge.keys, *([merge.order_by] if merge.order_by else [])):
+        if column not in types:
+            raise unknown_name("unknown-column", f"column of '{change.name}'", column, types)
+    if not change.files:
+        return
+    keys = list(merge.keys)
+    rows = _rows(change.place, change.added(types), schema, merge, with_path=False)
+    nulls = rows.filter(pl.any_horizontal(pl.col(keys).is_null())).head(_SHOWN).collect()
+    if nulls.height:
+        raise DataError(
+            "null-key",
+            f"rows for '{change.name}' have no key: {_shown(nulls, keys)}",
+            hint=f"filter rows without {' or '.join(keys)}; nothing can be matched with null",
+        )
+    twice = (
+        rows.group_by(keys).len().filter(pl.col("len") > 1).sort("len", *keys, descending=True).head(_SHOWN).collect()
+    )
+    if twice.height:
+        counted = ", ".join(f"{_key(row, keys)} {row['len']} times" for row in twice.iter_rows(named=True))
+        raise DataError(
+            "duplicate-keys",
+            f"of rows for '{change.name}' several have one key ({', '.join(keys)}): {counted}",
+            hint="keep one row a key in the transform, or add a column to keys",
+        )
+
+
+def merge_rows(change: Change, state: TableState, own: Sequence[ActiveFile], added: Sequence[AddedFile]) -> Merged:
+    """Return what merging the rows does. What is written for it lies in the table's folder and is nobody's yet.
+
+    Raises ``DataError`` (``values-replaced``) where an earlier execution's rows cannot be taken back exactly.
+    """
+    import polars as pl
+
+    merge, keys = _merge_of(change), list(_merge_of(change).keys)
+    schema = pl.Schema(state.table.schema())
+    mine = _rows(state.place, added, schema, merge).collect(engine="streaming")
+    names = {id(file) for file in own}
+    others = _candidates([file for file in state.files if id(file) not in names], mine, keys)
+    met = _met(change, state, others, mine, schema)
+    lost = met.filter(~pl.col(_OUTRANKED)).select(keys).unique()
+    won = met.filter(pl.col(_OUTRANKED)).join(lost, on=keys, how="anti", nulls_equal=True)
+
+    kept: list[AddedFile] = []
+    touched = {path for (path,) in won.select(_PATH).unique().iter_rows()}
+    removed = [file for file in others if state.address(file) in touched]
+    kept += _without(change, state, removed, won.select(keys), schema)
+    if lost.height:
+        late = {path for (path,) in mine.join(lost, on=keys, how="semi").select(_PATH).unique().iter_rows()}
+        whole = [file for file in added if _address(state.place, file) not in late]
+        reduced = _without(change, state, [file for file in added if _address(state.place, file) in late], lost, schema)
+        added = [*whole, *reduced]
+
+    over = state.generation(change.owner.over_app) or 0
+    # What stays out stands beneath the row that it lost to, as what was replaced does beneath the one that replaced it.
+    beneath = Counter(Owner.of_file(path) for path in _paths_within(state, met.join(lost, on=keys, how="semi")))
+    noted = {owner.over_app: (state.generation(owner.over_app) or 0) + rows for owner, rows in beneath.items() if owner}
+    if own:
+        stale = (
+            _rows(state.place, own, schema, merge).join(mine.lazy(), on=keys, how="anti").collect(engine="streaming")
+        )
+        if stale.height and over:
+            match merge.withdrawn:
+                case "refuse":
+                    raise _values_replaced(change, stale, keys)
+                case "keep":
+                    kept += _only(change, state, own, stale.select(keys), schema)
+                case "delete":
+                    pass
+    return Merged([*own, *removed], added, kept, {**noted, change.owner.over_app: over + won.height})
+
+
+def _paths_within(state: TableState, met: pl.DataFrame) -> list[str]:
+    """Return the file of each row, relative to the table's folder."""
+    prefix = _address(state.place, AddedFile("", 0, 0, {}))
+    return [path.removeprefix(prefix).lstrip("/") for path in met.get_column(_PATH).to_list()]
+
+
+def _merge_of(change: Change) -> Merge:
+    assert change.merge is not None  # an upsert has one
+    return change.merge
+
+
+def _candidates(files: Sequence[ActiveFile], mine: pl.DataFrame, keys: Sequence[str]) -> list[ActiveFile]:
+    """Return the files that may hold one of the keys, as far as their partition values tell."""
+    if not files:
+        return []
+    columns = [key for key in keys if key in files[0].partition]
+    wanted = {column: set(mine.get_column(column).unique().to_list()) for column in columns}
+    return [file for file in files if all(file.partition[column] in wanted[column] for column in columns)]
+
+
+def _met(
+    change: Change, state: TableState, others: Sequence[ActiveFile], mine: pl.DataFrame, schema: pl.Schema
+) -> pl.DataFrame:
+    """Return keys, file and verdict of the table's rows that have the key of a new one."""
+    import polars as pl
+
+    merge, keys = _merge_of(change), list(_merge_of(change).keys)
+    ranks = {state.address(file): change.owner.outranks(Owner.of_file(file.path)) for file in others}
+    theirs = _rows(state.place, others, schema, merge)
+    rank = (
+        pl.col(_PATH).replace_strict(list(ranks), list(ranks.values()), return_dtype=pl.Boolean)
+        if ranks
+        else pl.lit(True)
+    )
+    if merge.order_by is None:
+        found = theirs.join(mine.lazy().select(keys), on=keys, how="inner").with_columns(rank.alias(_OUTRANKED))
+    else:
+        order, before = pl.col(merge.order_by), pl.col(_THEIRS)
+        greater = pl.when(order.is_null() | before.is_null()).then(order.is_not_null()).otherwise(order > before)
+        verdict = pl.when(order.eq_missing(before)).then(rank).otherwise(greater)
+        found = (
+            theirs.rename({merge.order_by: _THEIRS})
+            .join(mine.lazy().select(*keys, merge.order_by), on=keys, how="inner")
+            .with_columns(verdict.alias(_OUTRANKED))
+        )
+    return found.select(*keys, _PATH, _OUTRANKED).collect(engine="streaming")
+
+
+def _rows(
+    place: TablePlace,
+    files: Iterable[ActiveFile | AddedFile],
+    schema: pl.Schema,
+    merge: Merge,
+    *,
+    with_path: bool = True,
+) -> pl.LazyFrame:
+    """Return keys, order and file of the files' rows."""
+    import polars as pl
+
+    columns = list(dict.fromkeys([*merge.keys, *([merge.order_by] if merge.order_by else [])]))
+    groups = group_files((_address(place, file), file.partition) for file in files)
+    path = [_PATH] if with_path else []
+    if not groups:
+        empty = pl.LazyFrame(schema={**{name: schema[name] for name in columns}, _PATH: pl.String()})
+        return empty.select(*columns, *path)
+    parts = [
+        scan_polars(
+            [FileGroup((one,), group.values)], schema, Scan(columns=tuple(columns)), place.options
+        ).with_columns(pl.lit(one).alias(_PATH))
+        for group in groups
+        for one in group.paths
+    ]
+    return pl.concat(parts).select(*columns, *path)
+
+
+def _address(place: TablePlace, file: ActiveFile | AddedFile) -> str:
+    if "://" in file.path:
+        return file.path
+    return str(place.folder / file.path) if place.folder else f"{place.uri}/{file.path}"
+
+
+def _without(
+    change: Change, state: TableState, files: Sequence[ActiveFile | AddedFile], keys: pl.DataFrame, schema: pl.Schema
+) -> list[AddedFile]:
+    """Write each file anew without the rows of these keys, and return what has rows."""
+    names = keys.columns
+    return rewrite_files(
+        state.place, files, schema, lambda frame: frame.join(keys.lazy(), on=names, how="anti"), _folder_of(change)
+    )
+
+
+def _only(
+    change: Change, state: TableState, files: Sequence[ActiveFile], keys: pl.DataFrame, schema: pl.Schema
+) -> list[AddedFile]:
+    """Write each file anew with the rows of these keys alone, and return what has rows."""
+    names = keys.columns
+    return rewrite_files(
+        state.place, files, schema, lambda frame: frame.join(keys.lazy(), on=names, how="semi"), _folder_of(change)
+    )
+
+
+def _folder_of(change: Change) -> Any:
+    generation = change.request.run.generation
+    folders: dict[Owner | None, str] = {}
+
+    def folder_of(path: str) -> str:
+        owner = Owner.of_file(path)
+        return folders.setdefault(owner, rewritten_folder(owner, generation))
+
+    return folder_of
+
+
+def _values_replaced(change: Change, stale: pl.DataFrame, keys: Sequence[str]) -> DataError:
+    return DataError(
+        "values-replaced",
+        f"{change.request.run.partition_text} has {stale.height} keys less than its earlier execution merged into "
+        f"'{change.name}' ({_shown(stale, keys)}); values of other partitions stood there before and are gone",
+        hint='write withdrawn="delete" to delete these rows, or withdrawn="keep" to let them stand',
+    )
+
+
+def _shown(frame: pl.DataFrame, keys: Sequence[str]) -> str:
+    shown = ", ".join(_key(row, keys) for row in frame.head(_SHOWN).iter_rows(named=True))
+    return shown + (" …" if frame.height > _SHOWN else "")
+
+
+def _key(row: Mapping[str, Any], keys: Sequence[str]) -> str:
+    return "/".join(f"{name}={row[name]}" for name in keys)

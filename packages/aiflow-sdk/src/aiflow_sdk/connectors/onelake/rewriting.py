@@ -1,0 +1,78 @@
+"""Data files of a table written anew: with fewer rows, or in wider types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aiflow_sdk.connectors.onelake.change import AddedFile
+from aiflow_sdk.connectors.onelake.location import TablePlace
+from aiflow_sdk.connectors.onelake.table import ActiveFile
+from aiflow_sdk.connectors.parquet import FileGroup, scan_polars
+from aiflow_sdk.plugins import Scan
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_AT_ONCE = 32
+"""How many files are written side by side."""
+
+
+def rewrite_files(
+    place: TablePlace,
+    files: Sequence[ActiveFile | AddedFile],
+    schema: pl.Schema,
+    change: Callable[[pl.LazyFrame], pl.LazyFrame],
+    folder_of: Callable[[str], str],
+) -> list[AddedFile]:
+    """Write each file anew as ``change`` makes it and return those that have rows; the old ones stay where they are.
+
+    ``schema`` is the table's, partition columns included, which ``change`` sees and must keep. ``folder_of`` gives, for
+    the path of a file, the folder (both relative to the table's) that takes its rows.
+    """
+    import polars as pl
+
+    done: list[AddedFile] = []
+    for first in range(0, len(files), _AT_ONCE):
+        writes = []
+        for number, file in enumerate(files[first : first + _AT_ONCE], first):
+            source = file.path if "://" in file.path else _below(place, file.path)
+            frame = change(scan_polars([FileGroup((source,), file.partition)], schema, Scan(), place.options))
+            path = _new_path(file.path, folder_of(file.path), number)
+            writes.append(_Rewrite(path, file.partition, frame.drop(list(file.partition)), place))
+        pl.collect_all([write.lazy for write in writes])
+        done += [write.added() for write in writes]
+    place.store.delete([file.path for file in done if not file.rows])
+    return [file for file in done if file.rows]
+
+
+class _Rewrite:
+    """One file that is written with others."""
+
+    def __init__(self, path: str, partition: Mapping[str, Any], frame: pl.LazyFrame, place: TablePlace) -> None:
+        self._path, self._partition = path, partition
+        self._found: list[Any] = []
+        lazy = frame.sink_parquet(
+            _below(place, path),
+            mkdir=True,
+            storage_options=place.options or None,
+            sinked_paths_callback=lambda done: self._found.extend(done.paths),
+            lazy=True,
+        )
+        assert lazy is not None
+        self.lazy = lazy
+
+    def added(self) -> AddedFile:
+        """Return the file as it was written."""
+        (found,) = self._found
+        return AddedFile(self._path, found.num_bytes, found.num_rows, self._partition)
+
+
+def _below(place: TablePlace, path: str) -> str:
+    return str(place.folder / path) if place.folder else f"{place.uri}/{path}"
+
+
+def _new_path(path: str, folder: str, number: int) -> str:
+    """Return the file's new path, its partition folders kept: polars and people find their way by them."""
+    partitions = [part for part in path.split("/")[:-1] if "=" in part]
+    return "/".join([folder, *partitions, f"part-{number:05d}.parquet"])

@@ -1,0 +1,44 @@
+"""Several writes become visible: all are handed over and audited before the first is published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from aiflow_sdk.engines.usercode import plugin_code
+from aiflow_sdk.errors import AiflowError, ConfigurationError, Where
+from aiflow_sdk.plugins import FrameWrite, Pending, Written
+
+
+def publish_all(writes: Sequence[FrameWrite], hand_over: Sequence[Callable[[], Pending]]) -> list[Written]:
+    """Publish the writes in their order, after the audit of each; if one is refused, all are withdrawn.
+
+    ``hand_over`` gives the pending write of each. What was published before another failed to be stays: a task's writes
+    are repeated together.
+    """
+    pending: list[Pending] = []
+    published = 0
+    try:
+        pending.extend(one() for one in hand_over)
+        for write, one_pending in zip(writes, pending, strict=True):
+            if write.audit is None:
+                continue
+            if one_pending.source is None:
+                raise ConfigurationError(
+                    "no-audit",
+                    f"the sink '{write.sink.kind}' shows nothing of a write before it is published",
+                    where=Where(about=f"sink '{write.request.node_id}'"),
+                    hint="audit what is written to a table, or check the frame in a transform",
+                )
+            write.audit(one_pending)
+        written: list[Written] = []
+        for write, one_pending in zip(writes, pending, strict=True):
+            published += 1
+            with plugin_code(write.sink):
+                written.append(one_pending.publish())
+        return written
+    except BaseException:  # Ctrl-C too leaves nothing behind; it goes on up
+        for one_pending in pending[published:]:
+            with suppress(OSError, AiflowError):  # what failed first is told
+                one_pending.withdraw()
+        raise

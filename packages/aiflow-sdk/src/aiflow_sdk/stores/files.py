@@ -1,0 +1,62 @@
+"""Single files of this machine: their names, writing them whole, and locking them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from aiflow_sdk.errors import StoreError
+
+
+def folder_name(name: str) -> str:
+    """Return a name that somebody chose as one part of a path, different for different names; plain ones stay.
+
+    No name leaves the folder that it is put in: ``../x`` is ``..%2Fx``.
+    """
+    quoted = quote(name, safe=" ")
+    return quoted.replace(".", "%2E") if set(quoted) == {"."} else quoted or "%"
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file as a whole: a reader sees the old one or the new one, a crash leaves one of them.
+
+    Raises ``StoreError`` (``store-not-writable``), and then the old one stays.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        try:
+            beside.write_text(text, "utf-8", "backslashreplace")  # a file name that is no UTF-8 may be told of
+            os.replace(beside, path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+def try_lock(handle: int, *, shared: bool = False) -> bool:
+    """Lock an open file until it is closed, and return whether nobody else has; never waits."""
+    import fcntl
+
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system says against writing into a ``StoreError``."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            "store-not-writable",
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="free some space on the disk"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "let the project's folder be written to",
+        ) from error
