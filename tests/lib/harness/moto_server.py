@@ -1,6 +1,6 @@
 """moto's S3, made to hold what S3 promises; run by .venv-servers, never imported by tests.
 
-- A request is read whole and then handled under one lock, so that conditional puts are atomic (moto alone looks and then puts).
+- A request is read whole and then handled under one lock: conditional puts are atomic (moto alone looks, then puts).
 - Signatures (AWS Signature Version 4, headers only) are checked as S3 does, with its error codes; moto takes anything.
 - A request whose clock is more than a quarter of an hour off is refused.
 
@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
@@ -28,7 +28,7 @@ SKEW = timedelta(minutes=15)
 EMPTY = hashlib.sha256(b"").hexdigest()
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """S3's answer to a request that it does not take."""
 
     def __init__(self, status: str, code: str, message: str) -> None:
@@ -51,11 +51,13 @@ class Door:
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         try:
             if "HTTP_X_HARNESS" in environ:
-                environ["HTTP_AUTHORIZATION"] = "AWS4-HMAC-SHA256 Credential=harness/20200101/eu-central-1/s3/aws4_request"
+                environ["HTTP_AUTHORIZATION"] = (
+                    "AWS4-HMAC-SHA256 Credential=harness/20200101/eu-central-1/s3/aws4_request"
+                )
             else:
                 self.check(environ, body)
-        except Refusal as refusal:
-            text = f"<Error><Code>{refusal.code}</Code><Message>{refusal.message}</Message><RequestId>0</RequestId></Error>"
+        except RefusedError as refusal:
+            text = f"<Error><Code>{refusal.code}</Code><Message>{refusal.message}</Message></Error>"
             answer = b"" if environ["REQUEST_METHOD"] == "HEAD" else text.encode()
             start_response(refusal.status, [("Content-Type", "application/xml"), ("Content-Length", str(len(answer)))])
             return [answer]
@@ -67,31 +69,47 @@ class Door:
                 getattr(answered, "close", lambda: None)()
 
     def check(self, environ: dict[str, Any], body: bytes) -> None:
-        """Raise ``Refusal`` unless the request is signed by a key that is known and has not expired."""
+        """Raise ``RefusedError`` unless the request is signed by a key that is known and has not expired."""
         scheme, _, rest = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme != "AWS4-HMAC-SHA256":
-            raise Refusal("403 Forbidden", "AccessDenied", "Access Denied")
+            raise RefusedError("403 Forbidden", "AccessDenied", "Access Denied")
         parts = dict(part.strip().split("=", 1) for part in rest.split(","))
         key, *scope = parts["Credential"].split("/")
         if key not in self.secrets:
-            raise Refusal("403 Forbidden", "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
+            raise RefusedError(
+                "403 Forbidden",
+                "InvalidAccessKeyId",
+                "The AWS Access Key Id you provided does not exist in our records.",
+            )
         secret, has_expired = self.secrets[key]
         if has_expired:
-            raise Refusal("400 Bad Request", "ExpiredToken", "The provided token has expired.")
+            raise RefusedError("400 Bad Request", "ExpiredToken", "The provided token has expired.")
         sent = environ["HTTP_X_AMZ_DATE"]
-        moment = datetime.strptime(sent, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
-        if abs(datetime.now(timezone.utc) - moment) > SKEW:
-            raise Refusal("403 Forbidden", "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")
+        moment = datetime.strptime(sent, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        if abs(datetime.now(UTC) - moment) > SKEW:
+            raise RefusedError(
+                "403 Forbidden",
+                "RequestTimeTooSkewed",
+                "The difference between the request time and the current time is too large.",
+            )
         payload = environ.get("HTTP_X_AMZ_CONTENT_SHA256", EMPTY)
         if len(payload) == 64 and payload != hashlib.sha256(body).hexdigest():
-            raise Refusal("400 Bad Request", "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.")
+            raise RefusedError(
+                "400 Bad Request",
+                "XAmzContentSHA256Mismatch",
+                "The provided 'x-amz-content-sha256' header does not match what was computed.",
+            )
         request = canonical_request(environ, parts["SignedHeaders"], payload)
         text = "\n".join((scheme, sent, "/".join(scope), hashlib.sha256(request.encode()).hexdigest()))
         signing = b"AWS4" + secret.encode()
         for step in (*scope, text):
             signing = hmac.new(signing, step.encode(), hashlib.sha256).digest()
         if not hmac.compare_digest(signing.hex(), parts["Signature"]):
-            raise Refusal("403 Forbidden", "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided.")
+            raise RefusedError(
+                "403 Forbidden",
+                "SignatureDoesNotMatch",
+                "The request signature we calculated does not match the signature you provided.",
+            )
 
 
 def canonical_request(environ: dict[str, Any], signed: str, payload: str) -> str:
@@ -116,7 +134,7 @@ def read_body(environ: dict[str, Any]) -> bytes:
     return bytes(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
 
 
-class Handler(MotoRequestHandler):
+class Handler(MotoRequestHandler):  # type: ignore[misc]  # moto is not in .venv
     """Sends headers and body without waiting between them."""
 
     disable_nagle_algorithm = True
@@ -131,8 +149,12 @@ def end_with_input() -> None:
 def main() -> None:
     """Listen on a free port of 127.0.0.1 and say which."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    secrets = {key: (secret, expired == "expired") for key, secret, expired in (f"{a}=".split("=")[:3] for a in sys.argv[1:])}
-    server = make_server("127.0.0.1", 0, Door(create_backend_app("s3"), secrets), threaded=True, request_handler=Handler)
+    secrets = {
+        key: (secret, expired == "expired") for key, secret, expired in (f"{a}=".split("=")[:3] for a in sys.argv[1:])
+    }
+    server = make_server(
+        "127.0.0.1", 0, Door(create_backend_app("s3"), secrets), threaded=True, request_handler=Handler
+    )
     threading.Thread(target=end_with_input, daemon=True).start()
     print(f"listening on {server.server_port}", flush=True)
     server.serve_forever()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from harness.azure import Account
 from harness.s3 import S3Server
@@ -68,7 +69,11 @@ class FolderPlace:
 
     def files(self, prefix: str = "") -> dict[str, int]:
         """Keys and sizes of the files."""
-        found = {path.relative_to(self.root).as_posix(): path.stat().st_size for path in self.root.rglob("*") if path.is_file()}
+        found = {
+            path.relative_to(self.root).as_posix(): path.stat().st_size
+            for path in self.root.rglob("*")
+            if path.is_file()
+        }
         return {key: size for key, size in found.items() if key.startswith(prefix)}
 
     def read(self, key: str) -> bytes:
@@ -131,3 +136,11 @@ class StorePlace:
     def delete(self, key: str) -> None:
         """Delete one object."""
         self.server.delete(self.bucket, f"{self.prefix}/{key}")
+
+    def open(self, endpoint: str | None = None, *, tries_again: bool = True, **options: str) -> Any:
+        """Open the place with obstore, a client that is not aiflow's; ``options`` go before ours."""
+        from obstore.store import AzureStore, S3Store
+
+        kind: Any = S3Store if isinstance(self.server, S3Server) else AzureStore
+        retries = {} if tries_again else {"retry_config": {"max_retries": 0, "retry_timeout": timedelta(seconds=5)}}
+        return kind(self.bucket, prefix=self.prefix, config={**self.options(endpoint), **options}, **retries)

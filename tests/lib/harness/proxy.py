@@ -1,6 +1,6 @@
 """A reverse proxy that answers, breaks off or waits as planned, and writes down every request.
 
-It passes on what it gets, byte by byte, the ``Host`` header too, so signatures stay valid. Only plain HTTP, bodies with a length.
+It passes on what it gets as it came, the ``Host`` header too, so signatures stay valid. Only plain HTTP.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ UPSTREAM_SECONDS = 120
 
 @dataclass(frozen=True)
 class Answer:
-    """Answers in the server's place, which never hears of the request. ``code`` is S3's or Azure's name of the error."""
+    """Answers in the server's place, which never hears of it. ``code`` is S3's or Azure's name of the error."""
 
     status: int
     code: str = "InternalError"
@@ -58,14 +58,18 @@ class DropRequest:
 
 @dataclass(frozen=True)
 class DropAnswer:
-    """Passes the request on, so that it takes effect, and breaks off; of the answer come so many bytes of the body (-1: nothing at all)."""
+    """Passes the request on, so that it takes effect, and breaks off within the answer."""
 
     after_bytes: int = -1
+    """So many of its body come; -1: nothing at all."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """Calls functions before the request is passed on and after it has taken effect, before its answer is."""
+    """Calls functions before the request is passed on and after it has taken effect, before its answer is.
+
+    Where one returns False the connection is broken off there.
+    """
 
     before: Callable[[], object] | None = None
     after: Callable[[], object] | None = None
@@ -121,11 +125,13 @@ class Proxy:
     _rules: list[_Rule] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _closed: threading.Event = field(default_factory=threading.Event)
+    _running: set[int] = field(default_factory=set)
 
     def plan(self, fault: Fault, method: str = ".*", path: str = "", first: int = 1, times: int | None = 1) -> None:
         """Let a fault befall requests from the ``first`` that matches on, so many ``times`` (None: for ever).
 
-        ``method`` matches whole, ``path`` anywhere in the decoded path and raw query. Of several rules that match, the one planned first counts.
+        ``method`` matches whole, ``path`` anywhere in the decoded path and raw query. Of several plans that match, the
+        first counts.
         """
         with self._lock:
             self._rules.append(_Rule(re.compile(method), re.compile(path), fault, first, times))
@@ -139,11 +145,21 @@ class Proxy:
     def seen(self, method: str = ".*", path: str = "") -> list[Request]:
         """Return the requests that match."""
         with self._lock:
-            return [found for found in self.requests if re.fullmatch(method, found.method) and re.search(path, found.path)]
+            return [
+                found for found in self.requests if re.fullmatch(method, found.method) and re.search(path, found.path)
+            ]
 
     def bytes_got(self, path: str = "") -> int:
         """Return how many bytes of bodies readers have got."""
         return sum(request.got_bytes for request in self.seen("GET", path))
+
+    def settle(self, timeout_seconds: float = 30.0) -> None:
+        """Wait until no request is under way: what a dead client has sent may still be on its way to the server."""
+        end = time.monotonic() + timeout_seconds
+        while self._running:
+            if time.monotonic() > end:
+                raise TimeoutError(f"requests {sorted(self._running)} are still under way")
+            time.sleep(0.002)
 
     def record(self, method: str, target: str, byte_range: str | None) -> Request:
         """Write a request down and decide what befalls it."""
@@ -151,6 +167,7 @@ class Proxy:
         with self._lock:
             request = Request(len(self.requests) + 1, method, unquote(address.path), address.query, byte_range)
             self.requests.append(request)
+            self._running.add(id(request))
             taking = [rule for rule in self._rules if rule.takes(request)]
             request.fault = taking[0].fault if taking else None
         return request
@@ -167,7 +184,7 @@ class _Server(ThreadingHTTPServer):
         """Clients that go away, killed or not, are no news."""
 
 
-class _Broken(Exception):
+class _BrokenOffError(Exception):
     """The connection is to be broken off."""
 
 
@@ -191,39 +208,43 @@ class _Handler(BaseHTTPRequestHandler):
         request = self.server.proxy.record(self.command, self.path, self.headers.get("range"))
         try:
             self._befall(request)
-        except _Broken:
+        except _BrokenOffError:
             self.close_connection = True
             # Reset, as when a machine dies, and not closed in good order.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except OSError:
+            self.close_connection = True  # the client has gone before its answer came
+        finally:
+            self.server.proxy._running.discard(id(request))
 
     def _befall(self, request: Request) -> None:
         fault = request.fault
         if isinstance(fault, DropRequest):
             self._read(request, fault.after_bytes)
-            raise _Broken
+            raise _BrokenOffError
         body = self._read(request)
         if isinstance(fault, Hang):
             self._wait(fault.seconds)
-            raise _Broken
+            raise _BrokenOffError
         if isinstance(fault, Answer):
             text = f"<?xml version='1.0'?><Error><Code>{fault.code}</Code><Message>planned</Message></Error>".encode()
             headers = [("x-ms-error-code", fault.code), ("content-type", "application/xml"), *fault.headers]
             self._answer(request, fault.status, "planned", [*headers, ("content-length", str(len(text)))], text)
             return
-        if isinstance(fault, Call) and fault.before:
-            fault.before()
+        if isinstance(fault, Call) and fault.before and fault.before() is False:
+            raise _BrokenOffError
         status, reason, headers, content = self._forward(body)
-        if isinstance(fault, Call) and fault.after:
-            fault.after()
+        if isinstance(fault, Call) and fault.after and fault.after() is False:
+            raise _BrokenOffError
         if isinstance(fault, DropAnswer) and fault.after_bytes < 0:
-            raise _Broken
+            raise _BrokenOffError
         dropped = isinstance(fault, DropAnswer)
         part = content[: fault.after_bytes] if isinstance(fault, DropAnswer) else content
         self._answer(request, status, reason, headers, part)
         if dropped:
             self.wfile.flush()
             time.sleep(0.05)  # a reset overtakes what the other side has not read yet
-            raise _Broken
+            raise _BrokenOffError
 
     def _wait(self, seconds: float) -> None:
         """Wait, but not for a client that has gone, nor longer than the proxy lives."""
@@ -242,11 +263,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _read(self, request: Request, at_most: int | None = None) -> bytes:
         length = int(self.headers.get("content-length") or 0)
         if "transfer-encoding" in self.headers:
-            raise _Broken  # S3 wants a length too
+            raise _BrokenOffError  # S3 wants a length too
         body = self.rfile.read(length if at_most is None else min(length, at_most))
         request.sent_bytes = len(body)
         if at_most is None and len(body) < length:
-            raise _Broken  # the client has gone
+            raise _BrokenOffError  # the client has gone
         return body
 
     def _forward(self, body: bytes) -> tuple[int, str, list[tuple[str, str]], bytes]:
@@ -260,10 +281,12 @@ class _Handler(BaseHTTPRequestHandler):
             answer = upstream.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException):
-            raise _Broken from None
+            raise _BrokenOffError from None
         finally:
             upstream.close()
-        headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in (*ONE_HOP, "content-length")]
+        headers = [
+            (name, value) for name, value in answer.getheaders() if name.lower() not in (*ONE_HOP, "content-length")
+        ]
         length = answer.getheader("content-length") if self.command == "HEAD" else str(len(content))
         if answer.status not in (204, 304) and length is not None:
             headers.append(("content-length", length))

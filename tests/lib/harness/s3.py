@@ -111,8 +111,7 @@ class S3Server:
 
 
 _LOCATION = (
-    "<CreateBucketConfiguration>"
-    f"<LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
+    f"<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
 ).encode()
 
 
@@ -134,7 +133,10 @@ def s3_server(environment: Mapping[str, str] | None = None) -> Iterator[S3Server
     """Run a server until the block ends."""
     check_installed()
     program = Path(__file__).with_name("moto_server.py")
-    keys = (f"{GOOD.access_key_id}={GOOD.secret_access_key}", f"{EXPIRED.access_key_id}={EXPIRED.secret_access_key}=expired")
+    keys = (
+        f"{GOOD.access_key_id}={GOOD.secret_access_key}",
+        f"{EXPIRED.access_key_id}={EXPIRED.secret_access_key}=expired",
+    )
     command = (str(SERVERS / "bin" / "python"), "-u", str(program), *keys)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "AWS_", "LD_PRELOAD"))}
     with server(command, r"listening on (\d+)", {**clean, **(environment or {})}) as found:
