@@ -23,7 +23,8 @@ demo: ## Run the flights demo: a feature table from a lake, in two minutes, with
 	$(BIN)/python examples/flights/demo.py
 
 test: check ## Set up, check and run all tests (one: make test TESTS=tests/unit/test_x.py).
-	@$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(TESTS)
+	@scripts/servers.sh
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(TESTS)
 
 check: setup ## Lint, format, types, layers.
 	@$(BIN)/ruff check $(PYTHON_FOLDERS)
@@ -49,6 +50,8 @@ lock: ## Write locks/*.txt anew from locks/*.in; pins stay unless UPGRADE=1.
 	$(COMPILE) locks/bootstrap.in -o locks/bootstrap.txt
 	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEV_PACKAGES))) locks/dev.in -o locks/dev.txt
 	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEMO_PACKAGES))) locks/demo.in -o locks/demo.txt
+	$(COMPILE) locks/servers.in -o locks/servers.txt
+	scripts/servers.sh lock
 
 clean: ## Remove environments, caches and what runs left behind.
 	@rm -rf .venv .venv-uv .aiflow build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -11,3 +11,5 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("aiflow")
+
+pytest_plugins = ["harness.fixtures"]

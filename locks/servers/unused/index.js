@@ -1,0 +1,1 @@
+// Stands where azurite asks for a package that its tests never use.

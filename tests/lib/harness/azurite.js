@@ -1,0 +1,3 @@
+// Runs azurite until standard input ends, so that it never outlives a killed test: node azurite.js MAIN OPTION...
+process.stdin.on("end", () => process.exit(0)).resume();
+require(process.argv.splice(2, 1)[0]);
