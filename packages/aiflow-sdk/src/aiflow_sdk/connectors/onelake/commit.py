@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from aiflow_sdk.connectors.onelake.features import check_removable
 from aiflow_sdk.connectors.onelake.schema import check_columns, column_types
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, load_table
 from aiflow_sdk.connectors.onelake.values import shown_text, stored_text, typed_value
@@ -127,6 +128,7 @@ class Change:
         if not open_apps or (overtaken and not keys):
             return Committed(state, superseded=True, added=())
         self._check_fits(state)
+        state.check_writable(self.name)
         self._check_time(self.files, state.types, keys)
         if keys:
             # Of a range, the partitions that a newer execution wrote stay as they are.
@@ -135,9 +137,11 @@ class Change:
         else:
             files = list(self.files)
         now = int(time.time() * 1000)
+        gone = self._removed(state, files, keys)
+        check_removable(self.name, state.table, (file.path for file in gone))
         removed = [
             RemoveAction(file.path, True, now, file.bytes, {name: stored_text(v) for name, v in file.partition.items()})
-            for file in self._removed(state, files, keys)
+            for file in gone
         ]
         state.table.create_write_transaction(
             [*(self._add(file, state.types) for file in files), *removed],

@@ -105,6 +105,8 @@ class OneLakeSink(Sink, kind="onelake"):
         """Return a folder of this write alone, below the table: where it is vacuumed once nothing refers to it."""
         folder = self._folder()
         state = load_table(folder)
+        if state is not None:
+            state.check_writable(self.name)
         key = _write_of(request)
         if key not in self._folders:
             run = request.run

@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from aiflow_sdk.connectors.onelake import features
 from aiflow_sdk.connectors.onelake.schema import column_types
 from aiflow_sdk.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-
-# Reader features of the Delta protocol that change nothing about what the data files hold.
-_PLAIN_FEATURES = frozenset({"timestampNtz", "vacuumProtocolCheck"})
-_DELETION_VECTORS = "deletionVectors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +75,16 @@ class TableState:
     @property
     def has_deletion_vectors(self) -> bool:
         """Whether rows may be deleted that still stand in the files."""
-        return _DELETION_VECTORS in (self.table.protocol().reader_features or ())
+        return features.DELETION_VECTORS in (self.table.protocol().reader_features or ())
 
     def check_readable(self, name: str) -> None:
-        """Raise ``DataError`` (``unsupported-table-feature``) if the files cannot be read as plain Parquet."""
-        protocol = self.table.protocol()
-        unknown = set(protocol.reader_features or ()) - _PLAIN_FEATURES - {_DELETION_VECTORS}
-        if self.table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
-            unknown.add("columnMapping")
-        if unknown or protocol.min_reader_version > 3:
-            raise DataError(
-                "unsupported-table-feature",
-                f"the table '{name}' needs a reader of Delta's {', '.join(sorted(unknown)) or 'newer protocol'}",
-                hint="drop the feature from the table, or copy its rows into a new one",
-            )
+        """Raise ``DataError`` (``unsupported-table-feature``) if the rows are not just what the files hold."""
+        features.check_readable(name, self.table.protocol(), self.table.metadata().configuration)
+
+    def check_writable(self, name: str, effect: features.Effect = "overwrite") -> None:
+        """Raise ``DataError`` (``unsupported-table-feature``) unless a write keeps all that the table asks for."""
+        table = self.table
+        features.check_writable(name, table.protocol(), table.metadata().configuration, table.schema(), effect)
 
 
 def load_table(folder: Path, version: int | None = None) -> TableState | None:
@@ -112,6 +105,8 @@ def load_table(folder: Path, version: int | None = None) -> TableState | None:
     except TableNotFoundError:
         return None
     except DeltaError as error:
+        if "Unsupported" in str(error):
+            raise features.unsupported_reader(folder.name, str(error)) from error
         wanted = f" at version {version}" if version is not None else ""
         message = f"the table in {folder.name}{wanted} cannot be opened: {error}"
         raise DataError("unreadable-table", message, hint="see its _delta_log") from error
