@@ -57,13 +57,20 @@ class TableProtocol(Protocol):
     """What delta-rs tells of a table's protocol."""
 
     @property
-    def min_reader_version(self) -> int: ...
+    def min_reader_version(self) -> int:
+        """The version that a reader must know; 3: see its features."""
+
     @property
-    def min_writer_version(self) -> int: ...
+    def min_writer_version(self) -> int:
+        """The version that a writer must know; 7: see its features."""
+
     @property
-    def reader_features(self) -> Collection[str] | None: ...
+    def reader_features(self) -> Collection[str] | None:
+        """What a reader must know, from version 3 on."""
+
     @property
-    def writer_features(self) -> Collection[str] | None: ...
+    def writer_features(self) -> Collection[str] | None:
+        """What a writer must know, from version 7 on."""
 
 
 def check_readable(name: str, protocol: TableProtocol, configuration: Mapping[str, str | None]) -> None:
