@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -100,15 +101,17 @@ def load_table(folder: Path, version: int | None = None) -> TableState | None:
 
     if not (folder / "_delta_log").is_dir():  # delta-rs would make the folder
         return None
+    _check_log(folder)
     try:
         table = DeltaTable(str(folder), version=version)
     except TableNotFoundError:
         return None
     except DeltaError as error:
-        if "Unsupported" in str(error):
-            raise features.unsupported_reader(folder.name, str(error)) from error
+        reason = _short(str(error))
+        if "Unsupported" in reason:
+            raise features.unsupported_reader(folder.name, reason) from error
         wanted = f" at version {version}" if version is not None else ""
-        message = f"the table in {folder.name}{wanted} cannot be opened: {error}"
+        message = f"the table in {folder.name}{wanted} cannot be opened: {reason}"
         raise DataError("unreadable-table", message, hint="see its _delta_log") from error
     return TableState(
         folder=folder,
@@ -118,6 +121,28 @@ def load_table(folder: Path, version: int | None = None) -> TableState | None:
         partition_columns=tuple(table.metadata().partition_columns),
         files=tuple(_active_files(table)),
     )
+
+
+def _check_log(folder: Path) -> None:
+    """Raise ``DataError`` (``unreadable-table``) for a commit without a byte, which readers pass over in silence.
+
+    A machine that dies just after a writer renamed its commit into place may leave such a one.
+    """
+    with os.scandir(folder / "_delta_log") as found:
+        entries = [entry for entry in found if entry.name[:20].isdecimal()]
+    begins = max((entry.name[:20] for entry in entries if ".checkpoint." in entry.name), default="")
+    for entry in entries:
+        if entry.name[20:] == ".json" and entry.name[:20] > begins and not entry.stat().st_size:
+            raise DataError(
+                "unreadable-table",
+                f"the table in {folder.name} cannot be opened: its commit {int(entry.name[:20])} is empty",
+                hint="its writer's machine may have died; remove the file from _delta_log, and write those rows again",
+            )
+
+
+def _short(reason: str) -> str:
+    """Return delta-rs' reason without what it prints of its own insides."""
+    return reason.split("\n", 1)[0].split(": ParsedLogPath", 1)[0][:300]
 
 
 _REMEMBERED_TABLES = 16
