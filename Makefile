@@ -13,7 +13,7 @@ TYPED_FOLDERS := $(foreach package,$(DEV_PACKAGES),$(package)/src) tests $(wildc
 BIN := .venv/bin
 PYTEST_OPTIONS ?= -n 2 --dist loadfile
 
-.PHONY: help demo test check bench format lock setup clean
+.PHONY: help demo test check bench format lock setup spark clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ format: setup ## Let ruff repair and format what it can.
 setup: ## Bring .venv up to date (skipped while nothing has changed).
 	@scripts/environment.sh dev $(DEV_PACKAGES)
 
+spark: ## Bring .venv-spark up to date: Spark on the JVM with Delta, for foreign tables and a benchmark.
+	@scripts/spark_environment.sh
+
 COMPILE = .venv-uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
@@ -52,7 +55,8 @@ lock: ## Write locks/*.txt anew from locks/*.in; pins stay unless UPGRADE=1.
 	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEMO_PACKAGES))) locks/demo.in -o locks/demo.txt
 	$(COMPILE) locks/servers.in -o locks/servers.txt
 	scripts/servers.sh lock
+	$(COMPILE) locks/spark.in -o locks/spark.txt
 
 clean: ## Remove environments, caches and what runs left behind.
-	@rm -rf .venv .venv-uv .aiflow build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-uv .venv-spark .aiflow build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from aiflow_sdk.connectors.onelake.features import Effect
 from aiflow_sdk.connectors.onelake.identity import Owner
 from aiflow_sdk.connectors.onelake.location import TablePlace
 from aiflow_sdk.connectors.onelake.schema import column_types
@@ -23,6 +24,17 @@ Evolution = Literal["none", "add_columns", "widen"]
 EVOLUTIONS: tuple[Evolution, ...] = get_args(Evolution)
 Withdrawn = Literal["refuse", "delete", "keep"]
 WITHDRAWN: tuple[Withdrawn, ...] = get_args(Withdrawn)
+
+
+def effect_of(mode: Mode) -> Effect:
+    """Return what a write does to files that are there, as far as its mode tells."""
+    match mode:
+        case "append" | "error_if_exists":
+            return "append"
+        case "upsert":
+            return "upsert"
+        case _:
+            return "overwrite"
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,11 @@ class Change:
     def owner(self) -> Owner:
         """Whose the files are."""
         return Owner.of_run(self.request.run, self.request.node_id)
+
+    @property
+    def effect(self) -> Effect:
+        """What the write does to files that are there, as far as the mode tells."""
+        return effect_of(self.mode)
 
     @property
     def time(self) -> str | None:

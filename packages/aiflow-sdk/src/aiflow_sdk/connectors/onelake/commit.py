@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.connectors.onelake.change import AddedFile, Change, Replacement
 from aiflow_sdk.connectors.onelake.evolution import evolve, refuse_changes
+from aiflow_sdk.connectors.onelake.features import check_removable
 from aiflow_sdk.connectors.onelake.replacement import created, is_superseded, replacement
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, load_table
 from aiflow_sdk.connectors.onelake.values import stored_text
@@ -95,14 +96,18 @@ class _SchemaChangedError(Exception):
 def _decide(change: Change, state: TableState | None) -> Replacement | None:
     if state is None:
         return created(change, change.types)
-    state.check_writable(change.name)
+    state.check_writable(change.name, change.effect)
     _check_partitions(change, state)
     refuse_changes(change, state)
     if is_superseded(change, state):
         return None
     if evolve(change, state):
         raise _SchemaChangedError
-    return replacement(change, state)
+    done = replacement(change, state)
+    if done.removed:
+        state.check_writable(change.name, "upsert" if change.mode == "upsert" else "overwrite")
+        check_removable(change.name, state.table, (file.path for file in done.removed))
+    return done
 
 
 def _check_partitions(change: Change, state: TableState) -> None:

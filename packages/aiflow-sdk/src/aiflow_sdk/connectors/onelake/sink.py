@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import PrivateAttr, model_validator
 
-from aiflow_sdk.connectors.onelake.change import EVOLUTIONS, MODES, WITHDRAWN, Change, Merge, NewFile
+from aiflow_sdk.connectors.onelake.change import EVOLUTIONS, MODES, WITHDRAWN, Change, Merge, NewFile, effect_of
 from aiflow_sdk.connectors.onelake.commit import Committed, commit
 from aiflow_sdk.connectors.onelake.identity import new_folder
 from aiflow_sdk.connectors.onelake.location import (
@@ -132,7 +132,7 @@ class OneLakeSink(Sink, kind="onelake"):
         place = self._place()
         state = load_table(place)
         if state is not None:
-            state.check_writable(self.name)
+            state.check_writable(self.name, effect_of(self.mode))  # type: ignore[arg-type]  # rendered and checked
         key = _write_of(request)
         if key not in self._prefixes:
             self._prefixes[key] = new_folder(request.run, request.node_id)

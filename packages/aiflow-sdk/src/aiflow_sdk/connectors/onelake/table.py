@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from aiflow_sdk.connectors.onelake import features
 from aiflow_sdk.connectors.onelake.location import TablePlace
 from aiflow_sdk.connectors.onelake.schema import column_types
 from aiflow_sdk.errors import DataError, MissingExtraError
@@ -18,10 +20,6 @@ from aiflow_sdk.stores import store_error
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-
-# Reader features of the Delta protocol that change nothing about what the data files hold.
-_PLAIN_FEATURES = frozenset({"timestampNtz", "vacuumProtocolCheck"})
-_DELETION_VECTORS = "deletionVectors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +86,16 @@ class TableState:
     @property
     def has_deletion_vectors(self) -> bool:
         """Whether rows may be deleted that still stand in the files."""
-        return _DELETION_VECTORS in (self.table.protocol().reader_features or ())
-
-    def check_writable(self, name: str) -> None:
-        """Raise ``DataError`` (``unsupported-table-feature``) if a commit could break what the table promises."""
-        self.check_readable(name)
+        return features.DELETION_VECTORS in (self.table.protocol().reader_features or ())
 
     def check_readable(self, name: str) -> None:
-        """Raise ``DataError`` (``unsupported-table-feature``) if the files cannot be read as plain Parquet."""
-        protocol = self.table.protocol()
-        unknown = set(protocol.reader_features or ()) - _PLAIN_FEATURES - {_DELETION_VECTORS}
-        if self.table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
-            unknown.add("columnMapping")
-        if unknown or protocol.min_reader_version > 3:
-            raise DataError(
-                "unsupported-table-feature",
-                f"the table '{name}' needs a reader of Delta's {', '.join(sorted(unknown)) or 'newer protocol'}",
-                hint="drop the feature from the table, or copy its rows into a new one",
-            )
+        """Raise ``DataError`` (``unsupported-table-feature``) if the rows are not just what the files hold."""
+        features.check_readable(name, self.table.protocol(), self.table.metadata().configuration)
+
+    def check_writable(self, name: str, effect: features.Effect = "overwrite") -> None:
+        """Raise ``DataError`` (``unsupported-table-feature``) unless a write keeps all that the table asks for."""
+        table = self.table
+        features.check_writable(name, table.protocol(), table.metadata().configuration, table.schema(), effect)
 
 
 def load_table(place: TablePlace, version: int | None = None, as_of: datetime | None = None) -> TableState | None:
@@ -122,6 +112,7 @@ def load_table(place: TablePlace, version: int | None = None, as_of: datetime | 
 
     if place.folder is not None and not (place.folder / "_delta_log").is_dir():  # delta-rs would make the folder
         return None
+    _check_log(place)
     try:
         table = DeltaTable(place.uri, version=version, storage_options=place.options or None)
         if as_of is not None:
@@ -131,7 +122,10 @@ def load_table(place: TablePlace, version: int | None = None, as_of: datetime | 
     except (DeltaError, OSError, ValueError) as error:
         if failed := store_error(error, place.uri):
             raise failed from error
-        raise _unreadable(place, version, as_of, error) from error
+        reason = _short(str(error))
+        if "Unsupported" in reason:
+            raise features.unsupported_reader(place.key, reason) from error
+        raise _unreadable(place, version, as_of, reason) from error
     return TableState(
         place=place,
         table=table,
@@ -142,15 +136,39 @@ def load_table(place: TablePlace, version: int | None = None, as_of: datetime | 
     )
 
 
-def _unreadable(place: TablePlace, version: int | None, as_of: datetime | None, error: Exception) -> DataError:
+def _check_log(place: TablePlace) -> None:
+    """Raise ``DataError`` (``unreadable-table``) for a commit without a byte, which readers pass over in silence.
+
+    A machine that dies just after a writer renamed its commit into a folder may leave such a one.
+    """
+    if place.folder is None:
+        return
+    with os.scandir(place.folder / "_delta_log") as found:
+        entries = [entry for entry in found if entry.name[:20].isdecimal()]
+    begins = max((entry.name[:20] for entry in entries if ".checkpoint." in entry.name), default="")
+    for entry in entries:
+        if entry.name[20:] == ".json" and entry.name[:20] > begins and not entry.stat().st_size:
+            raise DataError(
+                "unreadable-table",
+                f"the table in {place.key} cannot be opened: its commit {int(entry.name[:20])} is empty",
+                hint="its writer's machine may have died; remove the file from _delta_log, and write those rows again",
+            )
+
+
+def _short(reason: str) -> str:
+    """Return delta-rs' reason without what it prints of its own insides."""
+    return reason.split("\n", 1)[0].split(": ParsedLogPath", 1)[0][:300]
+
+
+def _unreadable(place: TablePlace, version: int | None, as_of: datetime | None, reason: str) -> DataError:
     if version is None and as_of is None:
-        message = f"the table in {place.key} cannot be opened: {error}"
+        message = f"the table in {place.key} cannot be opened: {reason}"
         return DataError("unreadable-table", message, hint="see its _delta_log")
     newest = load_table(place)
     wanted = f"version {version}" if as_of is None else f"version of {as_of.isoformat()}"
     return DataError(
         "unknown-version",
-        f"the table in {place.key} has no {wanted}: {error}",
+        f"the table in {place.key} has no {wanted}: {reason}",
         hint=f"its newest version is {newest.version}; older ones go once its log is cleaned and its files are vacuumed"
         if newest
         else None,
