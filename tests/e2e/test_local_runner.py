@@ -280,6 +280,24 @@ def test_a_task_over_its_time_is_ended_and_its_sibling_starts_again_uncounted(pr
     assert kinds(records).count("run-started") == 1
 
 
+def test_a_second_process_still_knows_where_the_node_was_written(project) -> None:
+    folder = project(
+        'write(p, numbers(p).transform(id="made", engine="python", entrypoint="jobs:made", retries=1))',
+        """
+        def made(numbers: pl.DataFrame, context):
+            if context.attempt == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+        """,
+    )
+    (error,) = run(folder)[0].errors
+    assert error["code"] == "returned-nothing"
+    line = next(
+        n for n, text in enumerate((folder / "pipelines/work.py").read_text().splitlines(), 1) if "made" in text
+    )
+    assert error["where"]["path"] == "jobs.py"
+    assert error["where"]["about"] == f"pipeline 'work', node 'made' of pipelines/work.py:{line}"
+
+
 def test_a_task_that_is_always_too_slow_fails(project) -> None:
     folder = project(
         TWO_TASKS.replace("retries=1", "timeout_minutes=1 / 60"),

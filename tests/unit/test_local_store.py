@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aiflow_sdk.errors import RunError, StoreError, UnknownNameError
+from aiflow_sdk.errors import RunError, StoreError, UnknownNameError, Where
 from aiflow_sdk.local.generation import next_generation
 from aiflow_sdk.local.state import RunState, TaskState
 from aiflow_sdk.local.store import RunFolder, list_runs, read_log, read_run, short_run_id
@@ -54,6 +54,16 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     folder.save_task(state.tasks["a"])
     folder.save(state)
     assert RunFolder(tmp_path, "r1").load() == state
+
+
+def test_a_run_knows_where_its_nodes_were_written_whoever_goes_on_with_it(tmp_path: Path) -> None:
+    state = make(tmp_path, "r1")[1]
+    places = {"": Where("pipelines/p.py", 3), "n": Where("pipelines/p.py", 5, 9, "node 'n'")}
+    RunFolder(tmp_path, "r2").create(state, json.dumps(PLAN), selection={}, places=places)
+    again = RunFolder(tmp_path, "r2")
+    again.save(again.load())
+    assert again.places() == {"": Where("pipelines/p.py", 3), "n": Where("pipelines/p.py", 5)}
+    assert RunFolder(tmp_path, "r1").places() == {}
 
 
 def test_a_blocked_task_is_known_even_if_nobody_lived_to_write_it(tmp_path: Path) -> None:

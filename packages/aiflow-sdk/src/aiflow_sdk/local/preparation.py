@@ -19,7 +19,7 @@ from aiflow_sdk.local.request import RunRequest
 from aiflow_sdk.local.selection import Selection, select_tasks
 from aiflow_sdk.local.settling import settle_loss
 from aiflow_sdk.local.state import Loss, RunState
-from aiflow_sdk.local.store import RunFolder, find_run, tasks_of_plan
+from aiflow_sdk.local.store import RunFolder, find_run, places_document, tasks_of_plan
 from aiflow_sdk.partitions import Grain, Partition
 from aiflow_sdk.plan import Plan, Run, make_run, read_plan
 from aiflow_sdk.runtime import Data
@@ -41,6 +41,8 @@ class Prepared:
     plan: Plan
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """Node id → function that exists only in this process."""
+    places: Mapping[str, Where] = field(default_factory=dict)
+    """Node id → where it was written; under ``""`` the pipeline itself."""
 
 
 def prepare(project: Project, pipeline: str, environment: str | None) -> Prepared:
@@ -61,7 +63,7 @@ def prepare(project: Project, pipeline: str, environment: str | None) -> Prepare
         raise problems[0] if len(problems) == 1 else ProblemsError(problems) from None
     enter_project(project.root)  # the cache may have spared the imports that would have added it
     plan = Workspace(project, marked=discovery.marked).compile(found.ir, target, locations=found.locations, here=True)
-    return Prepared(project, plan, found.functions)
+    return Prepared(project, plan, found.functions, found.locations)
 
 
 def start_run(prepared: Prepared, request: RunRequest) -> LiveRun:
@@ -100,9 +102,9 @@ def open_run(prepared: Prepared, run: Run, selection: Selection | None = None, *
         if task.task_id not in selection.tasks:
             task.state = "skipped"
     folder = RunFolder(root, run.run_id)
-    folder.create(state, plan.to_json(), selection=selection.to_dict())
+    folder.create(state, plan.to_json(), selection=selection.to_dict(), places=prepared.places)
     folder.own()
-    return LiveRun(plan, run, folder, state, selection.earlier)
+    return LiveRun(plan, run, folder, state, selection.earlier, places=prepared.places)
 
 
 def resume_run(prepared: Prepared, request: RunRequest) -> LiveRun:
@@ -127,7 +129,7 @@ def resume_run(prepared: Prepared, request: RunRequest) -> LiveRun:
         task.retries, task.timeout_seconds = fresh[task_id].retries, fresh[task_id].timeout_seconds
     folder.write_plan(plan.to_json())
     folder.save_tasks(state, "waiting")
-    folder.save(state, version=plan.version)
+    folder.save(state, version=plan.version, places=places_document(prepared.places))
     return LiveRun(
         plan,
         Run.model_validate(dict(state.run)),
@@ -135,6 +137,7 @@ def resume_run(prepared: Prepared, request: RunRequest) -> LiveRun:
         state,
         Selection.from_dict(record.selection).earlier,
         resumed=True,
+        places=prepared.places,
     )
 
 
@@ -157,7 +160,8 @@ def load_run(root: Path, run_id: str) -> LiveRun:
     folder = RunFolder(root, run_id)
     state = folder.load()
     earlier = Selection.from_dict(folder.record().selection).earlier
-    return LiveRun(read_plan(folder.plan_text()), Run.model_validate(dict(state.run)), folder, state, earlier)
+    plan, run = read_plan(folder.plan_text()), Run.model_validate(dict(state.run))
+    return LiveRun(plan, run, folder, state, earlier, places=folder.places())
 
 
 def check_clusters(plan: Plan, task_ids: Iterable[str]) -> None:

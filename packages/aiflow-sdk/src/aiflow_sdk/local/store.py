@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.errors import DocumentError, RunError, UnknownNameError, unknown_name
+from aiflow_sdk.errors import DocumentError, RunError, UnknownNameError, Where, unknown_name
 from aiflow_sdk.local.state import RunState, TaskState
 from aiflow_sdk.stores import folder_name, replace_file, try_lock, writing
 
@@ -75,7 +75,14 @@ class RunFolder:
         self._lock: int | None = None
         self._document: dict[str, Any] = {}
 
-    def create(self, state: RunState, plan_json: str, *, selection: Mapping[str, str]) -> None:
+    def create(
+        self,
+        state: RunState,
+        plan_json: str,
+        *,
+        selection: Mapping[str, str],
+        places: Mapping[str, Where] | None = None,
+    ) -> None:
         """Write a new run. Raises ``StoreError`` where the project's folder takes no files."""
         plan = json.loads(plan_json)
         self._document = {
@@ -83,6 +90,7 @@ class RunFolder:
             "version": plan["version"],
             "definition": plan["definition"],
             "selection": dict(selection),
+            "places": places_document(places or {}),
         }
         with writing(self.path):
             make_home(self.path.parents[1])
@@ -143,6 +151,10 @@ class RunFolder:
             errors=tuple(data.get("errors") or ()),
             folder=str(self.path),
         )
+
+    def places(self) -> dict[str, Where]:
+        """Return where each node was written, by id; under ``""`` the pipeline itself."""
+        return {node_id: Where(path, line) for node_id, (path, line) in (self._read().get("places") or {}).items()}
 
     def load(self) -> RunState:
         """Return the run with the states of its tasks, as they were written last."""
@@ -231,6 +243,11 @@ class RunFolder:
                 "newer-document", f"{self.path} was written by a newer aiflow", hint="upgrade aiflow-sdk"
             )
         return data
+
+
+def places_document(places: Mapping[str, Where]) -> dict[str, Any]:
+    """Return places as ``run.json`` holds them."""
+    return {node_id: [place.path, place.line] for node_id, place in places.items()}
 
 
 def tasks_of_plan(plan: Mapping[str, Any]) -> dict[str, TaskState]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 
 from pydantic import Field, NonNegativeInt
 
+from aiflow_sdk.errors import Where
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins.options import Plugin
@@ -122,6 +123,8 @@ class Write:
     """Partition columns that the frame may lack, with the one value (ISO text) that all its rows have."""
     time: str | None = None
     """The partition column that holds the run's partition; None: the whole table is replaced."""
+    where: Where | None = None
+    """Where the node stands in the pipeline; an engine gives it to errors of this write (:func:`placed`)."""
 
     @property
     def time_keys(self) -> tuple[str, ...] | None:

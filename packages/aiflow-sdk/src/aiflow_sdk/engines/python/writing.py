@@ -51,7 +51,7 @@ class PlannedWrite(ABC):
 
 def plan_write(frame: Frame, sink: Sink, request: Write, *, alone: bool) -> PlannedWrite:
     """Return the write of a frame: to files where the sink takes them, straight to the sink where it is ``alone``."""
-    where = Where(about=f"sink '{request.node_id}'")
+    where = request.where or Where(about=f"sink '{request.node_id}'")
     lazy: pl.LazyFrame = convert(frame, FrameKind.POLARS_LAZY)
     with computing(f"the columns of '{request.node_id}'"):
         if isinstance(sink, FileSink):

@@ -27,6 +27,7 @@ from aiflow_sdk.frames import (
     name_inputs,
     to_reader,
 )
+from aiflow_sdk.place import placed
 from aiflow_sdk.plugins import (
     Destination,
     FileSink,
@@ -147,7 +148,10 @@ class SparkTaskSession(Session):
         """
         names = ", ".join(f"'{write.request.node_id}'" for write in writes)
         with _failures(f"computing {names}"), self._shared(writes) as shared:
-            outputs = [_Output(self, write, shared[id(write.frame)]) for write in writes]
+            outputs = []
+            for write in writes:
+                with placed(write.request.where), _failures(f"computing '{write.request.node_id}'"):
+                    outputs.append(_Output(self, write, shared[id(write.frame)]))
         return [output.commit() for output in outputs]
 
     def columns(self, frame: SparkFrame) -> tuple[tuple[str, str], ...] | None:
@@ -276,6 +280,10 @@ class _Output:
         self._files = list_files(place.folder, place.partition_by)
 
     def commit(self) -> Written:
+        with placed(self._request.where):
+            return self._committed()
+
+    def _committed(self) -> Written:
         if self._destination is None:
             with _plugin_code(self._sink):
                 written = self._sink.write(self._batches, self._request)
