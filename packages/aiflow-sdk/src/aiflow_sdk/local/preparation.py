@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.code import enter_project
 from aiflow_sdk.config import Project
@@ -24,6 +25,9 @@ from aiflow_sdk.partitions import Grain, Partition
 from aiflow_sdk.plan import Plan, Run, make_run, read_plan
 from aiflow_sdk.runtime import Data
 from aiflow_sdk.workspace import Workspace
+
+if TYPE_CHECKING:
+    from aiflow_sdk.discovery.finding import Module
 
 LOCAL = "local"
 """The kind of cluster that is this machine."""
@@ -45,8 +49,13 @@ class Prepared:
     """Node id → where it was written; under ``""`` the pipeline itself."""
 
 
-def prepare(project: Project, pipeline: str, environment: str | None) -> Prepared:
-    """Find the pipeline (``id`` or ``project/id``) in this process and compile it.
+def prepare(
+    project: Project,
+    pipeline: str,
+    environment: str | None,
+    watched: Callable[[Module], AbstractContextManager[None]] = lambda module: nullcontext(),
+) -> Prepared:
+    """Find the pipeline (``id`` or ``project/id``) in this process, each module imported ``watched``, and compile it.
 
     Raises ``AiflowError``; several at once as ``ProblemsError``.
     """
@@ -54,7 +63,7 @@ def prepare(project: Project, pipeline: str, environment: str | None) -> Prepare
     from aiflow_sdk.discovery import discover_here
 
     target = project.environment(environment)
-    discovery = discover_here(project, only=pipeline)
+    discovery = discover_here(project, only=pipeline, watched=watched)
     try:
         found = discovery.pipeline(pipeline)
     except UnknownNameError as error:
