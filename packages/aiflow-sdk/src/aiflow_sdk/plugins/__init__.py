@@ -24,6 +24,7 @@ from aiflow_sdk.plugins.connector import (
     Written,
 )
 from aiflow_sdk.plugins.execution import Cluster, Engine, Frame, FrameWrite, Job, Listener, Session, UserFunction
+from aiflow_sdk.plugins.folder import NULL_FOLDER, refuse_null_folder
 from aiflow_sdk.plugins.options import Plugin
 from aiflow_sdk.plugins.registry import (
     MARK,
@@ -39,6 +40,7 @@ from aiflow_sdk.plugins.registry import (
 
 __all__ = [
     "MARK",
+    "NULL_FOLDER",
     "Cluster",
     "Comparison",
     "DataFile",
@@ -70,6 +72,7 @@ __all__ = [
     "Written",
     "installed_registry",
     "load_plugin",
+    "refuse_null_folder",
     "register_engine",
     "register_sink",
     "register_source",

@@ -19,7 +19,17 @@ from aiflow_sdk.engines.python.lake_type import narrow_types, typed_value
 from aiflow_sdk.engines.usercode import plugin_code
 from aiflow_sdk.errors import DataError, Where
 from aiflow_sdk.frames import FrameKind, arrow_types, convert, polars_type, to_reader
-from aiflow_sdk.plugins import DataFile, Destination, FileSink, Frame, Sink, Write, Written
+from aiflow_sdk.plugins import (
+    NULL_FOLDER,
+    DataFile,
+    Destination,
+    FileSink,
+    Frame,
+    Sink,
+    Write,
+    Written,
+    refuse_null_folder,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,9 +37,6 @@ if TYPE_CHECKING:
 
 _MOST_BYTES_PER_FILE = 1 << 30
 """In memory; on disk such a file has some 100 MB."""
-
-NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
-"""What Hive, Spark and polars call the folder of null."""
 
 
 @dataclass
@@ -157,6 +164,8 @@ class FileWrite(PlannedWrite):
 
     def finish(self) -> Written:
         """Commit the files; those without rows are left out, unless the frame is to be kept exactly."""
+        for column in self.destination.partition_by:
+            refuse_null_folder(column, (values[column] for values in self.partitions.values()))
         files = []
         for file in sorted(self.sinked_files, key=lambda one: one.path):
             path = file.path.removeprefix("file://").removeprefix(self.folder.removeprefix("file://")).lstrip("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +12,16 @@ from urllib.parse import unquote
 from aiflow_sdk.engines.spark.types import arrow_schema, arrow_type, is_plain_cast, spark_type
 from aiflow_sdk.errors import DataError
 from aiflow_sdk.frames import arrow_types
-from aiflow_sdk.plugins import DataFile, Destination
+from aiflow_sdk.plugins import NULL_FOLDER, DataFile, Destination, refuse_null_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame as SparkFrame
 
-NULL_PARTITION = ("__HIVE_DEFAULT_PARTITION__", "")
+_NULL_FOLDERS = (NULL_FOLDER, "")
 """Folder values that stand for null: Spark's own, and Sail's."""
+_NULL_FOLDER_TEXT = f"{NULL_FOLDER}{uuid.uuid4().hex}"
+"""What a text is called that means null as the name of a folder, so that it is told from null and refused."""
 
 
 def complete(
@@ -59,12 +62,21 @@ def write_parquet(frame: SparkFrame, folder: str, partition_by: Sequence[str] = 
         from pyspark.sql import functions
 
         # As text, because Sail has no folder names for moments, and writes some others in a way of its own.
-        frame = frame.withColumns({column: functions.col(quoted(column)).cast("string") for column in partition_by})
+        texts = {column: functions.col(quoted(column)).cast("string") for column in partition_by}
+        frame = frame.withColumns(
+            {
+                column: functions.when(text == NULL_FOLDER, _NULL_FOLDER_TEXT).otherwise(text)
+                for column, text in texts.items()
+            }
+        )
     frame.write.mode("append").partitionBy(*partition_by).parquet(folder)
 
 
 def list_files(folder: str, partition_by: Sequence[str] = ()) -> list[DataFile]:
-    """Return the Parquet files below the folder that have rows, rows as their footers tell."""
+    """Return the Parquet files below the folder that have rows, rows as their footers tell.
+
+    Raises ``DataError`` (``bad-partition-value``) for a value that no folder can be named by.
+    """
     import pyarrow.parquet as pq
 
     found = []
@@ -92,8 +104,10 @@ def _data_files(paths: Iterator[str] | Sequence[str]) -> list[str]:
 
 def _data_file(path: str, size: int, rows: int, partition_by: Sequence[str]) -> DataFile:
     values = {unquote(name): text for name, _, text in (part.partition("=") for part in path.split("/")[:-1])}
+    for column in partition_by:
+        refuse_null_folder(column, [NULL_FOLDER if values[column] == _NULL_FOLDER_TEXT else None])
     partition = {
-        column: None if values[column] in NULL_PARTITION else unquote(values[column]) for column in partition_by
+        column: None if values[column] in _NULL_FOLDERS else unquote(values[column]) for column in partition_by
     }
     return DataFile(path, size, rows, partition)
 

@@ -267,6 +267,14 @@ class EngineConformance:
             assert file.path.count("/") == 1
         assert sink.committed_schema.names == ["n", "key"]
 
+    def test_a_text_that_means_null_as_a_folder_is_refused(self, session, tmp_path) -> None:
+        import pyarrow as pa
+
+        table = pa.table({"n": [1, 2, 3], "key": ["a", None, "__HIVE_DEFAULT_PARTITION__"]})
+        with pytest.raises(DataError, match="'key'") as caught:
+            self.written(session, session.read(Rows.of(table), Scan(RUN)), tmp_path / "out", columns=("key",))
+        assert caught.value.code == "bad-partition-value"
+
     def test_a_partition_column_that_the_frame_lacks_is_filled(self, session, orders, tmp_path) -> None:
         request = Write("sink", RUN, fill={"dt": "2026-11-20"})
         text = self.written(session, orders, tmp_path / "text", request, columns=("dt",))
