@@ -72,6 +72,25 @@ def plan_of(report: CompileReport, pipeline_id: str) -> Plan:
     return read_plan(item.path.read_bytes())
 
 
+def test_a_table_of_two_pipelines_is_noted_with_both_places(project: Project) -> None:
+    assert check(project).notes == ()
+    twin = a_pipeline("twin").replace("feature.twin", "feature.a")
+    write(project.root, {"pipelines/twin.py": twin})
+    report = check(project)
+    assert report.problems == ()
+    (note,) = report.notes
+    assert note == (
+        "pipeline 'a' (pipelines/a.py:8) and pipeline 'twin' (pipelines/twin.py:8) write feature.a, "
+        "and what one wrote another replaces"
+    )
+    # Where each leaves alone what it has no rows of, they may well share a table; of one pipeline alone nobody asks.
+    assert check(project, "twin").notes == ()
+    for name in ("a", "twin"):
+        file = project.root / f"pipelines/{name}.py"
+        file.write_text(file.read_text().replace("partition_by", 'mode="overwrite_partitions", partition_by'))
+    assert check(project).notes == ()
+
+
 def test_each_pipeline_gets_a_plan_and_its_ir(project: Project) -> None:
     report = compile_(project)
     assert report.problems == ()

@@ -10,11 +10,12 @@ from importlib import import_module
 
 from aiflow_sdk.code import CodeIndex, enter_project, interpreter, is_foreign, scan_sources
 from aiflow_sdk.compiler import compile_pipeline
+from aiflow_sdk.compiler.connector import sink_to_ask
 from aiflow_sdk.config import Environment, Project
 from aiflow_sdk.discovery.finding import find_plugin_modules
 from aiflow_sdk.errors import ConfigurationError, PluginError, Where
 from aiflow_sdk.ir import PipelineIR
-from aiflow_sdk.plan import Plan
+from aiflow_sdk.plan import Plan, PlanNode
 from aiflow_sdk.plugins import MARK, PluginType, Registry, installed_registry
 
 
@@ -75,6 +76,13 @@ class Workspace:
             code=code,
             here=here,
         )
+
+    def replaces_run(self, sink: PlanNode, environment: Environment) -> bool:
+        """Tell whether a sink of a plan replaces what is of the run's partition; of the project's own it is assumed."""
+        if ("sink", sink.kind) in self._own:
+            return True
+        plugin = self.registry.sinks.get(sink.kind or "")
+        return sink_to_ask(plugin, sink.options, environment).replaces() == "run"
 
     def _look_for_own(self) -> None:
         root = self.project.root
