@@ -124,12 +124,7 @@ class _Line:
             os.close(self._answer_fd)
             self._printed.close()
             self._trace.close()
-            raise ConfigurationError(
-                "broken-interpreter",
-                f"the interpreter {python} cannot be started: {error.strerror}",
-                where=Where("aiflow.toml", about="python") if self._project.python else None,
-                hint='correct python = "…" in aiflow.toml',
-            ) from error
+            raise broken_interpreter(self._project, f"cannot be started: {error.strerror}") from error
         finally:
             os.close(child_fd)
         self._current, self._ending, self._buffer = None, None, b""
@@ -225,19 +220,12 @@ class _Line:
         return self._printed.read()[-2000:].decode("utf-8", "replace").splitlines()
 
     def _broken(self, what: str) -> AiflowError:
-        return ConfigurationError(
-            "broken-interpreter",
-            f"the interpreter {interpreter(self._project)} {what}",
-            where=Where("aiflow.toml", about="python") if self._project.python else None,
-            hint="install aiflow-sdk and what the project needs in its environment",
-            notes=self._output(),
-        )
+        return broken_interpreter(self._project, what, self._output())
 
     def _request(self) -> Mapping[str, Any]:
-        foreign = is_foreign(self._project)
         return {
             "root": str(self._project.root),
-            "path": None if foreign else [folder or os.getcwd() for folder in sys.path],
+            "path": import_path(self._project),
             "pythonpath": os.environ.get("PYTHONPATH"),
             "modules": self._waiting[self._offset :],
             "clock": self._setup.clock,
@@ -245,13 +233,36 @@ class _Line:
         }
 
     def _environment(self) -> dict[str, str]:
-        environment = {**os.environ, "PYTHONHASHSEED": str(self._setup.hash_seed), "PYTHONIOENCODING": "utf-8"}
-        if not is_foreign(self._project):
-            # Just enough to import aiflow; the child then takes over the whole import path.
-            environment["PYTHONPATH"] = os.pathsep.join(folder for folder in sys.path if folder)
+        environment = {**import_environment(self._project), "PYTHONHASHSEED": str(self._setup.hash_seed)}
         if self._setup.timezone:
             environment["TZ"] = self._setup.timezone
         return environment
+
+
+def import_path(project: Project) -> list[str] | None:
+    """Return the import path that a child takes over; None where another interpreter has one of its own."""
+    return None if is_foreign(project) else [folder or os.getcwd() for folder in sys.path]
+
+
+def import_environment(project: Project) -> dict[str, str]:
+    """Return the environment variables with which a child can import aiflow before it takes over the import path."""
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    if not is_foreign(project):
+        environment["PYTHONPATH"] = os.pathsep.join(folder for folder in sys.path if folder)
+    return environment
+
+
+def broken_interpreter(project: Project, what: str, output: Sequence[str] = ()) -> AiflowError:
+    """Return the error of an interpreter that cannot do a child's work."""
+    return ConfigurationError(
+        "broken-interpreter",
+        f"the interpreter {interpreter(project)} {what}",
+        where=Where("aiflow.toml", about="python") if project.python else None,
+        hint='correct python = "…" in aiflow.toml'
+        if what.startswith("cannot be started")
+        else "install aiflow-sdk and what the project needs in its environment",
+        notes=output,
+    )
 
 
 def other_timezone() -> str:
