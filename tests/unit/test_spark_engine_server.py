@@ -146,18 +146,12 @@ def test_a_server_whose_folder_is_gone_before_it_listens_ends(tmp_path):
     assert result.returncode == 1
 
 
-def test_warming_up_returns_at_once_and_starts_one_server(shared):
-    engine = SparkEngine.load({}, Environment())
+def test_starting_returns_at_once_and_starts_one_server(shared):
     began = time.monotonic()
-    engine.warm_up()
-    engine.warm_up()
+    embedded.start_server()
+    embedded.start_server()
     assert time.monotonic() - began < 0.5
     assert embedded.running_server().pid == json.loads((shared / "spark.json").read_text())["pid"]
-
-
-def test_an_address_in_the_environment_starts_no_server(shared):
-    SparkEngine.load({}, Environment(spark="sc://elsewhere:15002")).warm_up()
-    assert not (shared / "spark.json").exists()
 
 
 def test_a_dead_server_is_noticed_and_started_again(shared):

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from pydantic import Field, PositiveInt
 
 from aiflow_sdk.engines.spark.connection import connected
-from aiflow_sdk.engines.spark.embedded import start_server
 from aiflow_sdk.engines.spark.embedded import stop_servers as stop_embedded
 from aiflow_sdk.engines.spark.session import SparkTaskSession
 from aiflow_sdk.plan import PlanTask, Run
@@ -40,11 +39,6 @@ class SparkEngine(Engine, kind="spark"):
     """Settings of the Spark session, such as ``{"spark.sql.shuffle.partitions": "8"}``."""
     extra: Mapping[str, Any] = Field(default_factory=dict)
     """Whatever else a cluster understands; the engine ignores it."""
-
-    def warm_up(self) -> None:
-        """Start the embedded server, if one is needed, and return at once; it comes up while other work goes on."""
-        if self.environment.spark is None:
-            start_server()
 
     @staticmethod
     def stop_servers(session_dir: str) -> None:
