@@ -220,6 +220,14 @@ def test_a_run_tells_what_is_wrong_and_writes_nothing(running, name):
     said = " ".join([error["message"], error["hint"] or "", *error["notes"]])
     assert mistake.says.replace("2026-11-20", day) in said
     assert f"error[{mistake.code}]" in words.err
+    # Where the node is written, and beside it the line of the user's function where that is to blame.
+    place = f"pipelines/m_{name}.py:{mistake.line}"
+    if error["where"]["path"].startswith("pipelines/"):
+        assert f"{error['where']['path']}:{error['where']['line']}" == place
+        assert f"--> {place}" in words.err
+    else:
+        assert f"of {place}" in error["where"]["about"]
+    assert f"{error['where']['line']} | " in words.err
     assert "--resume" in words.out.splitlines()[-1]
     if name == "user_column":
         assert words.err.index("jobs.py") < words.err.index("error[user-code-failed]")

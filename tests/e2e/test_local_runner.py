@@ -280,6 +280,48 @@ def test_a_task_over_its_time_is_ended_and_its_sibling_starts_again_uncounted(pr
     assert kinds(records).count("run-started") == 1
 
 
+def test_a_second_process_still_knows_where_the_node_was_written(project) -> None:
+    folder = project(
+        'write(p, numbers(p).transform(id="made", engine="python", entrypoint="jobs:made", retries=1))',
+        """
+        def made(numbers: pl.DataFrame, context):
+            if context.attempt == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+        """,
+    )
+    (error,) = run(folder)[0].errors
+    assert error["code"] == "returned-nothing"
+    line = next(
+        n for n, text in enumerate((folder / "pipelines/work.py").read_text().splitlines(), 1) if "made" in text
+    )
+    assert error["where"]["path"] == "jobs.py"
+    assert error["where"]["about"] == f"pipeline 'work', node 'made' of pipelines/work.py:{line}"
+
+
+HANG = 'subprocess.Popen(["sleep", "60"]); import re; re.match(r"(a|aa)+$", "a" * 60 + "b")  # holds Python\'s lock'
+
+
+@pytest.mark.parametrize(
+    ("body", "code"), [(HANG, "module-timeout"), ("os._exit(3)", "module-crashed"), ("os.abort()", "module-crashed")]
+)
+@pytest.mark.parametrize("how", ["run", "backfill"])
+def test_a_module_whose_import_hangs_or_dies_is_named_and_nothing_is_left(project, how, body, code) -> None:
+    folder = project("write(p, numbers(p))")
+    (folder / "aiflow.toml").write_text("discovery_timeout_seconds = 1\n")
+    file = folder / "pipelines/work.py"
+    file.write_text(f"import os, subprocess\n{body}\n{file.read_text()}")
+    words = ["run", "work", "--date", DAY] if how == "run" else ["backfill", "work", "--from", DAY, "--to", DAY]
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "aiflow_sdk.cli", *words], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert time.monotonic() - began < 30
+    assert done.returncode == 1
+    assert f"error[{code}]: module 'pipelines.work'" in done.stderr
+    assert "--> pipelines/work.py" + ("" if "_exit" in body else ":2") in done.stderr
+    assert not list_runs(folder)
+
+
 def test_a_task_that_is_always_too_slow_fails(project) -> None:
     folder = project(
         TWO_TASKS.replace("retries=1", "timeout_minutes=1 / 60"),

@@ -231,6 +231,6 @@ def test_a_lake_is_a_folder_of_the_project_or_an_address(lake: str, address: str
 
 def test_staging_lies_where_it_is_said() -> None:
     environment = Environment(staging="scratch", root=Path("/project"))
-    assert environment.staging_folder == Path("/project/scratch")
-    assert environment.copy_as("pr-1").staging_folder == Path("/project/scratch-pr-1")
-    assert Environment(staging="s3://b/s").staging_folder is None
+    assert environment.staging_address == "/project/scratch"
+    assert environment.copy_as("pr-1").staging_address == "/project/scratch-pr-1"
+    assert Environment(staging="s3://b/s").staging_address == "s3://b/s"

@@ -72,6 +72,25 @@ def plan_of(report: CompileReport, pipeline_id: str) -> Plan:
     return read_plan(item.path.read_bytes())
 
 
+def test_a_table_of_two_pipelines_is_noted_with_both_places(project: Project) -> None:
+    assert check(project).notes == ()
+    twin = a_pipeline("twin").replace("feature.twin", "feature.a")
+    write(project.root, {"pipelines/twin.py": twin})
+    report = check(project)
+    assert report.problems == ()
+    (note,) = report.notes
+    assert note == (
+        "pipeline 'a' (pipelines/a.py:8) and pipeline 'twin' (pipelines/twin.py:8) write feature.a, "
+        "and what one wrote another replaces"
+    )
+    # Where each leaves alone what it has no rows of, they may well share a table; of one pipeline alone nobody asks.
+    assert check(project, "twin").notes == ()
+    for name in ("a", "twin"):
+        file = project.root / f"pipelines/{name}.py"
+        file.write_text(file.read_text().replace("partition_by", 'mode="overwrite_partitions", partition_by'))
+    assert check(project).notes == ()
+
+
 def test_each_pipeline_gets_a_plan_and_its_ir(project: Project) -> None:
     report = compile_(project)
     assert report.problems == ()
@@ -303,33 +322,56 @@ def a_plugin(kind: str, more: str = "") -> dict[str, str]:
     return {f"{kind}.py": PLUGIN.format(kind=kind, more=more), "pipelines/a.py": text}
 
 
-def test_what_a_plugins_module_prints_does_not_reach_the_commands_output(
-    project: Project, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_plugins_module_is_imported_in_children_alone_and_what_it_prints_is_not_seen(
+    project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(str(project.root))
     write(project.root, a_plugin("loud_rss"))
+    path = list(sys.path)
     assert check(project).problems == ()
-    assert compile_(project).problems == ()
-    assert "loud_rss" in sys.modules
+    report = compile_(project)
+    assert report.problems == ()
+    assert plan_of(report, "a").nodes["orders"].plugin == "loud_rss:Rss"
+    assert "loud_rss" not in sys.modules
+    assert sys.path == path
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_plugins_module_that_cannot_be_imported_here_is_told(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(project.root))
-    write(project.root, a_plugin("moody_rss", "if sys.argv != ['']: raise ValueError('not here')"))
-    (problem,) = compile_(project).problems
-    assert (problem.code, problem.where and problem.where.path) == ("broken-plugin", "moody_rss.py")
+def test_what_is_wrong_with_an_own_plugins_options_has_its_place(project: Project) -> None:
+    files = a_plugin("strict_rss")
+    write(project.root, {**files, "pipelines/a.py": files["pipelines/a.py"].replace("url=", "ulr=")})
+    wrong = {problem.code: problem for problem in check(project).problems}
+    assert set(wrong) == {"unknown-option", "missing-option"}
+    assert str(wrong["unknown-option"].where) == "pipelines/a.py:6, pipeline 'a', node 'orders'"
+    assert wrong["unknown-option"].hint == "did you mean 'url'?"
 
 
-def test_a_plugin_of_another_interpreters_project_is_refused(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("raise ValueError('not here')", "not here"),
+        ("os._exit(3)", "their process ended"),
+        ("import time; time.sleep(60)", "no answer within 2 seconds"),
+    ],
+)
+def test_a_plugins_module_that_cannot_be_imported_to_compile_is_told(project: Project, more: str, said: str) -> None:
+    files = a_plugin("moody_rss", f"if 'aiflow_sdk.workspace' in sys.modules: {more}")
+    files["pipelines/c.py"] = files["pipelines/a.py"].replace('id="a"', 'id="c"').replace("feature.a", "feature.c")
+    write(project.root, {**files, "aiflow.toml": 'project = "shop"\ndiscovery_timeout_seconds = 2\n'})
+    report = compile_(load_project(project.root))
+    for problem in report.problems:
+        assert (problem.code, problem.where and problem.where.path) == ("broken-plugin", "moody_rss.py")
+        assert said in str(problem)
+    assert [item.id for item in report.pipelines] == ["b"]
+    assert len(report.problems) == 2
+
+
+def test_the_plugin_of_another_interpreters_project_is_imported_there(project: Project) -> None:
     other = project.root / "other-python"
     other.write_text(f'#!/bin/sh\nPYTHONPATH="{os.pathsep.join(sys.path)}" exec "{sys.executable}" "$@"\n')
     other.chmod(0o755)
     toml = 'project = "shop"\npython = "other-python"\n'
     write(project.root, {**a_plugin("far_rss"), "aiflow.toml": toml})
     report = compile_(load_project(project.root))
-    assert [problem.code for problem in report.problems] == ["plugin-of-other-interpreter"]
-    assert [item.id for item in report.pipelines] == ["b"]
+    assert report.problems == ()
+    assert [item.id for item in report.pipelines] == ["a", "b"]
     assert "far_rss" not in sys.modules

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.files import FilesSink, FilesSource
+from aiflow_sdk.connectors.parquet import FileGroup, scan_polars
 from aiflow_sdk.errors import AiflowError, DataError, DataNotReadyError
 from aiflow_sdk.plan import Run
-from aiflow_sdk.plugins import FileSink, Predicate, Scan, Write, Written
+from aiflow_sdk.plugins import NULL_FOLDER, FileSink, Predicate, Scan, Write, Written
 
 DAY, NEXT = "2026-11-20", "2026-11-21"
 
@@ -360,6 +361,31 @@ def test_a_day_is_replaced_and_others_stay(environment, read, format):
     late = write(sink, {"id": [5, 6], "region": ["eu", "eu"], "dt": [DAY, NEXT]}, run_of(DAY, 4, last=NEXT), "dt")
     assert (late.rows, late.superseded) == (2, False)
     assert sorted(row["id"] for row in read("out", root="lake", format=format)) == [5, 6]
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv", "jsonl"])
+def test_a_text_that_means_null_as_a_folder_is_refused_and_nothing_changes(environment, tmp_path, format):
+    sink = FilesSink.load({"path": "out/odd", "format": format, "partition_by": ["key"]}, environment)
+    write(sink, {"n": [1, 2], "key": ["a", None]}, run_of(None))
+    with pytest.raises(DataError, match="'key'") as caught:
+        write(sink, {"n": [3, 4], "key": ["b", NULL_FOLDER]}, run_of(None, 2))
+    assert code(caught) == "bad-partition-value"
+    found = sorted(path.parent.name for path in (tmp_path / "lake/out/odd").rglob(f"*.{format}"))
+    assert found == [f"key={NULL_FOLDER}", "key=a"]
+
+
+def test_a_table_of_others_may_have_the_text_that_means_null_as_a_folder(tmp_path):
+    texts = ["a", None, NULL_FOLDER]
+    groups = []
+    for number, text in enumerate(texts):
+        path = tmp_path / f"key={text or NULL_FOLDER}/part-{number}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pl.DataFrame({"n": [number]}).write_parquet(path)
+        groups.append(FileGroup((str(path),), {"key": text}))
+    schema = pl.Schema({"n": pl.Int64, "key": pl.String})
+    for chosen in (groups, [groups[0], groups[2]], groups[2:]):
+        read = scan_polars(chosen, schema, Scan()).collect().sort("n")
+        assert read["key"].to_list() == [group.values["key"] for group in chosen]
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv", "jsonl"])

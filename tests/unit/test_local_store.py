@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aiflow_sdk.errors import RunError, StoreError, UnknownNameError
+from aiflow_sdk.errors import RunError, StoreError, UnknownNameError, Where
 from aiflow_sdk.local.state import RunState, TaskState
 from aiflow_sdk.local.store import RunFolder, list_runs, read_log, read_run, short_run_id
 from aiflow_sdk.stores import folder_name, replace_file
@@ -30,7 +30,10 @@ def make(project: Path, run_id: str, **facts: Any) -> tuple[RunFolder, RunState]
         "pipeline_id": "p",
         "project": "default",
         "environment": "dev",
+        "cause": "manual",
+        "trace_id": "t",
         "execution": 1,
+        "generation": 1,
         "partition_key": "2026-11-20",
         "last_partition_key": None,
         **facts,
@@ -54,10 +57,20 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert RunFolder(tmp_path, "r1").load() == state
 
 
+def test_a_run_knows_where_its_nodes_were_written_whoever_goes_on_with_it(tmp_path: Path) -> None:
+    state = make(tmp_path, "r1")[1]
+    places = {"": Where("pipelines/p.py", 3), "n": Where("pipelines/p.py", 5, 9, "node 'n'")}
+    RunFolder(tmp_path, "r2").create(state, json.dumps(PLAN), selection={}, places=places)
+    again = RunFolder(tmp_path, "r2")
+    again.save(again.load())
+    assert again.places() == {"": Where("pipelines/p.py", 3), "n": Where("pipelines/p.py", 5)}
+    assert RunFolder(tmp_path, "r1").places() == {}
+
+
 def test_a_blocked_task_is_known_even_if_nobody_lived_to_write_it(tmp_path: Path) -> None:
     folder, state = make(tmp_path, "r1")
     state.start("a", 2.0)
-    state.fail("a", {"retryable": False}, 3.0)
+    state.fail("a", {"code": "c", "message": "m", "retryable": False}, 3.0)
     folder.save_task(state.tasks["a"])
     assert folder.load().tasks["b.us"].state == "blocked"
 
@@ -107,9 +120,9 @@ def test_a_run_whose_process_is_gone_is_interrupted_and_one_at_work_is_running(t
 
 def test_log_lines_of_several_attempts_come_in_the_order_of_time(tmp_path: Path) -> None:
     folder, _ = make(tmp_path, "r1")
-    folder.log_path("a", 1, 1).write_text('{"time": 1, "message": "x"}\n{"time": 4, "message": "half')
-    folder.log_path("a", 1, 2).write_text('{"time": 3, "message": "z"}\n')
-    folder.log_path("b.us", 1, 1).write_text('{"time": 2, "message": "y"}\n')
+    folder.log_path("a", 1, 1).write_text('{"time": 1, "level": "info", "message": "x"}\n{"time": 4, "message": "half')
+    folder.log_path("a", 1, 2).write_text('{"time": 3, "level": "info", "message": "z"}\n')
+    folder.log_path("b.us", 1, 1).write_text('{"time": 2, "level": "info", "message": "y"}\n')
     assert [line["message"] for line in read_log(tmp_path, "r1")] == ["x", "y", "z"]
     assert [line["message"] for line in read_log(tmp_path, "r1", "a")] == ["x", "z"]
     assert [line["message"] for line in read_log(tmp_path, "r1", "a", 2)] == ["z"]

@@ -455,9 +455,9 @@ def test_a_table_that_cannot_be_committed_to_is_an_error_at_once(sink, environme
     write(sink(), {"id": [1]}, time=None)
     table = DeltaTable(f"{environment.lake}/feature/out")
     table.alter.set_table_properties({"delta.appendOnly": "true"})
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(DataError, match="append-only") as caught:
         write(sink(), {"id": [2]}, run_of(generation=2), time=None)
-    assert code(caught) == "commit-failed"
+    assert code(caught) == "unsupported-table-feature"
 
 
 def test_the_identity_is_that_of_the_runs_partition(sink):

@@ -13,7 +13,14 @@ from deltalake import DeltaTable
 from aiflow_sdk.code import enter_project
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import Environment, load_project
-from aiflow_sdk.errors import ConfigurationError, DataError, DataNotReadyError, DefinitionError, UserCodeError
+from aiflow_sdk.errors import (
+    ConfigurationError,
+    DataError,
+    DataNotReadyError,
+    DefinitionError,
+    UserCodeError,
+    Where,
+)
 from aiflow_sdk.ir import NodeIR, PipelineIR
 from aiflow_sdk.plan import Run, make_run, read_plan
 from aiflow_sdk.plugins import Write, installed_registry
@@ -323,6 +330,36 @@ def test_an_older_attempt_that_ends_late_replaces_no_newer_ones_frame(project, t
     for attempt in (2, 1):
         execute_task(plan, "double", Run.make(**{**dict(run), "attempt": attempt}), root=project.root, staging=staging)
     assert all("/000002-" in path for path in staging.source(plan, "double", run).parquet_files().paths)
+
+
+@pytest.mark.parametrize("second", ["etl:broken", "etl:nothing"])
+def test_an_error_names_the_node_and_where_it_was_written(project, second):
+    plan = compiled(project, pipeline(second, fuse=True))
+    run, (task,) = make_run(plan, partition="2026-11-20"), plan.tasks
+    places = {"second": Where("pipelines/p.py", 3)}
+    with pytest.raises(UserCodeError) as caught:
+        execute_task(plan, task.id, run, root=project.root, places=places)
+    # The fault is in the function; the node is named beside it.
+    assert caught.value.where.path.endswith("etl.py")
+    assert caught.value.where.about == "pipeline 'p', node 'second' of pipelines/p.py:3"
+    (project.root / "etl.py").unlink()
+    sys.modules.pop("etl")
+    with pytest.raises(UserCodeError, match="No module named 'etl'") as caught:
+        execute_task(plan, task.id, run, root=project.root, places={"double": Where("pipelines/p.py", 2)})
+    assert caught.value.where == Where("pipelines/p.py", 2, about="pipeline 'p', node 'double'")
+
+
+def test_a_staged_frame_that_is_gone_names_the_node_that_made_it(project):
+    plan = compiled(project, pipeline())
+    with pytest.raises(DataError) as caught:
+        execute_task(
+            plan,
+            "second",
+            make_run(plan, partition="2026-11-20"),
+            root=project.root,
+            places={"double": Where("p.py", 4)},
+        )
+    assert caught.value.where == Where("p.py", 4, about="pipeline 'p', node 'double'")
 
 
 def test_a_live_twin_of_an_attempt_keeps_its_files(project, tmp_path):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from aiflow_sdk.errors import Where
+from aiflow_sdk.errors import AiflowError, ProblemsError, Where
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -38,6 +39,34 @@ def failing_line(traceback: TracebackType | None) -> Where:
             found = Where(relative_path(filename), traceback.tb_lineno)
         traceback = traceback.tb_next
     return found
+
+
+def node_place(places: Mapping[str, Where], pipeline_id: str, node_id: str | None = None) -> Where:
+    """Return where a node, or else the pipeline, was written; ``places`` are by node id, under ``""`` the pipeline."""
+    about = f"pipeline '{pipeline_id}'" + (f", node '{node_id}'" if node_id else "")
+    known = places.get(node_id or "") or Where()
+    return Where(known.path, known.line, known.column, about)
+
+
+@contextmanager
+def placed(where: Where | None) -> Iterator[None]:
+    """Give errors raised inside the place of the node that they are about.
+
+    One that has a place of its own, such as the failing line of a user's function, keeps it and names the node's.
+    """
+    try:
+        yield
+    except AiflowError as error:
+        for one in error.problems if isinstance(error, ProblemsError) else (error,):
+            _place(one, where or Where())
+        raise
+
+
+def _place(error: AiflowError, where: Where) -> None:
+    has_own = error.where is not None and error.where.path is not None
+    if has_own and where.path and where.about:
+        where = Where(about=f"{where.about} of {where.path}:{where.line}")
+    error.at(where)
 
 
 def relative_path(filename: str) -> str:

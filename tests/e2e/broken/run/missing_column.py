@@ -1,4 +1,3 @@
-#! missing-partition-column | 'dt'
 from aiflow_sdk import pipeline, sink, source
 
 
@@ -6,5 +5,6 @@ from aiflow_sdk import pipeline, sink, source
 def missing_column(p):
     orders = p.read(source.onelake(id="orders", table="raw.orders"))
     p.write(
+        #! missing-partition-column | 'dt'
         orders.sql("select id from {orders}"), sink.onelake(id="out", table="mart.missing_column", partition_by=["dt"])
     )

@@ -1,4 +1,3 @@
-#! returned-nothing | jobs:nothing
 from aiflow_sdk import pipeline, sink, source
 
 
@@ -6,6 +5,7 @@ from aiflow_sdk import pipeline, sink, source
 def nothing(p):
     orders = p.read(source.onelake(id="orders", table="raw.orders", partitions={"dt": "{{ ds }}"}))
     p.write(
+        #! returned-nothing | jobs:nothing
         orders.transform(id="made", fn="jobs:nothing"),
         sink.onelake(id="out", table="mart.nothing", partition_by=["dt"]),
     )

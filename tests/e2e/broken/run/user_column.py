@@ -1,4 +1,3 @@
-#! user-code-failed | amout
 from aiflow_sdk import pipeline, sink, source
 
 
@@ -6,6 +5,7 @@ from aiflow_sdk import pipeline, sink, source
 def user_column(p):
     orders = p.read(source.onelake(id="orders", table="raw.orders", partitions={"dt": "{{ ds }}"}))
     p.write(
+        #! user-code-failed | amout
         orders.transform(id="made", fn="jobs:wrong_column"),
         sink.onelake(id="out", table="mart.user_column", partition_by=["dt"]),
     )

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from aiflow_sdk.errors import VariableUseError
 from aiflow_sdk.place import caller
 
 if TYPE_CHECKING:
-    from aiflow_sdk.builder.pipeline import PipelineBuilder
+    from aiflow_sdk.builder.draft import Draft
     from aiflow_sdk.variables import Variable
+
+
+class Declaring(Protocol):
+    """What a dataset needs of the builder that it belongs to, a :class:`PipelineBuilder`."""
+
+    _draft: Draft
+
+    def transform(self, *inputs: Dataset, **settings: Any) -> Dataset:
+        """Declare a transform of the inputs."""
+
+    def sql(self, query: str, *inputs: Dataset, **settings: Any) -> Dataset:
+        """Declare a query over the inputs."""
 
 
 class Dataset:
@@ -18,7 +30,7 @@ class Dataset:
 
     __slots__ = ("builder", "node_id")
 
-    def __init__(self, builder: PipelineBuilder, node_id: str) -> None:
+    def __init__(self, builder: Declaring, node_id: str) -> None:
         self.builder = builder
         self.node_id = node_id
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from aiflow_sdk.compiler.subject import Subject
+from aiflow_sdk.config import Environment
 from aiflow_sdk.errors import AiflowError, PluginError, Where
 from aiflow_sdk.ir import DatasetName, NodeIR, thaw
 from aiflow_sdk.plugins import Plugin, Sink, Source
@@ -77,10 +78,16 @@ def _class_of(subject: Subject, node: NodeIR) -> type[Source] | type[Sink]:
 
 
 def _sink(subject: Subject, node: NodeIR) -> Sink:
-    """Return the sink; while templates stand in its options, one that holds them raw, to be asked of columns alone."""
     plugin: type[Sink] = subject.registry.sinks.get(node.kind or "", where=subject.where(node))
-    loaded = plugin.try_load(node.options, subject.environment, where=subject.where(node))
-    return plugin.model_construct(**thaw(node.options)) if loaded is None else loaded
+    return sink_to_ask(plugin, node.options, subject.environment, subject.where(node))
+
+
+def sink_to_ask(
+    plugin: type[Sink], options: Mapping[str, Any], environment: Environment, where: Where | None = None
+) -> Sink:
+    """Return the sink; while templates stand in its options, one that holds them raw, to be asked of columns alone."""
+    loaded = plugin.try_load(options, environment, where=where)
+    return plugin.model_construct(**thaw(options)) if loaded is None else loaded
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.config import Environment, Project
 from aiflow_sdk.errors import AiflowError, Where
 from aiflow_sdk.ir import NodeIR, PipelineIR
+from aiflow_sdk.place import node_place
 from aiflow_sdk.plugins import Registry, Source
 
 
@@ -28,9 +29,7 @@ class Subject:
 
     def where(self, node: NodeIR | None = None) -> Where:
         """Return where the node, or else the pipeline, was written."""
-        about = f"pipeline '{self.ir.id}'" + (f", node '{node.id}'" if node else "")
-        known = self.locations.get(node.id if node else "")
-        return Where(known.path, known.line, known.column, about) if known else Where(about=about)
+        return node_place(self.locations, self.ir.id, node.id if node else None)
 
     @property
     def is_development(self) -> bool:

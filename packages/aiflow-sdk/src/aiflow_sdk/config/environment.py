@@ -96,11 +96,6 @@ class Environment:
         """Where frames lie between tasks: an absolute folder, or an address, without a slash at its end."""
         return self.resolve(self.staging) if self.staging else f"{self.lake_address}/_staging"
 
-    @property
-    def staging_folder(self) -> Path | None:
-        """Where frames lie between tasks as an absolute folder; None where it is an address."""
-        return _as_folder(self.staging_address)
-
     def resolve(self, address: str) -> str:
         """Return ``address`` as an absolute folder, starting at the project's root, or as the address of a store."""
         return parse_address(address, root=self.root, storage=self.storage).uri

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from aiflow_sdk.errors import DataError, unknown_name
-from aiflow_sdk.plugins import DataFile, Predicate, Scan, Write
+from aiflow_sdk.plugins import NULL_FOLDER, DataFile, Predicate, Scan, Write, refuse_null_folder
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _MOST_PARTITIONS = 100_000
 
 
@@ -96,7 +95,9 @@ def _is_told_by_folders(group: FileGroup, schema: pl.Schema) -> bool:
     """Whether polars reads just these values out of the paths; then it leaves out files that a filter excludes."""
     wanted = [f"{name}={value}" for name, value in group.values.items()]
     plain = all(
-        type(schema[name]).__name__ in _PLAIN_TYPES and _PLAIN_TEXT.fullmatch(str(value)) and value is not None
+        type(schema[name]).__name__ in _PLAIN_TYPES
+        and _PLAIN_TEXT.fullmatch(str(value))
+        and value not in (None, NULL_FOLDER)
         for name, value in group.values.items()
     )
     return plain and all(
@@ -234,7 +235,7 @@ def partition_of(path: str, columns: Sequence[str], told: Mapping[str, str | Non
     for part in path.split("/")[:-1]:
         name, equals, text = part.partition("=")
         if equals:
-            values[unquote(name)] = None if text in (NULL_PARTITION, "") else unquote(text)
+            values[unquote(name)] = None if text in (NULL_FOLDER, "") else unquote(text)
     return {column: values[column] if column in values else told[column] for column in columns}
 
 
@@ -272,7 +273,10 @@ def write_files(
                 raise DataError("value-out-of-range", message) from error
             arrays += [pa.repeat(pa.scalar(request.fill[name]), batch.num_rows) for name in lacking]
             arrays = [array.cast(one.type) for array, one in zip(arrays, in_files, strict=True)]
-            yield pa.RecordBatch.from_arrays(arrays, schema=in_files)
+            batch = pa.RecordBatch.from_arrays(arrays, schema=in_files)
+            for name in partition_by:
+                refuse_null_folder(name, batch.column(name).unique().to_pylist())
+            yield batch
 
     found: list[DataFile] = []
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.config import Environment, Project
+from aiflow_sdk.deployment.shared import SharedTables
 from aiflow_sdk.discovery import Discovered, discover
 from aiflow_sdk.errors import AiflowError, ProblemsError
 from aiflow_sdk.plan import Plan
@@ -24,6 +25,7 @@ class CheckReport:
     failed: int = 0
     """How many of the pipelines have a problem. A module that cannot be imported counts as one."""
     notes: tuple[str, ...] = ()
+    """What is worth knowing and stops nobody: of discovery, and tables that several pipelines write."""
 
 
 def check_project(
@@ -43,15 +45,18 @@ def check_project(
     elif only is not None:
         pipelines, problems = (), [problem for problem in problems if _is_about(problem, only)]
     workspace = Workspace(project, registry, discovery.marked)
+    shared = SharedTables(workspace, environment)
     subjects = {_subject(problem) for problem in problems}
     count = len(subjects)
     for pipeline in pipelines:
         count += 1
         found = compile_or_tell(pipeline, discovery.code, environment, workspace)
-        if not isinstance(found, Plan):
+        if isinstance(found, Plan):
+            shared.add(pipeline, found)
+        else:
             problems.extend(found)
             subjects.add(pipeline.id)
-    return CheckReport(count, tuple(problems), len(subjects), discovery.notes)
+    return CheckReport(count, tuple(problems), len(subjects), (*discovery.notes, *shared.notes()))
 
 
 def compile_or_tell(

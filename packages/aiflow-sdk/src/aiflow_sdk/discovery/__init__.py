@@ -5,8 +5,9 @@ Importing this package is quick: its names load on first use, and the child need
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aiflow_sdk.face import load_on_first_use
 
 if TYPE_CHECKING:
     from aiflow_sdk.discovery.finding import Module, find_modules
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
     from aiflow_sdk.discovery.project import discover
 
 _HOMES = {
-    "Discovered": "model",
-    "Discovery": "model",
-    "Module": "finding",
-    "discover": "project",
-    "discover_here": "here",
-    "discover_pipelines": "package",
-    "find_modules": "finding",
+    "Discovered": "aiflow_sdk.discovery.model",
+    "Discovery": "aiflow_sdk.discovery.model",
+    "Module": "aiflow_sdk.discovery.finding",
+    "discover": "aiflow_sdk.discovery.project",
+    "discover_here": "aiflow_sdk.discovery.here",
+    "discover_pipelines": "aiflow_sdk.discovery.package",
+    "find_modules": "aiflow_sdk.discovery.finding",
 }
 
 __all__ = [
@@ -36,7 +37,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"aiflow_sdk.discovery.{_HOMES[name]}"), name)
+__getattr__ = load_on_first_use(__name__, _HOMES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import selectors
 import signal
 import subprocess
@@ -20,11 +19,11 @@ from aiflow_sdk.code import interpreter, is_foreign
 from aiflow_sdk.config import Project
 from aiflow_sdk.discovery.finding import Module
 from aiflow_sdk.discovery.importing import Imported
-from aiflow_sdk.errors import AiflowError, ConfigurationError, DiscoveryError, Where
+from aiflow_sdk.discovery.interruption import module_crashed, module_timeout, traced_place
+from aiflow_sdk.errors import AiflowError, ConfigurationError, Where
 
 START_SECONDS = 60.0
 _TRACE_SECONDS = 0.5
-_TRACED = re.compile(r'File "(.+)", line (\d+)')
 
 
 @dataclass(frozen=True)
@@ -125,12 +124,7 @@ class _Line:
             os.close(self._answer_fd)
             self._printed.close()
             self._trace.close()
-            raise ConfigurationError(
-                "broken-interpreter",
-                f"the interpreter {python} cannot be started: {error.strerror}",
-                where=Where("aiflow.toml", about="python") if self._project.python else None,
-                hint='correct python = "…" in aiflow.toml',
-            ) from error
+            raise broken_interpreter(self._project, f"cannot be started: {error.strerror}") from error
         finally:
             os.close(child_fd)
         self._current, self._ending, self._buffer = None, None, b""
@@ -162,20 +156,12 @@ class _Line:
     def enforce_deadline(self, selector: selectors.BaseSelector) -> None:
         """End a child whose module takes too long, and go on with the next module."""
         if self.child and time.monotonic() >= self.deadline:
-            path, line = self._interrupted_place()
+            place = self._interrupted_place()
             seconds = self._project.discovery_timeout_seconds
             if self._current is None:
                 raise self._broken("does not start")
             module = self._waiting[self._offset + self._current]
-            self._replace(
-                selector,
-                DiscoveryError(
-                    "module-timeout",
-                    f"module '{module.name}' was not imported and built within {seconds:g} seconds",
-                    where=Where(path or module.path, line),
-                    hint="move the work into the function that runs, or raise discovery_timeout_seconds in aiflow.toml",
-                ),
-            )
+            self._replace(selector, module_timeout(module.name, seconds, place or Where(module.path)))
 
     def stop(self) -> None:
         """End the child and whatever user code started in its session."""
@@ -209,57 +195,37 @@ class _Line:
         if self._current is None:
             raise self._broken("cannot import aiflow")
         module = self._waiting[self._offset + self._current]
-        path, line = self._traced_place()
-        if self._ending and not path:
-            path, line = self._ending[0] or None, self._ending[1]
-        how = f"with signal {signal.Signals(-status).name}" if status < 0 else f"with exit code {status}"
-        return DiscoveryError(
-            "module-crashed",
-            f"module '{module.name}' ended the process that imported it, {how}",
-            where=Where(path or module.path, line if path else None),
-            hint="os._exit and faults in compiled libraries end a process; move what does it into the function",
-            notes=self._output(),
-        )
+        place = self._traced_place()
+        if place is None and self._ending and self._ending[0]:
+            place = Where(*self._ending)
+        return module_crashed(module.name, status, place or Where(module.path), self._output())
 
-    def _interrupted_place(self) -> tuple[str | None, int | None]:
+    def _interrupted_place(self) -> Where | None:
         """Ask the child where it is, and return its innermost line of the project."""
         assert self.child
         if self._current is not None:
             with suppress(ProcessLookupError):
                 self.child.send_signal(signal.SIGUSR1)
             patience = time.monotonic() + _TRACE_SECONDS
-            while time.monotonic() < patience and self._traced_place() == (None, None):
+            while time.monotonic() < patience and self._traced_place() is None:
                 time.sleep(0.01)
         return self._traced_place()
 
-    def _traced_place(self) -> tuple[str | None, int | None]:
+    def _traced_place(self) -> Where | None:
         self._trace.seek(0)
-        # faulthandler writes what is not ASCII with backslashes.
-        root = str(self._project.root).encode("ascii", "backslashreplace").decode() + os.sep
-        for name, line in _TRACED.findall(self._trace.read().decode("ascii", "replace")):
-            if name.startswith(root) and f"{os.sep}site-packages{os.sep}" not in name:
-                path = name[len(root) :].encode("ascii").decode("unicode_escape")
-                return path.replace(os.sep, "/"), int(line)
-        return None, None
+        return traced_place(self._trace.read().decode("ascii", "replace"), self._project.root)
 
     def _output(self) -> list[str]:
         self._printed.seek(0)
         return self._printed.read()[-2000:].decode("utf-8", "replace").splitlines()
 
     def _broken(self, what: str) -> AiflowError:
-        return ConfigurationError(
-            "broken-interpreter",
-            f"the interpreter {interpreter(self._project)} {what}",
-            where=Where("aiflow.toml", about="python") if self._project.python else None,
-            hint="install aiflow-sdk and what the project needs in its environment",
-            notes=self._output(),
-        )
+        return broken_interpreter(self._project, what, self._output())
 
     def _request(self) -> Mapping[str, Any]:
-        foreign = is_foreign(self._project)
         return {
             "root": str(self._project.root),
-            "path": None if foreign else [folder or os.getcwd() for folder in sys.path],
+            "path": import_path(self._project),
             "pythonpath": os.environ.get("PYTHONPATH"),
             "modules": self._waiting[self._offset :],
             "clock": self._setup.clock,
@@ -267,13 +233,36 @@ class _Line:
         }
 
     def _environment(self) -> dict[str, str]:
-        environment = {**os.environ, "PYTHONHASHSEED": str(self._setup.hash_seed), "PYTHONIOENCODING": "utf-8"}
-        if not is_foreign(self._project):
-            # Just enough to import aiflow; the child then takes over the whole import path.
-            environment["PYTHONPATH"] = os.pathsep.join(folder for folder in sys.path if folder)
+        environment = {**import_environment(self._project), "PYTHONHASHSEED": str(self._setup.hash_seed)}
         if self._setup.timezone:
             environment["TZ"] = self._setup.timezone
         return environment
+
+
+def import_path(project: Project) -> list[str] | None:
+    """Return the import path that a child takes over; None where another interpreter has one of its own."""
+    return None if is_foreign(project) else [folder or os.getcwd() for folder in sys.path]
+
+
+def import_environment(project: Project) -> dict[str, str]:
+    """Return the environment variables with which a child can import aiflow before it takes over the import path."""
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    if not is_foreign(project):
+        environment["PYTHONPATH"] = os.pathsep.join(folder for folder in sys.path if folder)
+    return environment
+
+
+def broken_interpreter(project: Project, what: str, output: Sequence[str] = ()) -> AiflowError:
+    """Return the error of an interpreter that cannot do a child's work."""
+    return ConfigurationError(
+        "broken-interpreter",
+        f"the interpreter {interpreter(project)} {what}",
+        where=Where("aiflow.toml", about="python") if project.python else None,
+        hint='correct python = "…" in aiflow.toml'
+        if what.startswith("cannot be started")
+        else "install aiflow-sdk and what the project needs in its environment",
+        notes=output,
+    )
 
 
 def other_timezone() -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiflow_sdk.dsl.decorators import pipeline, transform
 from aiflow_sdk.dsl.definition import PipelineDefinition
+from aiflow_sdk.face import load_on_first_use
 from aiflow_sdk.factories import resources, sink, source
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ __all__ = [
     "window",
 ]
 
-_LATER = {
+_HOMES = {
     "Dataset": "aiflow_sdk.builder",
     "PipelineBuilder": "aiflow_sdk.builder",
     "dataset": "aiflow_sdk.ir",
@@ -35,8 +35,4 @@ _LATER = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module 'aiflow_sdk.dsl' has no attribute '{name}'")
-    globals()[name] = value = getattr(import_module(_LATER[name]), name)
-    return value
+__getattr__ = load_on_first_use(__name__, _HOMES)

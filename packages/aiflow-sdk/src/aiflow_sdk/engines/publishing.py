@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from aiflow_sdk.engines.usercode import plugin_code
 from aiflow_sdk.errors import AiflowError, ConfigurationError, Where
+from aiflow_sdk.place import placed
 from aiflow_sdk.plugins import FrameWrite, Pending, Written
 
 
@@ -19,22 +20,16 @@ def publish_all(writes: Sequence[FrameWrite], hand_over: Sequence[Callable[[], P
     pending: list[Pending] = []
     published = 0
     try:
-        pending.extend(one() for one in hand_over)
+        for write, one in zip(writes, hand_over, strict=True):
+            with placed(write.request.where):
+                pending.append(one())
         for write, one_pending in zip(writes, pending, strict=True):
-            if write.audit is None:
-                continue
-            if one_pending.source is None:
-                raise ConfigurationError(
-                    "no-audit",
-                    f"the sink '{write.sink.kind}' shows nothing of a write before it is published",
-                    where=Where(about=f"sink '{write.request.node_id}'"),
-                    hint="audit what is written to a table, or check the frame in a transform",
-                )
-            write.audit(one_pending)
+            with placed(write.request.where):
+                _audit(write, one_pending)
         written: list[Written] = []
         for write, one_pending in zip(writes, pending, strict=True):
             published += 1
-            with plugin_code(write.sink):
+            with placed(write.request.where), plugin_code(write.sink):
                 written.append(one_pending.publish())
         return written
     except BaseException:  # Ctrl-C too leaves nothing behind; it goes on up
@@ -42,3 +37,16 @@ def publish_all(writes: Sequence[FrameWrite], hand_over: Sequence[Callable[[], P
             with suppress(OSError, AiflowError):  # what failed first is told
                 one_pending.withdraw()
         raise
+
+
+def _audit(write: FrameWrite, pending: Pending) -> None:
+    if write.audit is None:
+        return
+    if pending.source is None:
+        raise ConfigurationError(
+            "no-audit",
+            f"the sink '{write.sink.kind}' shows nothing of a write before it is published",
+            where=Where(about=f"sink '{write.request.node_id}'"),
+            hint="audit what is written to a table, or check the frame in a transform",
+        )
+    write.audit(pending)

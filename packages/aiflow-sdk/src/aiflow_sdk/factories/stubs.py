@@ -11,7 +11,6 @@ import decimal
 import enum
 import inspect
 import keyword
-import os
 import pathlib
 import sysconfig
 import types
@@ -26,6 +25,7 @@ from pydantic.fields import FieldInfo
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.factories.connectors import Sinks, Sources
 from aiflow_sdk.plugins import Family, Plugin, Registry
+from aiflow_sdk.stores import replace_file
 
 _HEAD = '''"""Written by `aiflow plugins --stubs`: what is installed here. Write it again after installing a plugin."""
 
@@ -181,6 +181,4 @@ def _write(path: Path, text: str) -> None:
     if path.is_file() and path.read_text("utf-8") == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, "utf-8")
-    fresh.replace(path)
+    replace_file(path, text)

@@ -6,8 +6,9 @@ Importing this package is quick: its names load on first use, and what the comma
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aiflow_sdk.face import load_on_first_use
 
 if TYPE_CHECKING:
     from aiflow_sdk.local.definition import run_definition
@@ -18,20 +19,20 @@ if TYPE_CHECKING:
     from aiflow_sdk.local.supervisor import backfill, run_pipeline_locally
 
 _HOMES = {
-    "BackfillRequest": "request",
-    "BackfillSummary": "summary",
-    "Making": "making",
-    "RunFolder": "store",
-    "RunRequest": "request",
-    "RunSummary": "summary",
-    "TaskSummary": "summary",
-    "backfill": "supervisor",
-    "list_runs": "store",
-    "read_log": "store",
-    "read_run": "store",
-    "run_definition": "definition",
-    "run_pipeline_locally": "supervisor",
-    "why_run": "making",
+    "BackfillRequest": "aiflow_sdk.local.request",
+    "BackfillSummary": "aiflow_sdk.local.summary",
+    "Making": "aiflow_sdk.local.making",
+    "RunFolder": "aiflow_sdk.local.store",
+    "RunRequest": "aiflow_sdk.local.request",
+    "RunSummary": "aiflow_sdk.local.summary",
+    "TaskSummary": "aiflow_sdk.local.summary",
+    "backfill": "aiflow_sdk.local.supervisor",
+    "list_runs": "aiflow_sdk.local.store",
+    "read_log": "aiflow_sdk.local.store",
+    "read_run": "aiflow_sdk.local.store",
+    "run_definition": "aiflow_sdk.local.definition",
+    "run_pipeline_locally": "aiflow_sdk.local.supervisor",
+    "why_run": "aiflow_sdk.local.making",
 }
 
 __all__ = [
@@ -52,7 +53,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"aiflow_sdk.local.{_HOMES[name]}"), name)
+__getattr__ = load_on_first_use(__name__, _HOMES)

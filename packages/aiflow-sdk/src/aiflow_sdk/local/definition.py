@@ -62,7 +62,7 @@ def run_definition(
     )
     # Before the run has a folder: what is wrong with a listener is no run's failure.
     journal = Journal(open_listeners(project.environment(environment), workspace.registry, project))
-    live = start_run(Prepared(project, plan), request)
+    live = start_run(Prepared(project, plan, places=built.locations), request)
     executor = Executor(
         project.root,
         on_record or (lambda record: None),

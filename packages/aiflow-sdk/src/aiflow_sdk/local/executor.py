@@ -44,6 +44,8 @@ class LiveRun:
     """Of a run that another process of this session began: what there is to tell instead of its beginning."""
     sources: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     """Of a range: partition → identities of its sources before the run."""
+    places: Mapping[str, Where] = field(default_factory=dict)
+    """Node id → where it was written; under ``""`` the pipeline itself."""
 
 
 @dataclass
@@ -195,6 +197,7 @@ class Executor:
                 report=report,
                 functions=self.functions,
                 staging=StoreStaging(bound_environment(live.plan, self.root), live.earlier),
+                places=live.places,
             )
         except AiflowError as error:
             return error

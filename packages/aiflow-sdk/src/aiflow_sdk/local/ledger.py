@@ -11,9 +11,10 @@ from typing import Any
 
 from aiflow_sdk.errors import DocumentError
 from aiflow_sdk.ir import fingerprint, thaw
+from aiflow_sdk.local.documents import read_json
 from aiflow_sdk.local.executor import LiveRun
 from aiflow_sdk.local.making import Making, why_run
-from aiflow_sdk.local.store import HOME, read_json
+from aiflow_sdk.local.store import HOME
 from aiflow_sdk.plan import Plan, Run, make_run
 from aiflow_sdk.runtime import Data
 from aiflow_sdk.stores import folder_name, replace_file, writing

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.code import enter_project
 from aiflow_sdk.config import Project
@@ -18,11 +19,14 @@ from aiflow_sdk.local.request import RunRequest
 from aiflow_sdk.local.selection import Selection, select_tasks
 from aiflow_sdk.local.settling import settle_loss
 from aiflow_sdk.local.state import Loss, RunState
-from aiflow_sdk.local.store import RunFolder, find_run, tasks_of_plan
+from aiflow_sdk.local.store import RunFolder, find_run, places_document, tasks_of_plan
 from aiflow_sdk.partitions import Grain, Partition
 from aiflow_sdk.plan import Plan, Run, make_run, read_plan
 from aiflow_sdk.runtime import Data, bound_environment, claim_generation
 from aiflow_sdk.workspace import Workspace
+
+if TYPE_CHECKING:
+    from aiflow_sdk.discovery.finding import Module
 
 LOCAL = "local"
 """The kind of cluster that is this machine."""
@@ -40,10 +44,17 @@ class Prepared:
     plan: Plan
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """Node id → function that exists only in this process."""
+    places: Mapping[str, Where] = field(default_factory=dict)
+    """Node id → where it was written; under ``""`` the pipeline itself."""
 
 
-def prepare(project: Project, pipeline: str, environment: str | None) -> Prepared:
-    """Find the pipeline (``id`` or ``project/id``) in this process and compile it.
+def prepare(
+    project: Project,
+    pipeline: str,
+    environment: str | None,
+    watched: Callable[[Module], AbstractContextManager[None]] = lambda module: nullcontext(),
+) -> Prepared:
+    """Find the pipeline (``id`` or ``project/id``) in this process, each module imported ``watched``, and compile it.
 
     Raises ``AiflowError``; several at once as ``ProblemsError``.
     """
@@ -51,7 +62,7 @@ def prepare(project: Project, pipeline: str, environment: str | None) -> Prepare
     from aiflow_sdk.discovery import discover_here
 
     target = project.environment(environment)
-    discovery = discover_here(project, only=pipeline)
+    discovery = discover_here(project, only=pipeline, watched=watched)
     try:
         found = discovery.pipeline(pipeline)
     except UnknownNameError as error:
@@ -60,7 +71,7 @@ def prepare(project: Project, pipeline: str, environment: str | None) -> Prepare
         raise problems[0] if len(problems) == 1 else ProblemsError(problems) from None
     enter_project(project.root)  # the cache may have spared the imports that would have added it
     plan = Workspace(project, marked=discovery.marked).compile(found.ir, target, locations=found.locations, here=True)
-    return Prepared(project, plan, found.functions)
+    return Prepared(project, plan, found.functions, found.locations)
 
 
 def start_run(prepared: Prepared, request: RunRequest) -> LiveRun:
@@ -100,9 +111,9 @@ def open_run(prepared: Prepared, run: Run, selection: Selection | None = None, *
         if task.task_id not in selection.tasks:
             task.state = "skipped"
     folder = RunFolder(root, run.run_id)
-    folder.create(state, plan.to_json(), selection=selection.to_dict())
+    folder.create(state, plan.to_json(), selection=selection.to_dict(), places=prepared.places)
     folder.own()
-    return LiveRun(plan, run, folder, state, selection.earlier)
+    return LiveRun(plan, run, folder, state, selection.earlier, places=prepared.places)
 
 
 def resume_run(prepared: Prepared, request: RunRequest) -> LiveRun:
@@ -127,7 +138,7 @@ def resume_run(prepared: Prepared, request: RunRequest) -> LiveRun:
         task.retries, task.timeout_seconds = fresh[task_id].retries, fresh[task_id].timeout_seconds
     folder.write_plan(plan.to_json())
     folder.save_tasks(state, "waiting")
-    folder.save(state, version=plan.version)
+    folder.save(state, version=plan.version, places=places_document(prepared.places))
     return LiveRun(
         plan,
         Run.model_validate(dict(state.run)),
@@ -135,6 +146,7 @@ def resume_run(prepared: Prepared, request: RunRequest) -> LiveRun:
         state,
         Selection.from_dict(record.selection).earlier,
         resumed=True,
+        places=prepared.places,
     )
 
 
@@ -157,7 +169,8 @@ def load_run(root: Path, run_id: str) -> LiveRun:
     folder = RunFolder(root, run_id)
     state = folder.load()
     earlier = Selection.from_dict(folder.record().selection).earlier
-    return LiveRun(read_plan(folder.plan_text()), Run.model_validate(dict(state.run)), folder, state, earlier)
+    plan, run = read_plan(folder.plan_text()), Run.model_validate(dict(state.run))
+    return LiveRun(plan, run, folder, state, earlier, places=folder.places())
 
 
 def check_clusters(plan: Plan, task_ids: Iterable[str]) -> None:

@@ -17,6 +17,8 @@ from aiflow_sdk.local.channel import RecordReader
 
 _POLL_SECONDS = 0.2
 """How often a child is looked at where the kernel cannot say that it ended."""
+_TRACE_SECONDS = 0.5
+"""How long a child has to say where it is."""
 _DEAF_SECONDS = 10.0
 """How long a child may live on without the pipe by which it tells records."""
 
@@ -97,6 +99,16 @@ class WorkerProcess:
         self.kill()  # what it started and left behind; while it is not reaped, its number is nobody else's
         return self._process.poll() is not None
 
+    def trace(self) -> str:
+        """Return where it is just now, while it imports a module: what ``faulthandler`` writes, else nothing."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGUSR1)
+        text, patience = "", time.monotonic() + _TRACE_SECONDS
+        while time.monotonic() < patience and "File " not in text:
+            heard = self.hear(max(0.0, patience - time.monotonic()))
+            text += "\n".join([*heard.output, ""])
+        return text
+
     def cancel(self) -> None:
         """Ask it to stop."""
         with suppress(ProcessLookupError):
@@ -117,6 +129,11 @@ class WorkerProcess:
         for handle in (self._records.handle, self._output.handle, self._life, self._pidfd):
             if handle is not None:
                 os.close(handle)
+
+    @property
+    def status(self) -> int | None:
+        """Its exit code, negative where a signal ended it; None while it is there."""
+        return self._process.returncode
 
     @property
     def ending(self) -> str:

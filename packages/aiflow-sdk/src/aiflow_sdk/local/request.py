@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -68,3 +70,16 @@ def read_request(data: Mapping[str, Any]) -> RunRequest | BackfillRequest:
     """Return the request that ``to_dict`` described."""
     fields = {key: value for key, value in data.items() if key != "kind"}
     return BackfillRequest(**fields) if data["kind"] == "backfill" else RunRequest(**fields)
+
+
+def interpreter_of(request: RunRequest | BackfillRequest) -> str | None:
+    """Return the interpreter that the request or aiflow.toml names; the file is parsed only where it may name one."""
+    root, python = Path(request.project).expanduser().resolve(), request.python
+    if python is None:
+        file = next((path for folder in (root, *root.parents) if (path := folder / "aiflow.toml").is_file()), None)
+        if file and b"python" in file.read_bytes():
+            from aiflow_sdk.config import load_project
+
+            project = load_project(root)
+            root, python = project.root, project.python
+    return os.path.abspath(root / Path(python).expanduser()) if python else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.errors import ConfigurationError, RunError, Where
+from aiflow_sdk.errors import ConfigurationError, DocumentError, RunError, Where
 from aiflow_sdk.local.request import RunRequest
 from aiflow_sdk.local.store import RunFolder, list_runs
 from aiflow_sdk.plan import Plan, Run
@@ -101,8 +101,10 @@ def _earlier_run(plan: Plan, run: Run, task_id: str, root: Path) -> tuple[str, i
     for record in list_runs(root, pipeline=run.pipeline_id, environment=run.environment):
         if (record.run["project"], record.run["partition_key"], record.run["last_partition_key"]) != wanted:
             continue
-        folder = RunFolder(root, record.run_id)
-        task = folder.load().tasks.get(task_id)
+        try:
+            task = RunFolder(root, record.run_id).load().tasks.get(task_id)
+        except DocumentError:
+            continue
         if task and task.state == "succeeded" and record.state != "running":
             return record.run_id, int(record.run["execution"])
     node = plan.task(task_id).stages[0]

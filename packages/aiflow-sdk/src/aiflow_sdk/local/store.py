@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.errors import DocumentError, RunError, UnknownNameError, unknown_name
+from aiflow_sdk.errors import DocumentError, RunError, UnknownNameError, Where, unknown_name
+from aiflow_sdk.local.documents import is_moment, read_plan_document, read_run_document, read_task_document, reading
 from aiflow_sdk.local.state import RunState, TaskState
 from aiflow_sdk.stores import folder_name, replace_file, try_lock, writing
 
@@ -75,7 +75,14 @@ class RunFolder:
         self._lock: int | None = None
         self._document: dict[str, Any] = {}
 
-    def create(self, state: RunState, plan_json: str, *, selection: Mapping[str, str]) -> None:
+    def create(
+        self,
+        state: RunState,
+        plan_json: str,
+        *,
+        selection: Mapping[str, str],
+        places: Mapping[str, Where] | None = None,
+    ) -> None:
         """Write a new run. Raises ``StoreError`` where the project's folder takes no files."""
         plan = json.loads(plan_json)
         self._document = {
@@ -83,6 +90,7 @@ class RunFolder:
             "version": plan["version"],
             "definition": plan["definition"],
             "selection": dict(selection),
+            "places": places_document(places or {}),
         }
         with writing(self.path):
             make_home(self.path.parents[1])
@@ -124,10 +132,6 @@ class RunFolder:
     def record(self) -> RunRecord:
         """Return what is known of the run itself."""
         data = self._read()
-        if missing := {"run", "state", "started", "seconds", "version", "definition"} - data.keys():
-            raise self._damaged(f"it lacks {', '.join(sorted(missing))}")
-        if not isinstance(data["run"], Mapping) or "pipeline_id" not in data["run"]:
-            raise self._damaged("it tells of no run")
         state = str(data["state"])
         if state == "running" and self._lock is None and not self.is_owned():
             state = "interrupted"
@@ -144,12 +148,16 @@ class RunFolder:
             folder=str(self.path),
         )
 
+    def places(self) -> dict[str, Where]:
+        """Return where each node was written, by id; under ``""`` the pipeline itself."""
+        return {node_id: Where(path, line) for node_id, (path, line) in (self._read().get("places") or {}).items()}
+
     def load(self) -> RunState:
         """Return the run with the states of its tasks, as they were written last."""
         data = self._read()
         state = RunState(
             run=data["run"],
-            tasks=tasks_of_plan(self.plan()),
+            tasks=self._tasks(),
             state=data["state"],
             started=data["started"],
             seconds=data["seconds"],
@@ -159,13 +167,13 @@ class RunFolder:
         for task_id, task in state.tasks.items():
             path = self.path / "tasks" / f"{folder_name(task_id)}.json"
             if path.exists():
-                task.load(read_json(path))
+                task.load(read_task_document(path))
         state.block()
         return state
 
     def plan(self) -> dict[str, Any]:
         """Return the plan as plain data."""
-        return read_json(self.path / "plan.json")
+        return read_plan_document(self.path / "plan.json")
 
     def plan_text(self) -> str:
         """Return the plan as it was written."""
@@ -217,20 +225,22 @@ class RunFolder:
         finally:
             os.close(handle)
 
-    def _damaged(self, why: str) -> DocumentError:
-        return DocumentError(
-            "bad-document", f"{self.path / 'run.json'} is no run's document: {why}", hint="remove the folder of the run"
-        )
+    def _tasks(self) -> dict[str, TaskState]:
+        with reading(self.path / "plan.json"):
+            return tasks_of_plan(self.plan())
 
     def _read(self) -> dict[str, Any]:
-        data = read_json(self.path / "run.json")
-        if not isinstance(data.get("run_version", 0), int):
-            raise self._damaged("its version is no number")
+        data = read_run_document(self.path / "run.json")
         if data.get("run_version", 0) > RUN_VERSION:
             raise DocumentError(
                 "newer-document", f"{self.path} was written by a newer aiflow", hint="upgrade aiflow-sdk"
             )
         return data
+
+
+def places_document(places: Mapping[str, Where]) -> dict[str, Any]:
+    """Return places as ``run.json`` holds them."""
+    return {node_id: [place.path, place.line] for node_id, place in places.items()}
 
 
 def tasks_of_plan(plan: Mapping[str, Any]) -> dict[str, TaskState]:
@@ -253,17 +263,25 @@ def runs_folder(project: str | Path) -> Path:
 
 
 def list_runs(
-    project: str | Path, *, pipeline: str | None = None, environment: str | None = None, limit: int | None = None
+    project: str | Path,
+    *,
+    pipeline: str | None = None,
+    environment: str | None = None,
+    limit: int | None = None,
+    damaged: Callable[[str, DocumentError], None] = lambda run_id, error: None,
 ) -> list[RunRecord]:
-    """Return the project's runs, the newest first."""
+    """Return the project's runs, the newest first; ``damaged`` is told of each whose document cannot be read."""
     found: list[RunRecord] = []
     for run_id in newest_run_ids(project):
         if limit is not None and len(found) >= limit:
             break
+        folder = RunFolder(project, run_id)
         try:
-            record = RunFolder(project, run_id).record()
-        except DocumentError:
-            continue  # begun a moment ago and not written yet, or by a newer aiflow
+            record = folder.record()
+        except DocumentError as error:
+            if (folder.path / "run.json").exists():  # else it was begun a moment ago and is not written yet
+                damaged(run_id, error)
+            continue
         if pipeline in (None, record.pipeline_id) and environment in (None, record.run["environment"]):
             found.append(record)
     return found
@@ -322,19 +340,40 @@ def read_log(
     if task_id is not None and task_id not in tasks:
         raise unknown_name("unknown-task", "task", task_id, tasks)
     entries: list[dict[str, Any]] = []
-    for path in (folder.path / "logs").iterdir():
-        owner, _, number = path.stem.rpartition(".")
-        if task_id is not None and (
-            owner.rpartition(".")[0] != folder_name(task_id) or (attempt is not None and number != str(attempt))
-        ):
-            continue
-        for line in path.read_text("utf-8", errors="replace").splitlines():
-            try:
-                entries.append(json.loads(line))
-            except ValueError:
-                continue  # the last line of a process that was killed while it wrote
+    with reading(folder.path / "logs"):
+        for path in (folder.path / "logs").iterdir():
+            owner, _, number = path.stem.rpartition(".")
+            if task_id is None or (
+                owner.rpartition(".")[0] == folder_name(task_id) and (attempt is None or number == str(attempt))
+            ):
+                entries.extend(_log_records(path))
     entries.sort(key=lambda entry: entry["time"])
     yield from entries
+
+
+def _log_records(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a log file, and one that says how many of its lines are none."""
+    garbled, newest = 0, 0.0
+    *lines, rest = path.read_text("utf-8", errors="replace").split("\n")
+    for line in (*lines, rest):
+        try:
+            entry = json.loads(line)
+            if not (is_moment(entry["time"]) and isinstance(entry["message"], str) and isinstance(entry["level"], str)):
+                raise ValueError("no log record")
+            newest = max(newest, entry["time"])
+        except (ValueError, TypeError, KeyError):
+            # What has no line end, a process was writing when it was killed.
+            garbled += line is not rest and bool(line.strip())
+            continue
+        yield entry
+    if garbled:
+        yield {
+            "record": "log",
+            "time": newest or path.stat().st_mtime,
+            "stream": "log",
+            "level": "warning",
+            "message": f"{garbled} of the lines in {path} cannot be read",
+        }
 
 
 def _run_ids(project: str | Path) -> list[str]:
@@ -344,27 +383,9 @@ def _run_ids(project: str | Path) -> list[str]:
         return []
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what is wrong with a file of ours into a ``DocumentError``."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise DocumentError("bad-document", f"{path} cannot be read: {error}", hint="start the run anew") from error
-
-
 def make_home(path: Path) -> None:
     """Make a project's ``.aiflow`` folder, which git is told to leave alone."""
     ignore = path / ".gitignore"
     if not ignore.exists():  # the folder may be there already, for discovery's cache
         path.mkdir(parents=True, exist_ok=True)
         ignore.write_text("*\n", "utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file. Raises ``DocumentError``."""
-    with reading(path):
-        data = json.loads(path.read_text("utf-8"))
-    if not isinstance(data, dict):
-        raise DocumentError("bad-document", f"{path} holds no object", hint="start the run anew")
-    return data

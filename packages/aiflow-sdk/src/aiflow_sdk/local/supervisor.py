@@ -20,10 +20,11 @@ from types import FrameType
 from typing import Any
 
 from aiflow_sdk.errors import AiflowError, ProblemsError, RunError, TaskTimeoutError
+from aiflow_sdk.local.imports import ModuleWatch
 from aiflow_sdk.local.logs import append_log
 from aiflow_sdk.local.process import WorkerProcess
 from aiflow_sdk.local.records import OnRecord, Record, make_record
-from aiflow_sdk.local.request import BackfillRequest, RunRequest
+from aiflow_sdk.local.request import BackfillRequest, RunRequest, interpreter_of
 from aiflow_sdk.local.session import SESSION_DIR, session, stop_servers
 from aiflow_sdk.local.settling import settle_end, settle_loss
 from aiflow_sdk.local.state import Loss
@@ -92,10 +93,11 @@ class _Supervisor:
         self.output: deque[str] = deque(maxlen=_OUTPUT_LINES)
         self._wake_read, self._wake_write = os.pipe()
         self._worker_spoke = False
+        self._imports = ModuleWatch()
 
     def supervise(self, finish: Callable[[], None] | None = None) -> None:
         """Start children until all is done."""
-        python = _python_of(self.request)
+        python = interpreter_of(self.request)
         try:
             with self._signals(), session() as environment:
                 loss: Loss | None = None
@@ -127,7 +129,7 @@ class _Supervisor:
         return self.interrupts > 0
 
     def _start(self, python: str | None, environment: Mapping[str, str], loss: Loss | None) -> WorkerProcess:
-        self._worker_spoke = False
+        self._worker_spoke, self._imports = False, ModuleWatch()
         self.output.clear()
         order = {
             "continued": list(self.live),
@@ -168,7 +170,7 @@ class _Supervisor:
             for line in heard.output:
                 self._take_output(REDACTOR.hide(line))
             for record in heard.records:
-                if record["record"] == "secret":
+                if record["record"] == "secret" or self._imports.take(record):
                     continue
                 self._worker_spoke = True
                 if record["record"] == "worker-finished":
@@ -178,8 +180,9 @@ class _Supervisor:
             if heard.ended:
                 if complete:
                     return None
-                return loss or Loss("died", self._died(worker).to_dict())
-            loss = loss or self._overdue(time.time())
+                died = self._imports.died(worker.status, self.output) or self._died(worker)
+                return loss or Loss("died", died.to_dict())
+            loss = loss or self._overdue(time.time(), worker)
             if loss or self.interrupts > 1 or (cancel_deadline is not None and time.time() >= cancel_deadline):
                 worker.kill()
 
@@ -235,11 +238,13 @@ class _Supervisor:
         self.on_record(record)
 
     def _next_deadline(self) -> float | None:
-        deadlines = [run.deadline for run in self.live.values()]
+        deadlines = [self._imports.deadline, *(run.deadline for run in self.live.values())]
         deadlines += [deadline for run in self.live.values() for _, deadline, _ in run.running.values()]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
-    def _overdue(self, now: float) -> Loss | None:
+    def _overdue(self, now: float, worker: WorkerProcess) -> Loss | None:
+        if hanging := self._imports.overdue(now, worker):
+            return Loss("died", hanging.to_dict())
         for run in self.live.values():
             if run.deadline is not None and now >= run.deadline:
                 error = TaskTimeoutError(
@@ -384,16 +389,3 @@ def _error_of(data: Mapping[str, Any]) -> AiflowError:
 def _minutes(seconds: float | None) -> str:
     seconds = seconds or 0
     return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} seconds"
-
-
-def _python_of(request: RunRequest | BackfillRequest) -> str | None:
-    """Return the interpreter that the request or aiflow.toml names; the file is parsed only where it may name one."""
-    root, python = Path(request.project).expanduser().resolve(), request.python
-    if python is None:
-        file = next((path for folder in (root, *root.parents) if (path := folder / "aiflow.toml").is_file()), None)
-        if file and b"python" in file.read_bytes():
-            from aiflow_sdk.config import load_project
-
-            project = load_project(root)
-            root, python = project.root, project.python
-    return os.path.abspath(root / Path(python).expanduser()) if python else None

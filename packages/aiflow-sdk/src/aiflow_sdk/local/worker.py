@@ -5,12 +5,14 @@ Its arguments are three file descriptors: the request (JSON), the records (JSON 
 
 from __future__ import annotations
 
+import faulthandler
 import itertools
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,9 +27,11 @@ Functions: TypeAlias = Mapping[str, Callable[..., Any]]
 
 if TYPE_CHECKING:
     from aiflow_sdk.config import Project
+    from aiflow_sdk.discovery.finding import Module
     from aiflow_sdk.local.executor import LiveRun
     from aiflow_sdk.local.journal import Journal
     from aiflow_sdk.local.logs import OutputRouter
+    from aiflow_sdk.local.preparation import Prepared
     from aiflow_sdk.plan import Plan
 
 
@@ -91,20 +95,38 @@ class _Work:
                 self._run(project, self.request, router)
 
     def _run(self, project: Project, request: RunRequest, router: OutputRouter) -> None:
-        from aiflow_sdk.local.preparation import continue_runs, prepare, resume_run, start_run
+        from aiflow_sdk.local.preparation import continue_runs, resume_run, start_run
 
         functions: Functions = {}
         if self.continued:
             (live,) = continue_runs(project.root, self.continued, self.loss)
             journal = self._journal(project, live.plan)
             if any(node.is_here for node in live.plan.node_list):
-                functions = prepare(project, request.pipeline, request.environment).functions
+                functions = self._prepare(project, request).functions
         else:
-            prepared = prepare(project, request.pipeline, request.environment)
+            prepared = self._prepare(project, request)
             functions = prepared.functions
             journal = self._journal(project, prepared.plan)
             live = resume_run(prepared, request) if request.resume else start_run(prepared, request)
         self._execute(project, live.plan, functions, router, iter([live]), journal, parallel=1)
+
+    def _prepare(self, project: Project, request: RunRequest | BackfillRequest) -> Prepared:
+        """Find and compile the pipeline; the supervisor hears of each module, so that it can end one that hangs."""
+        from aiflow_sdk.local.preparation import prepare
+
+        @contextmanager
+        def watched(module: Module) -> Iterator[None]:
+            facts = {"module": module.name, "path": module.path, "timeout_seconds": project.discovery_timeout_seconds}
+            self.emit(make_record("module-started", root=str(project.root), **facts))
+            # The supervisor asks so where it stands; standard error is the pipe between us.
+            faulthandler.register(signal.SIGUSR1, file=2, all_threads=False)
+            try:
+                yield
+            finally:
+                faulthandler.unregister(signal.SIGUSR1)
+                self.emit(make_record("module-finished"))
+
+        return prepare(project, request.pipeline, request.environment, watched)
 
     def _close(self, project: Project, runs: Mapping[str, Sequence[Record]]) -> None:
         """Spool the events of runs that ended without a process, and let the listeners hear of them."""
@@ -136,10 +158,10 @@ class _Work:
     def _backfill(self, project: Project, request: BackfillRequest, router: OutputRouter) -> None:
         from aiflow_sdk.local.backfill import find_needs, open_runs
         from aiflow_sdk.local.executor import usable_processors
-        from aiflow_sdk.local.preparation import continue_runs, prepare
+        from aiflow_sdk.local.preparation import continue_runs
         from aiflow_sdk.plan import Run
 
-        prepared = prepare(project, request.pipeline, request.environment)
+        prepared = self._prepare(project, request)
         plan = prepared.plan
         parallel = min(plan.max_active_runs, plan.concurrency or usable_processors())
         continued = continue_runs(project.root, self.continued, self.loss)

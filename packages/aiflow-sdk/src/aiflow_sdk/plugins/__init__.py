@@ -32,6 +32,7 @@ from aiflow_sdk.plugins.connector import (
     pending_write,
 )
 from aiflow_sdk.plugins.execution import Cluster, Engine, Frame, FrameWrite, Job, Listener, Session, UserFunction
+from aiflow_sdk.plugins.folder import NULL_FOLDER, refuse_null_folder
 from aiflow_sdk.plugins.options import Plugin
 from aiflow_sdk.plugins.registry import (
     MARK,
@@ -47,6 +48,7 @@ from aiflow_sdk.plugins.registry import (
 
 __all__ = [
     "MARK",
+    "NULL_FOLDER",
     "AuditedSink",
     "Cluster",
     "Comparison",
@@ -86,6 +88,7 @@ __all__ = [
     "installed_registry",
     "load_plugin",
     "pending_write",
+    "refuse_null_folder",
     "register_engine",
     "register_sink",
     "register_source",

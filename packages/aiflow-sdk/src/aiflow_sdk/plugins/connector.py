@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 
 from pydantic import Field, NonNegativeInt
 
+from aiflow_sdk.errors import Where
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins.options import Plugin
@@ -171,6 +172,8 @@ class Write:
     """The partition column that holds the run's partition; None: the whole table is replaced."""
     siblings: tuple[str, ...] = ()
     """Other sinks of the pipeline that write to the same dataset: together they make a partition of it."""
+    where: Where | None = None
+    """Where the node stands in the pipeline; an engine gives it to errors of this write (:func:`placed`)."""
 
     @property
     def time_keys(self) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aiflow_sdk.errors import UserCodeError, Where, unknown_name
+from aiflow_sdk.errors import UserCodeError, unknown_name
 from aiflow_sdk.ir import HERE
 
 
@@ -20,12 +20,10 @@ def load_function(
     """
     if functions and node_id in functions:
         return functions[node_id]
-    where = Where(about=f"node '{node_id}'")
     if entrypoint.startswith(HERE):
         raise UserCodeError(
             "function-not-importable",
             f"'{entrypoint.removeprefix(HERE)}' exists only where it was typed",
-            where=where,
             hint="put it into a module of the project",
         )
     module_name, _, attribute = entrypoint.partition(":")
@@ -35,13 +33,12 @@ def load_function(
         raise UserCodeError(
             "user-module-failed",
             f"importing '{module_name}' failed: {type(error).__name__}: {error}",
-            where=where,
             notes=_user_lines(error),
         ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             known = [name for name, value in vars(found).items() if callable(value) and not name.startswith("_")]
-            raise unknown_name("unknown-function", f"function in '{module_name}':", part, known, where=where)
+            raise unknown_name("unknown-function", f"function in '{module_name}':", part, known)
         found = getattr(found, part)
     return getattr(found, "function", found) if not callable(found) else found  # type: ignore[no-any-return]  # a user's object
 

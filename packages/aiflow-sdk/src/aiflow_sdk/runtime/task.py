@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
 
 from aiflow_sdk.code import enter_project
 from aiflow_sdk.config import Environment, ReadThrough, resolve_secrets
-from aiflow_sdk.errors import AiflowError, DefinitionError, Where
+from aiflow_sdk.errors import DefinitionError, Where
 from aiflow_sdk.ir import DatasetName, FrozenMap, thaw
+from aiflow_sdk.place import node_place, placed
 from aiflow_sdk.plan import JobHandle, NodeFacts, Plan, PlanNode, PlanTask, Run, TaskResult
 from aiflow_sdk.plugins import (
     Engine,
@@ -49,14 +51,16 @@ def execute_task(
     overrides: Mapping[str, Source | Sink] | None = None,
     staging: Staging | None = None,
     audits: Mapping[str, Callable[[Pending], None]] | None = None,
+    places: Mapping[str, Where] | None = None,
 ) -> TaskResult:
     """Do one attempt of a task and return what it did.
 
     ``root`` is the project's folder, where user code and relative addresses lie. ``report`` hears ``node-started`` and
     ``node-finished`` records. ``functions`` are objects that stand for entrypoints (node id → function), ``overrides``
     connectors that stand for those of the plan (node id → plugin), for tests and notebooks. ``audits`` (sink →
-    function) look at what is written before anybody sees it: if one raises, nothing of the task is written. A
-    continuous task is started and goes on: the result holds its job.
+    function) look at what is written before anybody sees it: if one raises, nothing of the task is written. ``places``
+    tells where each node was written (node id → place; ``""``: the pipeline), for errors. A continuous task is started
+    and goes on: the result holds its job.
 
     Repeating it is safe: sinks and stages write all or nothing, known by the run's generation. Raises ``AiflowError``
     of whatever went wrong; a user's exception is the cause of a ``UserCodeError``.
@@ -65,7 +69,16 @@ def execute_task(
     enter_project(root)
     environment = bound_environment(plan, root)
     work = _Work(
-        plan, task, run, root, environment, report or (lambda _: None), functions or {}, overrides or {}, audits or {}
+        plan,
+        task,
+        run,
+        root,
+        environment,
+        report or (lambda _: None),
+        functions or {},
+        overrides or {},
+        audits or {},
+        places or {},
     )
     started = time.perf_counter()
     if task.waits:
@@ -80,11 +93,10 @@ def execute_task(
             hint="take an engine that runs continuous tasks, or a source that ends",
         )
     work.dialect = engine.sql_dialect
-    try:
-        with engine.open(task, run) as session:
-            work.do(session)
-    except AiflowError as error:
-        raise error.at(Where(about=f"pipeline '{plan.pipeline_id}', task '{task_id}'")) from error.__cause__
+    pipeline = work.where()
+    where = Where(pipeline.path, pipeline.line, about=f"{pipeline.about}, task '{task_id}'")
+    with placed(where), engine.open(task, run) as session:
+        work.do(session)
     return TaskResult(
         task_id=task_id,
         seconds=round(time.perf_counter() - started, 6),
@@ -132,6 +144,7 @@ class _Work:
     functions: Mapping[str, Callable[..., Any]]
     overrides: Mapping[str, Source | Sink]
     audits: Mapping[str, Callable[[Pending], None]]
+    places: Mapping[str, Where]
     staging: Staging = field(init=False)
     dialect: str | None = None
     job: JobHandle | None = None
@@ -140,13 +153,18 @@ class _Work:
     contexts: dict[str, Context] = field(default_factory=dict)
     datasets: dict[str, DatasetName] = field(default_factory=dict)
 
+    def where(self, node_id: str | None = None) -> Where:
+        """Return where a node, or else the pipeline, was written."""
+        return node_place(self.places, self.plan.pipeline_id, node_id)
+
     def wait(self) -> None:
         """Return once the partitions are there that the task's sources ask for."""
         for node_id in self.task.node_ids:
             if node_id not in self.overrides:
-                where = Where(about=f"source '{node_id}'")
-                source, wanted = self.source(self.plan.nodes[node_id], where)
-                await_partitions(source, wanted, self.run.timezone, where)
+                where = self.where(node_id)
+                with placed(where):
+                    source, wanted = self.source(self.plan.nodes[node_id], where)
+                    await_partitions(source, wanted, self.run.timezone, where)
 
     def source(self, node: PlanNode, where: Where) -> tuple[Source, list[WantedPartitions]]:
         options, wanted = render_options(node, self.run, self.environment)
@@ -156,24 +174,26 @@ class _Work:
 
     def do(self, session: Session) -> None:
         for node_id in self.task.staged_inputs:
-            self.frames[node_id] = session.read(self.staging.source(self.plan, node_id, self.run), Scan(self.run))
+            with placed(self.where(node_id)):
+                self.frames[node_id] = session.read(self.staging.source(self.plan, node_id, self.run), Scan(self.run))
         writes: list[FrameWrite] = []
         for node_id in self.task.node_ids:
             node = self.plan.nodes[node_id]
-            match node.type:
-                case "source":
-                    self.started(node_id)
-                    self.read(session, node)
-                case "transform":
-                    self.started(node_id)
-                    self.transform(session, node)
-                case "sink":
-                    writes.append(self.sink_write(node))
-                case _ as never:
-                    assert_never(never)
+            with placed(self.where(node_id)):
+                match node.type:
+                    case "source":
+                        self.started(node_id)
+                        self.read(session, node)
+                    case "transform":
+                        self.started(node_id)
+                        self.transform(session, node)
+                    case "sink":
+                        writes.append(self.sink_write(node))
+                    case _ as never:
+                        assert_never(never)
         for node_id in self.task.stages:
             sink = self.staging.sink(self.task.id, node_id, self.run)
-            writes.append(FrameWrite(self.frames[node_id], sink, Write(node_id, self.run)))
+            writes.append(FrameWrite(self.frames[node_id], sink, Write(node_id, self.run, where=self.where(node_id))))
         for write in writes:
             if self.plan.nodes[write.request.node_id].type == "sink":
                 self.started(write.request.node_id)
@@ -181,7 +201,10 @@ class _Work:
             self.job = session.start(writes)
             return
         began = time.perf_counter()
-        for write, written in zip(writes, session.write(writes) if writes else (), strict=True):
+        # Of several that are computed together the engine alone may know which one failed.
+        with placed(writes[0].request.where) if len(writes) == 1 else nullcontext():
+            done = session.write(writes) if writes else ()
+        for write, written in zip(writes, done, strict=True):
             # One write needs all the time; several share it, and whose part is whose nobody measured.
             seconds = time.perf_counter() - began if len(writes) == 1 else None
             self.finished_write(session, write, written, seconds)
@@ -192,7 +215,7 @@ class _Work:
 
     def read(self, session: Session, node: PlanNode) -> None:
         began = time.perf_counter()
-        where = Where(about=f"source '{node.id}'")
+        where = self.where(node.id)
         override = self.overrides.get(node.id)
         partitions: tuple[str, ...] = ()
         source: Source
@@ -204,16 +227,13 @@ class _Work:
             waited = any(task.waits and node.id in task.node_ids for task in self.plan.tasks)
             await_partitions(source, wanted, self.run.timezone, where, wait=not waited)
             partitions = tuple(f"{one.column}={key}" for one in wanted for key in one.keys)
-        try:
-            if isinstance(source, VersionedSource) and (pin := self.run.pins.get(node.id)):
-                source.pin(pin["environment"], pin["version"])
-            identity = source.identity(self.run) if node.bounded else None
-            self.frames[node.id] = session.read(source, Scan(self.run))
-            rows, size = source.measure(self.run) if node.bounded else (None, None)
-            dataset = source.dataset() if source is not override else None
-            reading = source.reading() if isinstance(source, VersionedSource) and node.bounded else None
-        except AiflowError as error:
-            raise error.at(where) from error.__cause__
+        if isinstance(source, VersionedSource) and (pin := self.run.pins.get(node.id)):
+            source.pin(pin["environment"], pin["version"])
+        identity = source.identity(self.run) if node.bounded else None
+        self.frames[node.id] = session.read(source, Scan(self.run))
+        rows, size = source.measure(self.run) if node.bounded else (None, None)
+        dataset = source.dataset() if source is not override else None
+        reading = source.reading() if isinstance(source, VersionedSource) and node.bounded else None
         self.finished(
             NodeFacts(
                 node_id=node.id,
@@ -265,11 +285,16 @@ class _Work:
             sink = override
         else:
             options, _ = render_options(node, self.run, self.environment)
-            sink = load_plugin(node.plugin or "", Sink).load(
-                options, self.environment, where=Where(about=f"sink '{node.id}'")
-            )
+            sink = load_plugin(node.plugin or "", Sink).load(options, self.environment, where=self.where(node.id))
             self.datasets[node.id] = sink.dataset()
-        request = Write(node.id, self.run, fill_values(node, self.run), node.time, siblings_of(self.plan, node))
+        request = Write(
+            node.id,
+            self.run,
+            fill_values(node, self.run),
+            node.time,
+            siblings_of(self.plan, node),
+            self.where(node.id),
+        )
         return FrameWrite(self.frames[input_id], sink, request, self.audits.get(node.id))
 
     def finished_write(self, session: Session, write: FrameWrite, written: Written, seconds: float | None) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiflow_sdk.cli.command_line import Invocation, subcommand
-from aiflow_sdk.cli.console import format_seconds, format_table
+from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
+from aiflow_sdk.cli.console import Console, format_seconds, format_table
+from aiflow_sdk.cli.diagnostics import print_errors
 from aiflow_sdk.local.store import short_run_id
+
+if TYPE_CHECKING:
+    from aiflow_sdk.local.store import RunRecord
 
 
 @subcommand(
@@ -21,17 +27,34 @@ aiflow runs daily_revenue --limit 5 --json""",
 def command(invocation: Invocation, pipeline: str | None, limit: int) -> None:
     """List past runs of the project, or of PIPELINE, the newest first.
 
-    A run is listed with the end of its id, which is what other commands take; --json has the whole id.
+    A run is listed with the end of its id, which is what other commands take; --json has the whole id. What of a run
+    cannot be read is told after the others, in --json as a run whose state is "damaged".
     """
     from aiflow_sdk.local import list_runs
 
+    damaged: dict[str, dict[str, Any]] = {}
     records = list_runs(
-        invocation.project.root, pipeline=pipeline, environment=invocation.environment_name, limit=limit
+        invocation.project.root,
+        pipeline=pipeline,
+        environment=invocation.environment_name,
+        limit=limit,
+        damaged=lambda run_id, error: damaged.update({run_id: error.to_dict()}),
     )
     console = invocation.console
     if invocation.as_json:
-        console.print_json([record.to_dict() for record in records])
-        return
+        told = [record.to_dict() for record in records]
+        told += [{"run": {"run_id": name}, "state": "damaged", "errors": [error]} for name, error in damaged.items()]
+        console.print_json(told)
+    elif records or not damaged:
+        _print_runs(invocation, records, pipeline)
+    if damaged and not invocation.as_json:
+        print_errors(Console(sys.stderr), damaged.values(), invocation.project.root)
+    if damaged:
+        raise Exit(1)
+
+
+def _print_runs(invocation: Invocation, records: list[RunRecord], pipeline: str | None) -> None:
+    console = invocation.console
     if not records:
         of = f" of '{pipeline}'" if pipeline else ""
         console.print(f"no run{of} yet   next: {invocation.next_command('show')}")

@@ -19,7 +19,7 @@ from aiflow_sdk.cli.console import (
     format_table,
     plural,
 )
-from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.errors import AiflowError, DocumentError
 from aiflow_sdk.local.store import short_run_id
 
 if TYPE_CHECKING:
@@ -172,7 +172,10 @@ def _newest_address(invocation: Invocation, plan: Plan, sink_id: str) -> str | N
 
     root = invocation.project.root
     for record in list_runs(root, pipeline=plan.pipeline_id, environment=plan.environment.name, limit=_RUNS):
-        _, state = read_run(root, record.run_id)
+        try:
+            _, state = read_run(root, record.run_id)
+        except DocumentError:
+            continue  # aiflow logs and --resume say what is wrong with that run
         for task in state.tasks.values():
             for node in task.nodes:
                 if node["node_id"] == sink_id and node.get("address"):

@@ -13,8 +13,8 @@ from urllib.parse import unquote
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.onelake.location import RESERVED, below_lake, lake_root
-from aiflow_sdk.connectors.parquet import NULL_PARTITION
 from aiflow_sdk.errors import ConfigurationError, DataNotReadyError
+from aiflow_sdk.plugins import NULL_FOLDER
 
 Format = Literal["parquet", "csv", "jsonl"]
 SUFFIXES: dict[str, Format] = {
@@ -128,7 +128,7 @@ class Place:
         for part in parts[:-1]:
             column, equals, text = part.partition("=")
             if equals and column:
-                values[unquote(column)] = None if text in ("", NULL_PARTITION) else unquote(text)
+                values[unquote(column)] = None if text in ("", NULL_FOLDER) else unquote(text)
         return values
 
 

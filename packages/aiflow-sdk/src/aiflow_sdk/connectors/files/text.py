@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from aiflow_sdk.connectors.files.place import Format
-from aiflow_sdk.connectors.parquet import NULL_PARTITION, missing_columns, shared_schema
+from aiflow_sdk.connectors.parquet import missing_columns, shared_schema
 from aiflow_sdk.errors import ConfigurationError, DataError, Where, did_you_mean, unknown_name
-from aiflow_sdk.plugins import DataFile, Write
+from aiflow_sdk.plugins import NULL_FOLDER, DataFile, Write, refuse_null_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -237,6 +237,8 @@ def _split(batch: pa.RecordBatch, partition_by: Sequence[str], format: Format) -
         yield f"part-0.{format}", batch
         return
     texts = [batch.column(name).cast(pa.string()).to_pylist() for name in partition_by]
+    for name, values_of in zip(partition_by, texts, strict=True):
+        refuse_null_folder(name, values_of)
     indices: dict[tuple[str | None, ...], list[int]] = {}
     for index, values in enumerate(zip(*texts, strict=True)):
         indices.setdefault(values, []).append(index)
@@ -247,7 +249,7 @@ def _split(batch: pa.RecordBatch, partition_by: Sequence[str], format: Format) -
 
 def folder_name(column: str, value: str | None) -> str:
     """Return the folder of a partition: ``column=value``, both percent-encoded."""
-    return f"{quote(column, safe='')}={quote(value, safe='') if value else NULL_PARTITION}"
+    return f"{quote(column, safe='')}={quote(value, safe='') if value else NULL_FOLDER}"
 
 
 def _append(path: Path, batch: pa.RecordBatch, format: Format, *, begins: bool) -> None:

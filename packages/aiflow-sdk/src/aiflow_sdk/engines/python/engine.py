@@ -10,11 +10,12 @@ from aiflow_sdk.engines.publishing import publish_all
 from aiflow_sdk.engines.python.computation import compute, computing
 from aiflow_sdk.engines.python.query import run_query, user_connection
 from aiflow_sdk.engines.python.reading import read_source
-from aiflow_sdk.engines.python.writing import plan_write
+from aiflow_sdk.engines.python.writing import PlannedWrite, plan_write
 from aiflow_sdk.engines.usercode import call_function
 from aiflow_sdk.errors import DefinitionError
 from aiflow_sdk.frames import FrameKind, MatchedCall, arrow_types, convert, kind_of, match_arguments, rows_of, where_of
 from aiflow_sdk.ir import FrozenMap, PlainMap
+from aiflow_sdk.place import placed
 from aiflow_sdk.plan import PlanTask, Run
 from aiflow_sdk.plugins import Engine, Frame, FrameWrite, Scan, Session, Source, UserFunction, Written
 
@@ -83,10 +84,12 @@ class PythonSession(Session):
 
     def write(self, writes: Sequence[FrameWrite]) -> Sequence[Written]:
         """Write all frames in one computation, let them be audited, then publish one sink after the other."""
-        plans = [
-            plan_write(self._known(write.frame), write.sink, write.request, alone=len(writes) == 1) for write in writes
-        ]
+        plans: list[PlannedWrite] = []
         try:
+            for write in writes:
+                with placed(write.request.where):
+                    frame = self._known(write.frame)
+                    plans.append(plan_write(frame, write.sink, write.request, alone=len(writes) == 1))
             names = " and ".join(f"'{write.request.node_id}'" for write in writes)
             compute([plan.lazy for plan in plans if plan.lazy is not None], names)
             return publish_all(writes, [plan.pend for plan in plans])

@@ -20,7 +20,19 @@ from aiflow_sdk.engines.python.lake_type import narrow_types, typed_value
 from aiflow_sdk.engines.usercode import plugin_code
 from aiflow_sdk.errors import AiflowError, DataError, Where
 from aiflow_sdk.frames import FrameKind, arrow_types, convert, polars_type, to_reader
-from aiflow_sdk.plugins import DataFile, Destination, FileSink, Frame, Pending, Sink, Write, Written, pending_write
+from aiflow_sdk.plugins import (
+    NULL_FOLDER,
+    DataFile,
+    Destination,
+    FileSink,
+    Frame,
+    Pending,
+    Sink,
+    Write,
+    Written,
+    pending_write,
+    refuse_null_folder,
+)
 from aiflow_sdk.stores import open_folder
 
 if TYPE_CHECKING:
@@ -29,9 +41,6 @@ if TYPE_CHECKING:
 
 _MOST_BYTES_PER_FILE = 1 << 30
 """In memory; on disk such a file has some 100 MB."""
-
-NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
-"""What Hive, Spark and polars call the folder of null."""
 
 
 @dataclass
@@ -53,7 +62,7 @@ class PlannedWrite(ABC):
 
 def plan_write(frame: Frame, sink: Sink, request: Write, *, alone: bool) -> PlannedWrite:
     """Return the write of a frame: to files where the sink takes them, straight to the sink where it is ``alone``."""
-    where = Where(about=f"sink '{request.node_id}'")
+    where = request.where or Where(about=f"sink '{request.node_id}'")
     lazy: pl.LazyFrame = convert(frame, FrameKind.POLARS_LAZY)
     with computing(f"the columns of '{request.node_id}'"):
         if isinstance(sink, FileSink):
@@ -159,6 +168,8 @@ class FileWrite(PlannedWrite):
 
     def pend(self) -> Pending:
         """Hand over the files; those without rows are left out, unless the frame is to be kept exactly."""
+        for column in self.destination.partition_by:
+            refuse_null_folder(column, (values[column] for values in self.partitions.values()))
         files = []
         for file in sorted(self.sinked_files, key=lambda one: one.path):
             path = file.path.removeprefix("file://").removeprefix(self.folder.removeprefix("file://")).lstrip("/")

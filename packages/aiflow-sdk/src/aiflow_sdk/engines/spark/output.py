@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -11,15 +12,17 @@ from urllib.parse import unquote
 from aiflow_sdk.engines.spark.types import arrow_schema, arrow_type, is_plain_cast, spark_type
 from aiflow_sdk.errors import DataError
 from aiflow_sdk.frames import arrow_types, is_wider
-from aiflow_sdk.plugins import DataFile, Destination
+from aiflow_sdk.plugins import NULL_FOLDER, DataFile, Destination, refuse_null_folder
 from aiflow_sdk.stores import open_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame as SparkFrame
 
-NULL_PARTITION = ("__HIVE_DEFAULT_PARTITION__", "")
+_NULL_FOLDERS = (NULL_FOLDER, "")
 """Folder values that stand for null: Spark's own, and Sail's."""
+_NULL_FOLDER_TEXT = f"{NULL_FOLDER}{uuid.uuid4().hex}"
+"""What a text is called that means null as the name of a folder, so that it is told from null and refused."""
 
 
 def complete(
@@ -67,7 +70,13 @@ def write_parquet(frame: SparkFrame, folder: str, partition_by: Sequence[str] = 
         from pyspark.sql import functions
 
         # As text, because Sail has no folder names for moments, and writes some others in a way of its own.
-        frame = frame.withColumns({column: functions.col(quoted(column)).cast("string") for column in partition_by})
+        texts = {column: functions.col(quoted(column)).cast("string") for column in partition_by}
+        frame = frame.withColumns(
+            {
+                column: functions.when(text == NULL_FOLDER, _NULL_FOLDER_TEXT).otherwise(text)
+                for column, text in texts.items()
+            }
+        )
     frame.write.mode("append").partitionBy(*partition_by).parquet(folder)
 
 
@@ -76,7 +85,8 @@ def list_files(
 ) -> list[DataFile]:
     """Return the Parquet files below the folder that have rows, rows as their footers tell.
 
-    ``storage_options`` are those of the object store that it lies in, as drivers take them.
+    ``storage_options`` are those of the object store that it lies in, as drivers take them. Raises ``DataError``
+    (``bad-partition-value``) for a value that no folder can be named by.
     """
     import pyarrow.parquet as pq
 
@@ -96,8 +106,10 @@ def _data_files(paths: Sequence[str]) -> list[str]:
 
 def _data_file(path: str, size: int, rows: int, partition_by: Sequence[str]) -> DataFile:
     values = {unquote(name): text for name, _, text in (part.partition("=") for part in path.split("/")[:-1])}
+    for column in partition_by:
+        refuse_null_folder(column, [NULL_FOLDER if values[column] == _NULL_FOLDER_TEXT else None])
     partition = {
-        column: None if values[column] in NULL_PARTITION else unquote(values[column]) for column in partition_by
+        column: None if values[column] in _NULL_FOLDERS else unquote(values[column]) for column in partition_by
     }
     return DataFile(path, size, rows, partition)
 

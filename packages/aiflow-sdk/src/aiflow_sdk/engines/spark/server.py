@@ -18,6 +18,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from aiflow_sdk.stores import replace_file
+
 STOP_SECONDS = 2.0
 OWNER_CHECK_SECONDS = 0.5
 
@@ -57,9 +59,7 @@ def serve(folder: Path, name: str, owner: int, lock: int) -> None:
 def announce(path: Path, address: tuple[str, int], owner: int) -> None:
     """Write down, in one step, where the server listens."""
     facts = {"address": f"sc://{address[0]}:{address[1]}", "pid": os.getpid(), "owner": owner}
-    temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(facts), "utf-8")
-    temporary.replace(path)
+    replace_file(path, json.dumps(facts))
 
 
 def wait_for_end(owner: int, done: threading.Event) -> None:

@@ -28,6 +28,7 @@ from aiflow_sdk.frames import (
     name_inputs,
     to_reader,
 )
+from aiflow_sdk.place import placed
 from aiflow_sdk.plugins import (
     Destination,
     FileSink,
@@ -154,7 +155,10 @@ class SparkTaskSession(Session):
         """
         names = ", ".join(f"'{write.request.node_id}'" for write in writes)
         with _failures(f"computing {names}"), self._shared(writes) as shared:
-            outputs = [_Output(self, write, shared[id(write.frame)]) for write in writes]
+            outputs = []
+            for write in writes:
+                with placed(write.request.where), _failures(f"computing '{write.request.node_id}'"):
+                    outputs.append(_Output(self, write, shared[id(write.frame)]))
         return publish_all(writes, [output.pend for output in outputs])
 
     def columns(self, frame: SparkFrame) -> tuple[tuple[str, str], ...] | None:

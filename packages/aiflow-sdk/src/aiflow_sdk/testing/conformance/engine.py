@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiflow_sdk.errors import AiflowError, DataError, DefinitionError, UnknownNameError, UserCodeError
+from aiflow_sdk.errors import AiflowError, DataError, DefinitionError, UnknownNameError, UserCodeError, Where
 from aiflow_sdk.plan import PlanTask, Run
 from aiflow_sdk.plugins import Engine, FrameWrite, Scan, Session, UserFunction, Write
 from aiflow_sdk.testing.conformance.probe import Batches, Files, Folder, Rows
@@ -267,6 +267,14 @@ class EngineConformance:
             assert file.path.count("/") == 1
         assert sink.committed_schema.names == ["n", "key"]
 
+    def test_a_text_that_means_null_as_a_folder_is_refused(self, session, tmp_path) -> None:
+        import pyarrow as pa
+
+        table = pa.table({"n": [1, 2, 3], "key": ["a", None, "__HIVE_DEFAULT_PARTITION__"]})
+        with pytest.raises(DataError, match="'key'") as caught:
+            self.written(session, session.read(Rows.of(table), Scan(RUN)), tmp_path / "out", columns=("key",))
+        assert caught.value.code == "bad-partition-value"
+
     def test_a_partition_column_that_the_frame_lacks_is_filled(self, session, orders, tmp_path) -> None:
         request = Write("sink", RUN, fill={"dt": "2026-11-20"})
         text = self.written(session, orders, tmp_path / "text", request, columns=("dt",))
@@ -280,6 +288,18 @@ class EngineConformance:
         with pytest.raises(DataError, match="'dt'") as caught:
             self.written(session, orders, tmp_path, columns=("dt",))
         assert caught.value.code == "missing-partition-column"
+
+    def test_an_error_of_one_of_several_writes_has_its_place(self, session, orders, tmp_path) -> None:
+        sinks = [Folder(folder=str(tmp_path / "good")), Folder(folder=str(tmp_path / "bad"), columns=("dt",))]
+        places = [Where("pipelines/p.py", line, about=f"node 'sink_{line}'") for line in (8, 9)]
+        with pytest.raises(DataError) as caught:
+            session.write(
+                [
+                    FrameWrite(orders, sink, Write(f"sink_{place.line}", RUN, where=place))
+                    for sink, place in zip(sinks, places, strict=True)
+                ]
+            )
+        assert caught.value.where == places[1]
 
     @pytest.mark.parametrize("columns", [(), ("user",)])
     def test_an_empty_frame_is_committed_with_its_columns(self, session, orders_table, tmp_path, columns) -> None:

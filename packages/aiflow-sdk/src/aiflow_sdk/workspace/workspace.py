@@ -1,4 +1,4 @@
-"""A project's plugins, installed and its own, and the plans that are compiled with them."""
+"""One project, its plugins and the plans that are compiled with them."""
 
 from __future__ import annotations
 
@@ -7,33 +7,49 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
+from typing import cast
 
 from aiflow_sdk.code import CodeIndex, enter_project, interpreter, is_foreign, scan_sources
 from aiflow_sdk.compiler import compile_pipeline
+from aiflow_sdk.compiler.connector import sink_to_ask
 from aiflow_sdk.config import Environment, Project
 from aiflow_sdk.discovery.finding import find_plugin_modules
 from aiflow_sdk.errors import ConfigurationError, PluginError, Where
 from aiflow_sdk.ir import PipelineIR
-from aiflow_sdk.plan import Plan
+from aiflow_sdk.plan import Plan, PlanNode
 from aiflow_sdk.plugins import MARK, PluginType, Registry, installed_registry
+from aiflow_sdk.workspace.child import PluginProcess
+
+_ENGINE: PluginType = "engine"
 
 
 class Workspace:
-    """One project to compile in. What it registers itself is imported when a pipeline first needs it, and silently."""
+    """One project to compile in. What it registers itself is imported when a pipeline first needs it, in a child."""
 
     def __init__(
-        self, project: Project, registry: Registry | None = None, marked: Iterable[tuple[PluginType, str, str]] = ()
+        self,
+        project: Project,
+        registry: Registry | None = None,
+        marked: Iterable[tuple[PluginType, str, str]] = (),
+        *,
+        is_child: bool = False,
     ) -> None:
         self.project = project
         self.registry = registry or installed_registry()
-        self._own: dict[tuple[str, str], str] = {}
+        self._is_child = is_child
+        """Whether this process is the one that imports the project's own plugins."""
+        self._process: PluginProcess | None = None
+        self._marked: list[tuple[PluginType, str, str]] = []
+        self._own: dict[tuple[PluginType, str], str] = {}
         self.add(marked)
 
     def add(self, marked: Iterable[tuple[PluginType, str, str]]) -> None:
         """Add the project's own plugins: (type, kind, ``module:object``), as discovery reports them."""
         marked = list(marked)
         self.registry.add_marked(marked)
+        self._marked += marked
         self._own.update({(plugin_type, kind): reference for plugin_type, kind, reference in marked})
+        self._process = None
 
     def compile(
         self,
@@ -46,17 +62,24 @@ class Workspace:
     ) -> Plan:
         """Return the pipeline's plan; see :func:`aiflow_sdk.compiler.compile_pipeline`.
 
-        ``here``: the pipeline was built in this process; its project's plugins are looked for where it needs more than
-        is installed. Raises ``ConfigurationError`` (``plugin-of-other-interpreter``) and ``PluginError``.
+        ``here``: the pipeline was built in this process, and its project's plugins are imported here too; they are
+        looked for where it needs more than is installed. Raises ``PluginError``, and then ``ConfigurationError``
+        (``plugin-of-other-interpreter``).
         """
         needed = {
-            (str(node.type), str(node.kind)) if node.kind else ("engine", str(node.engine)) for node in ir.node_list
+            (cast(PluginType, node.type), node.kind) if node.kind else (_ENGINE, str(node.engine))
+            for node in ir.node_list
         }
-        kinds = {(str(name), kind) for name, family in self.registry.families.items() for kind in family.references}
+        kinds = {(name, kind) for name, family in self.registry.families.items() for kind in family.references}
         if here and not needed <= kinds:
             self._look_for_own()
-        own = [(name, kind) for name, kind in sorted(needed) if (name, kind) in self._own]
-        if own and is_foreign(self.project):
+        own = [plugin for plugin in sorted(needed) if plugin in self._own]
+        modules = [self._own[plugin].partition(":")[0] for plugin in own]
+        if own and not (here or self._is_child):
+            if self._process is None or not self._process.is_alive:
+                self._process = PluginProcess(self.project, self._marked)
+            return self._process.compile(ir, environment, locations or {}, modules)
+        if own and here and is_foreign(self.project):
             name, kind = own[0]
             raise ConfigurationError(
                 "plugin-of-other-interpreter",
@@ -64,8 +87,8 @@ class Workspace:
                 where=Where("aiflow.toml", about="python"),
                 hint=f"run aiflow with {interpreter(self.project)}, or install the plugin as a package",
             )
-        for plugin in own:
-            self._import(self._own[plugin].partition(":")[0])
+        for module in modules:
+            self._import(module)
         return compile_pipeline(
             ir,
             project=self.project,
@@ -75,6 +98,13 @@ class Workspace:
             code=code,
             here=here,
         )
+
+    def replaces_run(self, sink: PlanNode, environment: Environment) -> bool:
+        """Tell whether a sink of a plan replaces what is of the run's partition; of the project's own it is assumed."""
+        if ("sink", sink.kind) in self._own:
+            return True
+        plugin = self.registry.sinks.get(sink.kind or "")
+        return sink_to_ask(plugin, sink.options, environment).replaces() == "run"
 
     def _look_for_own(self) -> None:
         root = self.project.root
