@@ -54,9 +54,11 @@ lock: ## Write locks/*.txt anew from locks/*.in; pins stay unless UPGRADE=1.
 	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEV_PACKAGES))) locks/dev.in -o locks/dev.txt
 	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEMO_PACKAGES))) locks/demo.in -o locks/demo.txt
 	$(COMPILE) locks/servers.in -o locks/servers.txt
+	scripts/environment.sh dev $(DEV_PACKAGES)
 	scripts/servers.sh lock
 	$(COMPILE) locks/spark.in -o locks/spark.txt
 
 clean: ## Remove environments, caches and what runs left behind.
-	@rm -rf .venv .venv-uv .venv-spark .aiflow build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-uv .venv-servers .venv-spark .aiflow build dist .pytest_cache .mypy_cache .ruff_cache \
+		.import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

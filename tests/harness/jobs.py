@@ -33,6 +33,20 @@ def write_delta(address: str, options: dict[str, str], number: int = 0) -> None:
     write_deltalake(f"{address}/t", frame, mode="append", storage_options=options)
 
 
+def write_with_sail(folder: str) -> None:
+    """Write parquet with an embedded Sail server."""
+    from pysail.spark import SparkConnectServer
+    from pyspark.sql.connect.session import SparkSession
+
+    server = SparkConnectServer("127.0.0.1", 0)
+    server.start()
+    _, port = server.listening_address
+    session = SparkSession.builder.remote(f"sc://127.0.0.1:{port}").getOrCreate()
+    session.range(1000).write.parquet(f"{folder}/p")
+    session.stop()
+    server.stop()
+
+
 def hang(folder: str) -> None:
     """Never end, and leave a child that does not either."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

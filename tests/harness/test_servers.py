@@ -78,22 +78,23 @@ def test_an_upload_in_parts_arrives_whole(place):
     assert bytes(obstore.get_range(place.open(), "big", start=255, end=259)) == bytes([255, 0, 1, 2])
 
 
-@pytest.mark.parametrize("kind", ["s3", "azure"])
-def test_racing_commits_lose_nothing(make_place, kind):
+@pytest.mark.parametrize(("kind", "commits"), [("s3", 32), ("azure", 8)])
+def test_racing_commits_lose_nothing(make_place, kind, commits):
     place = make_place(kind)
     address = f"{place.address}/t"
     write_deltalake(address, pa.table({"writer": [-1]}), storage_options=place.options())
 
-    def commit(number: int) -> None:
-        row = pa.table({"writer": [number]})
-        patient = CommitProperties(max_commit_retries=1000)
-        write_deltalake(address, row, mode="append", storage_options=place.options(), commit_properties=patient)
+    def commit(writer: int) -> None:
+        table = DeltaTable(address, storage_options=place.options())
+        for number in range(writer, commits, 8):
+            row = pa.table({"writer": [number]})
+            write_deltalake(table, row, mode="append", commit_properties=CommitProperties(max_commit_retries=1000))
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(commit, range(32)))
+        list(pool.map(commit, range(8)))
     table = DeltaTable(address, storage_options=place.options())
-    assert table.version() == 32
-    assert sorted(pl.scan_delta(table).collect()["writer"]) == list(range(-1, 32))
+    assert table.version() == commits
+    assert sorted(pl.scan_delta(table).collect()["writer"]) == list(range(-1, commits))
 
 
 def test_polars_and_delta_write_and_read(place):

@@ -11,7 +11,7 @@ import pytest
 from harness.azure import AzureServer, azure_server
 from harness.place import FolderPlace, Kind, Place, StorePlace
 from harness.s3 import S3Server, s3_server
-from harness.zygote import Zygote
+from harness.zygote import PRELOADED_FOR_SPARK, Zygote
 
 MakePlace = Callable[[Kind], Place]
 
@@ -34,6 +34,14 @@ def azure() -> Iterator[AzureServer]:
 def zygote() -> Iterator[Zygote]:
     """A process that holds polars, pyarrow and delta-rs, for jobs that are killed over and over."""
     zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture(scope="session")
+def spark_zygote() -> Iterator[Zygote]:
+    """The same with Sail and its client; it starts more slowly."""
+    zygote = Zygote(PRELOADED_FOR_SPARK)
     yield zygote
     zygote.close()
 

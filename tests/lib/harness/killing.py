@@ -42,10 +42,7 @@ class Job:
 
     def command(self) -> list[str]:
         """Return the command that runs it in a new interpreter."""
-        program = (
-            "import json, sys; from harness.zygote import call; call(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))"
-        )
-        return [sys.executable, "-c", program, str(self.file), self.function, json.dumps(list(self.arguments))]
+        return [sys.executable, "-m", "harness.job", str(self.file), self.function, json.dumps(list(self.arguments))]
 
 
 @dataclass(frozen=True)

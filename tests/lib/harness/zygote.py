@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.util
 import json
 import os
 import select
@@ -20,9 +19,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.job import call
 from harness.process import ROOT
 
 PRELOADED = ("polars", "pyarrow.parquet", "pyarrow.dataset", "deltalake")
+PRELOADED_FOR_SPARK = (*PRELOADED, "pandas", "pysail.spark", "pyspark.sql.connect.session")
+"""Sail's server and its client start well in a fork: 0.4 s in place of 5 and more."""
 IDLE_THREADS = frozenset({"polars-ooc-clea", "jemalloc_bg_thd"})
 """What imports start and a child can do without: polars' sweeper of spilled files; jemalloc minds forks itself."""
 _NO_THREADS = {
@@ -100,20 +102,6 @@ class Zygote:
             raise RuntimeError(f"the zygote has died: {self._process.wait()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
-
-
-def call(file: str, function: str, arguments: Sequence[Any]) -> None:
-    """Call a function of a Python file."""
-    name = f"job_{Path(file).stem}"
-    module = sys.modules.get(name)
-    if module is None:
-        spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    getattr(module, function)(*arguments)
 
 
 def _child(job: dict[str, Any]) -> int:
