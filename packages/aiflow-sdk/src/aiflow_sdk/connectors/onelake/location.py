@@ -84,6 +84,8 @@ def below_lake(environment: Environment, path: str) -> Path:
     found = (root / path).resolve()
     if not found.is_relative_to(root) or found == root or found.relative_to(root).parts[0] in RESERVED:
         raise outside(path)
+    if (found / "_delta_log").is_symlink():  # a write would commit to the table that it leads to
+        raise outside(f"{path}/_delta_log")
     return found
 
 

@@ -71,6 +71,8 @@ class TableState:
 
     def address(self, file: ActiveFile) -> str:
         """Return where a reader finds the file."""
+        if file.path.startswith("file:"):  # of a shallow clone; Spark writes file:/…
+            return file.path.removeprefix("file:").removeprefix("//")
         return file.path if "://" in file.path else str(self.folder / file.path)
 
     @property
