@@ -376,3 +376,45 @@ def test_a_broken_table_gives_its_rows_or_a_clear_error(lake, sessions, what):
         assert caught.value.code in CODES.get(what, {"unreadable-table"})
         assert caught.value.hint
         assert everything(folder) == before
+
+
+def test_a_log_that_lies_elsewhere_is_no_way_out_of_the_lake(lake, tmp_path):
+    """A link to another table's log: a write would commit there."""
+    about = lake.unpack("plain")
+    folder, outside = lake.folder("plain"), tmp_path / "production" / "plain"
+    shutil.copytree(folder, outside)
+    shutil.rmtree(folder / "_delta_log")
+    (folder / "_delta_log").symlink_to(outside / "_delta_log")
+    before = everything(outside)
+    frame = pa.table({"id": [200], "text": ["new"], "day": [dt.date(2026, 11, 20)]})
+    for attempt in (lambda: lake.rows("plain"), lambda: lake.write("plain", frame, partition_by=about["partition_by"])):
+        with pytest.raises(AiflowError) as caught:
+            attempt()
+        assert caught.value.code == "outside-lake"
+        assert caught.value.hint
+    assert everything(outside) == before
+
+
+@pytest.mark.parametrize("address", ["file://{}", "file:{}"])
+def test_files_that_lie_elsewhere_are_read_and_stay_when_they_are_replaced(sessions, environment, tmp_path, address):
+    """As of a shallow clone: the log names files of another table by their whole address."""
+    lake = Lake(environment, sessions["python"])
+    about = lake.unpack("plain")
+    folder, origin = lake.folder("plain"), tmp_path / "origin"
+    shutil.copytree(folder, origin)
+
+    def name_whole(action: dict[str, Any]) -> None:
+        if "add" in action:
+            action["add"]["path"] = address.format(f"{origin}/{action['add']['path']}")
+
+    change_actions(newest_commit(folder), name_whole)
+    for path in [*folder.glob("day=*"), *folder.glob("_delta_log/*.crc")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert lake.rows("plain") == expected(about["rows"])
+    with pytest.raises(AiflowError, match="Spark failed"):  # Sail knows no such file
+        Lake(environment, sessions["spark"]).rows("plain")
+    before = everything(origin)
+    lake.write("plain", pa.table({"id": [200], "text": ["new"], "day": [dt.date(2026, 11, 20)]}), partition_by=["day"])
+    wanted = [row for row in about["rows"] if row["day"] != DAY] + [{"id": 200, "text": "new", "day": DAY}]
+    assert lake.rows("plain") == expected(wanted)
+    assert everything(origin) == before

@@ -57,6 +57,14 @@ class TablePlace:
         """The table's folder; None in an object store."""
         return Path(self.address.path) if self.address.is_folder else None
 
+    def file(self, path: str) -> str:
+        """Return where a reader finds a data file of the table, by its path in the log."""
+        if path.startswith("file:"):  # of a shallow clone; Spark writes file:/…
+            return path.removeprefix("file:").removeprefix("//")
+        if "://" in path:
+            return path
+        return str(self.folder / path) if self.folder else f"{self.uri}/{path}"
+
     @cached_property
     def store(self) -> Store:
         """The table's folder as a store: its data files and its log."""
@@ -214,12 +222,12 @@ def _place(root: LakeRoot, environment: Environment, path: str) -> TablePlace:
         if set(key) & set("%?#"):  # drivers disagree about them in addresses
             raise _bad_path(f"the path '{path}' has one of % ? #")
         return TablePlace(root, key, storage)
-    # Links are followed, also that of the log alone, by which a table's commits would go elsewhere.
     base = Path(root.address.path)
     found = (base / key).resolve()
-    log = (found / "_delta_log").resolve()
-    if not (found.is_relative_to(base) and log.is_relative_to(base)) or found == base:
+    if not found.is_relative_to(base) or found == base:
         raise outside(path)
+    if (found / "_delta_log").is_symlink():  # a write would commit to the table that it leads to
+        raise outside(f"{path}/_delta_log")
     key = found.relative_to(base).as_posix()
     if key.split("/")[0] in RESERVED:
         raise outside(path)

@@ -92,8 +92,8 @@ def merge_rows(change: Change, state: TableState, own: Sequence[ActiveFile], add
     kept += _without(change, state, removed, won.select(keys), schema)
     if lost.height:
         late = {path for (path,) in mine.join(lost, on=keys, how="semi").select(_PATH).unique().iter_rows()}
-        whole = [file for file in added if _address(state.place, file) not in late]
-        reduced = _without(change, state, [file for file in added if _address(state.place, file) in late], lost, schema)
+        whole = [file for file in added if state.place.file(file.path) not in late]
+        reduced = _without(change, state, [file for file in added if state.place.file(file.path) in late], lost, schema)
         added = [*whole, *reduced]
 
     over = state.generation(change.owner.over_app) or 0
@@ -117,7 +117,7 @@ def merge_rows(change: Change, state: TableState, own: Sequence[ActiveFile], add
 
 def _paths_within(state: TableState, met: pl.DataFrame) -> list[str]:
     """Return the file of each row, relative to the table's folder."""
-    prefix = _address(state.place, AddedFile("", 0, 0, {}))
+    prefix = state.place.file("")
     return [path.removeprefix(prefix).lstrip("/") for path in met.get_column(_PATH).to_list()]
 
 
@@ -175,7 +175,7 @@ def _rows(
     import polars as pl
 
     columns = list(dict.fromkeys([*merge.keys, *([merge.order_by] if merge.order_by else [])]))
-    groups = group_files((_address(place, file), file.partition) for file in files)
+    groups = group_files((place.file(file.path), file.partition) for file in files)
     path = [_PATH] if with_path else []
     if not groups:
         empty = pl.LazyFrame(schema={**{name: schema[name] for name in columns}, _PATH: pl.String()})
@@ -188,12 +188,6 @@ def _rows(
         for one in group.paths
     ]
     return pl.concat(parts).select(*columns, *path)
-
-
-def _address(place: TablePlace, file: ActiveFile | AddedFile) -> str:
-    if "://" in file.path:
-        return file.path
-    return str(place.folder / file.path) if place.folder else f"{place.uri}/{file.path}"
 
 
 def _without(

@@ -53,6 +53,5 @@ class PendingRows(Source, kind="pending"):
 
         change, schema = self._change, pl.Schema(self._change.schema)
         check_request(request, tuple(schema), f"'{change.name}'")
-        address = change.place.uri
-        groups = group_files((f"{address}/{file.path}", file.partition) for file in change.added(change.types))
+        groups = group_files((change.place.file(file.path), file.partition) for file in change.added(change.types))
         return scan_polars(groups, schema, request, change.place.options)

@@ -36,8 +36,9 @@ def rewrite_files(
     for first in range(0, len(files), _AT_ONCE):
         writes = []
         for number, file in enumerate(files[first : first + _AT_ONCE], first):
-            source = file.path if "://" in file.path else _below(place, file.path)
-            frame = change(scan_polars([FileGroup((source,), file.partition)], schema, Scan(), place.options))
+            frame = change(
+                scan_polars([FileGroup((place.file(file.path),), file.partition)], schema, Scan(), place.options)
+            )
             path = _new_path(file.path, folder_of(file.path), number)
             writes.append(_Rewrite(path, file.partition, frame.drop(list(file.partition)), place))
         pl.collect_all([write.lazy for write in writes])
@@ -53,7 +54,7 @@ class _Rewrite:
         self._path, self._partition = path, partition
         self._found: list[Any] = []
         lazy = frame.sink_parquet(
-            _below(place, path),
+            place.file(path),
             mkdir=True,
             storage_options=place.options or None,
             sinked_paths_callback=lambda done: self._found.extend(done.paths),
@@ -66,10 +67,6 @@ class _Rewrite:
         """Return the file as it was written."""
         (found,) = self._found
         return AddedFile(self._path, found.num_bytes, found.num_rows, self._partition)
-
-
-def _below(place: TablePlace, path: str) -> str:
-    return str(place.folder / path) if place.folder else f"{place.uri}/{path}"
 
 
 def _new_path(path: str, folder: str, number: int) -> str:

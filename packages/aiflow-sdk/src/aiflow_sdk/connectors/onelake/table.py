@@ -73,10 +73,7 @@ class TableState:
 
     def address(self, file: ActiveFile) -> str:
         """Return where a reader finds the file."""
-        if "://" in file.path:
-            return file.path
-        folder = self.place.folder
-        return str(folder / file.path) if folder else f"{self.place.uri}/{file.path}"
+        return self.place.file(file.path)
 
     def generation(self, app: str) -> int | None:
         """Return what the table's log notes for an application, or None."""
