@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from aiflow_sdk.connectors.onelake.schema import check_columns, column_types
-from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, load_table
+from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, read_table
 from aiflow_sdk.connectors.onelake.values import shown_text, stored_text, typed_value
 from aiflow_sdk.connectors.parquet import missing_partition_column, rows_outside
 from aiflow_sdk.errors import DataError, StoreError
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Mode = Literal["overwrite", "overwrite_partitions"]
 _TRIES = 200
 _LONGEST_PAUSE_SECONDS = 0.3
+_CHECKPOINT_COMMITS = 10
+"""After so many commits the log is summed up, unless the table says how often: a commit reads all since then. Spark's
+default; that of delta-rs is 100."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,11 @@ class Change:
 
         failure: Exception | None = None
         for attempt in range(_TRIES):
-            state = load_table(self.folder)
+            state = read_table(self.folder)
             try:
                 done = self._create() if state is None else self._replace(state)
             except (CommitFailedError, DeltaError, OSError) as error:
-                now = load_table(self.folder)
+                now = read_table(self.folder)
                 if now is not None and (landed := self._landed(now)):
                     # What failed came after the commit: a checkpoint, for instance.
                     return self._made(now, landed)
@@ -239,8 +242,11 @@ class Change:
         )
 
     def _after(self, files: Sequence[NewFile]) -> Committed:
-        state = load_table(self.folder)
+        state = read_table(self.folder)
         assert state is not None  # it was committed to just now
+        stated = state.table.metadata().configuration
+        if "delta.checkpointInterval" not in stated and (state.version + 1) % _CHECKPOINT_COMMITS == 0:
+            state.table.create_checkpoint()
         return self._made(state, files)
 
     def _made(self, state: TableState, files: Sequence[NewFile]) -> Committed:

@@ -24,7 +24,7 @@ from aiflow_sdk.connectors.onelake.location import (
 from aiflow_sdk.connectors.onelake.options import check_format, check_one_place
 from aiflow_sdk.connectors.onelake.schema import arrow_name, column_types, delta_schema
 from aiflow_sdk.connectors.onelake.source import total_rows
-from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, files_identity, load_table, read_table
+from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, files_identity, read_table
 from aiflow_sdk.connectors.onelake.values import shown_text, typed_value
 from aiflow_sdk.connectors.parquet import missing_columns, partition_of, write_files
 from aiflow_sdk.errors import AiflowError, ConfigurationError, StoreError
@@ -104,7 +104,7 @@ class OneLakeSink(Sink, kind="onelake"):
     def destination(self, request: Write) -> Destination:
         """Return a folder of this write alone, below the table: where it is vacuumed once nothing refers to it."""
         folder = self._folder()
-        state = load_table(folder)
+        state = read_table(folder)
         key = _write_of(request)
         if key not in self._folders:
             run = request.run
@@ -134,7 +134,7 @@ class OneLakeSink(Sink, kind="onelake"):
         """Remove the files that no version of the table holds; where that cannot be told they wait for a vacuum."""
         table = self._folder()
         try:
-            state = load_table(table)
+            state = read_table(table)
         except AiflowError:
             return
         active = {table / file.path for file in state.files} if state else set()
@@ -147,7 +147,7 @@ class OneLakeSink(Sink, kind="onelake"):
         """Write all batches through Parquet files, or nothing."""
         import pyarrow as pa
 
-        state = load_table(self._folder())
+        state = read_table(self._folder())
         types: Mapping[str, pa.DataType] = {}
         if state is not None:
             known = pa.schema(state.table.schema().to_arrow())
@@ -184,7 +184,7 @@ class OneLakeSink(Sink, kind="onelake"):
         return table_folder(self.environment, self.table, self.path)
 
     def _commit(self, folder: Path, files: Sequence[DataFile], schema: Any, request: Write) -> Committed:
-        state = None if any(file.rows for file in files) else load_table(self._folder())
+        state = None if any(file.rows for file in files) else read_table(self._folder())
         # A frame without rows often knows no types; it fits a table that is there.
         frame = delta_schema(schema) if state is None else state.table.schema()
         columns = tuple(column_types(frame))

@@ -97,7 +97,7 @@ class TableState:
 def load_table(folder: Path, version: int | None = None) -> TableState | None:
     """Return the table in the folder, at its newest version unless another is asked for; None if there is none.
 
-    For a writer, who may change what it is given; see :func:`read_table`.
+    Reads the whole log since its last checkpoint; see :func:`read_table`.
     """
     try:
         from deltalake import DeltaTable
@@ -132,7 +132,10 @@ _guard = threading.Lock()
 
 
 def read_table(folder: Path, version: int | None = None) -> TableState | None:
-    """Return the table as :func:`load_table` does, for readers: one state serves all who ask for the same version."""
+    """Return the table as :func:`load_table` does; one state serves all in this process who ask for the same version.
+
+    A writer may commit to what it is given: that leaves the state as it is, and fails where another was faster.
+    """
     with _guard:
         mark, state = _remembered.get(folder, (None, None))
     if state is not None and mark == _mark(folder, state.version):
