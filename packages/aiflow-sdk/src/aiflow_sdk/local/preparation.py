@@ -87,12 +87,11 @@ def open_run(prepared: Prepared, run: Run, selection: Selection | None = None, *
     plan, root = prepared.plan, prepared.project.root
     selection = selection or Selection(tuple(task.id for task in plan.tasks))
     check_clusters(plan, selection.tasks)
-    document = plan.to_full_dict()
     known = (data or Data(plan, root)).newest_generation(run)
     run = Run.model_validate({**dict(run), "generation": next_generation(root, run.to_full_dict(), known=known)})
     state = RunState(
         run=run.to_full_dict(),
-        tasks=tasks_of_plan(document),
+        tasks=tasks_of_plan(plan.document),
         started=time.time(),
         timeout_seconds=plan.timeout_seconds,
     )
@@ -122,7 +121,7 @@ def resume_run(prepared: Prepared, request: RunRequest) -> LiveRun:
         raise
     state.resume(time.time())
     state.timeout_seconds = plan.timeout_seconds
-    fresh = tasks_of_plan(plan.to_full_dict())
+    fresh = tasks_of_plan(plan.document)
     for task_id, task in state.tasks.items():
         task.retries, task.timeout_seconds = fresh[task_id].retries, fresh[task_id].timeout_seconds
     folder.write_plan(plan.to_json())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import uuid4
@@ -103,13 +104,12 @@ class OneLakeSink(Sink, kind="onelake"):
 
     def destination(self, request: Write) -> Destination:
         """Return a folder of this write alone, below the table: where it is vacuumed once nothing refers to it."""
-        folder = self._folder()
-        state = read_table(folder)
+        state = read_table(self.folder)
         key = _write_of(request)
         if key not in self._folders:
             run = request.run
             # Not beginning with "_": Delta's vacuum passes such folders by.
-            own = folder / f"g{run.generation}-e{run.execution}-a{run.attempt}-{uuid4().hex[:16]}"
+            own = self.folder / f"g{run.generation}-e{run.execution}-a{run.attempt}-{uuid4().hex[:16]}"
             own.mkdir(parents=True)
             self._folders[key] = own
         known = state.types if state else {}
@@ -132,7 +132,7 @@ class OneLakeSink(Sink, kind="onelake"):
 
     def _remove_unused(self, folder: Path) -> None:
         """Remove the files that no version of the table holds; where that cannot be told they wait for a vacuum."""
-        table = self._folder()
+        table = self.folder
         try:
             state = read_table(table)
         except AiflowError:
@@ -147,7 +147,7 @@ class OneLakeSink(Sink, kind="onelake"):
         """Write all batches through Parquet files, or nothing."""
         import pyarrow as pa
 
-        state = read_table(self._folder())
+        state = read_table(self.folder)
         types: Mapping[str, pa.DataType] = {}
         if state is not None:
             known = pa.schema(state.table.schema().to_arrow())
@@ -164,12 +164,12 @@ class OneLakeSink(Sink, kind="onelake"):
 
     def identity(self, run: Run) -> str | None:
         """Return a fingerprint of the files of the run's partition, or None where there is no table yet."""
-        state = read_table(self._folder())
+        state = read_table(self.folder)
         return self._identity(state, run) if state is not None else None
 
     def newest_generation(self, request: Write) -> int | None:
         """Return the greatest generation that the table's transactions note for the write, or None."""
-        state = read_table(self._folder())
+        state = read_table(self.folder)
         if state is None:
             return None
         apps = generation_apps(request, self.mode)
@@ -180,11 +180,13 @@ class OneLakeSink(Sink, kind="onelake"):
         time = self.time or (self.partition_by[0] if len(self.partition_by) == 1 else None)
         return files_identity(self._of_run(state, run, time))
 
-    def _folder(self) -> Path:
+    @cached_property
+    def folder(self) -> Path:
+        """The table's folder, links resolved once."""
         return table_folder(self.environment, self.table, self.path)
 
     def _commit(self, folder: Path, files: Sequence[DataFile], schema: Any, request: Write) -> Committed:
-        state = None if any(file.rows for file in files) else read_table(self._folder())
+        state = None if any(file.rows for file in files) else read_table(self.folder)
         # A frame without rows often knows no types; it fits a table that is there.
         frame = delta_schema(schema) if state is None else state.table.schema()
         columns = tuple(column_types(frame))
@@ -195,7 +197,7 @@ class OneLakeSink(Sink, kind="onelake"):
                 f"time='{request.time}' is not among partition_by={list(self.partition_by)}",
                 hint="name one of them",
             )
-        table = self._folder()
+        table = self.folder
         if not request.run.partitions:
             request = replace(request, time=None)
         change = Change(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -71,6 +73,11 @@ class OneLakeSource(Source, kind="onelake"):
     def dataset(self) -> DatasetName:
         """Return the logical name; the environment gives the address."""
         return dataset_name(self.table, self.path)
+
+    @cached_property
+    def folder(self) -> Path:
+        """The table's folder, links resolved once."""
+        return table_folder(self.environment, self.table, self.path)
 
     def arrow_schema(self) -> pa.Schema:
         """Return the table's columns. Raises ``UnknownNameError`` (``unknown-table``)."""
@@ -141,10 +148,9 @@ class OneLakeSource(Source, kind="onelake"):
         return total_rows(state, files), sum(file.bytes for file in files)
 
     def _load(self, *, fresh: bool = False) -> TableState:
-        folder = table_folder(self.environment, self.table, self.path)
-        state = read_table(folder, self.version if self.version is not None or fresh else self._pinned)
+        state = read_table(self.folder, self.version if self.version is not None or fresh else self._pinned)
         if state is None:
-            raise unknown_table(self.environment, folder, self.name)
+            raise unknown_table(self.environment, self.folder, self.name)
         state.check_readable(self.name)
         return state
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -139,7 +140,7 @@ def read_table(folder: Path, version: int | None = None) -> TableState | None:
     with _guard:
         mark, state = _remembered.get(folder, (None, None))
     if state is not None and mark == _mark(folder, state.version):
-        is_newest = version is None and not _log_file(folder, state.version + 1).exists()
+        is_newest = version is None and not os.path.exists(_log_file(folder, state.version + 1))
         if is_newest or version == state.version:
             return state
     state = load_table(folder, version)
@@ -152,14 +153,14 @@ def read_table(folder: Path, version: int | None = None) -> TableState | None:
     return state
 
 
-def _log_file(folder: Path, version: int) -> Path:
-    return folder / "_delta_log" / f"{version:020}.json"
+def _log_file(folder: Path, version: int) -> str:
+    return f"{folder}/_delta_log/{version:020}.json"
 
 
 def _mark(folder: Path, version: int) -> tuple[int, int, int] | None:
     """Return what tells a version from that of a table made anew in its place, or None where its log is gone."""
     try:
-        found = _log_file(folder, version).stat()
+        found = os.stat(_log_file(folder, version))
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
