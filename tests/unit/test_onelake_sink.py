@@ -594,9 +594,9 @@ def test_a_commit_opens_the_table_once(environment, sink, monkeypatch) -> None:
     opened: list[str] = []
 
     class Counted(DeltaTable):
-        def __init__(self, address: str, *arguments: object, **options: object) -> None:
+        def __init__(self, address: str, version: int | None = None) -> None:
             opened.append(address)
-            super().__init__(address, *arguments, **options)
+            super().__init__(address, version)
 
     write(sink(), {"id": [0]}, run_of(DAY, 1), time=None)
     monkeypatch.setattr(deltalake, "DeltaTable", Counted)
