@@ -644,3 +644,16 @@ def test_writers_of_one_process_share_a_table_and_lose_nothing(environment, sink
     with ThreadPoolExecutor(24) as pool:
         assert not any(pool.map(commit, range(1, 25)))
     assert sorted(rows("id")) == [(number,) for number in range(25)]
+
+
+def test_a_write_stands_although_its_log_could_not_be_summed_up(environment, sink, rows, monkeypatch) -> None:
+    def fail(table: DeltaTable) -> None:
+        raise DeltaError("no space")
+
+    daily = sink(partition_by=["dt"])
+    for day in range(1, 10):
+        write(daily, {"id": [day]}, run_of(f"2026-11-{day:02}", day))
+    monkeypatch.setattr(DeltaTable, "create_checkpoint", fail)
+    written = write(daily, {"id": [10]}, run_of("2026-11-10", 10))
+    assert (written.rows, written.table_version, written.superseded) == (1, 9, False)
+    assert sorted(rows("id")) == [(number,) for number in range(1, 11)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from aiflow_sdk.connectors.onelake.schema import check_columns, column_types
-from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, read_table
+from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, load_table, read_table
 from aiflow_sdk.connectors.onelake.values import shown_text, stored_text, typed_value
 from aiflow_sdk.connectors.parquet import missing_partition_column, rows_outside
 from aiflow_sdk.errors import DataError, StoreError
@@ -74,11 +74,12 @@ class Change:
 
         failure: Exception | None = None
         for attempt in range(_TRIES):
-            state = read_table(self.folder)
+            # Who was too slow, or failed, trusts nothing that is remembered.
+            state = load_table(self.folder) if attempt else read_table(self.folder)
             try:
                 done = self._create() if state is None else self._replace(state)
             except (CommitFailedError, DeltaError, OSError) as error:
-                now = read_table(self.folder)
+                now = load_table(self.folder)
                 if now is not None and (landed := self._landed(now)):
                     # What failed came after the commit: a checkpoint, for instance.
                     return self._made(now, landed)
