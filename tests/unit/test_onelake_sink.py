@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -587,3 +588,74 @@ def test_readers_of_one_version_share_a_state_and_see_every_change(environment, 
     assert read_table(place) is None
     write(sink(), {"name": ["anew"]}, run_of(DAY, 3), time=None)
     assert rows() == [("anew",)]
+
+
+def test_a_commit_opens_the_table_once(environment, sink, monkeypatch) -> None:
+    import deltalake
+
+    opened: list[str] = []
+
+    class Counted(DeltaTable):
+        def __init__(self, address: str, version: int | None = None) -> None:
+            opened.append(address)
+            super().__init__(address, version)
+
+    write(sink(), {"id": [0]}, run_of(DAY, 1), time=None)
+    monkeypatch.setattr(deltalake, "DeltaTable", Counted)
+    for generation in (2, 3):
+        one = sink()
+        assert one.newest_generation(Write("out", run_of(DAY, generation), {}, None)) == generation - 1
+        write(one, {"id": [generation]}, run_of(DAY, generation), time=None)
+    assert len(opened) == 2
+
+
+def test_the_log_is_summed_up_after_ten_commits_and_nothing_is_forgotten(environment, sink, rows) -> None:
+    daily = sink(partition_by=["dt"])
+    days = [f"2026-11-{day:02}" for day in range(1, 12)]
+    for generation, day in enumerate(days, 1):
+        write(daily, {"id": [generation]}, run_of(day, generation))
+    log = Path(environment.lake) / "feature/out/_delta_log"
+    assert [file.name for file in log.glob("*.parquet")] == ["00000000000000000009.checkpoint.parquet"]
+    for number in range(9):  # what a reader needs is in the sum
+        (log / f"{number:020}.json").unlink()
+    assert rows() == sorted(((generation, day) for generation, day in enumerate(days, 1)), key=repr)
+    assert write(daily, {"id": [0]}, run_of(days[0], 1, run_id="0193c000-0000-7000-8000-0000000000aa")).rows == 1
+    assert write(daily, {"id": [9]}, run_of(days[1], 1)).superseded
+
+
+def test_a_table_that_says_how_often_its_log_is_summed_up_is_obeyed(environment, sink) -> None:
+    folder = Path(environment.lake) / "feature/out"
+    folder.mkdir(parents=True)
+    schema = pa.schema({"id": pa.int64()})
+    DeltaTable.create(str(folder), schema, configuration={"delta.checkpointInterval": "4"})
+    for generation in range(1, 11):
+        write(sink(), {"id": [generation]}, run_of(DAY, generation), time=None)
+    found = sorted(file.name[18:20] for file in (folder / "_delta_log").glob("*.parquet"))
+    assert found == ["03", "07"]
+
+
+def test_writers_of_one_process_share_a_table_and_lose_nothing(environment, sink, rows) -> None:
+    daily = sink(partition_by=["dt"])
+    write(daily, {"id": [0]}, run_of("2026-10-01", 1))
+
+    def commit(day: int) -> bool:
+        one, run = sink(partition_by=["dt"]), run_of(f"2026-11-{day:02}", day)
+        assert one.newest_generation(Write("out", run, {}, "dt")) is None
+        return write(one, {"id": [day]}, run).superseded
+
+    with ThreadPoolExecutor(24) as pool:
+        assert not any(pool.map(commit, range(1, 25)))
+    assert sorted(rows("id")) == [(number,) for number in range(25)]
+
+
+def test_a_write_stands_although_its_log_could_not_be_summed_up(environment, sink, rows, monkeypatch) -> None:
+    def fail(table: DeltaTable) -> None:
+        raise DeltaError("no space")
+
+    daily = sink(partition_by=["dt"])
+    for day in range(1, 10):
+        write(daily, {"id": [day]}, run_of(f"2026-11-{day:02}", day))
+    monkeypatch.setattr(DeltaTable, "create_checkpoint", fail)
+    written = write(daily, {"id": [10]}, run_of("2026-11-10", 10))
+    assert (written.rows, written.table_version, written.superseded) == (1, 9, False)
+    assert sorted(rows("id")) == [(number,) for number in range(1, 11)]

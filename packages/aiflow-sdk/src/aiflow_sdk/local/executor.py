@@ -115,7 +115,7 @@ class Executor:
         self._active.append(live)
         if live.told is None:
             folder = str(live.folder.path)
-            plan, facts = live.plan.to_full_dict(), live.run.facts()
+            plan, facts = live.plan.document, live.run.facts()
             live.told = [run_started(live.state, plan, resumed=live.resumed, folder=folder, facts=facts)]
         for record in live.told:
             self._tell(live, record)

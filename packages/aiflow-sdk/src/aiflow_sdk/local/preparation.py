@@ -22,7 +22,7 @@ from aiflow_sdk.local.state import Loss, RunState
 from aiflow_sdk.local.store import RunFolder, find_run, places_document, tasks_of_plan
 from aiflow_sdk.partitions import Grain, Partition
 from aiflow_sdk.plan import Plan, Run, make_run, read_plan
-from aiflow_sdk.runtime import Data, bound_environment, claim_generation
+from aiflow_sdk.runtime import Data, claim_generation
 from aiflow_sdk.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -97,13 +97,12 @@ def open_run(prepared: Prepared, run: Run, selection: Selection | None = None, *
     plan, root = prepared.plan, prepared.project.root
     selection = selection or Selection(tuple(task.id for task in plan.tasks))
     check_clusters(plan, selection.tasks)
-    document = plan.to_full_dict()
     data = data or Data(plan, root)
-    generation = claim_generation(bound_environment(plan, root), run, known=data.newest_generation(run))
+    generation = claim_generation(data.environment, run, known=data.newest_generation(run))
     run = Run.model_validate({**dict(run), "generation": generation, "pins": data.pins(run)})
     state = RunState(
         run=run.to_full_dict(),
-        tasks=tasks_of_plan(document),
+        tasks=tasks_of_plan(plan.document),
         started=time.time(),
         timeout_seconds=plan.timeout_seconds,
     )
@@ -133,7 +132,7 @@ def resume_run(prepared: Prepared, request: RunRequest) -> LiveRun:
         raise
     state.resume(time.time())
     state.timeout_seconds = plan.timeout_seconds
-    fresh = tasks_of_plan(plan.to_full_dict())
+    fresh = tasks_of_plan(plan.document)
     for task_id, task in state.tasks.items():
         task.retries, task.timeout_seconds = fresh[task_id].retries, fresh[task_id].timeout_seconds
     folder.write_plan(plan.to_json())

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from aiflow_sdk.errors import AiflowError, ProblemsError, RunError, TaskTimeoutError
 from aiflow_sdk.local.imports import ModuleWatch
@@ -39,6 +39,8 @@ CLOSE_SECONDS = 40.0
 _OUTPUT_LINES = 30
 """How many of the last lines that a child printed are told when it dies."""
 
+Outcome = TypeVar("Outcome", RunSummary, BackfillSummary)
+
 
 def run_pipeline_locally(request: RunRequest, on_record: OnRecord | None = None) -> RunSummary:
     """Do one run in a child process and return what came of it; a run that fails is returned, not raised.
@@ -48,8 +50,7 @@ def run_pipeline_locally(request: RunRequest, on_record: OnRecord | None = None)
     ``cancelled`` and can be resumed; before the run has begun it is a ``KeyboardInterrupt``.
     """
     supervisor = _Supervisor(request, on_record or (lambda record: None))
-    supervisor.supervise()
-    return summarize_run(supervisor.folders[-1])
+    return supervisor.supervise(lambda: summarize_run(supervisor.folders[-1]))
 
 
 def backfill(request: BackfillRequest, on_record: OnRecord | None = None) -> BackfillSummary:
@@ -59,8 +60,7 @@ def backfill(request: BackfillRequest, on_record: OnRecord | None = None) -> Bac
     """
     began = time.time()
     supervisor = _Supervisor(request, on_record or (lambda record: None))
-    supervisor.supervise(finish=lambda: _finish_backfill(supervisor, began))
-    return _summarize_backfill(supervisor, time.time() - began)
+    return supervisor.supervise(lambda: _finish_backfill(supervisor, began))
 
 
 @dataclass
@@ -95,8 +95,8 @@ class _Supervisor:
         self._worker_spoke = False
         self._imports = ModuleWatch()
 
-    def supervise(self, finish: Callable[[], None] | None = None) -> None:
-        """Start children until all is done."""
+    def supervise(self, finish: Callable[[], Outcome]) -> Outcome:
+        """Start children until all is done, and return what ``finish`` makes of it."""
         python = interpreter_of(self.request)
         try:
             with self._signals(), session() as environment:
@@ -117,8 +117,7 @@ class _Supervisor:
                     self._settle(loss)
                 finally:
                     self._close_runs(python, environment)
-                if finish:
-                    finish()
+                return finish()
         finally:
             self._abandon()
             os.close(self._wake_read)
@@ -344,8 +343,8 @@ class _Supervisor:
                 signal.signal(number, handler)
 
 
-def _finish_backfill(supervisor: _Supervisor, began: float) -> None:
-    """Tell what came of the backfill."""
+def _finish_backfill(supervisor: _Supervisor, began: float) -> BackfillSummary:
+    """Tell what came of the backfill, and return it."""
     summary = _summarize_backfill(supervisor, time.time() - began)
     supervisor.on_record(
         make_record(
@@ -361,6 +360,7 @@ def _finish_backfill(supervisor: _Supervisor, began: float) -> None:
             skipped=len(summary.skipped),
         )
     )
+    return summary
 
 
 def _summarize_backfill(supervisor: _Supervisor, seconds: float) -> BackfillSummary:

@@ -205,10 +205,12 @@ class _Work:
         from aiflow_sdk.runtime.staging import sweep_staging
 
         root = project.root
+        ledger = Ledger(root, plan)
         executor = Executor(
             root,
             self.emit,
-            on_success=lambda live: Ledger(root, live.plan).write(live),
+            # A run that another process began has its own reading of the plan.
+            on_success=lambda live: (ledger if live.plan is plan else Ledger(root, live.plan)).write(live),
             record_event=journal.record,
             functions=functions,
             router=router,

@@ -189,6 +189,7 @@ def _bounds(key: str, grain: Grain, timezone: str) -> tuple[datetime, datetime]:
     return show(start, zone), show(end, zone)
 
 
+@lru_cache(maxsize=4096)
 def _read(text: str, grain: Grain, timezone: str) -> str:
     """Return the key of the one partition that ``text`` names."""
     try:

@@ -163,13 +163,18 @@ class Plan(Frozen):
         return next((task for task in holding if not task.waits), holding[0])
 
     @cached_property
+    def document(self) -> Mapping[str, Any]:
+        """The plan as JSON-ready data, every value spelled out; all who ask share it, so nobody may change it."""
+        return self.to_full_dict()
+
+    @cached_property
     def fingerprint(self) -> str:
         """The fingerprint of the whole plan, environment included."""
-        return fingerprint(self.to_full_dict())
+        return fingerprint(self.document)
 
     def to_json(self) -> str:
         """Return the canonical JSON, every value spelled out."""
-        return canonical_json({"plan_version": PLAN_VERSION, **self.to_full_dict()})
+        return canonical_json({"plan_version": PLAN_VERSION, **self.document})
 
 
 def plan_schema() -> dict[str, Any]:

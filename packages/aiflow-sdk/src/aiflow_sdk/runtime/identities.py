@@ -22,7 +22,7 @@ class Data:
     def __init__(self, plan: Plan, root: Path) -> None:
         enter_project(root)
         self.plan = plan
-        self._environment = bound_environment(plan, root)
+        self.environment = bound_environment(plan, root)
         self._plugins: dict[str, tuple[dict[str, Any], Source | Sink]] = {}
 
     def source_identities(self, run: Run) -> dict[str, str | None]:
@@ -49,7 +49,7 @@ class Data:
 
         A source that waits for its data is left out: it reads what is there once it has waited.
         """
-        if not self._environment.reads:
+        if not self.environment.reads:
             return {}
         found: dict[str, dict[str, Any]] = {}
         for node in self._nodes("source"):
@@ -72,10 +72,10 @@ class Data:
             return None  # nothing there to have an identity; the run itself will say what is wrong
 
     def _plugin(self, node: PlanNode, run: Run, kind: type[Kind]) -> Kind:
-        options, _ = render_options(node, run, self._environment)
+        options, _ = render_options(node, run, self.environment)
         known, plugin = self._plugins.get(node.id, (None, None))
         if known != options or not isinstance(plugin, kind):
-            plugin = load_plugin(node.plugin or "", kind).load(options, self._environment)
+            plugin = load_plugin(node.plugin or "", kind).load(options, self.environment)
             self._plugins[node.id] = options, plugin
         return plugin
 

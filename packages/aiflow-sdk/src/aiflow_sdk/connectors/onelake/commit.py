@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from aiflow_sdk.connectors.onelake.change import AddedFile, Change, Replacement
 from aiflow_sdk.connectors.onelake.evolution import evolve, refuse_changes
 from aiflow_sdk.connectors.onelake.features import check_removable
 from aiflow_sdk.connectors.onelake.replacement import created, is_superseded, replacement
-from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, load_table
+from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, load_table, read_table
 from aiflow_sdk.connectors.onelake.values import stored_text
 from aiflow_sdk.errors import AiflowError, DataError, StoreError
 from aiflow_sdk.stores import store_error
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 _TRIES = 200
 _LONGEST_PAUSE_SECONDS = 0.3
+_CHECKPOINT_COMMITS = 10
+"""After so many commits the log is summed up, unless the table says how often: a commit reads all since then. Spark's
+default; that of delta-rs is 100."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ def commit(change: Change) -> Committed:
     failure: Exception | None = None
     lost_to: str | None = None
     for attempt in range(_TRIES):
-        state = load_table(change.place)
+        # Who was too slow, or failed, trusts nothing that is remembered.
+        state = load_table(change.place) if attempt else read_table(change.place)
         done: Replacement | None = None
         try:
             done = _decide(change, state)
@@ -77,9 +82,7 @@ def commit(change: Change) -> Committed:
             _forget(change, done)
             raise
         else:
-            after = load_table(change.place)
-            assert after is not None  # it was committed to just now
-            return Committed(after, superseded=False, added=tuple(done.added))
+            return Committed(_sum_up(change), superseded=False, added=tuple(done.added))
     raise StoreError(
         "commit-conflict",
         f"others wrote to the table '{change.name}' each of {_TRIES} times that this run tried to"
@@ -87,6 +90,19 @@ def commit(change: Change) -> Committed:
         hint="run it again, with fewer writers at once",
         retryable=True,
     ) from failure
+
+
+def _sum_up(change: Change) -> TableState:
+    """Return the table as it is after the commit, its log summed up where it is time to."""
+    from deltalake.exceptions import DeltaError
+
+    state = read_table(change.place)
+    assert state is not None  # it was committed to just now
+    stated = state.table.metadata().configuration
+    if "delta.checkpointInterval" not in stated and (state.version + 1) % _CHECKPOINT_COMMITS == 0:
+        with suppress(DeltaError, OSError):  # the write stands without it, and the next one will try again
+            state.table.create_checkpoint()
+    return state
 
 
 class _SchemaChangedError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -28,7 +28,7 @@ from aiflow_sdk.connectors.onelake.pending import PendingRows
 from aiflow_sdk.connectors.onelake.replacement import generation_apps
 from aiflow_sdk.connectors.onelake.schema import arrow_name, column_types, delta_schema
 from aiflow_sdk.connectors.onelake.source import total_rows
-from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, files_identity, load_table, read_table
+from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, files_identity, read_table
 from aiflow_sdk.connectors.onelake.values import shown_text, typed_value
 from aiflow_sdk.connectors.parquet import missing_columns, partition_of, write_files
 from aiflow_sdk.errors import AiflowError, ConfigurationError, DefinitionError, StoreError
@@ -129,8 +129,8 @@ class OneLakeSink(Sink, kind="onelake"):
 
     def destination(self, request: Write) -> Destination:
         """Return a folder of this write alone, below the table: where it is vacuumed once nothing refers to it."""
-        place = self._place()
-        state = load_table(place)
+        place = self.place
+        state = read_table(place)
         if state is not None:
             state.check_writable(self.name, effect_of(self.mode))  # type: ignore[arg-type]  # rendered and checked
         key = _write_of(request)
@@ -174,8 +174,8 @@ class OneLakeSink(Sink, kind="onelake"):
         """Write all batches through Parquet files, or nothing."""
         import pyarrow as pa
 
-        place = self._place()
-        state = load_table(place)
+        place = self.place
+        state = read_table(place)
         types: Mapping[str, pa.DataType] = {}
         if state is not None:
             known = pa.schema(state.table.schema().to_arrow())
@@ -193,12 +193,12 @@ class OneLakeSink(Sink, kind="onelake"):
 
     def identity(self, run: Run) -> str | None:
         """Return a fingerprint of the files of the run's partition, or None where there is no table yet."""
-        state = read_table(self._place())
+        state = read_table(self.place)
         return self._identity(state, run) if state is not None else None
 
     def newest_generation(self, request: Write) -> int | None:
         """Return the greatest generation that the table's transactions note for the write, or None."""
-        state = read_table(self._place())
+        state = read_table(self.place)
         if state is None:
             return None
         apps = generation_apps(request, self.mode)  # type: ignore[arg-type]  # rendered and checked
@@ -208,12 +208,14 @@ class OneLakeSink(Sink, kind="onelake"):
         time = self.time or (self.partition_by[0] if len(self.partition_by) == 1 else None)
         return files_identity(self._of_run(state, run, time))
 
-    def _place(self) -> TablePlace:
+    @cached_property
+    def place(self) -> TablePlace:
+        """Where the table lies; links are followed once."""
         return table_place(self.environment, self.table, self.path)
 
     def _change(self, prefix: str, files: Sequence[DataFile], schema: Any, request: Write) -> Change:
-        place = self._place()
-        state = load_table(place)
+        place = self.place
+        state = read_table(place)
         # A frame without rows often knows no types; it fits a table that is there.
         frame = delta_schema(schema) if state is None or any(file.rows for file in files) else state.table.schema()
         columns = tuple(column_types(frame))
@@ -266,9 +268,9 @@ class OneLakeSink(Sink, kind="onelake"):
 
     def _remove_unused(self, prefix: str) -> None:
         """Remove the files that no version of the table holds; where that cannot be told they wait for a vacuum."""
-        place = self._place()
+        place = self.place
         try:
-            state = load_table(place)
+            state = read_table(place)
             active = {file.path for file in state.files} if state else set()
             place.store.delete([key for key in place.store.list(prefix) if key not in active])
         except (AiflowError, OSError):

@@ -98,8 +98,8 @@ class TableState:
 def load_table(place: TablePlace, version: int | None = None, as_of: datetime | None = None) -> TableState | None:
     """Return the table at the place, at its newest version unless another is asked for; None if there is none.
 
-    For a writer, who may change what it is given; see :func:`read_table`. Raises ``DataError`` (``unreadable-table``,
-    ``unknown-version``), ``StoreError``.
+    It reads the whole log since its last checkpoint; see :func:`read_table`. Raises ``StoreError``, and
+    ``DataError`` (``unreadable-table``, ``unknown-version``).
     """
     try:
         from deltalake import DeltaTable
@@ -181,7 +181,10 @@ _guard = threading.Lock()
 
 
 def read_table(place: TablePlace, version: int | None = None) -> TableState | None:
-    """Return the table as :func:`load_table` does, for readers: one state serves all who ask for the same version."""
+    """Return the table as :func:`load_table` does; one state serves all in this process who ask for the same version.
+
+    A writer may commit to what it is given: that leaves the state as it is, and fails where another was faster.
+    """
     key = (place.uri, tuple(sorted(place.options.items())))
     with _guard:
         mark, state = _remembered.get(key, (None, None))
