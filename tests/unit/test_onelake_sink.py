@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -596,9 +597,9 @@ def test_a_commit_opens_the_table_once(environment, sink, monkeypatch) -> None:
     opened: list[str] = []
 
     class Counted(DeltaTable):
-        def __init__(self, address: str, version: int | None = None) -> None:
+        def __init__(self, address: str, **options: Any) -> None:
             opened.append(address)
-            super().__init__(address, version)
+            super().__init__(address, **options)
 
     write(sink(), {"id": [0]}, run_of(DAY, 1), time=None)
     monkeypatch.setattr(deltalake, "DeltaTable", Counted)
