@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+import projects
 from aiflow_sdk.partitions import due_partitions
+from projects import AIFLOW, lay, processes_in
 
-AIFLOW = [sys.executable, "-m", "aiflow_sdk.cli"]
 DAYS = [f"2026-11-{day:02}" for day in range(16, 28)]
 """Twelve days, Monday to Friday of the next week but one."""
 
@@ -53,27 +53,14 @@ def make_project(root: Path, more: str = "") -> Path:
     (root / "pipelines/work.py").write_text(PIPELINE.format(more=more))
     (root / "jobs.py").write_text(JOBS)
     (root / "aiflow.toml").write_text("")
-    frame = pl.DataFrame(
-        [{"n": n * position, "kind": "ab"[n % 2], "dt": day} for position, day in enumerate(DAYS) for n in range(5)]
-    )
-    place = root / ".aiflow/lake/raw/numbers"
-    place.parent.mkdir(parents=True)
-    frame.write_delta(str(place), delta_write_options={"partition_by": ["dt"]})
+    numbers = [{"n": n * at, "kind": "ab"[n % 2], "dt": day} for at, day in enumerate(DAYS) for n in range(5)]
+    lay(root, "raw/numbers", numbers, "dt")
     return root
 
 
 def aiflow(root: Path, *words: str, code: int | None = 0, **variables: str) -> list[dict[str, Any]]:
     """Run a command with ``--json`` and return what it says."""
-    done = subprocess.run(
-        [*AIFLOW, *words, "--json"],
-        cwd=root,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert code is None or done.returncode == code, done.stdout + done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return projects.aiflow(root, *words, "--json", code=code, **variables).records
 
 
 def runs(root: Path) -> list[dict[str, Any]]:
@@ -116,17 +103,6 @@ def project(tmp_path: Path) -> Iterator[Path]:
     while (left := processes_in(root)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left, "a process of the backfill was left behind"
-
-
-def processes_in(folder: Path) -> list[str]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.readlink(process / "cwd") == str(folder):
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return found
 
 
 def start_and_stop(root: Path, number: signal.Signals, record: str, after: int, slowly_seconds: float = 0.15) -> int:

@@ -6,16 +6,15 @@ checked once, as words and as data. ``broken/run/*.py`` are those that show only
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
+
+from projects import Result, aiflow, lay
 
 DAY = "2026-11-20"
 GOOD = """
@@ -44,32 +43,6 @@ def wrong_column(orders: pl.DataFrame) -> pl.DataFrame:
 """
 
 
-class Result(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-def aiflow(root: Path, *words: str, code: int | None = 0, **variables: str) -> Result:
-    done = subprocess.run(
-        [sys.executable, "-m", "aiflow_sdk.cli", *words],
-        cwd=root,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=120,
-    )
-    assert code is None or done.returncode == code, done.stdout + done.stderr
-    return Result(done.returncode, done.stdout, done.stderr)
-
-
 def make_project(root: Path, modules: Mapping[str, str], config: str = "") -> Path:
     """A project with the good pipeline, the given modules, and three tables."""
     (root / "pipelines").mkdir(parents=True)
@@ -80,12 +53,6 @@ def make_project(root: Path, modules: Mapping[str, str], config: str = "") -> Pa
     (root / "aiflow.toml").write_text(config)
     lay(root, "raw/orders", [{"id": n, "amount": 1.5 * n, "dt": DAY} for n in range(3)], "dt")
     return root
-
-
-def lay(root: Path, table: str, rows: list[dict[str, Any]], by: str) -> None:
-    place = root / ".aiflow/lake" / table
-    place.parent.mkdir(parents=True, exist_ok=True)
-    pl.DataFrame(rows).write_delta(str(place), delta_write_options={"partition_by": [by]})
 
 
 def rows(root: Path, table: str) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """The examples that ship, from their folder to the rows in the lake, as a user would run them."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -11,15 +10,10 @@ import pytest
 from deltalake import DeltaTable
 
 from aiflow_sdk.partitions import Partition, partitions_between
+from projects import aiflow
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ZONE = "America/New_York"
-
-
-def aiflow(*arguments, cwd, code=0):
-    done = subprocess.run([sys.executable, "-m", "aiflow_sdk.cli", *arguments], cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def hours_of(first, last):
@@ -52,8 +46,8 @@ def test_hours_become_a_day_when_the_clocks_change(hourly_daily, day, hours):
     wanted = hours_of(day, day)
     assert len(wanted) == hours
     lay_clicks(hourly_daily, wanted)
-    aiflow("backfill", "clicks_hourly", "--from", wanted[0].key, "--to", wanted[-1].key, cwd=hourly_daily)
-    aiflow("run", "clicks_daily", "--date", day, cwd=hourly_daily)
+    aiflow(hourly_daily, "backfill", "clicks_hourly", "--from", wanted[0].key, "--to", wanted[-1].key)
+    aiflow(hourly_daily, "run", "clicks_daily", "--date", day)
     assert daily(hourly_daily).to_dicts() == [
         {"page": "cart", "clicks": 2 * hours, "hours": hours, "dt": day},
         {"page": "home", "clicks": 2 * hours, "hours": hours, "dt": day},
@@ -63,21 +57,20 @@ def test_hours_become_a_day_when_the_clocks_change(hourly_daily, day, hours):
 def test_a_late_hour_is_waited_for_and_makes_the_day_again(hourly_daily):
     wanted = hours_of("2026-06-01", "2026-06-01")
     lay_clicks(hourly_daily, wanted[:-1])
-    aiflow("backfill", "clicks_hourly", "--from", wanted[0].key, "--to", wanted[-2].key, cwd=hourly_daily)
-    told = aiflow("run", "clicks_daily", "--date", "2026-06-01", cwd=hourly_daily, code=1)
+    aiflow(hourly_daily, "backfill", "clicks_hourly", "--from", wanted[0].key, "--to", wanted[-2].key)
+    told = aiflow(hourly_daily, "run", "clicks_daily", "--date", "2026-06-01", code=1).err
     assert "input-incomplete" in told
     assert "2026-06-01T23" in told
     lay_clicks(hourly_daily, wanted[-1:])
-    aiflow("run", "clicks_hourly", "--date", wanted[-1].key, cwd=hourly_daily)
-    aiflow("backfill", "clicks_daily", "--from", "2026-06-01", "--to", "2026-06-01", cwd=hourly_daily)
+    aiflow(hourly_daily, "run", "clicks_hourly", "--date", wanted[-1].key)
+    aiflow(hourly_daily, "backfill", "clicks_daily", "--from", "2026-06-01", "--to", "2026-06-01")
     assert daily(hourly_daily)["hours"].to_list() == [24, 24]
     # Made again by nobody who changed anything: skipped. Restated: made again, and the reason said.
-    assert "up to date" in aiflow(
-        "backfill", "clicks_daily", "--from", "2026-06-01", "--to", "2026-06-01", cwd=hourly_daily
-    )
+    again = aiflow(hourly_daily, "backfill", "clicks_daily", "--from", "2026-06-01", "--to", "2026-06-01")
+    assert "up to date" in again.out
     lay_clicks(hourly_daily, wanted[5:6])
-    aiflow("run", "clicks_hourly", "--date", wanted[5].key, cwd=hourly_daily)
-    told = aiflow("backfill", "clicks_daily", "--from", "2026-06-01", "--to", "2026-06-01", cwd=hourly_daily)
+    aiflow(hourly_daily, "run", "clicks_hourly", "--date", wanted[5].key)
+    told = aiflow(hourly_daily, "backfill", "clicks_daily", "--from", "2026-06-01", "--to", "2026-06-01").out
     assert "restated" in told
     assert daily(hourly_daily)["clicks"].to_list() == [50, 50]
 
@@ -100,5 +93,5 @@ def test_every_example_passes_its_own_check(tmp_path):
         if (example / "aiflow.toml").exists():
             root = tmp_path / example.name
             shutil.copytree(example, root, ignore=shutil.ignore_patterns(".aiflow", "__pycache__"))
-            report = json.loads(aiflow("--json", "check", cwd=root).splitlines()[-1])
+            report = aiflow(root, "--json", "check").records[-1]
             assert report.get("problems") == [], report

@@ -16,6 +16,7 @@ import pytest
 
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.local import BackfillRequest, RunRequest, backfill, list_runs, read_log, read_run, run_pipeline_locally
+from projects import lay, processes_in
 
 DAY = "2026-11-20"
 
@@ -53,11 +54,9 @@ def project(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Makes a project of one pipeline, ``work``, over a table with three days of numbers."""
 
     def make(body: str, jobs: str = "", days: int = 3, **settings: Any) -> Path:
-        import polars as pl
-
         days_of = [f"2026-11-{20 + day:02}" for day in range(min(days, 11))] if days <= 11 else _days(days)
-        frame = pl.DataFrame({"n": list(range(4)) * len(days_of), "dt": [day for day in days_of for _ in range(4)]})
-        frame.write_delta(str(tmp_path / ".aiflow/lake/raw/numbers"), delta_write_options={"partition_by": ["dt"]})
+        numbers = {"n": list(range(4)) * len(days_of), "dt": [day for day in days_of for _ in range(4)]}
+        lay(tmp_path, "raw/numbers", numbers, "dt")
         (tmp_path / "aiflow.toml").write_text("")
         (tmp_path / "pipelines").mkdir()
         (tmp_path / "pipelines/__init__.py").touch()
@@ -78,18 +77,6 @@ def _days(count: int) -> list[str]:
     import datetime
 
     return [(datetime.date(2026, 1, 1) + datetime.timedelta(days=day)).isoformat() for day in range(count)]
-
-
-def processes_in(folder: Path) -> list[str]:
-    """The processes whose working directory is the folder, workers and what they started."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.readlink(process / "cwd") == str(folder):
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return found
 
 
 def run(project: Path, **request: Any) -> tuple[Any, list[dict[str, Any]]]:

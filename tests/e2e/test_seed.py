@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from aiflow_sdk.discovery import discover_pipelines
+from projects import aiflow
 
 SEED = Path(__file__).parents[1] / "golden" / "seed"
 FORMS = sorted(path.stem for path in SEED.glob("*.txt"))
@@ -86,16 +87,10 @@ def lay(user_repo, name):
     path.write_text(text if "import" in text.splitlines()[1] else IMPORTS + text, "utf-8")
 
 
-def aiflow(*arguments, cwd):
-    done = subprocess.run([sys.executable, "-m", "aiflow_sdk.cli", *arguments], cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize("name", FORMS)
 def test_a_form_runs_as_it_stands_there(user_repo, orders, name):
     lay(user_repo, name)
-    aiflow("run", "daily_user_feature_pipeline", "--date", DAY, cwd=user_repo)
+    aiflow(user_repo, "run", "daily_user_feature_pipeline", "--date", DAY)
     table = "tmp/enriched_orders_daily" if name == "output_table" else "feature_store/user_features_daily"
     found = pl.read_delta(str(user_repo / ".aiflow" / "lake" / table)).sort("user_id")
     expected = (
@@ -127,6 +122,6 @@ def test_the_example_on_the_disk_is_a_form_of_the_seed(user_repo, orders):
     for folder in ("pipelines", "etl_jobs"):
         shutil.rmtree(user_repo / folder)
         shutil.copytree(example / folder, user_repo / folder)
-    aiflow("run", "daily_user_feature_pipeline", "--date", DAY, cwd=user_repo)
+    aiflow(user_repo, "run", "daily_user_feature_pipeline", "--date", DAY)
     found = pl.read_delta(str(user_repo / ".aiflow" / "lake" / "feature_store" / "user_features_daily"))
     assert found.height == orders.filter(pl.col("dt") == DAY)["user_id"].n_unique()

@@ -3,11 +3,9 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
-import polars as pl
+from projects import aiflow, lay
 
 DAYS = ["2026-11-20", "2026-11-21", "2026-11-22"]
 PIPELINE = """
@@ -20,25 +18,17 @@ def ranged(p):
 """
 
 
-def aiflow(folder: Path, *typed: str) -> str:
-    command = [sys.executable, "-m", "aiflow_sdk.cli", *typed]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_the_next_command_of_a_run_for_a_range_shows_the_range(tmp_path: Path) -> None:
-    numbers = pl.DataFrame({"n": range(3), "dt": DAYS})
-    numbers.write_delta(str(tmp_path / ".aiflow/lake/raw/numbers"), delta_write_options={"partition_by": ["dt"]})
+    lay(tmp_path, "raw/numbers", {"n": range(3), "dt": DAYS}, "dt")
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines/ranged.py").write_text(PIPELINE)
     (tmp_path / "aiflow.toml").touch()
-    told = aiflow(tmp_path, "run", "ranged", "--date", DAYS[0], "--last-date", DAYS[-1])
+    told = aiflow(tmp_path, "run", "ranged", "--date", DAYS[0], "--last-date", DAYS[-1]).out
     following = re.search(r"next: aiflow ([^·\n]+)", told)
     assert following, told
     words = shlex.split(following[1])
     assert f"{DAYS[0]}..{DAYS[-1]}" in words
-    (table,) = json.loads(aiflow(tmp_path, "--json", *words))["tables"]
+    (table,) = json.loads(aiflow(tmp_path, "--json", *words).out)["tables"]
     assert table["rows"] == 3
     assert len(table["sample"]) == 3
-    assert "3 rows" in aiflow(tmp_path, *words)
+    assert "3 rows" in aiflow(tmp_path, *words).out

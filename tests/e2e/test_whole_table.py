@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from aiflow_sdk.local import BackfillRequest, backfill
+from projects import lay
 
 DAYS = [f"2026-11-{day}" for day in range(16, 22)]
 
@@ -30,9 +31,7 @@ def newest(numbers: pl.DataFrame, context) -> pl.DataFrame:
 
 
 def test_days_that_were_overtaken_are_not_made_again(tmp_path: Path) -> None:
-    pl.DataFrame({"n": range(6), "dt": DAYS}).write_delta(
-        str(tmp_path / ".aiflow/lake/raw/numbers"), delta_write_options={"partition_by": ["dt"]}
-    )
+    lay(tmp_path, "raw/numbers", {"n": range(6), "dt": DAYS}, "dt")
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines/work.py").write_text(PIPELINE)
     (tmp_path / "jobs.py").write_text(JOBS)

@@ -1,9 +1,12 @@
 """Errors pass from process to process and lose nothing on the way but the values of secrets."""
 
+import importlib.metadata
 import json
 import pickle
 
-from aiflow_sdk.errors import AiflowError, ConfigurationError, DataError, ProblemsError, Where
+import pytest
+
+from aiflow_sdk.errors import AiflowError, ConfigurationError, DataError, ProblemsError, Where, install_hint
 
 PROBLEMS = ProblemsError(
     [
@@ -38,3 +41,24 @@ def test_a_place_of_a_newer_aiflow_is_read() -> None:
     data = {**DataError("malformed-file", "x", where=Where("a.py", 2)).to_dict()}
     data["where"]["end_line"] = 9
     assert AiflowError.from_dict(data).where == Where("a.py", 2)
+
+
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        (None, "pip install 'aiflow-sdk[sql]'"),
+        ('{"url": "https://example.com/x.whl"}', "pip install 'aiflow-sdk[sql]'"),
+        ('{"url": "file:///a%20b/aiflow-sdk", "dir_info": {}}', "pip install '/a b/aiflow-sdk[sql]'"),
+        ('{"url": "file:///x", "dir_info": {"editable": true}}', "pip install -e '/x[sql]'"),
+    ],
+)
+def test_an_extra_is_installed_from_where_aiflow_came(
+    monkeypatch: pytest.MonkeyPatch, origin: str | None, command: str
+) -> None:
+    class Installed:
+        def read_text(self, name: str) -> str | None:
+            assert name == "direct_url.json"
+            return origin
+
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Installed())
+    assert install_hint("sql") == command

@@ -218,6 +218,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     return f"did you mean '{near[0]}'?" if near else None
 
 
+def install_hint(extra: str) -> str:
+    """Return the command that installs an extra of aiflow from where aiflow itself came: a checkout or a registry."""
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import unquote, urlsplit
+
+    try:
+        origin = json.loads(distribution("aiflow-sdk").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        origin = {}
+    address = urlsplit(origin.get("url", ""))
+    if address.scheme != "file":
+        return f"pip install 'aiflow-sdk[{extra}]'"
+    how = "-e " if origin.get("dir_info", {}).get("editable") else ""
+    return f"pip install {how}'{unquote(address.path)}[{extra}]'"
+
+
 def unknown_name(
     code: str, what: str, name: str, known: Iterable[str], *, where: Where | None = None
 ) -> UnknownNameError:

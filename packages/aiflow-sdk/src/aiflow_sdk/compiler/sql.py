@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiflow_sdk.errors import AiflowError, DefinitionError, MissingExtraError, Where, unknown_name
+from aiflow_sdk.errors import AiflowError, DefinitionError, MissingExtraError, Where, install_hint, unknown_name
 from aiflow_sdk.frames import name_inputs
 from aiflow_sdk.ir import NodeIR
 from aiflow_sdk.variables import map_query
@@ -27,7 +27,7 @@ def parse_query(node: NodeIR, dialect: str, where: Where) -> Query:
         from sqlglot.errors import SqlglotError
     except ImportError as error:
         raise MissingExtraError(
-            "missing-extra", "SQL nodes need the package sqlglot", where=where, hint="pip install 'aiflow-sdk[sql]'"
+            "missing-extra", "SQL nodes need the package sqlglot", where=where, hint=install_hint("sql")
         ) from error
 
     quote = "`" if dialect == "spark" else '"'

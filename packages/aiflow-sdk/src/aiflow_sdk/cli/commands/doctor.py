@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import click
 
 from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
-from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.errors import AiflowError, install_hint
 
 if TYPE_CHECKING:
     from aiflow_sdk.discovery import Discovery
@@ -102,7 +102,7 @@ def _packages() -> Iterator[Finding]:
     for extra, modules in EXTRAS.items():
         missing = [name for name in modules if not find_spec(name)]
         if missing:
-            todo = f'pip install "aiflow-sdk[{extra}]" where you need it'
+            todo = f"{install_hint(extra)} where you need it"
             yield Finding("warn", f"[{extra}]", f"not installed: {', '.join(missing)}", todo)
         else:
             yield Finding("ok", f"[{extra}]", ", ".join(f"{name} {_version(name)}" for name in modules))

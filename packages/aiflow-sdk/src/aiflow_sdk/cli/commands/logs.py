@@ -19,7 +19,7 @@ aiflow logs 5e1f09ab revenue --attempt 1""",
 )
 @click.argument("run_id", required=False)
 @click.argument("task", required=False)
-@click.option("--attempt", type=click.IntRange(min=1), help="Only of this try of the task.")
+@click.option("--attempt", metavar="N", type=click.IntRange(min=1), help="Only of this try of the task.")
 def command(invocation: Invocation, run_id: str | None, task: str | None, attempt: int | None) -> None:
     """Show what user code printed and logged in a run, or in one TASK of it.
 

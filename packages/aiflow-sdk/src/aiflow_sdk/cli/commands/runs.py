@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 aiflow runs daily_revenue --limit 5 --json""",
 )
 @click.argument("pipeline", required=False)
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many.")
+@click.option("--limit", default=20, show_default=True, metavar="N", type=click.IntRange(min=1), help="How many.")
 def command(invocation: Invocation, pipeline: str | None, limit: int) -> None:
     """List past runs of the project, or of PIPELINE, the newest first.
 

@@ -28,7 +28,14 @@ aiflow sample daily_revenue --rows 5 --out tests/daily_revenue_inputs.py""",
 )
 @click.argument("pipeline", required=False)
 @click.option("--date", metavar="D", help="The partition that is read (default: the last complete one).")
-@click.option("--rows", default=20, show_default=True, type=click.IntRange(min=1), help="How many rows of each source.")
+@click.option(
+    "--rows",
+    default=20,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="How many rows of each source.",
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write this .py or .json file instead of printing."
 )

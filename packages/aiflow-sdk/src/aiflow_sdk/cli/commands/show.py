@@ -37,7 +37,14 @@ aiflow show daily_revenue --mermaid > graph.mmd""",
 )
 @click.argument("pipeline", required=False)
 @click.option("--date", metavar="D", help="Rows of this partition, or A..B of several (default: the newest run's).")
-@click.option("--rows", default=10, show_default=True, type=click.IntRange(min=0), help="How many rows of each table.")
+@click.option(
+    "--rows",
+    default=10,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="How many rows of each table.",
+)
 @click.option("--mermaid", is_flag=True, help="The graph alone, as Mermaid text.")
 @click.option("--plan", "as_plan", is_flag=True, help="The compiled plan alone, as JSON.")
 def command(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiflow_sdk.errors import AiflowError, DataError, DefinitionError, MissingExtraError, UserCodeError
+from aiflow_sdk.errors import AiflowError, DataError, DefinitionError, MissingExtraError, UserCodeError, install_hint
 from aiflow_sdk.frames import FrameKind, convert, name_inputs
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ def _opened(settings: Mapping[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         import duckdb
     except ImportError as error:
-        raise MissingExtraError(
-            "missing-extra", "SQL needs the package duckdb", hint="pip install 'aiflow-sdk[sql]'"
-        ) from error
+        raise MissingExtraError("missing-extra", "SQL needs the package duckdb", hint=install_hint("sql")) from error
 
     # DuckDB's own choice would leave a folder .tmp wherever the process runs.
     spill = Path(tempfile.gettempdir()) / f"aiflow-duckdb-{os.getpid()}"

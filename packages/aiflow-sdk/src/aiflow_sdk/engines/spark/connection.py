@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from aiflow_sdk.engines.spark.embedded import Server, answers, running_server, start_server
-from aiflow_sdk.errors import ConfigurationError, MissingExtraError, RunError
+from aiflow_sdk.errors import ConfigurationError, MissingExtraError, RunError, install_hint
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -187,7 +187,7 @@ def _import_pyspark() -> None:
         import pyspark.sql.connect.session  # noqa: F401 imported to learn whether it is there
     except ImportError as error:
         raise MissingExtraError(
-            "missing-extra", f"the engine 'spark' needs a package: {error}", hint="pip install 'aiflow-sdk[spark]'"
+            "missing-extra", f"the engine 'spark' needs a package: {error}", hint=install_hint("spark")
         ) from error
     finally:
         if is_fileless:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiflow_sdk.engines.spark.server import has_ended
-from aiflow_sdk.errors import MissingExtraError, RunError
+from aiflow_sdk.errors import MissingExtraError, RunError, install_hint
 
 SESSION_DIR = "AIFLOW_SESSION_DIR"
 SESSION_OWNER = "AIFLOW_SESSION_OWNER"
@@ -189,7 +189,7 @@ def _spawn(folder: Path, lock: int, variables: Variables) -> None:
 
     if find_spec("pysail") is None:
         raise MissingExtraError(
-            "missing-extra", "the embedded Spark needs the package 'pysail'", hint="pip install 'aiflow-sdk[spark]'"
+            "missing-extra", "the embedded Spark needs the package 'pysail'", hint=install_hint("spark")
         )
     owner = os.environ.get(SESSION_OWNER, str(os.getpid())) if SESSION_DIR in os.environ else str(os.getpid())
     name = _name_of(variables)
