@@ -107,7 +107,7 @@ def test_every_setting_reaches_the_ir():
     }  # fmt: skip
     ir = pipeline(id="x", start_date=date(2026, 1, 31), notify=["a@b"], team="t", **settings)(lambda p: None)()  # type: ignore[arg-type]  # of many types
     assert {name: getattr(ir, name) for name in settings} == settings
-    assert (ir.start_date, ir.notify, ir.extra) == ("2026-01-31", ("a@b",), {"team": "t"})
+    assert (ir.start_date, ir.notify, dict(ir.extra)) == ("2026-01-31", ("a@b",), {"team": "t"})
 
 
 def test_defaults_spelled_out_give_the_same_fingerprint():
