@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,6 +127,46 @@ def test_an_edit_of_a_function_changes_the_plans_that_reach_it_and_in_them_its_n
     assert before.version != after.version
     assert before.definition == after.definition
     assert {node for node in before.nodes if before.nodes[node] != after.nodes[node]} == {"enrich"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"no database at all" * 100])
+def test_a_damaged_memory_of_plans_is_made_anew(project: Project, damage: bytes) -> None:
+    compile_(project)
+    memory = project.root / ".aiflow/cache/plans.sqlite"
+    memory.write_bytes(damage)
+    assert changed(compile_(project)) == []
+    compile_(project)
+    assert memory.read_bytes().startswith(b"SQLite format 3")
+
+
+def test_where_no_definition_changed_the_compiler_is_not_even_loaded(project: Project) -> None:
+    program = """
+import sys
+from aiflow_sdk.cli import main
+main(["-C", sys.argv[1], "--json", "compile"])
+print(sorted({"pydantic", "aiflow_sdk.compiler"} & sys.modules.keys()), file=sys.stderr)
+"""
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", program, project.root], capture_output=True, text=True, check=True)
+
+    assert "aiflow_sdk.compiler" in run().stderr
+    with (project.root / "pipelines/a.py").open("a") as file:
+        file.write("# a remark\n")
+    again = run()
+    assert again.stderr.strip() == "[]"
+    assert [one["changed"] for one in json.loads(again.stdout)["pipelines"]] == [False, False]
+
+
+def test_plugins_that_are_installed_later_count(project: Project, tmp_path: Path, monkeypatch: Any) -> None:
+    compile_(project)
+    site = tmp_path / "site"
+    (site / "later-1.0.dist-info").mkdir(parents=True)
+    (site / "later-1.0.dist-info/entry_points.txt").write_text("[aiflow.sources]\nonelake = later:Other\n")
+    (site / "later-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: later\nVersion: 1.0\n")
+    (site / "later.py").write_text("")
+    monkeypatch.syspath_prepend(site)
+    assert {problem.code for problem in compile_(project).problems} == {"duplicate-plugin"}
 
 
 def test_environments_have_plans_of_their_own(project: Project) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from aiflow_sdk.config import Project, load_project
 from aiflow_sdk.discovery import Discovery, discover
+from aiflow_sdk.errors import StoreError
 
 PIPELINE = """
 from aiflow_sdk import pipeline, sink, source
@@ -202,6 +203,27 @@ def test_a_cache_that_another_process_writes_stops_nobody(project: Project) -> N
         assert len(discover(project).pipelines) == 3
         assert time.monotonic() - began < 8
     connection.close()
+
+
+def test_a_definition_that_another_process_replaced_is_not_taken_for_the_old_one(project: Project) -> None:
+    discover(project)
+    before = discover(project)
+    write(project.root, {"pipelines/b.py": a_pipeline("b", '"somebody else"')})
+    discover(project)
+    assert before.pipelines[0].ir.owner == "me"
+    with pytest.raises(StoreError) as caught:
+        _ = before.pipelines[1].ir
+    assert (caught.value.code, caught.value.retryable) == ("cache-changed", True)
+
+
+def test_definitions_that_are_damaged_are_made_anew_by_the_next_look(project: Project) -> None:
+    discover(project)
+    before = discover(project)
+    (cache,) = (project.root / ".aiflow" / "cache").glob("discovery-*.sqlite")
+    cache.write_bytes(b"no database at all" * 100)
+    with pytest.raises(StoreError):
+        _ = before.pipelines[0].ir
+    assert [found.ir.id for found in discover(project).pipelines] == ["a", "b", "c"]
 
 
 def test_the_cache_is_no_business_of_git(project: Project) -> None:

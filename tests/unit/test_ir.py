@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from aiflow_sdk.errors import DefinitionError, DocumentError, UnknownNameError
 from aiflow_sdk.ir import (
@@ -108,6 +109,54 @@ def test_nothing_inside_can_be_changed():
     nested = NodeIR.make(id="n", type="source", params={"kind": "x", "deep": {"list": [1, {"a": 2}]}})
     assert nested.params["deep"]["list"] == (1, FrozenMap({"a": 2}))
     hash(nested)
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "taken"),
+    [
+        ({"sla_minutes": 30}, "sla_minutes", 30.0),
+        ({"sla_minutes": "30"}, "sla_minutes", 30.0),
+        ({"retries": "2"}, "retries", 2),
+        ({"catchup": "yes"}, "catchup", True),
+        ({"notify": ["a", "b"]}, "notify", ("a", "b")),
+        ({"extra": None}, "extra", FrozenMap()),
+        ({"extra": [("team", "x")]}, "extra", FrozenMap({"team": "x"})),
+        ({"nodes": [dict(SOURCE)]}, "node_list", (SOURCE,)),
+        ({"node_list": [SOURCE], "retries": "2"}, "node_list", (SOURCE,)),
+        ({"schedule": {"op": "dataset", "name": "a.b"}}, "schedule", dataset("a.b")),
+        ({"schedule": dataset("a.b") & dataset("c.d"), "retries": "2"}, "schedule", dataset("c.d") & dataset("a.b")),
+    ],
+)
+def test_what_is_given_in_another_form_is_taken_as_pydantic_takes_it(given, field, taken):
+    value = getattr(PipelineIR.make(id="p", **given), field)
+    assert (value, type(value)) == (taken, type(taken))
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"retries": -1}, "retries"),
+        ({"timeout_minutes": 0}, "timeout_minutes"),
+        ({"timezone": 1}, "timezone"),
+        ({"partition": "year"}, "partition"),
+        ({"notify": "a"}, "notify"),
+        ({"nodes": [{"id": "a", "type": "other"}]}, "nodes.0.type"),
+        ({"no_such_field": 1}, "no_such_field"),
+    ],
+)
+def test_what_a_field_does_not_take_is_told_with_its_name(given, named):
+    with pytest.raises(ValueError, match=named):
+        PipelineIR.make(id="p", **given)
+    with pytest.raises(DocumentError, match=named):
+        read_pipeline({"ir_version": 1, "id": "p", **given})
+
+
+def test_a_value_is_a_field_of_a_pydantic_model():
+    adapter = TypeAdapter(NodeIR)
+    assert adapter.validate_python(SOURCE) is SOURCE
+    assert adapter.validate_python(SOURCE.to_dict()) == SOURCE
+    assert adapter.dump_python(SOURCE) == SOURCE.to_full_dict()
+    assert pickle.loads(pickle.dumps(SOURCE)) == SOURCE
 
 
 def test_defaults_spelled_out_and_key_order_change_no_fingerprint():

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.config import secret_problems
-from aiflow_sdk.errors import DefinitionError
+from aiflow_sdk.errors import AiflowError, DefinitionError
 from aiflow_sdk.factories import Declaration
-from aiflow_sdk.ir import Frozen, FrozenMap, unwrap
+from aiflow_sdk.ir import FrozenMap, Value
 from aiflow_sdk.variables import canonicalise
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 def plain_map(values: Mapping[str, Any]) -> FrozenMap:
@@ -53,11 +54,19 @@ def is_airflow(value: Any) -> bool:
     return any(isinstance(module, str) and module.split(".")[0] == "airflow" for module in modules)
 
 
-def make(kind: type[Frozen], **fields: Any) -> Any:
+def make(kind: type[Value], **fields: Any) -> Any:
     """Return ``kind(**fields)``; what pydantic says becomes a ``DefinitionError`` in the author's words."""
     try:
         return kind(**fields)
-    except ValidationError as error:
+    except AiflowError:
+        raise
+    except ValueError as error:
+        from pydantic import ValidationError
+
+        from aiflow_sdk.ir import unwrap
+
+        if not isinstance(error, ValidationError):
+            raise
         raise unwrap(error) or _wrong_value(error) from None
 
 

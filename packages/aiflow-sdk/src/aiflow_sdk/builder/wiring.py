@@ -58,6 +58,8 @@ def one_spelling(node: NodeIR, partition: str | None) -> NodeIR:
         return node
     same = FrozenMap({"$window": "same"})
     spelled = {column: "{{ ds }}" if value == same else value for column, value in partitions.items()}
+    if spelled == partitions:
+        return node
     return NodeIR.make(**{**dict(node), "params": {**node.params, "partitions": spelled}})
 
 

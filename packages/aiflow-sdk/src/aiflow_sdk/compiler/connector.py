@@ -11,20 +11,18 @@ from typing import Any
 from aiflow_sdk.compiler.subject import Subject
 from aiflow_sdk.config import Environment
 from aiflow_sdk.errors import AiflowError, PluginError, Where
-from aiflow_sdk.ir import DatasetName, NodeIR, thaw
-from aiflow_sdk.plugins import Plugin, Sink, Source
+from aiflow_sdk.ir import DatasetName, FrozenMap, NodeIR, thaw
+from aiflow_sdk.plugins import Family, Plugin, Sink, Source
 
 
 def dataset_of(subject: Subject, node: NodeIR, stated: Mapping[str, Any] | None = None) -> DatasetName | None:
     """Return how lineage calls a connector's dataset; None where a template or a secret decides it, so that the run
     tells. Raises ``PluginError`` for a stranger's plugin that fails."""
-    plugin = _class_of(subject, node)
     # Which partitions are read has no part in the name, and follows the run as a rule.
-    options = {key: value for key, value in {**node.options, **(stated or {})}.items() if key != "partitions"}
-    loaded = plugin.try_load(options, subject.environment, where=subject.where(node))
+    loaded = _loaded(subject, node, _without_partitions(node, stated))
     if loaded is None:
         return None
-    with asked(subject, node, plugin, "dataset"):
+    with asked(subject, node, type(loaded), "dataset"):
         return DatasetName(*loaded.dataset())
 
 
@@ -60,34 +58,54 @@ def replaces_run(subject: Subject, sink: NodeIR) -> bool:
 
 def arrow_schema(subject: Subject, source: NodeIR) -> Any:
     """Return the columns of a source where they are known, else None."""
-    plugin: type[Source] = subject.registry.sources.get(source.kind or "")
-    options = {key: value for key, value in source.options.items() if key != "partitions"}
-    loaded = plugin.try_load(options, subject.environment, where=subject.where(source))
-    if loaded is None:
+    loaded = _loaded(subject, source, _without_partitions(source))
+    if not isinstance(loaded, Source):
         return None
-    with asked(subject, source, plugin, "arrow_schema"):
+    with asked(subject, source, type(loaded), "arrow_schema"):
         try:
             return loaded.arrow_schema()
         except AiflowError:
             return None  # not there yet: the run will tell
 
 
-def _class_of(subject: Subject, node: NodeIR) -> type[Source] | type[Sink]:
-    family = subject.registry.sources if node.type == "source" else subject.registry.sinks
-    return family.get(node.kind or "", where=subject.where(node))
+def _without_partitions(node: NodeIR, stated: Mapping[str, Any] | None = None) -> FrozenMap:
+    if not stated and "partitions" not in node.options:
+        return node.options
+    return FrozenMap({key: value for key, value in {**node.options, **(stated or {})}.items() if key != "partitions"})
+
+
+def _loaded(subject: Subject, node: NodeIR, options: FrozenMap) -> Source | Sink | None:
+    """Return the node's connector with these raw options, None where only a run can tell them.
+
+    It is frozen, and asked many things in one compilation, so it is made once.
+    """
+    key = (node.id, options)
+    if key not in subject.loaded:
+        family: Family[Any] = subject.registry.sources if node.type == "source" else subject.registry.sinks
+        plugin = family.get(node.kind or "", where=subject.where(node))
+        subject.loaded[key] = plugin.try_load(options, subject.environment, where=subject.where(node))
+    return subject.loaded[key]
 
 
 def _sink(subject: Subject, node: NodeIR) -> Sink:
-    plugin: type[Sink] = subject.registry.sinks.get(node.kind or "", where=subject.where(node))
-    return sink_to_ask(plugin, node.options, subject.environment, subject.where(node))
-
-
-def sink_to_ask(
-    plugin: type[Sink], options: Mapping[str, Any], environment: Environment, where: Where | None = None
-) -> Sink:
     """Return the sink; while templates stand in its options, one that holds them raw, to be asked of columns alone."""
-    loaded = plugin.try_load(options, environment, where=where)
-    return plugin.model_construct(**thaw(options)) if loaded is None else loaded
+    loaded = _loaded(subject, node, node.options)
+    if isinstance(loaded, Sink):
+        return loaded
+    if node.id not in subject.raw:
+        plugin: type[Sink] = subject.registry.sinks.get(node.kind or "", where=subject.where(node))
+        subject.raw[node.id] = raw_sink(plugin, node.options)
+    return subject.raw[node.id]
+
+
+def sink_to_ask(plugin: type[Sink], options: Mapping[str, Any], environment: Environment) -> Sink:
+    """Return the sink of a node; while templates stand in its options, one that holds them raw."""
+    return plugin.try_load(options, environment) or raw_sink(plugin, options)
+
+
+def raw_sink(plugin: type[Sink], options: Mapping[str, Any]) -> Sink:
+    """Return a sink that holds its options as they are, to be asked of columns alone."""
+    return plugin.model_construct(**thaw(options))
 
 
 @contextmanager

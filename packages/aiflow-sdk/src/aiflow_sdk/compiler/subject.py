@@ -9,9 +9,9 @@ from functools import cached_property
 from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.config import Environment, Project
 from aiflow_sdk.errors import AiflowError, Where
-from aiflow_sdk.ir import NodeIR, PipelineIR
+from aiflow_sdk.ir import FrozenMap, NodeIR, PipelineIR
 from aiflow_sdk.place import node_place
-from aiflow_sdk.plugins import Registry, Source
+from aiflow_sdk.plugins import Registry, Sink, Source
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,18 @@ class Subject:
     locations: Mapping[str, Where] = field(default_factory=dict)
     here: bool = False
     """Whether functions that exist only in this process may stand in the plan."""
+    loaded: dict[tuple[str, FrozenMap], Source | Sink | None] = field(default_factory=dict, compare=False, repr=False)
+    """By node id and options the connectors that were made to be asked; None where only a run can tell the options."""
+    raw: dict[str, Sink] = field(default_factory=dict, compare=False, repr=False)
+    """By node id the sinks that hold templates as they stand."""
+    _places: dict[str, Where] = field(default_factory=dict, compare=False, repr=False)
 
     def where(self, node: NodeIR | None = None) -> Where:
         """Return where the node, or else the pipeline, was written."""
-        return node_place(self.locations, self.ir.id, node.id if node else None)
+        node_id = node.id if node else ""
+        if node_id not in self._places:
+            self._places[node_id] = node_place(self.locations, self.ir.id, node_id)
+        return self._places[node_id]
 
     @property
     def is_development(self) -> bool:

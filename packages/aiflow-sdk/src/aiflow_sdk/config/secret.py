@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from aiflow_sdk.config.environment import Environment
 from aiflow_sdk.errors import AiflowError, ConfigurationError, DefinitionError, PluginError, Where, did_you_mean
 from aiflow_sdk.redaction import REDACTOR
+
+if TYPE_CHECKING:
+    from aiflow_sdk.config.environment import Environment
 
 SCHEME = "secret://"
 DEFAULT_PREFIX = "AIFLOW_SECRET_"
@@ -62,6 +62,8 @@ class SecretProvider(Protocol):
 
 def provider_names() -> tuple[str, ...]:
     """Return the providers that may be named: ours, and those that installed packages offer."""
+    from importlib.metadata import entry_points
+
     return tuple(sorted({*PROVIDERS, *(point.name for point in entry_points(group=PROVIDER_GROUP))}))
 
 
@@ -121,6 +123,8 @@ def _from_variable(name: str, environment: Environment) -> Secret:
 
 
 def _from_file(name: str, environment: Environment) -> Secret:
+    import tomllib
+
     path = Path(environment.resolve(str(environment.secrets["path"])))
     try:
         if path.is_dir():
@@ -166,6 +170,8 @@ def _from_provider(provider: str, name: str, environment: Environment) -> Secret
 
 @cache
 def _open_provider(provider: str, options: tuple[tuple[str, Any], ...]) -> SecretProvider:
+    from importlib.metadata import entry_points
+
     points = list(entry_points(group=PROVIDER_GROUP, name=provider))
     if not points:
         raise ConfigurationError(

@@ -7,27 +7,27 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiflow_sdk.code import CodeIndex, lock_fingerprint
 from aiflow_sdk.config import Environment, Project
-from aiflow_sdk.deployment.check import compile_or_tell
-from aiflow_sdk.deployment.memory import PlanMemory
+from aiflow_sdk.deployment.memory import PLAN_FILE, PlanMemory
 from aiflow_sdk.discovery import Discovered, Discovery, discover
 from aiflow_sdk.discovery.cache import own_version
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.ir import fingerprint
-from aiflow_sdk.plan import Plan
 from aiflow_sdk.plugins import Registry
 from aiflow_sdk.stores import folder_name
-from aiflow_sdk.workspace import Workspace
 
-PLAN_FILE = "plan.json"
+if TYPE_CHECKING:
+    from aiflow_sdk.workspace import Workspace
+
 IR_FILE = "ir.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(NamedTuple):
     """One compiled pipeline."""
 
     project: str
@@ -67,82 +67,124 @@ def compile_project(
     is a problem that may hide them.
     """
     folder = Path(out).resolve() if out else project.root / ".aiflow" / "compiled" / environment.name
-    workspace = Workspace(project, registry)
-    # Compiled while others are still being imported, which takes two processes as long.
-    early: dict[tuple[str, str, str], str] = {}
+    memory = PlanMemory(project.root, folder)
+    names = _Names(project)
+    compiler = _Compiler(project, environment, registry)
+    plugins = registry.state()
 
     def compile_early(pipeline: Discovered, code: CodeIndex) -> None:
-        found = compile_or_tell(pipeline, code, environment, workspace)
-        if isinstance(found, Plan):
-            early[pipeline.module, pipeline.id, pipeline.fingerprint] = found.to_json()
+        if not memory.remembers(names.home(pipeline), pipeline.fingerprint):
+            compiler.compile_early(pipeline, code)
 
-    discovery = discover(project, twice=True, ready=compile_early)
-    if discovery.marked:
-        # A plugin of the project's own may change what a pipeline's words mean.
-        early.clear()
-    workspace.add(discovery.marked)
+    discovery = discover(project, twice=True, ready=compile_early, meanwhile=memory.load)
+    compiler.enter(discovery)
     index = discovery.code or CodeIndex(project.root)
-    keys = _Keys(index, _common_key(project, environment, registry, discovery, index))
+    codes = _Codes(index)
     problems = list(discovery.problems)
     compiled: list[Compiled] = []
-    with PlanMemory(project.root, folder) as memory:
+    kept: set[str] = set()
+    root = str(folder)
+    with memory.all_made_of(_common_key(project, environment, plugins, discovery, index)):
         for pipeline in discovery.pipelines:
-            owner = pipeline.project or project.name
-            home = f"{folder_name(owner)}/{pipeline.id}"
-            path = f"{folder}/{home}/{PLAN_FILE}"
-            key = keys.key(pipeline)
-            if key is None or not memory.knows(home, key, path):
-                text = early.pop((pipeline.module, pipeline.id, pipeline.fingerprint), None)
-                if text is None:
-                    found = compile_or_tell(pipeline, index, environment, workspace)
-                    if not isinstance(found, Plan):
-                        problems.extend(found)
-                        continue
-                    text = found.to_json()
-                is_new = _make_folder(f"{folder}/{home}")
+            home = names.home(pipeline)
+            path = f"{root}/{home}/{PLAN_FILE}"
+            code = codes[pipeline.entrypoints]
+            key = code and f"{pipeline.fingerprint} {code}"
+            is_changed = False
+            if not memory.knows(home, key):
+                text = compiler.compile(pipeline, index)
+                if not isinstance(text, str):
+                    problems.extend(text)
+                    continue
+                is_new = _make_folder(f"{root}/{home}")
                 is_changed = _replace(path, text, is_new)
-                _replace(f"{folder}/{home}/{IR_FILE}", pipeline.ir_json, is_new)
-                memory.remember(home, key, path)
-            else:
-                is_changed = False
-            compiled.append(Compiled(owner, pipeline.id, path, is_changed))
-        removed = () if problems else tuple(_remove_others(folder, compiled, memory.homes, project.name))
+                _replace(f"{root}/{home}/{IR_FILE}", pipeline.ir_json, is_new)
+                memory.remember(home, key)
+            kept.add(home)
+            compiled.append(Compiled(pipeline.project or project.name, pipeline.id, path, is_changed))
+        owners = {folder_name(project.name), *(home.partition("/")[0] for home in kept)}
+        removed = () if problems else tuple(_remove_others(folder, kept, memory.homes, owners))
         memory.forget(removed)
     return CompileReport(folder, tuple(compiled), tuple(problems), removed, discovery.notes)
 
 
-class _Keys:
-    """Names what a plan is made of, so that one made of the same need not be made again."""
+class _Names:
+    """Where the plan of a pipeline lies."""
 
-    def __init__(self, index: CodeIndex, common: str) -> None:
+    def __init__(self, project: Project) -> None:
+        self._project = project.name
+        self._owner = cache(folder_name)
+
+    def home(self, pipeline: Discovered) -> str:
+        """Return ``project/id``, as folders."""
+        return f"{self._owner(pipeline.project or self._project)}/{pipeline.id}"
+
+
+class _Compiler:
+    """Makes plans. What that needs is loaded for the first one: mostly there is none to make."""
+
+    def __init__(self, project: Project, environment: Environment, registry: Registry) -> None:
+        self._project = project
+        self._environment = environment
+        self._registry = registry
+        self._workspace: Workspace | None = None
+        self._discovery = Discovery()
+        # Compiled while others are still being imported, which takes two processes as long.
+        self._early: dict[tuple[str, str, str], str] = {}
+
+    def enter(self, discovery: Discovery) -> None:
+        """Go on with what was discovered, the project's own plugins included."""
+        self._discovery = discovery
+        if discovery.marked:
+            # A plugin of the project's own may change what a pipeline's words mean.
+            self._early.clear()
+        if self._workspace:
+            self._workspace.add(discovery.marked)
+
+    def compile_early(self, pipeline: Discovered, code: CodeIndex) -> None:
+        """Make the plan of a pipeline that may not come through, and keep it."""
+        found = self._compile(pipeline, code)
+        if isinstance(found, str):
+            self._early[pipeline.module, pipeline.id, pipeline.fingerprint] = found
+
+    def compile(self, pipeline: Discovered, code: CodeIndex) -> str | list[AiflowError]:
+        """Return the JSON of the plan, or everything that is wrong with the pipeline."""
+        early = self._early.pop((pipeline.module, pipeline.id, pipeline.fingerprint), None)
+        return self._compile(pipeline, code) if early is None else early
+
+    def _compile(self, pipeline: Discovered, code: CodeIndex) -> str | list[AiflowError]:
+        from aiflow_sdk.deployment.check import compile_or_tell
+        from aiflow_sdk.workspace import Workspace
+
+        if self._workspace is None:
+            self._workspace = Workspace(self._project, self._registry, self._discovery.marked)
+        found = compile_or_tell(pipeline, code, self._environment, self._workspace)
+        return found if isinstance(found, list) else found.to_json()
+
+
+class _Codes(dict[str, str | None]):
+    """By entrypoints the fingerprint of the code that they reach; None where the compiler is to say what is wrong."""
+
+    def __init__(self, index: CodeIndex) -> None:
+        super().__init__()
         self._index = index
-        self._common = common
-        self._code: dict[str, str | None] = {}
 
-    def key(self, pipeline: Discovered) -> str | None:
-        """Return the key, or None where the code cannot be named and the compiler is to say why."""
-        code = self._code_of(pipeline.entrypoints)
-        if code is None:
-            return None
-        return hashlib.sha256(f"{self._common}\0{pipeline.fingerprint}\0{code}".encode()).hexdigest()
-
-    def _code_of(self, entrypoints: str) -> str | None:
-        if entrypoints not in self._code:
-            try:
-                self._code[entrypoints] = " ".join(map(self._index.fingerprint, entrypoints.splitlines()))
-            except (AiflowError, OSError):
-                self._code[entrypoints] = None
-        return self._code[entrypoints]
+    def __missing__(self, entrypoints: str) -> str | None:
+        try:
+            named = " ".join(map(self._index.fingerprint, entrypoints.splitlines()))
+            self[entrypoints] = hashlib.sha256(named.encode()).hexdigest()
+        except (AiflowError, OSError):
+            self[entrypoints] = None
+        return self[entrypoints]
 
 
 def _common_key(
-    project: Project, environment: Environment, registry: Registry, discovery: Discovery, index: CodeIndex
+    project: Project, environment: Environment, plugins: str, discovery: Discovery, index: CodeIndex
 ) -> str:
     """Return what all plans of one compilation depend on."""
     settings = {name: value for name, value in asdict(environment).items() if name != "root"}
-    plugins = {kind: sorted(family.references.items()) for kind, family in registry.families.items()}
     own = {reference: index.fingerprint(reference) for _, _, reference in discovery.marked}
-    parts = [own_version(), project.name, lock_fingerprint(project), repr(settings), repr(plugins), own]
+    parts = [own_version(), project.name, lock_fingerprint(project), repr(settings), plugins, own]
     return fingerprint(parts)
 
 
@@ -171,12 +213,10 @@ def _replace(path: str, text: str, is_new: bool) -> bool:
     return True
 
 
-def _remove_others(folder: Path, compiled: list[Compiled], earlier: Iterable[str], mine: str) -> Iterator[str]:
+def _remove_others(folder: Path, kept: set[str], earlier: Iterable[str], owners: Iterable[str]) -> Iterator[str]:
     """Remove the plans of pipelines that are gone: those compiled earlier, and others in the projects' folders."""
-    kept = {f"{folder_name(item.project)}/{item.id}" for item in compiled}
     found = set(earlier)
-    for project in {mine, *(item.project for item in compiled)}:
-        owner = folder_name(project)
+    for owner in owners:
         with suppress(FileNotFoundError, NotADirectoryError):
             found.update(f"{owner}/{name}" for name in os.listdir(folder / owner))
     for home in sorted(found - kept):

@@ -15,10 +15,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from aiflow_sdk.code import (
     CodeIndex,
@@ -33,11 +32,16 @@ from aiflow_sdk.code import (
     written_defaults,
 )
 from aiflow_sdk.config import Project
-from aiflow_sdk.ir import HERE
+from aiflow_sdk.discovery.record import (
+    CACHE_FOLDER,
+    DEFINITION_FIELDS,
+    PATIENCE_SECONDS,
+    PIPELINE_FIELDS,
+    Definitions,
+    ModuleRecord,
+)
 
-CACHE_FOLDER = ".aiflow/cache"
-_FORMAT = "2"
-_PATIENCE_SECONDS = 2.0
+_FORMAT = "3"
 _TABLES = """
 create table meta (key text primary key, value text) without rowid;
 create table file (path text primary key, mtime integer, ctime integer, size integer, inode integer,
@@ -47,42 +51,24 @@ create table module (name text primary key, path text, builds integer, notes tex
 create table reach (path text, module text, primary key (path, module)) without rowid;
 create index reach_of_module on reach (module);
 create table pipeline (module text, position integer, id text, project text, path text, line integer, home text,
-    fingerprint text, entrypoints text, ir text, locations text, defaults text,
-    primary key (module, position)) without rowid;
+    fingerprint text, entrypoints text, defaults text, primary key (module, position)) without rowid;
 create index pipeline_by_id on pipeline (id);
+create table definition (module text, position integer, fingerprint text, ir text, locations text,
+    primary key (module, position)) without rowid;
 create table data (source text, path text, primary key (source, path)) without rowid;
 create table mark (path text, type text, kind text, reference text) ;
 """
-PIPELINE_FIELDS = ("id", "project", "path", "line", "home", "fingerprint", "entrypoints", "ir", "locations")
-
-
-class PipelineRecord(Protocol):
-    """What is remembered of a pipeline, by the names of :data:`PIPELINE_FIELDS`: a dict or a row."""
-
-    def __getitem__(self, name: str, /) -> Any: ...
-
-
-@dataclass
-class ModuleRecord:
-    """What one module gave, whether just now or in an earlier process."""
-
-    name: str
-    path: str
-    pipelines: list[PipelineRecord] = field(default_factory=list)
-    notes: str = ""
-    only_plugins: bool = False
-
-    @property
-    def is_only_here(self) -> bool:
-        """Whether a function of its pipelines exists only in the process that built them."""
-        return any(HERE in pipeline["entrypoints"] for pipeline in self.pipelines)
 
 
 class Cache:
     """The remembered modules of one project, as they were when it was opened, and what has changed since."""
 
-    def __init__(self, project: Project, snapshot: Mapping[str, Stamp], connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, project: Project, snapshot: Mapping[str, Stamp], connection: sqlite3.Connection, path: Path | None
+    ) -> None:
         self._project = project
+        self.definitions = Definitions(path)
+        """Of the pipelines in :meth:`records`."""
         self._snapshot = snapshot
         self._connection = connection
         self._data_digests: dict[str, str] = {}
@@ -155,7 +141,7 @@ class Cache:
         records = list(records)
         with suppress(sqlite3.Error), self._connection as connection:
             names = [(name,) for name in {*gone, *self.stale, *(record.name for record, _, _ in records)}]
-            for table in ("module", "pipeline", "reach"):
+            for table in ("module", "pipeline", "definition", "reach"):
                 column = "name" if table == "module" else "module"
                 connection.executemany(f"delete from {table} where {column} = ?", names)
             ran = [(path,) for path in executed]
@@ -185,6 +171,14 @@ class Cache:
                         *(pipeline[name] for name in PIPELINE_FIELDS),
                         self._defaults(pipeline["entrypoints"]),
                     )
+                    for record, _, _ in records
+                    for position, pipeline in enumerate(record.pipelines)
+                ],
+            )
+            connection.executemany(
+                "insert into definition values (?, ?, ?, ?, ?)",
+                [
+                    (record.name, position, *(pipeline[name] for name in DEFINITION_FIELDS))
                     for record, _, _ in records
                     for position, pipeline in enumerate(record.pipelines)
                 ],
@@ -307,7 +301,7 @@ def open_cache(project: Project, snapshot: Mapping[str, Stamp]) -> Cache:
     path = _path(project)
     for place in (path, path, None):
         try:
-            return Cache(project, snapshot, _connect(place, lock_fingerprint(project)))
+            return Cache(project, snapshot, _connect(place, lock_fingerprint(project)), place)
         except (OSError, sqlite3.OperationalError):
             continue  # locked for long, or a read-only folder
         except sqlite3.DatabaseError:
@@ -320,7 +314,7 @@ def _connect(path: Path | None, lock: str) -> sqlite3.Connection:
     if path and not path.parent.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         (path.parent / ".gitignore").write_text("*\n")
-    connection = sqlite3.connect(path or ":memory:", timeout=_PATIENCE_SECONDS)
+    connection = sqlite3.connect(path or ":memory:", timeout=PATIENCE_SECONDS)
     # What a crash damages is only made anew.
     connection.execute("pragma synchronous = off")
     with connection:

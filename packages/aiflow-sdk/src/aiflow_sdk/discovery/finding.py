@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiflow_sdk.code import module_name
-from aiflow_sdk.config import Project
 from aiflow_sdk.errors import AiflowError, DiscoveryError, Where, did_you_mean
+
+if TYPE_CHECKING:
+    from aiflow_sdk.config import Project
 
 _REGISTERS = re.compile(rb"^[ \t]*@[\w.]*\bregister_(source|sink|engine)\b", re.MULTILINE)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiflow_sdk.code import CodeIndex
-from aiflow_sdk.discovery.cache import ModuleRecord, PipelineRecord
 from aiflow_sdk.discovery.finding import Module
 from aiflow_sdk.discovery.guard import Finding
 from aiflow_sdk.discovery.importing import Imported
+from aiflow_sdk.discovery.record import ModuleRecord, PipelineRecord
 from aiflow_sdk.errors import AiflowError, DefinitionError, Where
 
 _MISSING = object()

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.config.project import DEFAULT_PROJECT
-from aiflow_sdk.discovery.cache import PipelineRecord
+from aiflow_sdk.discovery.record import Definitions, PipelineRecord
 from aiflow_sdk.errors import AiflowError, UnknownNameError, Where, unknown_name
 from aiflow_sdk.ir import PipelineIR, read_pipeline
 from aiflow_sdk.plugins import PluginType
@@ -19,6 +19,7 @@ class Discovered:
     """One pipeline and where it is defined. Its IR is read when it is first asked for: mostly nobody asks."""
 
     __slots__ = (
+        "_definitions",
         "_ir",
         "_locations",
         "_record",
@@ -39,6 +40,7 @@ class Discovered:
         module: str,
         ir: PipelineIR | None = None,
         functions: Mapping[str, Callable[..., Any]] | None = None,
+        definitions: Definitions | None = None,
     ) -> None:
         self.id: str = record["id"]
         self.project: str | None = record["project"]
@@ -54,6 +56,8 @@ class Discovered:
         self.functions: Mapping[str, Callable[..., Any]] = functions or {}
         """By node id the functions that exist only in this process; only of :func:`discover_here`."""
         self._record = record
+        self._definitions = definitions
+        """Where the definition is, if the record is a remembered one, which does not hold it."""
         self._ir = ir
         self._locations: Mapping[str, Where] | None = None
 
@@ -61,20 +65,21 @@ class Discovered:
     def ir(self) -> PipelineIR:
         """What the pipeline means."""
         if self._ir is None:
-            self._ir = read_pipeline(self._record["ir"])
+            self._ir = read_pipeline(self.ir_json)
         return self._ir
 
     @property
     def ir_json(self) -> str:
         """The canonical JSON of the IR."""
-        text: str = self._record["ir"]
+        text: str = self._definitions.get(self._record)[0] if self._definitions else self._record["ir"]
         return text
 
     @property
     def locations(self) -> Mapping[str, Where]:
         """Where each node is declared, by id; under ``""`` the pipeline itself."""
         if self._locations is None:
-            places = json.loads(self._record["locations"])
+            text = self._definitions.get(self._record)[1] if self._definitions else self._record["locations"]
+            places = json.loads(text)
             self._locations = {node_id: Where(*place) for node_id, place in places.items()}
         return self._locations
 

@@ -9,12 +9,13 @@ from typing import TypeAlias, cast
 
 from aiflow_sdk.code import CodeIndex, Stamp, module_name, scan_sources
 from aiflow_sdk.config import Project
-from aiflow_sdk.discovery.cache import Cache, ModuleRecord, open_cache
+from aiflow_sdk.discovery.cache import Cache, open_cache
 from aiflow_sdk.discovery.children import Answers, Chores, Setup, import_modules, other_timezone
 from aiflow_sdk.discovery.finding import Found, Module, find_modules, find_plugin_modules
 from aiflow_sdk.discovery.importing import Imported
 from aiflow_sdk.discovery.judgement import Judgement, find_duplicates, judge
 from aiflow_sdk.discovery.model import Discovered, Discovery, is_about
+from aiflow_sdk.discovery.record import ModuleRecord
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plugins import PluginType
 
@@ -23,18 +24,24 @@ Ready: TypeAlias = Callable[[Discovered, CodeIndex], None]
 
 
 def discover(
-    project: Project, *, twice: bool = False, only: str | None = None, ready: Ready | None = None
+    project: Project,
+    *,
+    twice: bool = False,
+    only: str | None = None,
+    ready: Ready | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Discovery:
     """Return the project's pipelines, imported in child processes where the cache does not know them.
 
     ``twice`` builds each in two children that differ in hash seed and time zone; both must mean the same. With ``only``
     (an id, or ``project/id``) what else is found may be left out. What is wrong with a module or a pipeline is among
     ``problems``, and the others come through. ``ready`` is called with each pipeline that was built, while others are
-    still being imported; whether it comes through is decided later. Raises ``ConfigurationError`` where nothing can be
-    imported at all.
+    still being imported; whether it comes through is decided later. ``meanwhile`` is called while the children start,
+    if there is anything to import: it is other work that has to be done anyway. Raises ``ConfigurationError`` where
+    nothing can be imported at all.
     """
     setups = [Setup(), Setup(hash_seed=2, clock=False, timezone=other_timezone())] if twice else [Setup()]
-    with Exploration(project, ready) as exploration:
+    with Exploration(project, ready, meanwhile) as exploration:
         return exploration.explore(
             lambda modules, chores: import_modules(project, modules, setups, chores), builds=len(setups), only=only
         )
@@ -43,9 +50,12 @@ def discover(
 class Exploration:
     """One look at a project: its files as they are now, what the cache knows of them, and what is imported."""
 
-    def __init__(self, project: Project, ready: Ready | None = None) -> None:
+    def __init__(
+        self, project: Project, ready: Ready | None = None, meanwhile: Callable[[], None] | None = None
+    ) -> None:
         self.project = project
         self._ready = ready
+        self._meanwhile = meanwhile
         unimportable: list[str] = []
         self._snapshot: Mapping[str, Stamp] = scan_sources(project.root, unimportable)
         self._found: Found = find_modules(project, self._snapshot, unimportable)
@@ -146,6 +156,8 @@ class Exploration:
 
     def _chores(self, modules: Sequence[Module], answers: Sequence[Answers]) -> Iterator[bool]:
         """Read the files while the children import them, and show what they built."""
+        if self._meanwhile:
+            self._meanwhile()
         _ = self._records
         for module in modules:
             self.cache.index.closure(module.path)
@@ -203,7 +215,10 @@ class Exploration:
                 continue
             built = self.imported[record.name].built if record.name in self.imported else {}
             ir, functions = built.get(pipeline["id"], (None, None))
-            pipelines.append(Discovered(pipeline, module=record.name, ir=ir, functions=functions))
+            remembered = self.cache.definitions if record.name in kept else None
+            pipelines.append(
+                Discovered(pipeline, module=record.name, ir=ir, functions=functions, definitions=remembered)
+            )
         fresh = {mark for imported in self.imported.values() for mark in imported.marked}
         executed = {path for imported in self.imported.values() for path in imported.executed}
         marks = fresh | {mark for mark in self.cache.marks() if mark[0] not in executed}

@@ -3,12 +3,42 @@
 Importing this package imports no frame library: a kind is known by the module and name of its class.
 """
 
-from aiflow_sdk.frames.arrow_type import arrow_types, is_wider, polars_type
-from aiflow_sdk.frames.conversion import convert, rows_of, to_reader
-from aiflow_sdk.frames.kind import FrameKind, is_frame, kind_of
-from aiflow_sdk.frames.matching import Inputs, MatchedCall, WantedFrame, match_arguments
-from aiflow_sdk.frames.query import input_names, name_inputs, names_of
-from aiflow_sdk.frames.signature import Parameter, Signature, check_signature, where_of
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiflow_sdk.face import load_on_first_use
+
+if TYPE_CHECKING:
+    from aiflow_sdk.frames.arrow_type import arrow_types, is_wider, polars_type
+    from aiflow_sdk.frames.conversion import convert, rows_of, to_reader
+    from aiflow_sdk.frames.kind import FrameKind, is_frame, kind_of
+    from aiflow_sdk.frames.matching import Inputs, MatchedCall, WantedFrame, match_arguments
+    from aiflow_sdk.frames.query import input_names, name_inputs, names_of
+    from aiflow_sdk.frames.signature import Parameter, Signature, check_signature, where_of
+
+_HOMES = {
+    "FrameKind": "aiflow_sdk.frames.kind",
+    "Inputs": "aiflow_sdk.frames.matching",
+    "MatchedCall": "aiflow_sdk.frames.matching",
+    "Parameter": "aiflow_sdk.frames.signature",
+    "Signature": "aiflow_sdk.frames.signature",
+    "WantedFrame": "aiflow_sdk.frames.matching",
+    "arrow_types": "aiflow_sdk.frames.arrow_type",
+    "check_signature": "aiflow_sdk.frames.signature",
+    "convert": "aiflow_sdk.frames.conversion",
+    "input_names": "aiflow_sdk.frames.query",
+    "is_frame": "aiflow_sdk.frames.kind",
+    "is_wider": "aiflow_sdk.frames.arrow_type",
+    "kind_of": "aiflow_sdk.frames.kind",
+    "match_arguments": "aiflow_sdk.frames.matching",
+    "name_inputs": "aiflow_sdk.frames.query",
+    "names_of": "aiflow_sdk.frames.query",
+    "polars_type": "aiflow_sdk.frames.arrow_type",
+    "rows_of": "aiflow_sdk.frames.conversion",
+    "to_reader": "aiflow_sdk.frames.conversion",
+    "where_of": "aiflow_sdk.frames.signature",
+}
 
 __all__ = [
     "FrameKind",
@@ -32,3 +62,6 @@ __all__ = [
     "to_reader",
     "where_of",
 ]
+
+
+__getattr__ = load_on_first_use(__name__, _HOMES)

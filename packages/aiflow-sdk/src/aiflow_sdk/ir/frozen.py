@@ -6,14 +6,11 @@ import math
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from enum import Enum
-from functools import cache
 from pathlib import PurePath
 from types import NoneType
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError, WithJsonSchema
-
-from aiflow_sdk.errors import AiflowError, DefinitionError
+from aiflow_sdk.errors import DefinitionError
 
 # What most values are. Looked up by exact type, because ``isinstance`` is slow where an abstract class is asked.
 _SCALARS = frozenset({str, int, bool, float, NoneType})
@@ -124,96 +121,55 @@ def _check_text(text: str) -> str:
 
 def thaw(value: Any) -> Any:
     """Return frozen data as ordinary dicts and lists, ready for JSON."""
-    if type(value) in _SCALARS:
+    kind = type(value)
+    if kind in _SCALARS:
         return value
-    if isinstance(value, FrozenMap):
-        return {key: thaw(item) for key, item in value._items.items()}
+    if kind is FrozenMap:
+        return {key: item if type(item) in _SCALARS else thaw(item) for key, item in value._items.items()}
     if isinstance(value, tuple):
         return [thaw(item) for item in value]
     return value
 
 
-def _freeze_map(value: Any) -> Any:
-    return (
-        value if isinstance(value, FrozenMap) else FrozenMap(value if isinstance(value, Mapping) else dict(value or {}))
-    )
+def freeze_map(value: Any) -> FrozenMap:
+    """Return a mapping, or what makes one, as a :class:`FrozenMap`; None as an empty one."""
+    if type(value) is FrozenMap:
+        return value
+    return FrozenMap(value if isinstance(value, Mapping) else dict(value or {}))
 
 
-Plain: TypeAlias = Annotated[Any, BeforeValidator(freeze), PlainSerializer(thaw), WithJsonSchema({})]
-PlainMap: TypeAlias = Annotated[
-    Any, BeforeValidator(_freeze_map), PlainSerializer(thaw), WithJsonSchema({"type": "object"})
-]
-"""A field that holds a :class:`FrozenMap`. Typed ``Any`` because pydantic turns any ``Mapping`` field into a dict."""
+Keys: TypeAlias = tuple[tuple[str, str, Any], ...]
+"""Of each field of a class its name, its key in documents and its default. Defaults are frozen, so nobody need copy."""
 
 
-class Frozen(BaseModel):
-    """A value that never changes, refuses unknown fields and hashes by its content."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
-
-    @classmethod
-    def make(cls, **fields: Any) -> Self:
-        """Return the value; raises the ``AiflowError`` that a check inside raised, which pydantic would wrap."""
-        try:
-            return cls(**fields)
-        except ValidationError as error:
-            raise unwrap(error) or error from error
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the value as JSON-ready data, fields at their default left out."""
-        return {
-            key: _plain(value)
-            for name, key, default in _fields(type(self))
-            if not _is(value := getattr(self, name), default)
-        }
-
-    def to_full_dict(self) -> dict[str, Any]:
-        """Return the value as JSON-ready data, every field spelled out."""
-        return {key: _plain(getattr(self, name), full=True) for name, key, _ in _fields(type(self))}
+def spell(value: object, keys: Keys) -> dict[str, Any]:
+    """Return the fields of a value as JSON-ready data, those at their default left out."""
+    return {
+        key: item if type(item) in _SCALARS else _plain(item)
+        for name, key, default in keys
+        if not _is(item := getattr(value, name), default)
+    }
 
 
-@cache
-def _fields(kind: type[Frozen]) -> tuple[tuple[str, str, Any], ...]:
-    """Return name, key and default of each field; defaults are frozen too, so nobody need copy them."""
-    return tuple(
-        (name, field.alias or name, field.get_default(call_default_factory=True))
-        for name, field in kind.model_fields.items()
-    )
-
-
-def json_schema(model: type[Frozen], version_field: str, version: int) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of the model's documents; ``version_field`` holds their version."""
-    from pydantic.json_schema import GenerateJsonSchema
-
-    class Schema(GenerateJsonSchema):
-        def encode_default(self, dft: Any) -> Any:
-            return thaw(dft)
-
-    schema = model.model_json_schema(by_alias=True, schema_generator=Schema)
-    schema["properties"] = {version_field: {"const": version}, **schema["properties"]}
-    schema["required"] = sorted({version_field, *schema.get("required", [])})
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def unwrap(error: ValidationError) -> AiflowError | None:
-    """Return the first ``AiflowError`` that pydantic wrapped, because those are also ``ValueError``."""
-    for item in error.errors(include_url=False, include_input=False):
-        cause = item.get("ctx", {}).get("error")
-        if isinstance(cause, AiflowError):
-            return cause
-    return None
+def spell_full(value: object, keys: Keys) -> dict[str, Any]:
+    """Return the fields of a value as JSON-ready data, every one."""
+    return {
+        key: item if type(item := getattr(value, name)) in _SCALARS else _plain(item, full=True)
+        for name, key, _ in keys
+    }
 
 
 def _is(value: Any, default: Any) -> bool:
     # True == 1 == 1.0 in Python, but not in meaning.
-    return type(value) is type(default) and value == default
+    return value is default or (type(value) is type(default) and bool(value == default))
 
 
 def _plain(value: Any, *, full: bool = False) -> Any:
-    if type(value) in _SCALARS:
+    kind = type(value)
+    if kind in _SCALARS:
         return value
-    if isinstance(value, Frozen):
-        return value.to_full_dict() if full else value.to_dict()
-    if isinstance(value, tuple):
+    if kind is tuple:
         return [_plain(item, full=full) for item in value]
-    return thaw(value)
+    if kind is FrozenMap:
+        return thaw(value)
+    return value.to_full_dict() if full else value.to_dict()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Literal, NamedTuple, Self, assert_never
-
-from pydantic import Field, field_validator, model_validator
+from typing import Literal, NamedTuple, assert_never
 
 from aiflow_sdk.errors import DefinitionError, Where, unknown_name
 from aiflow_sdk.ir.canonical import canonical_json, fingerprint
-from aiflow_sdk.ir.frozen import Frozen, FrozenMap, PlainMap
+from aiflow_sdk.ir.frozen import FrozenMap
 from aiflow_sdk.ir.schedule import DatasetCondition
+from aiflow_sdk.ir.value import Value, limited
 from aiflow_sdk.partitions import Grain
 
 IR_VERSION = 1
@@ -37,7 +36,7 @@ class DatasetName(NamedTuple):
     name: str
 
 
-class NodeIR(Frozen):
+class NodeIR(Value):
     """One node: where data comes from, how it is transformed, or where it goes."""
 
     id: str
@@ -48,16 +47,16 @@ class NodeIR(Frozen):
     """``pkg.mod:function`` of a transform in Python."""
     sql: str | None = None
     """The query of a transform in SQL; ``{node}`` names an input."""
-    params: PlainMap = FrozenMap()
+    params: FrozenMap = FrozenMap()
     """Of a source or sink its options with ``kind``, raw (templates not rendered); of a transform the user's own."""
-    resources: PlainMap = FrozenMap()
+    resources: FrozenMap = FrozenMap()
     """``engine``, ``cluster`` and what the engine may be given; empty means the environment's default."""
     input_ids: tuple[str, ...] = ()
-    output_schema: PlainMap | None = None
+    output_schema: FrozenMap | None = None
     """Column names and Arrow type names, where the author states them."""
-    retries: int | None = Field(default=None, ge=0)
-    retry_delay_minutes: float | None = Field(default=None, ge=0)
-    timeout_minutes: float | None = Field(default=None, gt=0)
+    retries: int | None = limited(None, ge=0)
+    retry_delay_minutes: float | None = limited(None, ge=0)
+    timeout_minutes: float | None = limited(None, gt=0)
     fuse: bool = True
     external: bool = False
     """The function writes by itself and may return nothing."""
@@ -87,8 +86,7 @@ class NodeIR(Frozen):
         """The id inside its branch: ``enrich`` of ``enrich.us``."""
         return self.id.split(".", 1)[0]
 
-    @model_validator(mode="after")
-    def _is_whole(self) -> Self:
+    def _settle(self) -> None:
         where = Where(about=f"node '{self.id}'")
         check_id(self.id, _NODE_ID, "node id", where)
         if self.local_id in RESERVED_NODE_IDS:
@@ -111,10 +109,9 @@ class NodeIR(Frozen):
             raise DefinitionError(
                 "incomplete-node", f"{self.type} '{self.id}' lacks or mixes what makes a {self.type}", where=where
             )
-        return self
 
 
-class PipelineIR(Frozen):
+class PipelineIR(Value):
     """What one pipeline means. Equal meaning gives an equal value, an equal JSON and an equal fingerprint."""
 
     id: str
@@ -123,39 +120,30 @@ class PipelineIR(Frozen):
     owner: str = ""
     sla_minutes: float | None = 60.0
     tags: tuple[str, ...] = ()
-    extra: PlainMap = FrozenMap()
+    extra: FrozenMap = FrozenMap()
     """``project``, ``team``, ``env``, ``cost_center`` and whatever else the author labels the pipeline with."""
     description: str = ""
     start_date: str | None = None
     """ISO 8601 date or moment."""
     timezone: str = "UTC"
     catchup: bool = False
-    retries: int = Field(default=0, ge=0)
-    retry_delay_minutes: float = Field(default=5.0, ge=0)
-    timeout_minutes: float | None = Field(default=None, gt=0)
-    max_active_runs: int = Field(default=16, ge=1)
-    concurrency: int | None = Field(default=None, ge=1)
+    retries: int = limited(0, ge=0)
+    retry_delay_minutes: float = limited(5.0, ge=0)
+    timeout_minutes: float | None = limited(None, gt=0)
+    max_active_runs: int = limited(16, ge=1)
+    concurrency: int | None = limited(None, ge=1)
     notify: tuple[str, ...] = ()
-    params: PlainMap = FrozenMap()
+    params: FrozenMap = FrozenMap()
     partition: Grain | None = None
     """What one run is for."""
     ranges: bool = False
     """Whether one run can be for a range of partitions."""
-    node_list: tuple[NodeIR, ...] = Field(default=(), alias="nodes")
+    node_list: tuple[NodeIR, ...] = limited((), alias="nodes")
     """Sorted by id."""
 
-    @field_validator("tags", mode="after")
-    @classmethod
-    def _sort_tags(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(sorted(set(tags)))
-
-    @field_validator("node_list", mode="after")
-    @classmethod
-    def _sort_nodes(cls, nodes: tuple[NodeIR, ...]) -> tuple[NodeIR, ...]:
-        return tuple(sorted(nodes, key=lambda node: node.id))
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> Self:
+    def _settle(self) -> None:
+        tags, nodes_by_id = sorted(set(self.tags)), sorted(self.node_list, key=lambda node: node.id)
+        self.__dict__.update(tags=tuple(tags), node_list=tuple(nodes_by_id))
         where = Where(about=f"pipeline '{self.id}'")
         check_id(self.id, _PIPELINE_ID, "pipeline id", where)
         if self.extra.get("project") is not None:
@@ -181,7 +169,6 @@ class PipelineIR(Frozen):
                         hint="read the sink's input",
                     )
         _ = self.order
-        return self
 
     @cached_property
     def nodes(self) -> Mapping[str, NodeIR]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.errors import AiflowError, DocumentError, Where
-from aiflow_sdk.ir.frozen import json_schema, unwrap
 from aiflow_sdk.ir.model import IR_VERSION, PipelineIR
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -25,8 +25,14 @@ def read_pipeline(document: str | bytes | Mapping[str, Any]) -> PipelineIR:
     """
     data = upgrade_document(document, "ir_version", IR_VERSION, UPGRADES, "pipeline")
     try:
-        return PipelineIR.model_validate(data)
-    except ValidationError as error:
+        return PipelineIR(**data)
+    except AiflowError:
+        raise
+    except ValueError as error:
+        from pydantic import ValidationError
+
+        if not isinstance(error, ValidationError):
+            raise
         raise invalid_document("pipeline", error) from error
 
 
@@ -54,6 +60,8 @@ def upgrade_document(
 
 def invalid_document(what: str, error: ValidationError) -> AiflowError:
     """Return the error for a document whose fields are wrong, naming each of them."""
+    from aiflow_sdk.ir.document import unwrap
+
     if cause := unwrap(error):
         return cause
     details = error.errors(include_url=False)
@@ -69,4 +77,7 @@ def invalid_document(what: str, error: ValidationError) -> AiflowError:
 
 def pipeline_schema() -> dict[str, Any]:
     """Return the JSON Schema of a pipeline document, as published in ``docs/schemas``."""
-    return json_schema(PipelineIR, "ir_version", IR_VERSION)
+    from aiflow_sdk.ir.document import json_schema
+    from aiflow_sdk.ir.twin import twin_of
+
+    return json_schema(twin_of(PipelineIR), "ir_version", IR_VERSION)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, Self
-
-from pydantic import field_validator, model_validator
+from typing import Any, Literal
 
 from aiflow_sdk.errors import DefinitionError
-from aiflow_sdk.ir.frozen import Frozen
+from aiflow_sdk.ir.value import Value
 
 _DATASET = re.compile(r"[^\W_][\w-]*\.[^\W_][\w-]*")
 
 
-class DatasetCondition(Frozen):
+class DatasetCondition(Value):
     """A dataset, or several joined by and/or, whose change starts a run.
 
     ``dataset("raw.a") & (dataset("raw.b") | dataset("raw.c"))``. Nested conditions of one kind are flattened and
@@ -25,13 +23,8 @@ class DatasetCondition(Frozen):
     """The dataset's logical ``schema.table``; only with ``op="dataset"``."""
     items: tuple[DatasetCondition, ...] = ()
 
-    @field_validator("items", mode="after")
-    @classmethod
-    def _sort_items(cls, items: tuple[DatasetCondition, ...]) -> tuple[DatasetCondition, ...]:
-        return tuple(sorted(set(items), key=_sort_key))
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> Self:
+    def _settle(self) -> None:
+        self.__dict__["items"] = tuple(sorted(set(self.items), key=_sort_key))
         if self.op == "dataset":
             whole = self.name is not None and _DATASET.fullmatch(self.name) is not None and not self.items
         else:
@@ -42,7 +35,6 @@ class DatasetCondition(Frozen):
                 f"this condition of datasets is not whole: op='{self.op}', name={self.name!r}, {len(self.items)} items",
                 hint='write dataset("schema.table"), joined with & and |',
             )
-        return self
 
     def __and__(self, other: DatasetCondition) -> DatasetCondition:
         return _join("all", self, other)

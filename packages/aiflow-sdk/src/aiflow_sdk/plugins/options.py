@@ -144,6 +144,8 @@ def option_problems(
 
 
 def _is_deferred(value: Any) -> bool:
+    if value is None or isinstance(value, bool | int | float):
+        return False
     if isinstance(value, str):
         return has_template(value) or has_secret(value)
     if isinstance(value, Mapping):

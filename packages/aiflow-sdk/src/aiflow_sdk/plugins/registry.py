@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from contextlib import suppress
+from functools import cache, cached_property
 from types import new_class
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 from aiflow_sdk.errors import AiflowError, PluginError, UnknownNameError, Where, unknown_name
-from aiflow_sdk.plugins.connector import Sink, Source
-from aiflow_sdk.plugins.execution import Cluster, Engine, Listener
-from aiflow_sdk.plugins.options import Plugin
+from aiflow_sdk.plugins.mark import MARK, PluginType
 
-PluginType = Literal["source", "sink", "engine", "cluster", "listener"]
-P = TypeVar("P", bound=Plugin)
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from aiflow_sdk.plugins.connector import Sink, Source
+    from aiflow_sdk.plugins.execution import Cluster, Engine, Listener
+    from aiflow_sdk.plugins.options import Plugin
+
+P = TypeVar("P", bound="Plugin")
+References: TypeAlias = dict[str, list[tuple[str, str]]]
+"""kind → [(``module:object``, who provides it)]; more than one is a conflict, said when the kind is used."""
+
+_BASES: Mapping[PluginType, tuple[str, str]] = {
+    "source": ("aiflow_sdk.plugins.connector", "Source"),
+    "sink": ("aiflow_sdk.plugins.connector", "Sink"),
+    "engine": ("aiflow_sdk.plugins.execution", "Engine"),
+    "cluster": ("aiflow_sdk.plugins.execution", "Cluster"),
+    "listener": ("aiflow_sdk.plugins.execution", "Listener"),
+}
 
 _TO_COME: Mapping[str, frozenset[str]] = {
     "source": frozenset({"jdbc", "onestream", "rest", "snowflake"}),
@@ -27,19 +42,27 @@ _TO_COME: Mapping[str, frozenset[str]] = {
 }
 """Kinds that the language names already and a later version brings; an installed plugin may be first."""
 
-MARK = "__aiflow_plugin__"
-"""The attribute that a decorator leaves on a class or function: its (type, kind)."""
 
-
-@dataclass
 class Family(Generic[P]):
-    """The plugins of one type, by kind. A class is imported when it is first asked for."""
+    """The plugins of one type, by kind. A class is imported when it is first asked for, and so is the base of all."""
 
-    plugin_type: PluginType
-    base: type[P]
-    references: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    """kind → [(``module:object``, who provides it)]; more than one is a conflict, said when the kind is used."""
-    _loaded: dict[str, type[P]] = field(default_factory=dict, repr=False)
+    def __init__(self, plugin_type: PluginType, find: Callable[[PluginType], References] = lambda _: {}) -> None:
+        self.plugin_type = plugin_type
+        self.added: list[tuple[str, str, str]] = []
+        """(kind, ``module:object``, provider) of those that were not found but added."""
+        self._find = find
+        self._loaded: dict[str, type[P]] = {}
+
+    @cached_property
+    def references(self) -> References:
+        """What each kind is, and who provides it."""
+        return self._find(self.plugin_type)
+
+    @property
+    def base(self) -> type[P]:
+        """What every plugin of the type is derived from."""
+        module, name = _BASES[self.plugin_type]
+        return cast("type[P]", getattr(importlib.import_module(module), name))
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -79,17 +102,23 @@ class Family(Generic[P]):
         claims = self.references.setdefault(kind, [])
         if (reference, provider) not in claims:
             claims.append((reference, provider))
+            self.added.append((kind, reference, provider))
 
 
 class Registry:
     """All plugins that can be used. Passed as an argument; there is no global one."""
 
-    def __init__(self) -> None:
-        self.sources = Family("source", Source)
-        self.sinks = Family("sink", Sink)
-        self.engines = Family("engine", Engine)
-        self.clusters = Family("cluster", Cluster)
-        self.listeners = Family("listener", Listener)
+    def __init__(self, find: Callable[[PluginType], References] = lambda _: {}, found_in: str = "") -> None:
+        self.sources: Family[Source] = Family("source", find)
+        self.sinks: Family[Sink] = Family("sink", find)
+        self.engines: Family[Engine] = Family("engine", find)
+        self.clusters: Family[Cluster] = Family("cluster", find)
+        self.listeners: Family[Listener] = Family("listener", find)
+        self._found_in = found_in
+
+    def state(self) -> str:
+        """Return what changes with the plugins that there are, told without looking for them."""
+        return repr((self._found_in, [family.added for family in self.families.values()]))
 
     @property
     def families(self) -> Mapping[PluginType, Family[Any]]:
@@ -106,13 +135,40 @@ class Registry:
 
 
 def installed_registry() -> Registry:
-    """Return a registry of what is installed: entry points ``aiflow.sources``, ``.sinks``, ``.engines`` and so on."""
-    registry = Registry()
-    found = entry_points()
-    for plugin_type, family in registry.families.items():
-        for point in found.select(group=f"aiflow.{plugin_type}s"):
-            family.add(point.name, point.value, _provider(point))
-    return registry
+    """Return a registry of what is installed: entry points ``aiflow.sources``, ``.sinks``, ``.engines`` and so on.
+
+    They are looked for when the first plugin is asked for.
+    """
+
+    @cache
+    def find_all() -> Any:  # its type is another one in each version of Python
+        from importlib.metadata import entry_points
+
+        return entry_points()
+
+    def find(plugin_type: PluginType) -> References:
+        references: References = {}
+        for point in find_all().select(group=f"aiflow.{plugin_type}s"):
+            claim = (point.value, _provider(point))
+            if claim not in (claims := references.setdefault(point.name, [])):
+                claims.append(claim)
+        return references
+
+    return Registry(find, _installed_state())
+
+
+def _installed_state() -> str:
+    """Return the files on the import path that entry points are read from, each with its time and size."""
+    state = []
+    for folder in dict.fromkeys(sys.path):
+        with suppress(OSError), os.scandir(folder or ".") as entries:
+            for entry in entries:
+                if entry.name.endswith((".dist-info", ".egg-info")):
+                    path = f"{entry.path}/entry_points.txt" if entry.is_dir() else entry.path
+                    with suppress(OSError):
+                        status = os.stat(path)
+                        state.append((path, status.st_mtime_ns, status.st_size))
+    return repr(sorted(state))
 
 
 def _provider(point: EntryPoint) -> str:
@@ -189,26 +245,3 @@ def _reduce_bound(plugin: Plugin) -> tuple[Any, ...]:
 
 def _restore_bound(plugin: type[Plugin], kind: str) -> Plugin:
     return cast("Plugin", object.__new__(_bound(plugin, kind)))
-
-
-def _register(plugin_type: PluginType, kind: str) -> Callable[[Any], Any]:
-    def mark(marked: Any) -> Any:
-        setattr(marked, MARK, (plugin_type, kind))
-        return marked
-
-    return mark
-
-
-def register_source(kind: str) -> Callable[[Any], Any]:
-    """Mark a project's own :class:`Source` class, or a function that returns one, as the source ``kind``."""
-    return _register("source", kind)
-
-
-def register_sink(kind: str) -> Callable[[Any], Any]:
-    """Mark a project's own :class:`Sink` class, or a function that returns one, as the sink ``kind``."""
-    return _register("sink", kind)
-
-
-def register_engine(kind: str) -> Callable[[Any], Any]:
-    """Mark a project's own :class:`Engine` class, or a function that returns one, as the engine ``kind``."""
-    return _register("engine", kind)

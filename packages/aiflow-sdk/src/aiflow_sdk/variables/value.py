@@ -38,7 +38,7 @@ def secrets_in(value: Any) -> set[str]:
 
 def has_secret(text: str) -> bool:
     """Tell whether the text is a reference to a secret, ``secret://name``."""
-    return _SECRET.fullmatch(text) is not None
+    return text.startswith(SCHEME) and _SECRET.fullmatch(text) is not None
 
 
 def secret_name(text: str) -> str | None:
