@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from aiflow_sdk.errors import DataNotReadyError, Where, did_you_mean
-from aiflow_sdk.plugins import PartitionedSource, Source
+from aiflow_sdk.plugins import JudgedSource, PartitionedSource, Source
 from aiflow_sdk.runtime.rendering import WantedPartitions
 
 _POLL_SECONDS = 5.0
@@ -45,12 +45,18 @@ def _missing(
         return None
     present = partitioned.present(wanted.column, timezone)
     there = set(present)
+    begun: list[str] = []
+    if isinstance(partitioned, JudgedSource):
+        facts = partitioned.partition_facts(wanted.column, wanted.keys, timezone)
+        there = {key for key, known in facts.items() if known.state in ("complete", "empty")}
+        begun = [key for key, known in facts.items() if known.state == "incomplete"]
     missing = [key for key in wanted.keys if key not in there]
     found = len(wanted.keys) - len(missing)
     if found >= required:
         return None
     name = source.dataset().name
     shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
+    half = [f"begun, and not all that make it have written: {', '.join(begun[:_SHOWN])}"] if begun else []
     lies = f"the table has {len(present)}: {present[0]} … {present[-1]}" if present else "the table has no partition"
     if found == 0:
         message = f"'{name}' has no partition {wanted.column}={shown}"
@@ -65,5 +71,5 @@ def _missing(
         where=where,
         hint=near or "make them first, wait with wait_minutes=…, or ask for less with complete=…",
         retryable=True,
-        notes=[lies],
+        notes=[*half, lies],
     )
