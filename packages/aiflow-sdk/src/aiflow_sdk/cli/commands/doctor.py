@@ -17,13 +17,14 @@ from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.errors import AiflowError, install_hint
 
 if TYPE_CHECKING:
+    from aiflow_sdk.config import Environment
     from aiflow_sdk.discovery import Discovery
 
 State = Literal["ok", "warn", "fail"]
 _COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 EXTRAS = {
-    "python": ("deltalake", "polars", "pyarrow"),
+    "python": ("deltalake", "obstore", "polars", "pyarrow"),
     "spark": ("deltalake", "pandas", "pyarrow", "pysail", "pyspark"),
     "sql": ("duckdb", "sqlglot"),
 }
@@ -132,7 +133,7 @@ def _lake(invocation: Invocation) -> Iterator[Finding]:
     folder = environment.lake_folder
     yield Finding("ok", "environment", environment.name)
     if folder is None:
-        yield Finding("warn", "lake", f"{environment.lake_address}: an address, not tried", "run a pipeline to try it")
+        yield _store(environment)
         return
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
@@ -141,6 +142,33 @@ def _lake(invocation: Invocation) -> Iterator[Finding]:
         yield Finding(
             "fail", "lake", f"{nearest} cannot be written", "let it be written to, or name another lake in aiflow.toml"
         )
+
+
+def _store(environment: Environment) -> Finding:
+    """Try what commits stand on: of two puts of one key only the first may land."""
+    from uuid import uuid4
+
+    from aiflow_sdk.config import resolve_secrets
+    from aiflow_sdk.stores import open_store
+
+    address = environment.lake_root.address
+    try:
+        store = open_store(address, storage=resolve_secrets(dict(environment.storage), environment))
+        key = f"_locks/doctor-{uuid4().hex}"
+        first = store.put_if_absent(key, b"first")
+        second = store.put_if_absent(key, b"second")
+        kept = store.read(key)
+        store.delete([key])
+    except AiflowError as error:
+        return Finding("fail", "lake", str(error), error.hint or "")
+    if (first, second, kept) != (True, False, b"first"):
+        return Finding(
+            "fail",
+            "lake",
+            f"{address.uri}: the store takes conditional puts and ignores the condition",
+            "use another store: commits of several writers would be lost in this one",
+        )
+    return Finding("ok", "lake", f"{address.uri}: reads, writes, and keeps the first of two conditional puts")
 
 
 def _interpreter(root: Path, python: str) -> Finding:
