@@ -393,9 +393,9 @@ def test_user_code_that_exits_or_interrupts_fails_its_task_alone(project) -> Non
 
 def test_a_module_that_dies_while_it_is_imported_is_an_error_and_no_run(project) -> None:
     folder = project("import os; os._exit(7)")
-    with pytest.raises(AiflowError, match="exited with code 7") as caught:
+    with pytest.raises(AiflowError, match="with exit code 7") as caught:
         run(folder)
-    assert caught.value.code == "worker-died"
+    assert caught.value.code == "module-crashed"
     assert list_runs(folder) == []
 
 

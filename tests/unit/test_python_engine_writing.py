@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aiflow_sdk.engines.python import PythonEngine
 from aiflow_sdk.engines.python.writing import folder_name, value_text
 from aiflow_sdk.errors import DataError, UserCodeError
-from aiflow_sdk.plugins import Destination, FrameWrite, Write
+from aiflow_sdk.plugins import NULL_FOLDER, Destination, FrameWrite, Write
 from aiflow_sdk.testing.conformance.engine import RUN
 from aiflow_sdk.testing.conformance.probe import Batches, Folder
 
@@ -189,9 +189,10 @@ def test_two_partition_columns_of_all_types(write):
     assert "/none=__HIVE_DEFAULT_PARTITION__/" in file.path
 
 
-def test_null_and_its_folders_name_are_two_values(write):
-    sink = write(pl.DataFrame({"n": [1, 2], "key": [None, "__HIVE_DEFAULT_PARTITION__"]}), columns=("key",))
-    assert {row["n"]: row["key"] for row in sink.rows} == {1: None, 2: "__HIVE_DEFAULT_PARTITION__"}
+def test_the_name_of_nulls_folder_is_no_value(write):
+    with pytest.raises(DataError, match="'key'") as caught:
+        write(pl.DataFrame({"n": [1, 2], "key": [None, NULL_FOLDER]}), columns=("key",))
+    assert caught.value.code == "bad-partition-value"
 
 
 @given(st.text())
