@@ -6,8 +6,9 @@ numbers. They survive checkpoints and log cleaning, so they and nothing beside t
 - ``aiflow:ENV/PROJECT/PIPELINE/NODE/PARTITION`` the generation of the newest execution that wrote the partition;
 - ``aiflow:files/OWNER`` how many files that an owner added the table holds (of added and merged rows);
 - ``aiflow:over/OWNER`` how many rows of others the owner's merged rows took the place of;
-- ``aiflow:made/COLUMN=VALUE``, ``aiflow:begun/…`` the generation of whoever made a partition last. They are equal
-  unless several sinks make it together and some have not done so yet.
+- ``aiflow:made/COLUMN=VALUE`` the generation of whoever made a partition last;
+- ``aiflow:begun/COLUMN=VALUE`` how many pipelines make the partition by several sinks of which some have not written
+  yet, and ``aiflow:waits/ENV/PROJECT/PIPELINE@COLUMN=VALUE`` whether (1, 0) that pipeline is one of them.
 
 A data file's folder says whose it is: ``w-WRITE/p-PARTITION/gGENERATION-eEXECUTION-aATTEMPT-RANDOM/…``.
 """
@@ -110,8 +111,13 @@ def made_app(values: dict[str, Any]) -> str:
 
 
 def begun_app(values: dict[str, Any]) -> str:
-    """Return the name under which the log notes that a part of a partition was made."""
+    """Return the name under which the log notes how many pipelines have made a part of a partition and not all."""
     return f"aiflow:begun/{_named(values)}"
+
+
+def waiting_app(run: Run, values: dict[str, Any]) -> str:
+    """Return the name under which the log notes whether the run's pipeline is one of those."""
+    return f"aiflow:waits/{run.environment}/{run.project}/{run.pipeline_id}@{_named(values)}"
 
 
 def _named(values: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _SHOWN = 5
 _PATH = "__aiflow_path__"
 _THEIRS = "__aiflow_theirs__"
+_NOW = "__aiflow_now__"
 _OUTRANKED = "__aiflow_outranked__"
 
 
@@ -83,10 +84,14 @@ def merge_rows(change: Change, state: TableState, own: Sequence[ActiveFile], add
     names = {id(file) for file in own}
     others = _candidates([file for file in state.files if id(file) not in names], mine, keys)
     met = _met(change, state, others, mine, schema)
+    over = state.generation(change.owner.over_app) or 0
+    stale = _taken_back(change, state, own, mine, schema) if own and over else None
     lost = met.filter(~pl.col(_OUTRANKED)).select(keys).unique()
     won = met.filter(pl.col(_OUTRANKED)).join(lost, on=keys, how="anti", nulls_equal=True)
 
     kept: list[AddedFile] = []
+    if stale is not None and stale.height and merge.withdrawn == "keep":
+        kept += _only(change, state, own, stale, schema)
     touched = {path for (path,) in won.select(_PATH).unique().iter_rows()}
     removed = [file for file in others if state.address(file) in touched]
     kept += _without(change, state, removed, won.select(keys), schema)
@@ -96,23 +101,40 @@ def merge_rows(change: Change, state: TableState, own: Sequence[ActiveFile], add
         reduced = _without(change, state, [file for file in added if state.place.file(file.path) in late], lost, schema)
         added = [*whole, *reduced]
 
-    over = state.generation(change.owner.over_app) or 0
     # What stays out stands beneath the row that it lost to, as what was replaced does beneath the one that replaced it.
     beneath = Counter(Owner.of_file(path) for path in _paths_within(state, met.join(lost, on=keys, how="semi")))
     noted = {owner.over_app: (state.generation(owner.over_app) or 0) + rows for owner, rows in beneath.items() if owner}
-    if own:
-        stale = (
-            _rows(state.place, own, schema, merge).join(mine.lazy(), on=keys, how="anti").collect(engine="streaming")
-        )
-        if stale.height and over:
-            match merge.withdrawn:
-                case "refuse":
-                    raise _values_replaced(change, stale, keys)
-                case "keep":
-                    kept += _only(change, state, own, stale.select(keys), schema)
-                case "delete":
-                    pass
     return Merged([*own, *removed], added, kept, {**noted, change.owner.over_app: over + won.height})
+
+
+def _taken_back(
+    change: Change, state: TableState, own: Sequence[ActiveFile], mine: pl.DataFrame, schema: pl.Schema
+) -> pl.DataFrame:
+    """Return the keys that the earlier executions' rows have and the new ones lack.
+
+    Raises ``DataError`` (``values-replaced``) unless the sink says what becomes of them.
+    """
+    import polars as pl
+
+    merge, keys = _merge_of(change), list(_merge_of(change).keys)
+    before = _rows(state.place, own, schema, merge)
+    asked = [before.join(mine.lazy(), on=keys, how="anti").select(keys)]
+    if merge.order_by is not None and merge.withdrawn == "refuse":
+        # What such a row took the place of may come after the new one, which then is not the one that stays.
+        now = mine.lazy().select(*keys, pl.col(merge.order_by).alias(_NOW))
+        found = before.join(now, on=keys, how="inner")
+        asked.append(found.filter(_is_greater(pl.col(merge.order_by), pl.col(_NOW))).select(keys))
+    stale, *lowered = pl.collect_all(asked, engine="streaming")
+    if merge.withdrawn == "refuse" and any(found.height for found in (stale, *lowered)):
+        raise _values_replaced(change, stale, lowered[0] if lowered else stale.clear())
+    return stale
+
+
+def _is_greater(one: pl.Expr, other: pl.Expr) -> pl.Expr:
+    """Whether a value comes after another; null comes before all."""
+    import polars as pl
+
+    return pl.when(one.is_null() | other.is_null()).then(one.is_not_null() & other.is_null()).otherwise(one > other)
 
 
 def _paths_within(state: TableState, met: pl.DataFrame) -> list[str]:
@@ -153,8 +175,7 @@ def _met(
         found = theirs.join(mine.lazy().select(keys), on=keys, how="inner").with_columns(rank.alias(_OUTRANKED))
     else:
         order, before = pl.col(merge.order_by), pl.col(_THEIRS)
-        greater = pl.when(order.is_null() | before.is_null()).then(order.is_not_null()).otherwise(order > before)
-        verdict = pl.when(order.eq_missing(before)).then(rank).otherwise(greater)
+        verdict = pl.when(order.eq_missing(before)).then(rank).otherwise(_is_greater(order, before))
         found = (
             theirs.rename({merge.order_by: _THEIRS})
             .join(mine.lazy().select(*keys, merge.order_by), on=keys, how="inner")
@@ -221,12 +242,19 @@ def _folder_of(change: Change) -> Any:
     return folder_of
 
 
-def _values_replaced(change: Change, stale: pl.DataFrame, keys: Sequence[str]) -> DataError:
+def _values_replaced(change: Change, stale: pl.DataFrame, lowered: pl.DataFrame) -> DataError:
+    merge, keys = _merge_of(change), list(_merge_of(change).keys)
+    told = []
+    if stale.height:
+        told.append(f"{stale.height} keys less ({_shown(stale, keys)})")
+    if lowered.height:
+        told.append(f"a lower '{merge.order_by}' for {lowered.height} keys ({_shown(lowered, keys)})")
     return DataError(
         "values-replaced",
-        f"{change.request.run.partition_text} has {stale.height} keys less than its earlier execution merged into "
-        f"'{change.name}' ({_shown(stale, keys)}); values of other partitions stood there before and are gone",
-        hint='write withdrawn="delete" to delete these rows, or withdrawn="keep" to let them stand',
+        f"{change.request.run.partition_text} has {' and '.join(told)} than its earlier execution merged into "
+        f"'{change.name}'; values of other partitions stood there before and are gone",
+        hint='write withdrawn="delete" to delete rows whose keys are not there any more, or withdrawn="keep" to let '
+        "them stand; either lets a lower value stand too",
     )
 
 

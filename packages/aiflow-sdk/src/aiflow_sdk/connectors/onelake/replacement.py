@@ -7,7 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, assert_never
 
 from aiflow_sdk.connectors.onelake.change import AddedFile, Change, Mode, Replacement
-from aiflow_sdk.connectors.onelake.identity import Owner, begun_app, made_app, partition_app, written_app
+from aiflow_sdk.connectors.onelake.identity import (
+    Owner,
+    begun_app,
+    made_app,
+    partition_app,
+    waiting_app,
+    written_app,
+)
 from aiflow_sdk.connectors.onelake.merging import merge_rows
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState
 from aiflow_sdk.connectors.onelake.values import shown_text, typed_value
@@ -169,18 +176,23 @@ def _made(
     change: Change, state: TableState | None, keys: Mapping[Any, str], added: Iterable[AddedFile]
 ) -> dict[str, int]:
     """Return what the log notes of the partitions that are made now; not that they are, while siblings have not."""
-    generation = change.request.run.generation
+    run = change.request.run
     noted: dict[str, int] = {}
     for values in _made_partitions(change, keys, added):
-        key = keys[values[change.time]] if keys and change.time else change.request.run.partition_key
-        waiting = any(
+        key = keys[values[change.time]] if keys and change.time else run.partition_key
+        # Sinks that replace what they have rows of make no partition together.
+        waits = change.mode != "overwrite_partitions" and any(
             (state.generation(_app(change, key, node_id)) if state else None) is None
             for node_id in change.request.siblings
         )
-        if not waiting:
-            noted[made_app(values)] = generation
-        if waiting or (state is not None and state.generation(begun_app(values)) is not None):
-            noted[begun_app(values)] = generation
+        own = waiting_app(run, values)
+        waited = bool(state and state.generation(own))
+        if waits != waited:
+            begun = begun_app(values)
+            noted[own] = int(waits)
+            noted[begun] = ((state.generation(begun) if state else None) or 0) + (1 if waits else -1)
+        if not waits:
+            noted[made_app(values)] = run.generation
     return noted
 
 

@@ -169,7 +169,7 @@ class OneLakeSource(Source, kind="onelake"):
             made, begun = (state.generation(app({column: value})) for app in (made_app, begun_app))
             there: PartitionState = "complete" if files else "absent" if made is None else "empty"
             found[key] = PartitionFacts(
-                state="incomplete" if begun is not None and begun != made else there,
+                state="incomplete" if begun else there,
                 rows=total_rows(state, files),
                 bytes=sum(file.bytes for file in files),
                 identity=files_identity(files),
