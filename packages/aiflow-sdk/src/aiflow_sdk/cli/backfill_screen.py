@@ -94,9 +94,10 @@ class BackfillScreen:
         head = f"{record['first']} … {record['last']}"
         name = style(record.get("pipeline_id") or "backfill", "bold")
         lines = [f"{name}  {head}  {record['environment']}   {style(size, 'dim')}"]
-        for text, number, reason in _grouped(partitions):
+        for text, number, reason, made_in in _grouped(partitions):
             many = f" ({number})" if number > 1 else ""
-            said = style("up to date, skipped", "dim") if reason is None else printable(reason)
+            there = f" (made in {made_in})" if made_in not in (None, record["environment"]) else ""
+            said = style(f"up to date{there}, skipped", "dim") if reason is None else printable(reason)
             lines.append(f"  {pad(text + many, 32)}  {said}")
         self._block.print(*lines)
 
@@ -159,12 +160,14 @@ class BackfillScreen:
         return [*lines, f"{bar} {self._done}/{total}{failed}  {format_seconds(elapsed)}{left}"]
 
 
-def _grouped(partitions: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, str | None]]:
-    """Return neighbours of one reason as one: their text, how many they are, and the reason."""
+def _grouped(partitions: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, str | None, str | None]]:
+    """Return neighbours of one reason as one: their text, how many they are, the reason, and where they were made."""
     groups = []
-    for reason, items in groupby(partitions, key=lambda item: item["reason"]):
+    for (reason, made_in), items in groupby(partitions, key=lambda item: (item["reason"], item.get("made_in"))):
         keys = [item["partition"] for item in items]
-        groups.append((keys[0] if len(keys) == 1 else f"{keys[0]} … {keys[-1]}", len(keys), reason))
+        groups.append(
+            (keys[0] if len(keys) == 1 else f"{keys[0]} … {keys[-1]}", len(keys), reason, None if reason else made_in)
+        )
     return groups
 
 

@@ -19,6 +19,8 @@ class Need:
 
     partition: Partition
     reason: str | None
+    environment: str | None = None
+    """Where it was made, of one that is up to date."""
 
 
 def find_needs(prepared: Prepared, request: BackfillRequest, taken: Container[str] = ()) -> list[Need]:
@@ -30,11 +32,12 @@ def find_needs(prepared: Prepared, request: BackfillRequest, taken: Container[st
     first, last = partition_range(prepared.plan, request.first, request.last)
     make_run(prepared.plan, partition=first.key, params=request.params)  # says what is wrong with the params
     ledger = Ledger(prepared.project.root, prepared.plan)
-    return [
-        Need(partition, ledger.why_run(partition.key, request.params) or ("forced" if request.force else None))
-        for partition in partitions_between(first, last)
-        if partition.key not in taken
-    ]
+    needs = []
+    for partition in partitions_between(first, last):
+        if partition.key not in taken:
+            verdict = ledger.verdict(partition.key, request.params)
+            needs.append(Need(partition, verdict.reason or ("forced" if request.force else None), verdict.environment))
+    return needs
 
 
 def open_runs(prepared: Prepared, request: BackfillRequest, partitions: Sequence[Partition]) -> Iterator[LiveRun]:

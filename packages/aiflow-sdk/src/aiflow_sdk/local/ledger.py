@@ -1,4 +1,8 @@
-"""Remembers of what each partition was made: ``.aiflow/ledger/<environment>/<project>/<pipeline>/<partition>.json``."""
+"""Remembers of what each partition was made: ``_ledger/<project>/<pipeline>/<partition>.json`` in the lake.
+
+So all who share a lake share its memory, and an environment that reads from another one asks that one's too: a
+partition that was made there as it would be made here is up to date here, as long as it is what readers find.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +13,38 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.errors import DocumentError
+from aiflow_sdk.config import LakeRoot, resolve_secrets
+from aiflow_sdk.errors import StoreError
 from aiflow_sdk.ir import fingerprint, thaw
-from aiflow_sdk.local.documents import read_json
 from aiflow_sdk.local.executor import LiveRun
-from aiflow_sdk.local.making import Making, why_run
-from aiflow_sdk.local.store import HOME
+from aiflow_sdk.local.making import Making, Verdict, why_run
 from aiflow_sdk.plan import Plan, Run, make_run
 from aiflow_sdk.runtime import Data
-from aiflow_sdk.stores import folder_name, replace_file, writing
+from aiflow_sdk.stores import Store, folder_name, open_store, writing
 
+_FOLDER = "_ledger"
 _MEANINGLESS = frozenset({"code", "dataset", "plugin", "wait_minutes", "restated"})
 """What a node has that its rows do not depend on, or that is compared by itself."""
 
 
 class Ledger:
-    """The makings of one pipeline's partitions in one environment."""
+    """The makings of one pipeline's partitions in one environment and in those that it reads from."""
 
     def __init__(self, root: Path, plan: Plan) -> None:
         self.root, self.plan = root, plan
         self.data = Data(plan, root)
-        names = map(folder_name, (plan.environment.name, plan.project, plan.pipeline_id))
-        self.folder = (root / HOME / "ledger").joinpath(*names)
 
-    def why_run(self, partition: str, params: Mapping[str, Any]) -> str | None:
-        """Return why the partition has to be made again, or None when it is up to date."""
-        previous = self.read(partition)
-        if previous is None:
-            return why_run(None, Making("", ""))
-        run = make_run(self.plan, partition=partition, params=params)
+    def verdict(self, partition: str, params: Mapping[str, Any]) -> Verdict:
+        """Return whether the partition has to be made, and why; or where it was made. Raises ``StoreError``."""
+        environment = self.plan.environment.name
+        if (previous := self.read(partition)) is not None:
+            return _verdict(self._why_run(previous, self._run(partition, params)), environment)
+        for environment, store in self._read_stores:
+            if (previous := self._read_there(store, partition)) is not None:
+                return _verdict(self._why_run_here(previous, environment, self._run(partition, params)), environment)
+        return Verdict(why_run(None, Making("", lock="")))
+
+    def _why_run(self, previous: Making, run: Run) -> str | None:
         current = self._making(run)
         # Looking at data costs more than looking at fingerprints, so it comes second.
         if reason := why_run(previous, replace(current, sources=previous.sources, sinks=previous.sinks)):
@@ -45,13 +52,32 @@ class Ledger:
         sources = self.data.source_identities(run)
         return why_run(previous, replace(current, sources=sources, sinks=self._sinks(run)))
 
+    def _why_run_here(self, previous: Making, environment: str, run: Run) -> str | None:
+        """Return why a partition has to be made here that another environment made so, or None."""
+        current = self._making(run)
+        if reason := why_run(previous, replace(current, sources=previous.sources, sinks=previous.sinks)):
+            return reason
+        found = self.data.found_sinks(run)
+        # Only what readers find there stands for what a run here would write; what a function writes by itself nobody
+        # can look at.
+        seen = {node: one[1] for node, one in found.items() if one is not None and one[0] == environment}
+        external = any(node.external for node in self.plan.node_list)
+        if external or not found or any(previous.sinks.get(node) is None or node not in seen for node in found):
+            return why_run(None, current)
+        sources = self.data.source_identities(run)
+        return why_run(previous, replace(current, sources=sources, sinks=self._of_partition(seen, run)))
+
     def read(self, partition: str) -> Making | None:
-        """Return of what the partition was made; None where nothing readable says so."""
-        path = self._path(partition)
+        """Return of what the partition was made here; None where nothing readable says so."""
+        return _making_of(self._store.read(self._key(partition)))
+
+    def _read_there(self, store: Store, partition: str) -> Making | None:
         try:
-            return Making.from_dict(read_json(path)) if path.exists() else None
-        except (DocumentError, TypeError):
-            return None  # half a memory is none: the partition is made again
+            return _making_of(store.read(self._key(partition)))
+        except StoreError as error:
+            if error.code != "store-denied":
+                raise
+            return None  # a key that reads tables alone
 
     def write(self, live: LiveRun) -> None:
         """Remember a run that has succeeded. One that did a part of the pipeline only is not remembered."""
@@ -123,11 +149,40 @@ class Ledger:
         """Return the sinks without a time column, of a run for a partition: each run replaces the table whole."""
         return {node.id for node in self.plan.node_list if node.type == "sink" and not node.time and run.partition_key}
 
-    def _path(self, partition: str) -> Path:
-        return self.folder / f"{folder_name(partition)}.json"
+    def _run(self, partition: str, params: Mapping[str, Any]) -> Run:
+        return make_run(self.plan, partition=partition, params=params)
+
+    @cached_property
+    def _store(self) -> Store:
+        return self._opened(self.data.environment.lake_root)
+
+    @cached_property
+    def _read_stores(self) -> list[tuple[str, Store]]:
+        """The lakes that are read where this one has nothing, nearest first, by environment."""
+        return [(root.environment, self._opened(root)) for root in self.data.environment.read_roots]
+
+    def _opened(self, root: LakeRoot) -> Store:
+        return open_store(root.address, storage=resolve_secrets(dict(root.storage), self.data.environment))
+
+    def _key(self, partition: str) -> str:
+        names = map(folder_name, (self.plan.project, self.plan.pipeline_id, partition))
+        return "/".join((_FOLDER, *names)) + ".json"
 
     def _write(self, partition: str, making: Making) -> None:
-        path = self._path(partition)
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps(making.to_dict(), ensure_ascii=False))
+        known = self.read(partition)
+        if known is not None and known.generation > making.generation:
+            return  # runs side by side end in any order
+        data = json.dumps(making.to_dict(), ensure_ascii=False).encode(errors="backslashreplace")
+        with writing(Path(self.data.environment.lake_address, _FOLDER)):
+            self._store.put(self._key(partition), data)
+
+
+def _verdict(reason: str | None, environment: str) -> Verdict:
+    return Verdict(reason, environment if reason is None else None)
+
+
+def _making_of(data: bytes | None) -> Making | None:
+    try:
+        return None if data is None else Making.from_dict(json.loads(data))
+    except (ValueError, TypeError, AttributeError):
+        return None  # half a memory is none: the partition is made again

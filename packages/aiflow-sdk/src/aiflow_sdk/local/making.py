@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,15 @@ class Making:
         """Return the making that :meth:`to_dict` described; fields of a later version are ignored."""
         known = {item.name for item in fields(Making)}
         return Making(**{name: value for name, value in data.items() if name in known})
+
+
+class Verdict(NamedTuple):
+    """Whether a partition has to be made."""
+
+    reason: str | None
+    """Why it has to be, as a sentence's beginning; None: it is up to date."""
+    environment: str | None = None
+    """Where it was made, of one that is up to date."""
 
 
 def why_run(previous: Making | None, current: Making) -> str | None:

@@ -146,6 +146,8 @@ class BackfillSummary:
     """Partitions that were up to date."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Partition → why it had to run."""
+    made_in: Mapping[str, str] = field(default_factory=dict)
+    """Partition that was up to date → the environment that it was made in."""
 
     @property
     def succeeded(self) -> bool:
@@ -164,6 +166,7 @@ class BackfillSummary:
             "runs": [run.to_dict() for run in self.runs],
             "skipped": list(self.skipped),
             "reasons": dict(self.reasons),
+            "made_in": dict(self.made_in),
         }
 
 

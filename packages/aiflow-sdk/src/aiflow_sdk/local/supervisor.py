@@ -377,6 +377,7 @@ def _summarize_backfill(supervisor: _Supervisor, seconds: float) -> BackfillSumm
         runs=tuple(runs),
         skipped=tuple(item["partition"] for item in told["partitions"] if not item["reason"]),
         reasons={item["partition"]: item["reason"] for item in told["partitions"] if item["reason"]},
+        made_in={item["partition"]: item["made_in"] for item in told["partitions"] if not item["reason"]},
     )
 
 

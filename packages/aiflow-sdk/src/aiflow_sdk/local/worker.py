@@ -176,7 +176,10 @@ class _Work:
                     environment=plan.environment.name,
                     first=needs[0].partition.key,
                     last=needs[-1].partition.key,
-                    partitions=[{"partition": need.partition.key, "reason": need.reason} for need in needs],
+                    partitions=[
+                        {"partition": need.partition.key, "reason": need.reason, "made_in": need.environment}
+                        for need in needs
+                    ],
                     parallel=parallel,
                     ranges=plan.ranges,
                 )

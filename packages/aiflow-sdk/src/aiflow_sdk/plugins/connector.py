@@ -238,6 +238,14 @@ class Sink(Plugin, ABC):
         return None
 
 
+@runtime_checkable
+class SharedSink(Protocol):
+    """A sink whose data readers find in another environment while this one lacks it."""
+
+    def found(self, run: Run) -> tuple[str, str] | None:
+        """Return the environment in which readers find the data now, and the identity of the run's partition there."""
+
+
 @dataclass(frozen=True, slots=True)
 class DataFile:
     """A Parquet file that an engine has written for a sink to commit."""

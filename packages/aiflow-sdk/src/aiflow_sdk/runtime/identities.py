@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from aiflow_sdk.code import enter_project
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plan import Plan, PlanNode, Run
-from aiflow_sdk.plugins import Sink, Source, VersionedSource, Write, load_plugin
+from aiflow_sdk.plugins import SharedSink, Sink, Source, VersionedSource, Write, load_plugin
 from aiflow_sdk.runtime.rendering import fill_values, render_options
 from aiflow_sdk.runtime.task import bound_environment
 
@@ -32,6 +32,17 @@ class Data:
     def sink_identities(self, run: Run) -> dict[str, str | None]:
         """Return node id → identity of every sink; None where it has none or nothing was written yet."""
         return {node.id: self._identity(node, run, Sink) for node in self._nodes("sink")}
+
+    def found_sinks(self, run: Run) -> dict[str, tuple[str, str] | None]:
+        """Return node id → where readers find what the sink writes, and its identity there; None where they do not."""
+        found: dict[str, tuple[str, str] | None] = {}
+        for node in self._nodes("sink"):
+            try:
+                sink = self._plugin(node, run, Sink)
+                found[node.id] = sink.found(run) if isinstance(sink, SharedSink) else None
+            except AiflowError:
+                found[node.id] = None  # the run itself will say what is wrong
+        return found
 
     def newest_generation(self, run: Run) -> int:
         """Return the greatest generation that a sink knows where the run would write; 0 where none knows any."""

@@ -52,6 +52,8 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the file system says against writing into a ``StoreError``."""
     try:
         yield
+    except StoreError:
+        raise
     except OSError as error:
         raise StoreError(
             "store-not-writable",

@@ -20,6 +20,7 @@ from aiflow_sdk.connectors.onelake.location import (
     check_table_name,
     dataset_name,
     is_deferred,
+    read_places,
     table_place,
 )
 from aiflow_sdk.connectors.onelake.merging import check_rows
@@ -195,6 +196,13 @@ class OneLakeSink(Sink, kind="onelake"):
         """Return a fingerprint of the files of the run's partition, or None where there is no table yet."""
         state = read_table(self.place)
         return self._identity(state, run) if state is not None else None
+
+    def found(self, run: Run) -> tuple[str, str] | None:
+        """Return the environment in which readers find the table, and the identity of the run's partition there."""
+        for place in read_places(self.environment, self.table, self.path):
+            if (state := read_table(place)) is not None:
+                return place.lake.environment, self._identity(state, run)
+        return None
 
     def newest_generation(self, request: Write) -> int | None:
         """Return the greatest generation that the table's transactions note for the write, or None."""
