@@ -340,7 +340,7 @@ CODES = {
     "writer 99": {"unsupported-table-feature"},
     "unknown writer feature": {"unsupported-table-feature"},
     "missing data file": {"store-failed", "spark-failed"},
-    "cut data file": {"user-code-failed", "spark-failed"},
+    "cut data file": {"unreadable-file", "spark-failed"},
 }
 """Other than unreadable-table."""
 

@@ -37,8 +37,10 @@ CLIENT_OPTIONS: Mapping[str, str] = {
     "allow_http": "allow_http",
     "timeout_seconds": "timeout",
     "connect_timeout_seconds": "connect_timeout",
+    "retry_seconds": "retry_timeout",
 }
-"""Options of every object store: plain HTTP for a store on this machine, and how long a request may take."""
+"""Options of every object store: plain HTTP for a store on this machine, how long a request may take, and how long one
+that failed is tried again."""
 
 
 def storage_options(kind: StoreKind) -> dict[str, str]:

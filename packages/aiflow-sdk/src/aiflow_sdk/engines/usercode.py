@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import traceback
@@ -16,10 +17,19 @@ from aiflow_sdk.frames import is_frame, where_of
 from aiflow_sdk.place import relative_path
 from aiflow_sdk.plugins import Sink, Source, UserFunction
 from aiflow_sdk.redaction import REDACTOR
+from aiflow_sdk.stores import store_error
 
 _OURS = tuple(str(Path(__file__).parents[1] / package) for package in ("engines", "frames"))
 _PYTHON = str(Path(functools.__file__).parent)
 _MOST_LINES = 100
+_OF_DRIVERS = (
+    "object-store error",
+    "Generic S3 error",
+    "Generic MicrosoftAzure error",
+    "(os error ",
+    "parquet: File out of",
+)
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def call_function(function: UserFunction, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -107,8 +117,19 @@ def _told(error: BaseException, trim: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def cannot_reach(error: OSError, what: str) -> StoreError:
-    """Return the error for a file or store that failed while ``what`` was computed."""
+def cannot_reach(error: BaseException, what: str) -> AiflowError | None:
+    """Return the error for a file or store that failed while ``what`` was computed; None where it was something else.
+
+    What the engine's driver says of a store is told from what a user's code meets elsewhere.
+    """
+    text = str(error)
+    is_of_driver = any(word in text for word in _OF_DRIVERS) or getattr(error, "errno", None) in _OF_DISKS
+    if is_of_driver and (told := store_error(error, "the lake")):
+        told.message = f"{what}: {told.message}"
+        told.args = (told.message,)
+        return told
+    if not isinstance(error, OSError):
+        return None
     return StoreError(
         "store-failed",
         f"{what}: {str(error).strip() or type(error).__name__}",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from aiflow_sdk.errors import StoreError
+from aiflow_sdk.stores.files import writing
 
 
 class FolderStore:
@@ -161,8 +162,10 @@ class FolderStore:
         import fcntl
 
         target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("a") as file:
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file = target.open("a")
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any
 
 from aiflow_sdk.config import Address
-from aiflow_sdk.errors import AiflowError, MissingExtraError, StoreError
+from aiflow_sdk.errors import AiflowError, DataError, MissingExtraError, StoreError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Driver
@@ -116,12 +117,14 @@ def _driver_arguments(options: Mapping[str, str]) -> dict[str, Any]:
     client: dict[str, Any] = {name: config.pop(name) for name in ("timeout", "connect_timeout") if name in config}
     if config.pop("allow_http", "false") == "true":
         client["allow_http"] = True
-    return {"config": config, "client_options": client or None}
+    tried = config.pop("retry_timeout", None)
+    retry = {"retry_timeout": timedelta(seconds=float(tried.removesuffix("s")))} if tried else None
+    return {"config": config, "client_options": client or None, "retry_config": retry}
 
 
 @contextmanager
 def store_failures(where: str) -> Iterator[None]:
-    """Turn what a store's driver raises into a ``StoreError``; see :func:`store_error`."""
+    """Turn what a driver raises into an ``AiflowError``; see :func:`store_error`."""
     try:
         yield
     except AiflowError:
@@ -137,16 +140,25 @@ _EXPIRED = ("expiredtoken", "token has expired", "signature not valid in the spe
 _BUSY = ("slowdown", "503", "500", "502", "504", "serverbusy", "internalerror", "operationtimedout", "too many")
 _LOST = ("timed out", "timeout", "connection", "error sending request", "dns error", "broken pipe", "reset by peer")
 _FULL = ("no space left", "disk quota exceeded", "storage full")
+_DAMAGED = ("file out of specification", "not a parquet file", "parquet magic bytes not found")
 _READ_ONLY = ("read-only file system", "permission denied (os error 13)", "operation not permitted")
 
 
-def store_error(error: BaseException, where: str) -> StoreError | None:
+def store_error(error: BaseException, where: str) -> AiflowError | None:
     """Return what a driver's exception says of the store at ``where``; None where it is about something else.
 
-    The drivers tell the store's own code in their text alone. ``retryable`` where a later attempt may succeed.
+    A ``StoreError``, or ``DataError`` (``unreadable-file``) for a data file that is none. The drivers tell the store's
+    own code in their text alone. ``retryable`` where a later attempt may succeed.
     """
     text = " ".join(str(error).split())
     low = text.lower()
+    if any(word in low for word in _DAMAGED):
+        return DataError(
+            "unreadable-file",
+            f"a data file in {where} is no whole Parquet file",
+            hint="restore the file, or write its rows anew",
+            notes=[_short(text)],
+        )
     if any(word in low for word in _FULL):
         return StoreError(
             "store-full",

@@ -13,6 +13,9 @@ from typing import Any
 from aiflow_sdk.config import Address, storage_options
 from aiflow_sdk.errors import ConfigurationError, did_you_mean
 
+_DEFAULTS = {"timeout": "60s", "retry_timeout": "20s"}
+"""Without these delta-rs tries for three minutes, and polars waits for ever on a store that says nothing."""
+
 
 def driver_options(address: Address, storage: Mapping[str, Any]) -> dict[str, str]:
     """Return the options as object_store, and with it delta-rs and polars, calls them; of a folder none.
@@ -29,7 +32,7 @@ def driver_options(address: Address, storage: Mapping[str, Any]) -> dict[str, st
                 f"a store at {address.uri} has no option '{name}'",
                 hint=did_you_mean(name, known) or f"options: {', '.join(sorted(known))}",
             )
-    options = {known[name]: _text(name, value) for name, value in storage.items()}
+    options = {**_DEFAULTS, **{known[name]: _text(name, value) for name, value in storage.items()}}
     if address.kind == "azure":
         account = address.host.partition("/")[0]
         options.setdefault("azure_storage_account_name", account)
@@ -48,7 +51,7 @@ def server_variables(address: Address, storage: Mapping[str, Any]) -> dict[str, 
     options = {name.upper(): value for name, value in driver_options(address, storage).items()}
     if options.pop("ALLOW_HTTP", "false") == "true":
         options["AWS_ALLOW_HTTP" if address.kind == "s3" else "AZURE_ALLOW_HTTP"] = "true"
-    for name in ("TIMEOUT", "CONNECT_TIMEOUT"):
+    for name in ("TIMEOUT", "CONNECT_TIMEOUT", "RETRY_TIMEOUT"):
         options.pop(name, None)
     return {**options, **{new: options[old] for old, new in renamed.items() if old in options}}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ _LONGEST_PAUSE_SECONDS = 0.3
 _CHECKPOINT_COMMITS = 10
 """After so many commits the log is summed up, unless the table says how often: a commit reads all since then. Spark's
 default; that of delta-rs is 100."""
+_TOKEN = "aiflow.write"
+"""Of a commit: the folder of its files, which no other write has."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +71,22 @@ def commit(change: Change) -> Committed:
             if isinstance(error, AiflowError) and not isinstance(error, StoreError):
                 raise
             now = load_table(change.place)
-            if now is not None and done is not None and _has_landed(done, now):
+            if (now and now.version) == (state and state.version):
+                # Nobody was faster, so trying again would fail again.
+                told = _failed(change, error)
+                if not may_land_later(change, told):
+                    _forget(change, done)
+                raise told from error
+            since = _commits_since(state, now)
+            if now is not None and done is not None and any(one.get(_TOKEN) == change.prefix for one in since):
                 # What failed came after the commit: a checkpoint, for instance, or the answer was lost.
                 return Committed(now, superseded=False, added=tuple(done.added))
             _forget(change, done)
-            if (now and now.version) == (state and state.version):
-                # Nobody was faster, so trying again would fail again.
-                raise _failed(change, error) from error
-            failure, lost_to = error, _writer(now) or lost_to
+            failure, lost_to = error, _writer(since) or lost_to
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.01 * 2 ** min(attempt, 10))))
-        except BaseException:  # Ctrl-C too leaves no files behind; it goes on up
-            _forget(change, done)
+        except BaseException as error:  # Ctrl-C too leaves no files behind; it goes on up
+            if not may_land_later(change, error):
+                _forget(change, done)
             raise
         else:
             return Committed(_sum_up(change), superseded=False, added=tuple(done.added))
@@ -200,18 +207,25 @@ def _properties(change: Change, noted: Mapping[str, int]) -> CommitProperties:
             "aiflow.execution": str(run.execution),
             "aiflow.generation": str(run.generation),
             "aiflow.mode": change.mode,
+            _TOKEN: change.prefix,
         },
     )
 
 
-def _has_landed(done: Replacement, now: TableState) -> bool:
-    """Whether the table holds what was to be committed; of a write without files nothing but its numbers could tell."""
-    active = {file.path for file in now.files}
-    if done.added or done.kept:
-        return all(file.path in active for file in (*done.added, *done.kept))
-    return not any(file.path in active for file in done.removed) and all(
-        now.generation(app) == number for app, number in done.noted.items()
-    )
+def may_land_later(change: Change, error: BaseException) -> bool:
+    """Whether a commit that failed so may be under way still, so that its files have to stay until a vacuum.
+
+    A put that was sent to an object store and not answered may take effect at any later time.
+    """
+    is_refusal = isinstance(error, DataError) or (isinstance(error, AiflowError) and error.code == "commit-conflict")
+    return change.place.folder is None and not is_refusal
+
+
+def _commits_since(state: TableState | None, now: TableState | None) -> list[dict[str, Any]]:
+    """Return what the commits after a state say of themselves, the newest first."""
+    if now is None:
+        return []
+    return list(now.table.history(limit=now.version - (state.version if state else -1)))
 
 
 def _forget(change: Change, done: Replacement | None) -> None:
@@ -234,11 +248,11 @@ def _failed(change: Change, error: Exception) -> AiflowError:
     )
 
 
-def _writer(state: TableState | None) -> str | None:
-    """Return who made the version, as far as it says."""
-    if state is None:
+def _writer(commits: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return who made the newest of the commits, as far as it says."""
+    if not commits:
         return None
-    entry: dict[str, Any] = next(iter(state.table.history(limit=1)), {})
+    entry = commits[0]
     if "aiflow.run_id" not in entry:
         return str(entry.get("engineInfo") or "") or None
     return f"run {entry['aiflow.run_id']} of {entry.get('aiflow.pipeline')} for {entry.get('aiflow.partition')}"

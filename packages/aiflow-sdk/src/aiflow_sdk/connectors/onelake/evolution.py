@@ -11,7 +11,7 @@ from aiflow_sdk.connectors.onelake.change import EVOLUTIONS, Change, Evolution
 from aiflow_sdk.connectors.onelake.identity import Owner, rewritten_folder
 from aiflow_sdk.connectors.onelake.rewriting import rewrite_files
 from aiflow_sdk.connectors.onelake.schema import arrow_name, check_columns
-from aiflow_sdk.connectors.onelake.table import TableState
+from aiflow_sdk.connectors.onelake.table import TableState, load_table
 from aiflow_sdk.connectors.onelake.values import stored_text
 from aiflow_sdk.errors import DataError
 from aiflow_sdk.frames import is_wider
@@ -103,8 +103,14 @@ def evolve(change: Change, state: TableState) -> bool:
             commit_properties=properties,
             post_commithook_properties=PostCommitHookProperties(create_checkpoint=False),
         )
-    except BaseException:
-        state.place.store.delete([file.path for file in files])
+    except BaseException as error:
+        after = load_table(state.place)
+        active = {file.path for file in after.files} if after else set()
+        if isinstance(error, Exception) and all(file.path in active for file in files):
+            return True  # its answer was lost
+        # A put that an object store did not answer may take effect later, and needs its files.
+        if state.place.folder is not None or (after is not None and after.version > state.version):
+            state.place.store.delete([file.path for file in files if file.path not in active])
         raise
     return True
 

@@ -21,6 +21,7 @@ from aiflow_sdk.connectors.onelake.values import shown_text, typed_value
 from aiflow_sdk.connectors.parquet import missing_partition_column, rows_outside
 from aiflow_sdk.errors import DataError
 from aiflow_sdk.plugins import Write
+from aiflow_sdk.stores import store_failures
 
 
 def generation_apps(request: Write, mode: Mode) -> list[str]:
@@ -104,7 +105,8 @@ def replacement(change: Change, state: TableState) -> Replacement:
         case "append":
             removed = _own_files(change, state)
         case "upsert":
-            merged = merge_rows(change, state, _own_files(change, state), added)
+            with store_failures(change.place.uri):
+                merged = merge_rows(change, state, _own_files(change, state), added)
             removed, added, kept, extra = merged.removed, list(merged.added), merged.kept, merged.noted
         case _ as never:
             assert_never(never)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import PrivateAttr, model_validator
 
 from aiflow_sdk.connectors.onelake.change import EVOLUTIONS, MODES, WITHDRAWN, Change, Merge, NewFile, effect_of
-from aiflow_sdk.connectors.onelake.commit import Committed, commit
+from aiflow_sdk.connectors.onelake.commit import Committed, commit, may_land_later
 from aiflow_sdk.connectors.onelake.identity import new_folder
 from aiflow_sdk.connectors.onelake.location import (
     TablePlace,
@@ -36,7 +36,7 @@ from aiflow_sdk.errors import AiflowError, ConfigurationError, DefinitionError, 
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins import DataFile, Destination, Pending, Sink, Write, Written
-from aiflow_sdk.stores import FolderStore, writing
+from aiflow_sdk.stores import FolderStore, store_failures, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -185,7 +185,7 @@ class OneLakeSink(Sink, kind="onelake"):
         self.destination(request)
         prefix = self._prefixes[_write_of(request)]
         try:
-            with _scratch(place, prefix) as folder:
+            with store_failures(place.uri), _scratch(place, prefix) as folder:
                 files, schema = write_files(batches, folder, self.partition_by, request, types=types)
         except BaseException:  # Ctrl-C too leaves no files behind; it goes on up
             self._remove_unused(self._prefixes.pop(_write_of(request)))
@@ -260,15 +260,17 @@ class OneLakeSink(Sink, kind="onelake"):
         if change.merge is not None:
             import polars as pl
 
-            check_rows(change, change.types, pl.Schema(frame))
+            with store_failures(place.uri):
+                check_rows(change, change.types, pl.Schema(frame))
         return change
 
     def _publish(self, change: Change) -> Written:
         try:
             with _turn(change.place):
                 done = commit(change)
-        except BaseException:  # Ctrl-C too leaves no files behind; it goes on up
-            self._remove_unused(change.prefix)
+        except BaseException as error:  # Ctrl-C too leaves no files behind; it goes on up
+            if not may_land_later(change, error):
+                self._remove_unused(change.prefix)
             raise
         if {file.path for file in done.added} != {change.path(file) for file in change.files}:
             self._remove_unused(change.prefix)

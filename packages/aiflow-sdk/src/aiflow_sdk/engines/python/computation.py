@@ -28,8 +28,9 @@ def compute(frames: Sequence[pl.LazyFrame], what: str) -> list[pl.DataFrame]:
 def computing(what: str, where: Where | None = None) -> Iterator[None]:
     """Turn what a computation raises into an ``AiflowError`` that names ``what`` was computed.
 
-    ``store-failed`` where a file or store failed, else ``user-code-failed``: a lazy plan is the user's code, and so are
-    the functions inside it, whose own exceptions come through polars as they are.
+    What :func:`~aiflow_sdk.stores.store_error` says, or ``store-failed``, where a file or store failed, else
+    ``user-code-failed``: a lazy plan is the user's code, and so are the functions inside it, whose own exceptions come
+    through polars as they are.
     """
     import polars as pl
 
@@ -37,8 +38,10 @@ def computing(what: str, where: Where | None = None) -> Iterator[None]:
         yield
     except AiflowError:
         raise
-    except OSError as error:
-        raise cannot_reach(error, f"computing {what}").at(where or Where()) from error
     except (Exception, pl.exceptions.PanicException) as error:  # whatever a user's lazy plan raises
+        if isinstance(error, OSError | pl.exceptions.ComputeError) and (
+            told := cannot_reach(error, f"computing {what}")
+        ):
+            raise told.at(where or Where()) from error
         failed = user_code_failed(error, f"computing {what}", trim=(str(Path(pl.__file__).parent), "pyarrow/"))
         raise failed.at(where or Where()) from error
