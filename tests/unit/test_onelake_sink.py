@@ -587,3 +587,10 @@ def test_readers_of_one_version_share_a_state_and_see_every_change(environment, 
     assert read_table(place) is None
     write(sink(), {"name": ["anew"]}, run_of(DAY, 3), time=None)
     assert rows() == [("anew",)]
+
+
+def test_an_option_that_the_store_does_not_have_is_no_fault_of_the_table() -> None:
+    environment = Environment(lake="abfss://c@a.dfs.core.windows.net/lake", storage={"acount": "a"})
+    with pytest.raises(ConfigurationError) as caught:
+        write(OneLakeSink.load({"table": "feature.out"}, environment), {"id": [1]}, time=None)
+    assert caught.value.code == "bad-storage"

@@ -58,7 +58,7 @@ class Account:
         """Return the options by which aiflow finds the store; ``endpoint`` may be a proxy's, without the account."""
         return {
             "endpoint": f"{endpoint or self.host}/{self.name}",
-            "account_name": self.name,
+            "account": self.name,
             "account_key": key or self.key,
             "allow_http": "true",
         }
