@@ -511,6 +511,28 @@ def test_files_of_a_commit_that_landed_outlive_a_ctrl_c(sink, rows, monkeypatch)
     assert rows() == [(2, DAY)]
 
 
+def test_others_rows_that_an_upsert_wrote_anew_outlive_a_ctrl_c(sink, rows, monkeypatch):
+    merging = sink(partition_by=["dt"], mode="upsert", keys=["id"])
+    write(merging, {"id": [1, 2]}, run_of(DAY, 1))
+    after_a_commit(monkeypatch, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        write(merging, {"id": [2, 3]}, run_of(NEXT, 2))
+    assert rows() == [(1, DAY), (2, NEXT), (3, NEXT)]
+
+
+@pytest.mark.parametrize("error", [DeltaError("the answer was lost"), KeyboardInterrupt()])
+def test_a_widened_table_whose_answer_was_lost_keeps_its_files(sink, rows, monkeypatch, error):
+    widening = sink(partition_by=["dt"], mode="append", schema_evolution="widen")
+    write(widening, pl.DataFrame({"id": [1]}, {"id": pl.Int32}), run_of(DAY, 1))
+    after_a_commit(monkeypatch, error)
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            write(widening, {"id": [2**40]}, run_of(NEXT, 2))
+        assert rows() == [(1, DAY)]
+    write(widening, {"id": [2**40]}, run_of(NEXT, 2, attempt=2))
+    assert rows() == [(1, DAY), (2**40, NEXT)]
+
+
 def test_a_checkpoint_that_cannot_be_written_loses_no_file(sink, rows, environment):
     for generation in range(1, 101):
         write(sink(partition_by=["dt"]), {"id": [generation]}, run_of(generation=generation))

@@ -118,6 +118,8 @@ class Death:
     point: Point
     was_killed: bool
     violations: tuple[str, ...] = ()
+    saw: Literal["old", "new", "neither"] = "neither"
+    """What readers saw right after it."""
 
 
 @dataclass
@@ -190,10 +192,10 @@ class KillBench:
             outcome = self._killed(place, one)
             lost = outcome.returncode != 0 and point.victim == "server"
             if outcome.was_killed or lost:
-                return Death(one, True, tuple(self._judged(place, outcome)))
+                return self._judged(place, one, outcome)
             if outcome.returncode != 0:
                 return Death(one, False, (f"the write failed and was not killed: {outcome.output[-2000:]}",))
-        return Death(point, False, tuple(self._judged(place, outcome)))
+        return self._judged(place, point, outcome, was_killed=False)
 
     def _trace(self) -> None:
         place = self._copy()
@@ -259,14 +261,23 @@ class KillBench:
         proxy.settle()
         return outcome
 
-    def _judged(self, place: Place, outcome: Outcome) -> Iterator[str]:
+    def _judged(self, place: Place, point: Point, outcome: Outcome, *, was_killed: bool = True) -> Death:
         table = self._table(place)
-        readers = {"aiflow": table.rows(), "delta-rs": table.rows_by_delta()}
-        for name, rows in readers.items():
-            if rows not in (self.old, self.new):
-                yield f"{name} reads neither the old rows nor the new ones: {_shown(rows)}"
-        if readers["aiflow"] != readers["delta-rs"]:
-            yield f"readers disagree: {readers}"
+        rows = table.rows()
+        wrong = list(self._seen_wrong(rows, table.rows_by_delta()))
+        wrong += self._mended_wrong(table, outcome)
+        saw: Literal["old", "new", "neither"]
+        saw = "old" if rows == self.old else "new" if rows == self.new else "neither"
+        return Death(point, was_killed, tuple(wrong), saw)
+
+    def _seen_wrong(self, rows: list[Row], rows_by_delta: list[Row]) -> Iterator[str]:
+        for name, found in (("aiflow", rows), ("delta-rs", rows_by_delta)):
+            if found not in (self.old, self.new):
+                yield f"{name} reads neither the old rows nor the new ones: {_shown(found)}"
+        if rows != rows_by_delta:
+            yield f"readers disagree: {_shown(rows)} and {_shown(rows_by_delta)}"
+
+    def _mended_wrong(self, table: LakeTable, outcome: Outcome) -> Iterator[str]:
         try:
             table.write(**self.scenario.write, attempt=2)
         except AiflowError as error:

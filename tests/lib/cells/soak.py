@@ -46,6 +46,8 @@ class Tally:
     kills: int = 0
     missed: int = 0
     """The write ended before its step."""
+    saw_new: int = 0
+    """So many times readers saw the new rows already."""
     seconds: float = 0.0
     where: dict[str, int] = field(default_factory=dict)
     """Kind of step → kills."""
@@ -99,6 +101,7 @@ def soak(name: str, engine: str, store: Kind, kills: int, deadline: float) -> Ta
                     break
                 death = bench.kill(point)
                 tally.kills += death.was_killed
+                tally.saw_new += death.was_killed and death.saw == "new"
                 tally.missed += not death.was_killed
                 if death.was_killed:
                     kind = f"{point.victim}: {_kind_of(point.what)}"
@@ -145,11 +148,11 @@ def plan(kills: int, stores: Sequence[Kind]) -> list[tuple[str, str, Kind, int]]
 
 def report(tallies: Sequence[Tally]) -> Iterator[str]:
     """Yield the table of what was killed where, and the violations."""
-    yield f"{'scenario':<38} engine  store    steps  kills missed  bad  seconds"
+    yield f"{'scenario':<38} engine  store    steps  kills missed    new  bad  seconds"
     for one in tallies:
         yield (
             f"{one.scenario:<38} {one.engine:<7} {one.store:<8} {one.steps:>5} {one.kills:>6} {one.missed:>6} "
-            f"{len(one.violations):>4} {one.seconds:>8.0f}"
+            f"{one.saw_new:>6} {len(one.violations):>4} {one.seconds:>8.0f}"
         )
     where: Counter[str] = Counter()
     for one in tallies:

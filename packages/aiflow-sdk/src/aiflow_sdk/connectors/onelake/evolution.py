@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiflow_sdk.connectors.onelake.change import EVOLUTIONS, Change, Evolution
 from aiflow_sdk.connectors.onelake.identity import Owner, rewritten_folder
-from aiflow_sdk.connectors.onelake.rewriting import rewrite_files
+from aiflow_sdk.connectors.onelake.rewriting import forget_files, rewrite_files
 from aiflow_sdk.connectors.onelake.schema import arrow_name, check_columns
 from aiflow_sdk.connectors.onelake.table import TableState
 from aiflow_sdk.connectors.onelake.values import stored_text
@@ -103,8 +103,8 @@ def evolve(change: Change, state: TableState) -> bool:
             commit_properties=properties,
             post_commithook_properties=PostCommitHookProperties(create_checkpoint=False),
         )
-    except BaseException:
-        state.place.store.delete([file.path for file in files])
+    except BaseException:  # Ctrl-C too leaves no files behind; it goes on up
+        forget_files(state.place, [file.path for file in files])
         raise
     return True
 
