@@ -13,7 +13,7 @@ TYPED_FOLDERS := $(foreach package,$(DEV_PACKAGES),$(package)/src) tests $(wildc
 BIN := .venv/bin
 PYTEST_OPTIONS ?= -n 2 --dist loadfile
 
-.PHONY: help demo test check bench format lock setup spark clean
+.PHONY: help demo test soak check bench format lock setup spark clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -25,6 +25,10 @@ demo: ## Run the flights demo: a feature table from a lake, in two minutes, with
 test: check ## Set up, check and run all tests (one: make test TESTS=tests/unit/test_x.py).
 	@scripts/servers.sh
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(TESTS)
+
+soak: setup ## Kill writers of the lake 5,000 times, for an hour or so; SOAK="--kills 500" for less.
+	@scripts/servers.sh
+	PYTHONPATH=tests/lib $(BIN)/python -m cells.soak $(SOAK)
 
 check: setup ## Lint, format, types, layers.
 	@$(BIN)/ruff check $(PYTHON_FOLDERS)

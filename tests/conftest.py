@@ -1,5 +1,6 @@
 """Settings that every test shares."""
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A busy two-core machine is slow without anything being wrong; the same examples every time keep a green run green.
@@ -12,4 +13,5 @@ settings.register_profile(
 )
 settings.load_profile("aiflow")
 
-pytest_plugins = ["harness.fixtures"]
+pytest.register_assert_rewrite("cells.claims", "cells.kill_claims")
+pytest_plugins = ["harness.fixtures", "cells.fixtures", "cells.matrix"]

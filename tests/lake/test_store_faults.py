@@ -88,9 +88,7 @@ class Lake:
         self.environment = Environment(lake=place.address, storage=dict(storage))
 
     def write(self, ids: Sequence[int], run: Run, *, mode: str = "overwrite", **options: Any) -> Written:
-        sink = OneLakeSink.load(
-            {"table": "raw.t", "partition_by": ["dt"], "mode": mode, **options}, self.environment
-        )
+        sink = OneLakeSink.load({"table": "raw.t", "partition_by": ["dt"], "mode": mode, **options}, self.environment)
         frame = pl.LazyFrame({"id": ids}, schema={"id": pl.Int64})
         request = Write("out", run, {"dt": run.partition_key}, "dt" if mode == "overwrite" else None)
         (written,) = self.session.write([FrameWrite(frame, sink, request)])
@@ -283,10 +281,16 @@ def test_an_azure_key_that_is_wrong_is_told_at_once(make_place, session, what):
 @pytest.mark.parametrize("path", [COMMIT, DATA], ids=["commit", "data"])
 @pytest.mark.parametrize(
     ("fault", "code"),
-    [(EXPIRED_TOKEN, "credentials-expired"), (INVALID_KEY, "store-denied"), (Answer(403, "AccessDenied"), "store-denied")],
+    [
+        (EXPIRED_TOKEN, "credentials-expired"),
+        (INVALID_KEY, "store-denied"),
+        (Answer(403, "AccessDenied"), "store-denied"),
+    ],
     ids=["expired", "unknown", "denied"],
 )
-def test_credentials_that_end_in_the_middle_of_a_write_leave_nothing_half_done(proxy, lake, straight, fault, code, path):
+def test_credentials_that_end_in_the_middle_of_a_write_leave_nothing_half_done(
+    proxy, lake, straight, fault, code, path
+):
     proxy.plan(fault, "PUT", path, times=None)
     error = told(lambda: lake.write([7, 8], run_of(2)))
     assert (error.code, error.retryable) == (code, False), error.notes

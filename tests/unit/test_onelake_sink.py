@@ -513,6 +513,28 @@ def test_files_of_a_commit_that_landed_outlive_a_ctrl_c(sink, rows, monkeypatch)
     assert rows() == [(2, DAY)]
 
 
+def test_others_rows_that_an_upsert_wrote_anew_outlive_a_ctrl_c(sink, rows, monkeypatch):
+    merging = sink(partition_by=["dt"], mode="upsert", keys=["id"])
+    write(merging, {"id": [1, 2]}, run_of(DAY, 1))
+    after_a_commit(monkeypatch, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        write(merging, {"id": [2, 3]}, run_of(NEXT, 2))
+    assert rows() == [(1, DAY), (2, NEXT), (3, NEXT)]
+
+
+@pytest.mark.parametrize("error", [DeltaError("the answer was lost"), KeyboardInterrupt()])
+def test_a_widened_table_whose_answer_was_lost_keeps_its_files(sink, rows, monkeypatch, error):
+    widening = sink(partition_by=["dt"], mode="append", schema_evolution="widen")
+    write(widening, pl.DataFrame({"id": [1]}, {"id": pl.Int32}), run_of(DAY, 1))
+    after_a_commit(monkeypatch, error)
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            write(widening, {"id": [2**40]}, run_of(NEXT, 2))
+        assert rows() == [(1, DAY)]
+    write(widening, {"id": [2**40]}, run_of(NEXT, 2, attempt=2))
+    assert rows() == [(1, DAY), (2**40, NEXT)]
+
+
 def test_a_checkpoint_that_cannot_be_written_loses_no_file(sink, rows, environment):
     for generation in range(1, 101):
         write(sink(partition_by=["dt"]), {"id": [generation]}, run_of(generation=generation))
@@ -660,3 +682,10 @@ def test_a_write_stands_although_its_log_could_not_be_summed_up(environment, sin
     written = write(daily, {"id": [10]}, run_of("2026-11-10", 10))
     assert (written.rows, written.table_version, written.superseded) == (1, 9, False)
     assert sorted(rows("id")) == [(number,) for number in range(1, 11)]
+
+
+def test_an_option_that_the_store_does_not_have_is_no_fault_of_the_table() -> None:
+    environment = Environment(lake="abfss://c@a.dfs.core.windows.net/lake", storage={"acount": "a"})
+    with pytest.raises(ConfigurationError) as caught:
+        write(OneLakeSink.load({"table": "feature.out"}, environment), {"id": [1]}, time=None)
+    assert caught.value.code == "bad-storage"

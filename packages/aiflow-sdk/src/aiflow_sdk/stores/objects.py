@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -88,12 +89,12 @@ class ObjectStore:
         with store_failures(self.address.uri):
             self._driver.put(_checked(key), file)
 
-    def open(self, key: str) -> Any:
+    def open(self, key: str) -> IO[bytes]:
         """Return a file-like reader of what lies at the key, which fetches what is read of it."""
         import obstore
 
         with store_failures(self.address.uri):
-            return obstore.open_reader(self._driver, _checked(key))
+            return io.BufferedReader(_Reader(obstore.open_reader(self._driver, _checked(key)), self.address.uri))
 
     @property
     def _driver(self) -> Driver:
@@ -109,6 +110,32 @@ class ObjectStore:
             with store_failures(self.address.uri):
                 self._opened = from_url(self.address.uri, **_driver_arguments(self._options))
         return self._opened
+
+
+class _Reader(io.RawIOBase):
+    """obstore's reader, which lacks what Python's own files have and PyArrow asks for."""
+
+    def __init__(self, reader: Any, where: str) -> None:
+        self._reader, self._where = reader, where
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with store_failures(self._where):
+            return int(self._reader.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._reader.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        with store_failures(self._where):
+            read = bytes(self._reader.read(len(buffer)))
+        buffer[: len(read)] = read
+        return len(read)
 
 
 def _driver_arguments(options: Mapping[str, str]) -> dict[str, Any]:

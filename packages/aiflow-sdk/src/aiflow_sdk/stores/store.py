@@ -31,7 +31,7 @@ class Store(Protocol):
     def upload(self, key: str, file: IO[bytes]) -> None:
         """Store what the file holds; for what need not be in memory at once."""
 
-    def open(self, key: str) -> Any:
+    def open(self, key: str) -> IO[bytes]:
         """Return a file-like reader of what lies at the key, which fetches what is read of it."""
 
     def list(self, prefix: str = "") -> builtins.list[str]:

@@ -18,6 +18,7 @@ from aiflow_sdk.connectors.onelake.change import AddedFile, Change, Replacement
 from aiflow_sdk.connectors.onelake.evolution import evolve, refuse_changes
 from aiflow_sdk.connectors.onelake.features import check_removable
 from aiflow_sdk.connectors.onelake.replacement import created, is_superseded, replacement
+from aiflow_sdk.connectors.onelake.rewriting import forget_files
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, load_table, read_table
 from aiflow_sdk.connectors.onelake.values import stored_text
 from aiflow_sdk.errors import AiflowError, DataError, StoreError
@@ -233,11 +234,7 @@ def _forget(change: Change, done: Replacement | None) -> None:
     if done is None:
         return
     engine_wrote = {change.path(file) for file in change.files}
-    written = [file.path for file in (*done.kept, *done.added) if file.path not in engine_wrote]
-    try:
-        change.place.store.delete(written)
-    except OSError:  # a vacuum will; what the commit failed of is what matters
-        return
+    forget_files(change.place, [file.path for file in (*done.kept, *done.added) if file.path not in engine_wrote])
 
 
 def _failed(change: Change, error: Exception) -> AiflowError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiflow_sdk.connectors.onelake.change import EVOLUTIONS, Change, Evolution
 from aiflow_sdk.connectors.onelake.identity import Owner, rewritten_folder
-from aiflow_sdk.connectors.onelake.rewriting import rewrite_files
+from aiflow_sdk.connectors.onelake.rewriting import forget_files, rewrite_files
 from aiflow_sdk.connectors.onelake.schema import arrow_name, check_columns
 from aiflow_sdk.connectors.onelake.table import TableState, load_table
 from aiflow_sdk.connectors.onelake.values import stored_text
@@ -110,7 +110,7 @@ def evolve(change: Change, state: TableState) -> bool:
             return True  # its answer was lost
         # A put that an object store did not answer may take effect later, and needs its files.
         if state.place.folder is not None or (after is not None and after.version > state.version):
-            state.place.store.delete([file.path for file in files if file.path not in active])
+            forget_files(state.place, [file.path for file in files])
         raise
     return True
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.connectors.onelake.change import AddedFile
 from aiflow_sdk.connectors.onelake.location import TablePlace
-from aiflow_sdk.connectors.onelake.table import ActiveFile
+from aiflow_sdk.connectors.onelake.table import ActiveFile, load_table
 from aiflow_sdk.connectors.parquet import FileGroup, scan_polars
+from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plugins import Scan
 
 if TYPE_CHECKING:
@@ -45,6 +46,20 @@ def rewrite_files(
         done += [write.added() for write in writes]
     place.store.delete([file.path for file in done if not file.rows])
     return [file for file in done if file.rows]
+
+
+def forget_files(place: TablePlace, paths: Sequence[str]) -> None:
+    """Remove what was written anew for a commit that failed; not what the table holds, which may have landed all the
+    same: an answer was lost, or Ctrl-C came just after. What cannot be looked at or removed a vacuum will find.
+    """
+    if not paths:
+        return
+    try:
+        state = load_table(place)
+        active = {file.path for file in state.files} if state else set()
+        place.store.delete([path for path in paths if path not in active])
+    except (AiflowError, OSError):  # what the commit failed of is what matters
+        return
 
 
 class _Rewrite:

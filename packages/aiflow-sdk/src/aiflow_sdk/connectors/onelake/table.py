@@ -110,8 +110,9 @@ def load_table(place: TablePlace, version: int | None = None, as_of: datetime | 
     if place.folder is not None and not (place.folder / "_delta_log").is_dir():  # delta-rs would make the folder
         return None
     _check_log(place)
+    options = place.options or None  # an option that the store has not is no fault of the table's
     try:
-        table = DeltaTable(place.uri, version=version, storage_options=place.options or None)
+        table = DeltaTable(place.uri, version=version, storage_options=options)
         if as_of is not None:
             table.load_as_version(as_of)
     except TableNotFoundError:
