@@ -72,6 +72,15 @@ def arrow_schema(subject: Subject, source: NodeIR) -> Any:
             return None  # not there yet: the run will tell
 
 
+def check_place(subject: Subject, sink: NodeIR) -> None:
+    """Raise ``ConfigurationError`` where a sink would write outside the environment, as far as is known yet."""
+    plugin = subject.registry.sinks.get(sink.kind or "", where=subject.where(sink))
+    loaded = plugin.try_load(sink.options, subject.environment, where=subject.where(sink))
+    if loaded is not None:
+        with asked(subject, sink, plugin, "check_place"):
+            loaded.check_place()
+
+
 def _class_of(subject: Subject, node: NodeIR) -> type[Source] | type[Sink]:
     family = subject.registry.sources if node.type == "source" else subject.registry.sinks
     return family.get(node.kind or "", where=subject.where(node))

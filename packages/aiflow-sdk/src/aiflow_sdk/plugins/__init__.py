@@ -8,6 +8,7 @@ from aiflow_sdk.config import Environment
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plugins.connector import (
     AuditedSink,
+    CatalogSource,
     Comparison,
     DataFile,
     Destination,
@@ -27,6 +28,7 @@ from aiflow_sdk.plugins.connector import (
     Sink,
     Source,
     SparkSource,
+    TableFacts,
     VersionedSource,
     Write,
     Written,
@@ -51,6 +53,7 @@ __all__ = [
     "MARK",
     "NULL_FOLDER",
     "AuditedSink",
+    "CatalogSource",
     "Cluster",
     "Comparison",
     "DataFile",
@@ -83,6 +86,7 @@ __all__ = [
     "Sink",
     "Source",
     "SparkSource",
+    "TableFacts",
     "UserFunction",
     "VersionedSource",
     "Write",
