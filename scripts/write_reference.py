@@ -53,9 +53,14 @@ def describe_command(name: str) -> Iterator[str]:
     from aiflow_sdk.cli.command_line import aiflow
 
     context = click.Context(aiflow, info_name="aiflow")
-    command = aiflow.get_command(context, name) if name != "aiflow" else aiflow
+    command: click.Command | None = aiflow
+    inner = context
+    for word in name.split("-") if name != "aiflow" else ():  # env-diff is aiflow env diff
+        assert isinstance(command, click.Group)
+        command = command.get_command(inner, word)
+        assert command is not None
+        inner = click.Context(command, info_name=word, parent=inner)
     assert command is not None
-    inner = click.Context(command, info_name=name, parent=context) if name != "aiflow" else context
     shared = {option for parameter in aiflow.params for option in parameter.opts}
     pieces = [piece for piece in command.collect_usage_pieces(inner) if piece != "[OPTIONS]"]
     options = [

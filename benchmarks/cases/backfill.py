@@ -34,7 +34,7 @@ def backfill() -> list[Row]:
     folder = _project()
 
     def forget() -> None:
-        for name in ("runs", "ledger", "lake/mart"):
+        for name in ("runs", "lake/_ledger", "lake/mart"):
             shutil.rmtree(folder / ".aiflow" / name, ignore_errors=True)
 
     days = [FIRST + timedelta(days=number) for number in range(DAYS)]

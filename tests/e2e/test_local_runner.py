@@ -881,7 +881,7 @@ def test_a_run_without_any_memory_writes_over_what_earlier_runs_wrote(project) -
     folder = project(KEEP)
     for _ in range(3):
         run(folder)
-    for name in ("generations", "ledger", "runs"):
+    for name in ("lake/_generations", "lake/_ledger", "runs"):
         shutil.rmtree(folder / ".aiflow" / name)
     (folder / "jobs.py").write_text(
         "import polars as pl\ndef keep(numbers: pl.DataFrame) -> pl.DataFrame:\n"

@@ -203,7 +203,7 @@ def test_every_problem_is_reported_at_once(project):
         "unknown-function",
         "wrong-signature",
         "unknown-option",
-        "unsupported-mode",
+        "missing-option",
     ]
 
 

@@ -29,7 +29,7 @@ COMMANDS = {
     "logs": "Show what the code of a run printed.",
     "sample": "Make inputs for a test from real tables.",
     "plugins": "List sources, sinks, engines, clusters and listeners.",
-    "env": "List the environments.",
+    "env": "List the environments, compare their tables, remove one.",
     "doctor": "Say what works on this machine, and what to do where it does not.",
 }
 """Every command and its one line; each stands in a module of its name in :mod:`aiflow_sdk.cli.commands`."""
@@ -146,9 +146,46 @@ class Command(click.Command):
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples as they are typed, not filled into a paragraph."""
-        if self.epilog:
-            with formatter.section("Examples"):
-                formatter.write_dl([(line, "") for line in self.epilog.strip().splitlines()], col_max=100)
+        _write_examples(self.epilog, formatter)
+
+
+def _write_examples(epilog: str | None, formatter: click.HelpFormatter) -> None:
+    if epilog:
+        with formatter.section("Examples"):
+            formatter.write_dl([(line, "") for line in epilog.strip().splitlines()], col_max=100)
+
+
+class CommandGroup(click.Group):
+    """A sub-command with sub-commands of its own; without one it does what most people want."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **{"invoke_without_command": True, **settings})
+        self.params.extend(_shared_options())
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples as they are typed, not filled into a paragraph."""
+        _write_examples(self.epilog, formatter)
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was typed, or suggest the nearest."""
+        name = arguments[0]
+        if name not in self.commands and not name.startswith("-"):
+            hint = did_you_mean(name, self.commands) or f"one of: {', '.join(self.commands)}"
+            raise click.UsageError(f"unknown command '{name}'; {hint}", context)
+        return super().resolve_command(context, arguments)
+
+    def add(self, name: str, examples: str) -> Callable[[Callable[..., Any]], Command]:
+        """Return the decorator that makes a function a sub-command; its first argument is the :class:`Invocation`."""
+
+        def decorate(function: Callable[..., Any]) -> Command:
+            told = click.make_pass_decorator(Invocation, ensure=True)(function)
+            made: Command = click.command(name, cls=Command, epilog=examples)(told)
+            self.add_command(made)
+            return made
+
+        return decorate
 
 
 class Commands(click.Group):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, assert_never
 
-from aiflow_sdk.compiler.connector import asked, dataset_of, partition_values, replaces_run
+from aiflow_sdk.compiler.connector import asked, check_place, dataset_of, partition_values, replaces_run
 from aiflow_sdk.compiler.resources import cluster_of, engine_options
 from aiflow_sdk.compiler.subject import Subject
 from aiflow_sdk.compiler.windows import time_problems, window_problems
@@ -55,6 +56,8 @@ def _connector_problems(
             datasets[node.id] = dataset_of(subject, node)
             wrong = list(window_problems(subject, node) if node.type == "source" else time_problems(subject, node))
         yield from wrong
+        if node.type == "sink" and not wrong:
+            check_place(subject, node)
     except AiflowError as error:
         yield error
 
@@ -128,6 +131,7 @@ def _environment_problems(subject: Subject) -> Iterator[AiflowError]:
                 used.add(cluster_of(subject, node))
             except AiflowError as error:
                 yield error
+    yield from _staging_problems(subject)
     clusters = {name: stated for name, stated in environment.clusters.items() if name in used}
     for table, family, named in (
         ("clusters", registry.clusters, clusters),
@@ -140,6 +144,16 @@ def _environment_problems(subject: Subject) -> Iterator[AiflowError]:
                 yield from plugin.problems({key: value for key, value in stated.items() if key != "kind"}, where=where)
             except AiflowError as error:
                 yield error
+
+
+def _staging_problems(subject: Subject) -> Iterator[AiflowError]:
+    """Yield that staging lies where the environment only reads; that its lake does is told of each sink."""
+    with suppress(AiflowError):
+        subject.environment.own_root  # noqa: B018 it raises
+        try:
+            subject.environment.staging_root  # noqa: B018 likewise
+        except AiflowError as error:
+            yield error.at(subject.project.place_of("environments", subject.environment.name, "staging"))
 
 
 def _transform_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError]:

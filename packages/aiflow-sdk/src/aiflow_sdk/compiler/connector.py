@@ -74,6 +74,14 @@ def _without_partitions(node: NodeIR, stated: Mapping[str, Any] | None = None) -
     return FrozenMap({key: value for key, value in {**node.options, **(stated or {})}.items() if key != "partitions"})
 
 
+def check_place(subject: Subject, sink: NodeIR) -> None:
+    """Raise ``ConfigurationError`` where a sink would write outside the environment, as far as is known yet."""
+    loaded = _loaded(subject, sink, sink.options)
+    if isinstance(loaded, Sink):
+        with asked(subject, sink, type(loaded), "check_place"):
+            loaded.check_place()
+
+
 def _loaded(subject: Subject, node: NodeIR, options: FrozenMap) -> Source | Sink | None:
     """Return the node's connector with these raw options, None where only a run can tell them.
 

@@ -11,7 +11,8 @@ from aiflow_sdk.face import load_on_first_use
 
 if TYPE_CHECKING:
     from aiflow_sdk.config.address import Address, parse_address, without_credentials
-    from aiflow_sdk.config.environment import ENVIRONMENTS, Environment, LakeRoot, ReadThrough
+    from aiflow_sdk.config.environment import ENVIRONMENTS, Environment, LakeRoot, ReadThrough, shared_lake
+    from aiflow_sdk.config.overlap import mounted_below, overlap
     from aiflow_sdk.config.project import CONFIG_FILE, Project, load_project
     from aiflow_sdk.config.secret import (
         SCHEME,
@@ -35,10 +36,13 @@ _HOMES = {
     "Secret": "aiflow_sdk.config.secret",
     "SecretProvider": "aiflow_sdk.config.secret",
     "load_project": "aiflow_sdk.config.project",
+    "mounted_below": "aiflow_sdk.config.overlap",
+    "overlap": "aiflow_sdk.config.overlap",
     "parse_address": "aiflow_sdk.config.address",
     "resolve_secret": "aiflow_sdk.config.secret",
     "resolve_secrets": "aiflow_sdk.config.secret",
     "secret_problems": "aiflow_sdk.config.secret",
+    "shared_lake": "aiflow_sdk.config.environment",
     "storage_options": "aiflow_sdk.config.storage",
     "without_credentials": "aiflow_sdk.config.address",
 }
@@ -55,10 +59,13 @@ __all__ = [
     "Secret",
     "SecretProvider",
     "load_project",
+    "mounted_below",
+    "overlap",
     "parse_address",
     "resolve_secret",
     "resolve_secrets",
     "secret_problems",
+    "shared_lake",
     "storage_options",
     "without_credentials",
 ]

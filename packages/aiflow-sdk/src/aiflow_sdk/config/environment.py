@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aiflow_sdk.config.address import FABRIC, Address, parse_address
+from aiflow_sdk.config.overlap import overlap
+from aiflow_sdk.errors import ConfigurationError
 
 COPY_KEEP_DAYS = 14.0
 """How long a copy of ``dev`` (``dev-ana``, ``pr-123``) is kept where ``dev`` does not say otherwise."""
@@ -26,6 +29,23 @@ class LakeRoot:
     address: Address
     storage: Mapping[str, Any] = field(default_factory=dict)
     """Options of the store, secret references unresolved."""
+
+    def collides(self, other: LakeRoot) -> bool:
+        """Whether one of the two lies in the other; that of a bucket leaves room for the copies in it."""
+        mine, theirs = self.address, other.address
+        if mine.joined(ENVIRONMENTS).contains(theirs) or theirs.joined(ENVIRONMENTS).contains(mine):
+            return False
+        return overlap(mine, theirs)
+
+
+def shared_lake(one: LakeRoot, other: LakeRoot, what: str = "lake") -> ConfigurationError:
+    """Return the error for an environment whose lake (or staging) is, or lies in, the place of another one."""
+    return ConfigurationError(
+        "shared-lake",
+        f"the {what} of environment '{one.environment}' ({one.address.uri}) and the lake of '{other.environment}' "
+        f"({other.address.uri}) lie in one another",
+        hint=f"give each environment a {what} of its own",
+    )
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,44 @@ class Environment:
     def lake_root(self) -> LakeRoot:
         """The lake's root. Raises ``ConfigurationError`` (``unsupported-store``)."""
         return LakeRoot(self.name, parse_address(self.lake, root=self.root, storage=self.storage), self.storage)
+
+    @property
+    def own_root(self) -> LakeRoot:
+        """The lake's root as the one place that a run may write to.
+
+        Raises ``ConfigurationError`` (``shared-lake``) where it is, by whatever spelling, link or mount, one that the
+        environment only reads.
+        """
+        root = self.lake_root
+        for other in self.read_roots:
+            if root.collides(other):
+                raise shared_lake(root, other)
+        return root
+
+    @property
+    def staging_root(self) -> Address:
+        """Where frames lie between tasks, to be written to.
+
+        Raises ``ConfigurationError``: ``shared-lake`` where it lies in a lake that is only read, ``outside-lake`` where
+        it lies below the environment's own lake and a link leads out of it.
+        """
+        own = self.own_root.address
+        address = parse_address(self.staging_address, storage=self.storage)
+        place = LakeRoot(self.name, address, self.storage)
+        for other in self.read_roots:
+            if place.collides(other):
+                raise shared_lake(place, other, "staging")
+        stated = self.staging or f"{self.lake_address}/_staging"
+        if own.is_folder and address.is_folder and "://" not in stated and not own.contains(address):
+            path = os.path.normpath((self.root or Path.cwd()) / stated)
+            lakes = (own.path, os.path.normpath((self.root or Path.cwd()) / self.lake))
+            if any(Path(path).is_relative_to(lake) for lake in lakes):
+                raise ConfigurationError(
+                    "outside-lake",
+                    f"'{stated}' leads out of the environment's lake by a link, to {address.uri}",
+                    hint="remove the link, or set 'staging' to another folder",
+                )
+        return address
 
     @property
     def read_roots(self) -> tuple[LakeRoot, ...]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from aiflow_sdk.config.address import Address, parse_address
-from aiflow_sdk.config.environment import ENVIRONMENTS, Environment, ReadThrough
+from aiflow_sdk.config.address import parse_address
+from aiflow_sdk.config.environment import Environment, LakeRoot, ReadThrough
 from aiflow_sdk.config.settings import SettingsFile, flatten_masked, read_settings
 from aiflow_sdk.config.storage import storage_options
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, UnknownNameError, Where, did_you_mean
@@ -59,7 +60,7 @@ class Project:
         found = self.environments.get(name)
         if found is None and (name == "dev" or _COPY_OF_DEV.fullmatch(name)):
             dev = self.environments.get("dev", Environment())
-            found = dev if name == "dev" else dev.copy_as(name)
+            found = dev if name == "dev" else self._apart(dev.copy_as(name))
         if found is None:
             known = {"dev", *self.environments}
             place = (
@@ -75,6 +76,18 @@ class Project:
                 notes=[place, "dev-NAME and pr-NUMBER are copies of dev and need not be named"],
             )
         return replace(found, root=self.root, reads=self._reads(found))
+
+    def is_copy(self, name: str) -> bool:
+        """Whether an environment of that name is a copy of ``dev`` that no file names."""
+        return name not in self.environments and _COPY_OF_DEV.fullmatch(name) is not None
+
+    def _apart(self, copy: Environment) -> Environment:
+        """Return a copy of ``dev`` whose places are no other environment's. Raises ``ConfigurationError``."""
+        stated = {"dev": Environment(), **self.environments}
+        for problem in _shared({**stated, copy.name: copy}, self.root):
+            if problem.environment == copy.name:
+                raise problem.error
+        return copy
 
     def _reads(self, environment: Environment) -> tuple[ReadThrough, ...]:
         """Return the lakes in which a table is looked for that the environment lacks, nearest first."""
@@ -145,33 +158,62 @@ def _read(path: Path) -> Project:
 
 def _store_problems(environments: Mapping[str, Environment], file: SettingsFile, root: Path) -> Iterator[AiflowError]:
     """Yield what is wrong with the addresses of lakes and the options of their stores, and lakes within one another."""
-    lakes: dict[str, Address] = {}
-    for name, environment in {"dev": Environment(), **environments}.items():
+    stated = {"dev": Environment(), **environments}
+    for name, environment in stated.items():
         try:
-            lakes[name] = parse_address(environment.lake, root=root, storage=environment.storage)
+            lake = parse_address(environment.lake, root=root, storage=environment.storage)
             if environment.staging:
                 parse_address(environment.staging, root=root, storage=environment.storage)
         except AiflowError as error:
             yield error.at(file.where("environments", name, "lake"))
             continue
-        known = storage_options(lakes[name].kind)
+        known = storage_options(lake.kind)
         for option in environment.storage:
             if option not in known:
                 what = "a folder, which has no options" if not known else f"options: {', '.join(sorted(known))}"
                 yield file.bad(
                     ("environments", name, "storage", option),
-                    f"the store of the lake {lakes[name].uri} has no option '{option}'",
+                    f"the store of the lake {lake.uri} has no option '{option}'",
                     did_you_mean(option, known) or what,
                 )
-    for name, lake in lakes.items():
-        for other, theirs in lakes.items():
-            within = theirs.contains(lake) and not theirs.joined(ENVIRONMENTS).contains(lake)
-            if name != other and within and (lake != theirs or name < other):  # of two equal ones it is told once
-                yield ConfigurationError(
-                    "shared-lake",
-                    f"the lake of environment '{name}' ({lake.uri}) lies in that of '{other}' ({theirs.uri})",
-                    where=file.where("environments", name, "lake"),
-                    hint="give each environment a lake of its own",
+    for problem in _shared(stated, root):
+        yield problem.error.at(file.where("environments", problem.environment, problem.setting))
+
+
+class _Shared(NamedTuple):
+    """An environment that would write to a place of another one."""
+
+    environment: str
+    setting: str
+    error: AiflowError
+
+
+def _shared(environments: Mapping[str, Environment], root: Path) -> Iterator[_Shared]:
+    """Yield lakes within one another, and staging in a lake or staging of another environment, each once."""
+    places: dict[tuple[str, str], LakeRoot] = {}
+    for name, environment in environments.items():
+        for setting, text in (("lake", environment.lake), ("staging", environment.staging)):
+            with suppress(AiflowError):  # told by itself
+                if text:
+                    address = parse_address(text, root=root, storage=environment.storage)
+                    places[name, setting] = LakeRoot(name, address, environment.storage)
+    for (name, setting), place in places.items():
+        for (other, their_setting), theirs in places.items():
+            if name == other or not place.collides(theirs):
+                continue
+            # Of two that are alike it is told once: of the one that lies within, else of the later one.
+            mine, others = (setting, name), (their_setting, other)
+            is_within = theirs.address.contains(place.address), place.address.contains(theirs.address)
+            if is_within == (True, False) or (is_within[0] == is_within[1] and mine > others):
+                yield _Shared(
+                    name,
+                    setting,
+                    ConfigurationError(
+                        "shared-lake",
+                        f"the {setting} of environment '{name}' ({place.address.uri}) lies in the {their_setting} of "
+                        f"'{other}' ({theirs.address.uri})",
+                        hint=f"give each environment a {setting} of its own",
+                    ),
                 )
 
 

@@ -154,7 +154,7 @@ class Ledger:
 
     @cached_property
     def _store(self) -> Store:
-        return self._opened(self.data.environment.lake_root)
+        return self._opened(self.data.environment.own_root)
 
     @cached_property
     def _read_stores(self) -> list[tuple[str, Store]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aiflow_sdk.ir import DatasetName
     from aiflow_sdk.plugins.connector import (
         AuditedSink,
+        CatalogSource,
         Comparison,
         DataFile,
         Destination,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         Sink,
         Source,
         SparkSource,
+        TableFacts,
         VersionedSource,
         Write,
         Written,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AuditedSink": "aiflow_sdk.plugins.connector",
+    "CatalogSource": "aiflow_sdk.plugins.connector",
     "Cluster": "aiflow_sdk.plugins.execution",
     "Comparison": "aiflow_sdk.plugins.connector",
     "DataFile": "aiflow_sdk.plugins.connector",
@@ -81,6 +84,7 @@ _HOMES = {
     "Sink": "aiflow_sdk.plugins.connector",
     "Source": "aiflow_sdk.plugins.connector",
     "SparkSource": "aiflow_sdk.plugins.connector",
+    "TableFacts": "aiflow_sdk.plugins.connector",
     "UserFunction": "aiflow_sdk.plugins.execution",
     "VersionedSource": "aiflow_sdk.plugins.connector",
     "Write": "aiflow_sdk.plugins.connector",
@@ -98,6 +102,7 @@ __all__ = [
     "MARK",
     "NULL_FOLDER",
     "AuditedSink",
+    "CatalogSource",
     "Cluster",
     "Comparison",
     "DataFile",
@@ -130,6 +135,7 @@ __all__ = [
     "Sink",
     "Source",
     "SparkSource",
+    "TableFacts",
     "UserFunction",
     "VersionedSource",
     "Write",

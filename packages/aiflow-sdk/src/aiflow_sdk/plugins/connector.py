@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 
 from pydantic import Field, NonNegativeInt
 
+from aiflow_sdk.config import Environment
 from aiflow_sdk.errors import Where
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Run
@@ -144,6 +145,32 @@ class VersionedSource(Protocol):
         """Read this version, in the lake of that environment, from now on."""
 
 
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """What is known of a table without reading rows."""
+
+    version: int
+    rows: int | None
+    bytes: int
+    columns: tuple[tuple[str, str], ...]
+    """Name and type name of each."""
+    partitions: Mapping[str, tuple[int | None, int]]
+    """``column=value/…`` → rows and bytes; one entry ``""`` of a table without partitions."""
+
+
+@runtime_checkable
+class CatalogSource(Protocol):
+    """A source that knows which tables an environment has. The environment's own lake is meant, not what it reads."""
+
+    @classmethod
+    def tables(cls, environment: Environment) -> Sequence[str]:
+        """Return the names of the tables, sorted."""
+
+    @classmethod
+    def table_facts(cls, environment: Environment, name: str) -> TableFacts | None:
+        """Return what is known of a table, or None where it is not there."""
+
+
 @runtime_checkable
 class PolarsSource(Protocol):
     """A source that polars reads by itself, with projections and filters pushed down."""
@@ -208,6 +235,10 @@ class Sink(Plugin, ABC):
     @abstractmethod
     def write(self, batches: pa.RecordBatchReader, request: Write) -> Written:
         """Write all batches or nothing; to repeat a write of one generation changes nothing. Raises ``DataError``."""
+
+    def check_place(self) -> None:
+        """Raise ``ConfigurationError`` where the data would lie outside the environment, as far as this machine can
+        tell without asking a store. The compiler asks it before there is a run; ``write`` sees to it by itself."""
 
     def partition_columns(self) -> tuple[str, ...]:
         """Return the columns that the data is partitioned by."""

@@ -24,10 +24,11 @@ def claim_generation(environment: Environment, run: Run, *, known: int = 0, coun
     """Claim the next generations for the pipeline of ``run`` and return the first of them.
 
     They lie above all that anybody claimed in the environment's lake, and above ``known``: what the tables themselves
-    note. ``count`` of them follow each other, for as many executions. Raises ``StoreError`` where none can be claimed.
+    note. ``count`` of them follow each other, for as many executions. Raises ``StoreError`` where none can be claimed,
+    ``ConfigurationError`` (``shared-lake``) where the lake is one that the environment only reads.
     """
     storage = resolve_secrets(dict(environment.storage), environment)
-    store = open_store(environment.lake_root.address, storage=storage)
+    store = open_store(environment.own_root.address, storage=storage)
     folder = "/".join((_FOLDER, *map(folder_name, (run.environment, run.project, run.pipeline_id))))
     claim = f"{run.run_id} {uuid4().hex}\n".encode()
     for _ in range(_TRIES):

@@ -8,13 +8,14 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from pydantic import PrivateAttr
 
-from aiflow_sdk.config import Environment, parse_address, resolve_secrets
+from aiflow_sdk.config import Environment, resolve_secrets
 from aiflow_sdk.errors import DataError
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Plan, Run
@@ -46,7 +47,7 @@ class StoreStaging:
     """
 
     def __init__(self, environment: Environment, earlier: Mapping[str, tuple[str, int]] | None = None) -> None:
-        self.address = parse_address(environment.staging_address, storage=environment.storage)
+        self.address = environment.staging_root
         self.options = driver_options(self.address, resolve_secrets(dict(environment.storage), environment))
         self.earlier = earlier or {}
         """Task id → (run id, execution) whose frames stand for it, where the task itself is not part of this run."""
@@ -193,15 +194,19 @@ def _attempt_of(key: str) -> int:
     return int(key.rpartition("/")[2].partition("-")[0])
 
 
-def sweep_staging(environment: Environment, now: float) -> None:
+def sweep_staging(environment: Environment, now: float, *, keep_days: float | None = None) -> None:
     """Remove the staged frames of runs that nothing was added to for ``staging_keep_days``. ``now`` is a Unix time.
+
+    ``keep_days`` stands instead of what the environment says; of 0, all are removed.
 
     Only what is called like a run is ours; whatever else lies there stays.
     """
     storage = resolve_secrets(dict(environment.storage), environment)
-    for address in sorted({environment.staging_address, f"{environment.lake_address}/_staging"}):
+    keep_seconds = 86_400 * (environment.staging_keep_days if keep_days is None else keep_days)
+    places = {environment.staging_root, replace(environment, staging="").staging_root}
+    for address in sorted(places, key=lambda place: place.uri):
         store = open_store(address, storage=storage)
         for run_id in store.folders():
-            if _RUN_ID.fullmatch(run_id) and now - store.changed(run_id) > environment.staging_keep_days * 86_400:
+            if _RUN_ID.fullmatch(run_id) and (not keep_seconds or now - store.changed(run_id) > keep_seconds):
                 with suppress(OSError):  # the next sweep will
                     store.delete_prefix(run_id)

@@ -5,11 +5,13 @@ from aiflow_sdk.stores.folder import FolderStore
 from aiflow_sdk.stores.objects import ObjectStore, store_error, store_failures
 from aiflow_sdk.stores.storage import driver_options, server_variables
 from aiflow_sdk.stores.store import Store, open_folder, open_store
+from aiflow_sdk.stores.usage import Usage
 
 __all__ = [
     "FolderStore",
     "ObjectStore",
     "Store",
+    "Usage",
     "driver_options",
     "folder_name",
     "open_folder",

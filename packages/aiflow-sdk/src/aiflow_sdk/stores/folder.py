@@ -13,6 +13,7 @@ from typing import IO
 
 from aiflow_sdk.errors import StoreError
 from aiflow_sdk.stores.files import writing
+from aiflow_sdk.stores.usage import Usage
 
 
 class FolderStore:
@@ -28,9 +29,20 @@ class FolderStore:
             raise StoreError("bad-key", f"{key!r} is no key of a store", hint="write names joined by '/'")
         return self.root.joinpath(*parts)
 
+    def _target(self, key: str) -> Path:
+        """Return where the key is written. Raises ``StoreError`` (``outside-store``) where a link leads out."""
+        target = self.path(key)
+        if not target.parent.resolve().is_relative_to(self.root.resolve()):
+            raise StoreError(
+                "outside-store",
+                f"{target} leads out of {self.root} by a link",
+                hint="remove the link; nothing is written where it leads",
+            )
+        return target
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Store ``data`` unless the key is there; whoever reads it finds all of it. Survives a crash once answered."""
-        target = self.path(key)
+        target = self._target(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = _write_beside(target, data)
         try:
@@ -44,7 +56,7 @@ class FolderStore:
 
     def put(self, key: str, data: bytes) -> None:
         """Store ``data``, in place of what was there; whoever reads it finds all of the one or all of the other."""
-        target = self.path(key)
+        target = self._target(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         _write_beside(target, data).replace(target)
         _sync_folder(target.parent)
@@ -58,7 +70,7 @@ class FolderStore:
 
     def upload(self, key: str, file: IO[bytes]) -> None:
         """Store what the file holds."""
-        target = self.path(key)
+        target = self._target(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as copy:
             shutil.copyfileobj(file, copy)
@@ -94,6 +106,19 @@ class FolderStore:
                 times.append(path.lstat().st_mtime)
         return max(times, default=0.0)
 
+    def usage(self, prefix: str = "") -> Usage:
+        """Return how much lies at or below ``prefix``; links are not followed."""
+
+        def found() -> Iterator[tuple[int, float]]:
+            start = self.path(prefix) if prefix else self.root
+            for folder, _, names in os.walk(start):
+                for name in names:
+                    with suppress(FileNotFoundError):  # it went while we looked
+                        status = os.lstat(os.path.join(folder, name))
+                        yield status.st_size, status.st_mtime
+
+        return Usage.of(found())
+
     def folders(self, prefix: str = "") -> builtins.list[str]:
         """Return the names of the folders right below ``prefix``, sorted; links are left out."""
         start = self.path(prefix) if prefix else self.root
@@ -104,7 +129,7 @@ class FolderStore:
     def delete(self, keys: Sequence[str]) -> None:
         """Remove these keys, and the folders that are empty then."""
         for key in keys:
-            target = self.path(key)
+            target = self._target(key)
             target.unlink(missing_ok=True)
             for folder in target.parents:
                 if folder == self.root or not folder.is_relative_to(self.root):
@@ -116,7 +141,7 @@ class FolderStore:
 
     def delete_prefix(self, prefix: str) -> None:
         """Remove what lies at or below ``prefix``; nothing there is no error."""
-        target = self.path(prefix) if prefix else self.root
+        target = self._target(prefix) if prefix else self.root
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         else:
@@ -129,7 +154,7 @@ class FolderStore:
         reads the old may go on at ``source`` until the caller removes it (of a file nothing is left). Readers see the
         old or the new, never a part; where the system cannot exchange two folders, for a moment neither.
         """
-        target = self.path(key)
+        target = self._target(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_file() and not target.is_dir():
             if replace:
@@ -161,7 +186,7 @@ class FolderStore:
         """Hold the key's lock; others on this machine wait. It is free again when its holder dies."""
         import fcntl
 
-        target = self.path(key)
+        target = self._target(key)
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             file = target.open("a")

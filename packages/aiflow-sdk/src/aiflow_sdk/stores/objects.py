@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from aiflow_sdk.config import Address
 from aiflow_sdk.errors import AiflowError, DataError, MissingExtraError, StoreError
+from aiflow_sdk.stores.usage import Usage
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Driver
@@ -68,6 +69,12 @@ class ObjectStore:
             pages = self._driver.list(prefix=_checked(prefix))
             return max((one["last_modified"].timestamp() for page in pages for one in page), default=0.0)
 
+    def usage(self, prefix: str = "") -> Usage:
+        """Return how much lies at or below ``prefix``."""
+        with store_failures(self.address.uri):
+            pages = self._driver.list(prefix=_checked(prefix) if prefix else None)
+            return Usage.of((int(one["size"]), one["last_modified"].timestamp()) for page in pages for one in page)
+
     def folders(self, prefix: str = "") -> builtins.list[str]:
         """Return the names right below ``prefix`` that have keys below them, sorted."""
         with store_failures(self.address.uri):
@@ -75,7 +82,7 @@ class ObjectStore:
             return sorted(str(one).rstrip("/").rpartition("/")[2] for one in found["common_prefixes"])
 
     def delete_prefix(self, prefix: str) -> None:
-        """Remove what lies at or below ``prefix``."""
+        """Remove what lies at or below ``prefix``; of none, all."""
         self.delete(self.list(prefix))
 
     def delete(self, keys: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from aiflow_sdk.config import Address, parse_address
 from aiflow_sdk.stores.folder import FolderStore
 from aiflow_sdk.stores.objects import ObjectStore
 from aiflow_sdk.stores.storage import driver_options
+from aiflow_sdk.stores.usage import Usage
 
 
 class Store(Protocol):
@@ -42,6 +43,9 @@ class Store(Protocol):
 
     def changed(self, prefix: str) -> float:
         """Return the moment (seconds since 1970) at which something at or below ``prefix`` was written last; else 0."""
+
+    def usage(self, prefix: str = "") -> Usage:
+        """Return how much lies at or below ``prefix``, from one look at every key."""
 
     def folders(self, prefix: str = "") -> builtins.list[str]:
         """Return the names right below ``prefix`` that have keys below them, sorted."""

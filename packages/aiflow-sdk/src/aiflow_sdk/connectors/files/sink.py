@@ -18,13 +18,13 @@ from aiflow_sdk.connectors.files.place import Format, Place, files_identity, for
 from aiflow_sdk.connectors.files.text import folder_name, write_text
 from aiflow_sdk.connectors.onelake.identity import partition_app
 from aiflow_sdk.connectors.onelake.location import (
-    STAGING,
     below_lake,
     check_path,
     dataset_name,
     is_deferred,
     lake_root,
     lock_key,
+    staged_folder,
 )
 from aiflow_sdk.connectors.onelake.replacement import generation_apps
 from aiflow_sdk.connectors.onelake.values import shown_text
@@ -98,6 +98,10 @@ class FilesSink(Sink, kind="files"):
         """Return the path below the lake, as a table there would be called."""
         return dataset_name(None, self.path)
 
+    def check_place(self) -> None:
+        """Raise ``ConfigurationError`` where the path, or a link on it, leads out of the lake."""
+        below_lake(self.environment, self.path)
+
     def partition_columns(self) -> tuple[str, ...]:
         """Return the columns that the files are partitioned by."""
         return self.partition_by
@@ -147,9 +151,7 @@ class FilesSink(Sink, kind="files"):
         """Return a new folder on the lake's file system, swept with the run's staged frames if the writer dies."""
         run = request.run
         name = f"files-{request.node_id}-{run.attempt}-{uuid4().hex[:16]}"
-        folder = lake_root(self.environment) / STAGING / run.run_id / str(run.execution) / name
-        folder.mkdir(parents=True)
-        return folder
+        return staged_folder(self.environment, run.run_id, str(run.execution), name)
 
     def _order(self, request: Write) -> tuple[str, ...]:
         """Return the partition columns, that of the run's partition first: it is replaced as one folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -64,6 +63,11 @@ class TablePlace:
         if "://" in path:
             return path
         return str(self.folder / path) if self.folder else f"{self.uri}/{path}"
+
+    def check_inside(self, key: str) -> None:
+        """Raise ``ConfigurationError`` (``outside-lake``) where a link leads a folder below the table out of it."""
+        if self.folder is not None and not (self.folder / key).resolve().is_relative_to(self.folder):
+            raise outside(f"{self.key}/{key}")
 
     @cached_property
     def store(self) -> Store:
@@ -134,9 +138,10 @@ def dataset_name(table: str | None, path: str | None) -> DatasetName:
 def lake_root(environment: Environment) -> Path:
     """Return the folder of the environment's lake, links resolved.
 
-    Raises ``ConfigurationError`` (``unsupported-store``) where the lake lies in an object store.
+    Raises ``ConfigurationError``: ``unsupported-store`` where the lake lies in an object store, ``shared-lake`` as
+    :func:`table_place`.
     """
-    address = environment.lake_root.address
+    address = environment.own_root.address
     if not address.is_folder:
         raise ConfigurationError(
             "unsupported-store",
@@ -150,6 +155,16 @@ def below_lake(environment: Environment, path: str) -> Path:
     """Return ``path`` below the lake's folder, links resolved. Raises ``ConfigurationError`` (``outside-lake``)."""
     lake_root(environment)
     return Path(_place(environment.lake_root, environment, path).address.path)
+
+
+def staged_folder(environment: Environment, *parts: str) -> Path:
+    """Return a new folder below the lake's ``_staging``. Raises ``ConfigurationError`` as :func:`below_lake`."""
+    root = lake_root(environment)
+    folder = root.joinpath(STAGING, *parts)
+    if not folder.resolve().is_relative_to(root):
+        raise outside(f"{STAGING}/{'/'.join(parts)}")
+    folder.mkdir(parents=True)
+    return folder
 
 
 def lock_key(folder: Path) -> str:
@@ -172,39 +187,13 @@ def table_place(environment: Environment, table: str | None, path: str | None) -
     Raises ``ConfigurationError``: ``outside-lake`` for a path or link that leads out of it, ``shared-lake`` where the
     lake itself is, by whatever spelling, one that the environment only reads.
     """
-    root = environment.lake_root
-    for other in environment.read_roots:
-        if _are_one(root.address, other.address):
-            raise shared_lake(root, other)
-    return _place(root, environment, _key(table, path))
+    return _place(environment.own_root, environment, _key(table, path))
 
 
 def read_places(environment: Environment, table: str | None, path: str | None) -> Iterator[TablePlace]:
     """Yield where a table may be read, in the order in which it is looked for: here, then where this reads from."""
     for root in (environment.lake_root, *environment.read_roots):
         yield _place(root, environment, _key(table, path))
-
-
-def shared_lake(root: LakeRoot, other: LakeRoot) -> ConfigurationError:
-    """Return the error for two environments whose lakes are, or lie in, each other."""
-    return ConfigurationError(
-        "shared-lake",
-        f"the lake of environment '{root.environment}' ({root.address.uri}) and that of '{other.environment}' "
-        f"({other.address.uri}) lie in one another",
-        hint="give each environment a lake of its own",
-    )
-
-
-def _are_one(one: Address, other: Address) -> bool:
-    """Whether one place contains the other, by their spelling or by what the file system says of them."""
-    if one.overlaps(other):
-        return True
-    if not (one.is_folder and other.is_folder):
-        return False
-    try:
-        return os.path.samefile(one.path, other.path)  # a bind mount, a second name of one disk
-    except OSError:
-        return False
 
 
 def _key(table: str | None, path: str | None) -> str:

@@ -41,6 +41,7 @@ def rewrite_files(
                 scan_polars([FileGroup((place.file(file.path),), file.partition)], schema, Scan(), place.options)
             )
             path = _new_path(file.path, folder_of(file.path), number)
+            place.check_inside(folder_of(file.path))
             writes.append(_Rewrite(path, file.partition, frame.drop(list(file.partition)), place))
         pl.collect_all([write.lazy for write in writes])
         done += [write.added() for write in writes]

@@ -114,6 +114,11 @@ class OneLakeSink(Sink, kind="onelake"):
         """Return the logical name; the environment gives the address."""
         return dataset_name(self.table, self.path)
 
+    def check_place(self) -> None:
+        """Raise ``ConfigurationError`` where the path, or a link on it, leads out of the lake."""
+        if self.environment.own_root.address.is_folder:
+            self.place
+
     def partition_columns(self) -> tuple[str, ...]:
         """Return the columns that the table is partitioned by."""
         return self.partition_by
@@ -138,6 +143,7 @@ class OneLakeSink(Sink, kind="onelake"):
         if key not in self._prefixes:
             self._prefixes[key] = new_folder(request.run, request.node_id)
             if place.folder is not None:
+                place.check_inside(self._prefixes[key])
                 with writing(place.folder):
                     (place.folder / self._prefixes[key]).mkdir(parents=True)
         known = state.types if state else {}

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from aiflow_sdk.config import Environment
+from aiflow_sdk.connectors.onelake.catalog import facts_of, lake_tables
 from aiflow_sdk.connectors.onelake.identity import begun_app, made_app
 from aiflow_sdk.connectors.onelake.location import (
     TablePlace,
@@ -33,7 +35,7 @@ from aiflow_sdk.errors import ConfigurationError, did_you_mean, unknown_name
 from aiflow_sdk.frames import to_reader
 from aiflow_sdk.ir import DatasetName, FrozenMap, PlainMap
 from aiflow_sdk.plan import Run
-from aiflow_sdk.plugins import PartitionFacts, PartitionState, Predicate, Reading, Scan, Source
+from aiflow_sdk.plugins import PartitionFacts, PartitionState, Predicate, Reading, Scan, Source, TableFacts
 
 if TYPE_CHECKING:
     import polars as pl
@@ -181,6 +183,16 @@ class OneLakeSource(Source, kind="onelake"):
         state = self._load(fresh=True)
         self._pinned = state.place.lake.environment, state.version
         return files_identity(state.matching(self._allowed(state, run.timezone)))
+
+    @classmethod
+    def tables(cls, environment: Environment) -> Sequence[str]:
+        """Return the names of the tables of the environment's own lake, sorted."""
+        return lake_tables(environment.lake_root, environment)
+
+    @classmethod
+    def table_facts(cls, environment: Environment, name: str) -> TableFacts | None:
+        """Return what the log of a table of the environment's own lake tells, or None."""
+        return facts_of(environment, name)
 
     def reading(self) -> Reading:
         """Return which version is read, and in which environment's lake."""
