@@ -32,7 +32,7 @@ from aiflow_sdk.plugins.connector import (
     pending_write,
 )
 from aiflow_sdk.plugins.execution import Cluster, Engine, Frame, FrameWrite, Job, Listener, Session, UserFunction
-from aiflow_sdk.plugins.folder import NULL_FOLDER, refuse_null_folder
+from aiflow_sdk.plugins.folder import NULL_FOLDER, refuse_null_folder, refuse_partition_type
 from aiflow_sdk.plugins.options import Plugin
 from aiflow_sdk.plugins.registry import (
     MARK,
@@ -89,6 +89,7 @@ __all__ = [
     "load_plugin",
     "pending_write",
     "refuse_null_folder",
+    "refuse_partition_type",
     "register_engine",
     "register_sink",
     "register_source",
