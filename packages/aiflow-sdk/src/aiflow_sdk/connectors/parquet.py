@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from aiflow_sdk.errors import DataError, unknown_name
-from aiflow_sdk.plugins import NULL_FOLDER, DataFile, Predicate, Scan, Write, refuse_null_folder
+from aiflow_sdk.plugins import NULL_FOLDER, DataFile, Predicate, Scan, Write, refuse_null_folder, refuse_partition_type
 
 if TYPE_CHECKING:
     import polars as pl
@@ -230,13 +230,13 @@ def arrow_filter(predicates: Sequence[Predicate]) -> Any:
 
 
 def partition_of(path: str, columns: Sequence[str], told: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Return a data file's partition values as text: from the folders ``column=value`` of its path, else as told."""
+    """Return a data file's partition values as text: as told, else from the folders ``column=value`` of its path."""
     values: dict[str, str | None] = {}
     for part in path.split("/")[:-1]:
         name, equals, text = part.partition("=")
         if equals:
             values[unquote(name)] = None if text in (NULL_FOLDER, "") else unquote(text)
-    return {column: values[column] if column in values else told[column] for column in columns}
+    return {column: told[column] if column in told else values[column] for column in columns}
 
 
 def write_files(
@@ -261,6 +261,8 @@ def write_files(
     types = types or {}
     full = pa.schema([(one.name, types.get(one.name, one.type)) for one in schema])
     full = pa.schema([*full, *((name, types.get(name, pa.string())) for name in lacking)])
+    for name in partition_by:
+        refuse_partition_type(name, str(full.field(name).type))
     # Folder names are text; the sink turns them into the column's type again.
     in_files = pa.schema([(one.name, pa.string()) if one.name in partition_by else one for one in full])
 
@@ -348,6 +350,10 @@ def shared_type(arrow: pa.DataType) -> pa.DataType:
         return pa.struct([inner.with_type(shared_type(inner.type)) for inner in arrow])
     if types.is_list(arrow) or types.is_large_list(arrow) or types.is_fixed_size_list(arrow):
         return pa.list_(shared_type(arrow.value_type))
+    if types.is_map(arrow):
+        return pa.map_(shared_type(arrow.key_type), shared_type(arrow.item_type))
+    if types.is_decimal(arrow) and arrow.precision <= 38:
+        return pa.decimal128(arrow.precision, arrow.scale)
     return arrow
 
 

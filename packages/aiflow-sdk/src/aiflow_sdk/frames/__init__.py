@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from aiflow_sdk.face import load_on_first_use
 
 if TYPE_CHECKING:
-    from aiflow_sdk.frames.arrow_type import arrow_types, is_wider, polars_type
+    from aiflow_sdk.frames.arrow_type import arrow_name, arrow_types, is_wider, polars_type
     from aiflow_sdk.frames.conversion import convert, rows_of, to_reader
     from aiflow_sdk.frames.kind import FrameKind, is_frame, kind_of
     from aiflow_sdk.frames.matching import Inputs, MatchedCall, WantedFrame, match_arguments
+    from aiflow_sdk.frames.names import check_names
+    from aiflow_sdk.frames.polars_schema import held_by_polars
     from aiflow_sdk.frames.query import input_names, name_inputs, names_of
     from aiflow_sdk.frames.signature import Parameter, Signature, check_signature, where_of
 
@@ -24,9 +26,12 @@ _HOMES = {
     "Parameter": "aiflow_sdk.frames.signature",
     "Signature": "aiflow_sdk.frames.signature",
     "WantedFrame": "aiflow_sdk.frames.matching",
+    "arrow_name": "aiflow_sdk.frames.arrow_type",
     "arrow_types": "aiflow_sdk.frames.arrow_type",
+    "check_names": "aiflow_sdk.frames.names",
     "check_signature": "aiflow_sdk.frames.signature",
     "convert": "aiflow_sdk.frames.conversion",
+    "held_by_polars": "aiflow_sdk.frames.polars_schema",
     "input_names": "aiflow_sdk.frames.query",
     "is_frame": "aiflow_sdk.frames.kind",
     "is_wider": "aiflow_sdk.frames.arrow_type",
@@ -47,9 +52,12 @@ __all__ = [
     "Parameter",
     "Signature",
     "WantedFrame",
+    "arrow_name",
     "arrow_types",
+    "check_names",
     "check_signature",
     "convert",
+    "held_by_polars",
     "input_names",
     "is_frame",
     "is_wider",

@@ -44,7 +44,7 @@ _SYNONYMS = {
 }
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:, ?(?:tz=)?(.+))?\]")
 _DECIMAL = re.compile(r"decimal(?:32|64|128|256)?\((\d+), ?(-?\d+)\)")
-_WRAPPED = re.compile(r"(list|struct)<(.*)>", re.DOTALL)
+_WRAPPED = re.compile(r"(list|struct|map)<(.*)>", re.DOTALL)
 
 
 _WHOLE = {"int8": 3, "int16": 5, "int32": 10, "int64": 19}
@@ -120,6 +120,8 @@ def arrow_name(dtype: pl.DataType) -> str:
         case "Struct":
             fields = ", ".join(f"{field.name}: {arrow_name(field.dtype)}" for field in dtype.fields)  # type: ignore[attr-defined]  # likewise
             return f"struct<{fields}>"
+        case "Map":
+            return f"map<{arrow_name(dtype.key)}, {arrow_name(dtype.value)}>"  # type: ignore[attr-defined]  # likewise
         case _:
             return kind.lower()
 
@@ -137,6 +139,9 @@ def polars_type(name: str) -> pl.DataType | None:
     if found := re.fullmatch(r"(u?)int(8|16|32|64)", name):
         return _called(f"{'UI' if found[1] else 'I'}nt{found[2]}")
     if found := _WRAPPED.fullmatch(name):
+        if found[1] == "map":
+            key, value, *_ = [polars_type(part) for part in _split(found[2])]
+            return pl.Map(key, value) if key is not None and value is not None else None
         fields = [part.partition(":") for part in _split(found[2])]
         inner = [polars_type(part) for _, _, part in fields]
         known = [dtype for dtype in inner if dtype is not None]

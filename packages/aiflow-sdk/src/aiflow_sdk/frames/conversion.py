@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.errors import DataError, MissingExtraError
 from aiflow_sdk.frames.kind import FrameKind, kind_of
+from aiflow_sdk.frames.polars_schema import held_by_polars
 
 if TYPE_CHECKING:
     import duckdb
@@ -95,19 +96,11 @@ def _to_polars(frame: Any) -> polars.DataFrame:
         return frame  # type: ignore[no-any-return]  # known by its kind
     if kind is FrameKind.POLARS_LAZY:
         return frame.collect(engine="streaming")  # type: ignore[no-any-return]  # likewise
-    import pyarrow.types as kinds
-
     table = _to_arrow(frame)
     if repeated := _repeated(table.column_names):
         raise _bad_names(repeated)
-    for column in table.schema:
-        # Polars panics on one.
-        if kinds.is_interval(column.type):
-            raise DataError(
-                "unsupported-type",
-                f"column '{column.name}' is a calendar interval, which polars cannot hold",
-                hint="make it a number of days or months, or a duration",
-            )
+    if not (held := held_by_polars(table.schema)).equals(table.schema):
+        table = table.cast(held)
     try:
         found = polars.from_arrow(table)
     except polars.exceptions.PolarsError as error:

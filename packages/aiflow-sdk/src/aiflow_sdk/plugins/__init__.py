@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         pending_write,
     )
     from aiflow_sdk.plugins.execution import Cluster, Engine, Frame, FrameWrite, Job, Listener, Session, UserFunction
-    from aiflow_sdk.plugins.folder import NULL_FOLDER, refuse_null_folder
+    from aiflow_sdk.plugins.folder import NULL_FOLDER, refuse_null_folder, refuse_partition_type
     from aiflow_sdk.plugins.mark import MARK, PluginType, register_engine, register_sink, register_source
     from aiflow_sdk.plugins.options import Plugin
     from aiflow_sdk.plugins.registry import Family, Registry, installed_registry, load_plugin
@@ -93,6 +93,7 @@ _HOMES = {
     "load_plugin": "aiflow_sdk.plugins.registry",
     "pending_write": "aiflow_sdk.plugins.connector",
     "refuse_null_folder": "aiflow_sdk.plugins.folder",
+    "refuse_partition_type": "aiflow_sdk.plugins.folder",
     "register_engine": "aiflow_sdk.plugins.mark",
     "register_sink": "aiflow_sdk.plugins.mark",
     "register_source": "aiflow_sdk.plugins.mark",
@@ -144,6 +145,7 @@ __all__ = [
     "load_plugin",
     "pending_write",
     "refuse_null_folder",
+    "refuse_partition_type",
     "register_engine",
     "register_sink",
     "register_source",

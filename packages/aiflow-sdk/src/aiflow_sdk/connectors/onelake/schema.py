@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.errors import DataError, did_you_mean
+from aiflow_sdk.frames import check_names
 
 if TYPE_CHECKING:
     from arro3.core import DataType, Field
@@ -52,6 +53,7 @@ def delta_schema(schema: Any) -> Schema:
 
     arrow = ArrowSchema.from_arrow(schema)
     fields = [arrow.field(index) for index in range(len(arrow.names))]
+    check_names([field.name for field in fields], "the frame")
     problems = [problem for field in fields for problem in _problems(field.type, field.name)]
     if problems:
         raise DataError(
@@ -69,6 +71,10 @@ def _problems(arrow: DataType, column: str) -> list[str]:
     name = str(arrow).removeprefix("arro3.core.DataType<").strip().removesuffix(">")
     head = re.split(r"[(<\[]", name, maxsplit=1)[0]
     if DataType.is_nested(arrow) and not DataType.is_dictionary(arrow):
+        if DataType.is_struct(arrow):
+            if not arrow.fields:
+                return [f"column '{column}' is a struct without fields: give it one, or leave it out"]
+            check_names([field.name for field in arrow.fields], f"the column '{column}'")
         return [problem for field in _inner(arrow) for problem in _problems(field.type, f"{column}.{field.name}")]
     if DataType.is_unsigned_integer(arrow):
         return [f"column '{column}' is unsigned ({head.lower()}), and Delta has no such type: write {_UNSIGNED[head]}"]
@@ -82,6 +88,12 @@ def _problems(arrow: DataType, column: str) -> list[str]:
 def _inner(arrow: DataType) -> Sequence[Field]:
     from arro3.core import DataType
 
+    if DataType.is_map(arrow):  # arro3 tells of a map's inside only in Arrow's own form
+        import pyarrow as pa
+        from arro3.core import Field
+
+        kind = pa.DataType._import_from_c_capsule(arrow.__arrow_c_schema__())
+        return [Field.from_arrow(kind.key_field), Field.from_arrow(kind.item_field)]
     return arrow.fields if DataType.is_struct(arrow) else [arrow.value_field] if arrow.value_field else []
 
 
@@ -96,6 +108,8 @@ def _in_utc(field: Field) -> Field:
         return field.with_type(DataType.struct([_in_utc(inner) for inner in arrow.fields]))
     if (DataType.is_list(arrow) or DataType.is_large_list(arrow)) and arrow.value_field:
         return field.with_type(DataType.list(_in_utc(arrow.value_field)))
+    if DataType.is_map(arrow):
+        return field.with_type(DataType.map(*map(_in_utc, _inner(arrow)), False))
     return field
 
 

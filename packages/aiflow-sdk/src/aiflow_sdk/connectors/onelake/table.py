@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from aiflow_sdk.connectors.onelake import features
 from aiflow_sdk.connectors.onelake.location import TablePlace
 from aiflow_sdk.connectors.onelake.schema import column_types
+from aiflow_sdk.connectors.onelake.values import plain_float
 from aiflow_sdk.errors import DataError, MissingExtraError
 from aiflow_sdk.stores import store_error
 
@@ -221,6 +222,8 @@ def _active_files(table: DeltaTable) -> Iterable[ActiveFile]:
     actions = table.get_add_actions()
     names = actions.column_names
     partitions: Sequence[Any]
+    kinds = column_types(table.schema())
+    floats = [column for column in table.metadata().partition_columns if kinds[column] in ("float", "double")]
     partitions = list(actions.column("partition").to_pylist()) if "partition" in names else [{}] * actions.num_rows
     rows = actions.column("num_records").to_pylist() if "num_records" in names else [None] * actions.num_rows
     for path, size, modified, count, partition in zip(
@@ -231,6 +234,9 @@ def _active_files(table: DeltaTable) -> Iterable[ActiveFile]:
         partitions,
         strict=True,
     ):
+        for column in floats:
+            if (value := partition[column]) is not None:
+                partition[column] = plain_float(value)
         yield ActiveFile(unquote(path), size, modified, count, partition)
 
 

@@ -6,8 +6,9 @@ The text form is the Delta protocol's ("Partition Value Serialization"), in whic
 from __future__ import annotations
 
 import re
+import struct
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,6 +17,7 @@ from aiflow_sdk.errors import DataError
 _INTEGER_BITS = {"byte": 8, "short": 16, "integer": 32, "long": 64}
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _DECIMAL = re.compile(r"decimal\((\d+),\s*(\d+)\)")
+_NAN = float("nan")
 _EXAMPLES = {
     "date": "2026-11-20",
     "timestamp": "2026-11-20T05",
@@ -34,7 +36,7 @@ def typed_value(value: Any, delta_type: str, column: str, timezone: str = "UTC")
         return None
     try:
         return _convert(value, delta_type, timezone)
-    except (ValueError, TypeError, OverflowError, InvalidOperation) as error:
+    except (ValueError, TypeError, OverflowError, InvalidOperation, Inexact) as error:
         example = _EXAMPLES.get(delta_type)
         raise DataError(
             "bad-partition-value",
@@ -62,11 +64,26 @@ def _convert(value: Any, delta_type: str, timezone: str) -> Any:
         case "float" | "double":
             if isinstance(value, bool):
                 raise ValueError
-            return float(value)
+            number = float(value)
+            # One number has many texts; as a float of four bytes they are one again.
+            return plain_float(struct.unpack("f", struct.pack("f", number))[0] if delta_type == "float" else number)
         case _ if found := _DECIMAL.fullmatch(delta_type):
-            return Decimal(str(value)).quantize(Decimal(1).scaleb(-int(found[2])))
+            return _decimal(value, int(found[1]), int(found[2]))
         case _:
             raise _ReasonError(f"a column of type {delta_type} cannot be filtered or written as a partition")
+
+
+def plain_float(value: float) -> float:
+    """Return the number as it names a partition: of NaN there is one, equal to itself, and -0.0 is 0.0."""
+    return _NAN if value != value else value + 0.0
+
+
+def _decimal(value: Any, precision: int, scale: int) -> Decimal:
+    if isinstance(value, float | bool):
+        raise _ReasonError(f"write it as text, as in '{value}'")
+    found = Decimal(str(value))
+    exact = Context(prec=precision, traps=[InvalidOperation, Inexact])
+    return found.quantize(Decimal((0, (1,), -scale)), context=exact)
 
 
 def _text(value: Any) -> str:
@@ -127,6 +144,8 @@ def stored_text(value: Any) -> str | None:
             return value.isoformat()
         case float():
             return repr(value)
+        case Decimal():
+            return format(value, "f")  # of no zero 0E-10, which Sail takes for null
         case _:
             return str(value)
 

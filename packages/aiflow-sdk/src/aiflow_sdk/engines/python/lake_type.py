@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from aiflow_sdk.errors import DataError, Where
-from aiflow_sdk.frames import is_wider, polars_type
-from aiflow_sdk.frames.arrow_type import arrow_name
+from aiflow_sdk.frames import arrow_name, check_names, is_wider, polars_type
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,6 +34,8 @@ def narrow_types(
     import polars as pl
 
     casts = []
+    if not exact:
+        check_names(frame.collect_schema().names(), "the frame")
     for name, dtype in frame.collect_schema().items():
         target = polars_type(wanted[name]) if name in wanted else None
         if target is None or not _is_plain_cast(dtype, target) or (widening and _outgrows(dtype, wanted[name])):
@@ -105,10 +106,13 @@ def _lake_type(dtype: pl.DataType) -> pl.DataType | None:
         case "List" | "Array":
             inner = _lake_type(dtype.inner)  # type: ignore[attr-defined]  # likewise
             return pl.List(inner) if inner is not None else None
+        case "Map":
+            key, value = _lake_type(dtype.key), _lake_type(dtype.value)  # type: ignore[attr-defined]  # likewise
+            return pl.Map(key, value) if key is not None and value is not None else None
         case "Struct":
             fields = {field.name: _lake_type(field.dtype) for field in dtype.fields}  # type: ignore[attr-defined]  # likewise
             known = {name: inner for name, inner in fields.items() if inner is not None}
-            return pl.Struct(known) if len(known) == len(fields) else None
+            return pl.Struct(known) if len(known) == len(fields) and fields else None
         case _:
             return dtype
 
@@ -142,6 +146,9 @@ def _is_plain_cast(found: pl.DataType, wanted: pl.DataType) -> bool:
         return isinstance(wanted, pl.Float32 | pl.Float64)
     if isinstance(found, pl.List | pl.Array) and isinstance(wanted, pl.List):
         return _is_plain_cast(_made(found.inner), _made(wanted.inner))
+    if isinstance(found, pl.Map) and isinstance(wanted, pl.Map):
+        inner = ((found.key, wanted.key), (found.value, wanted.value))
+        return all(_is_plain_cast(_made(one), _made(other)) for one, other in inner)
     if isinstance(found, pl.Struct) and isinstance(wanted, pl.Struct):
         same = [field.name for field in found.fields] == [field.name for field in wanted.fields]
         pairs = zip(found.fields, wanted.fields, strict=False)

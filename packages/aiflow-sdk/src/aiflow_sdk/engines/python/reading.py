@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.engines.usercode import plugin_code
 from aiflow_sdk.errors import DataError
+from aiflow_sdk.frames import held_by_polars
 from aiflow_sdk.plugins import FileSource, ParquetFiles, PolarsSource, Scan, Source
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _read_arrow(source: Source, scan: Scan) -> pl.LazyFrame:
         stated = source.arrow_schema()
     if stated is None:
         return _read_whole(source, scan).lazy()
-    schema = pl.Schema(stated)
+    schema = pl.Schema(held_by_polars(stated))
 
     def rows(
         columns: list[str] | None, predicate: pl.Expr | None, most: int | None, size: int | None
@@ -88,7 +89,8 @@ def _batches(source: Source, scan: Scan) -> Iterator[pl.DataFrame]:
 
     with plugin_code(source):
         for batch in source.scan(scan):
-            yield pl.DataFrame(batch)
+            held = held_by_polars(batch.schema)
+            yield pl.DataFrame(batch if held.equals(batch.schema) else batch.cast(held))
 
 
 def _checked(part: pl.DataFrame, wanted: Mapping[str, Any], source: Source) -> pl.DataFrame:

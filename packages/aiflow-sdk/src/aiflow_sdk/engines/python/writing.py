@@ -19,7 +19,7 @@ from aiflow_sdk.engines.python.computation import computing
 from aiflow_sdk.engines.python.lake_type import narrow_types, typed_value
 from aiflow_sdk.engines.usercode import plugin_code
 from aiflow_sdk.errors import AiflowError, DataError, Where
-from aiflow_sdk.frames import FrameKind, arrow_types, convert, polars_type, to_reader
+from aiflow_sdk.frames import FrameKind, arrow_name, arrow_types, convert, polars_type, to_reader
 from aiflow_sdk.plugins import (
     NULL_FOLDER,
     DataFile,
@@ -32,6 +32,7 @@ from aiflow_sdk.plugins import (
     Written,
     pending_write,
     refuse_null_folder,
+    refuse_partition_type,
 )
 from aiflow_sdk.stores import open_folder
 
@@ -81,6 +82,8 @@ def _plan_files(
     frame = _filled(frame, destination.partition_by, destination.types, request, where)
     frame = narrow_types(frame, destination.types, exact=destination.exact, widening=destination.widening, where=where)
     schema = frame.collect_schema()
+    for column in destination.partition_by:
+        refuse_partition_type(column, arrow_name(schema[column]))
     if set(schema) <= set(destination.partition_by):
         raise DataError(
             "no-columns",

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from aiflow_sdk.engines.spark.types import arrow_schema, arrow_type, is_plain_cast, spark_type
 from aiflow_sdk.errors import DataError
 from aiflow_sdk.frames import arrow_types, is_wider
-from aiflow_sdk.plugins import NULL_FOLDER, DataFile, Destination, refuse_null_folder
+from aiflow_sdk.plugins import NULL_FOLDER, DataFile, Destination, refuse_null_folder, refuse_partition_type
 from aiflow_sdk.stores import open_folder
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def complete(
                 )
             frame = frame.withColumn(column, functions.lit(fill[column]))
     present = dict(arrow_types(frame) or ())
+    for column in partition_by:
+        refuse_partition_type(column, present[column])
     casts = {
         column: functions.col(quoted(column)).cast(target)
         for column, wanted in types.items()
@@ -105,13 +107,22 @@ def _data_files(paths: Sequence[str]) -> list[str]:
 
 
 def _data_file(path: str, size: int, rows: int, partition_by: Sequence[str]) -> DataFile:
-    values = {unquote(name): text for name, _, text in (part.partition("=") for part in path.split("/")[:-1])}
+    folders = path.split("/")[:-1]
+    values = {
+        column: _text_of(folder, column)
+        for column, folder in zip(partition_by, folders[len(folders) - len(partition_by) :], strict=True)
+    }
     for column in partition_by:
         refuse_null_folder(column, [NULL_FOLDER if values[column] == _NULL_FOLDER_TEXT else None])
     partition = {
         column: None if values[column] in _NULL_FOLDERS else unquote(values[column]) for column in partition_by
     }
     return DataFile(path, size, rows, partition)
+
+
+def _text_of(folder: str, column: str) -> str:
+    """Return what a folder name says of its column, whose own "=" Sail writes as it is."""
+    return folder.removeprefix(f"{column}=") if folder.startswith(f"{column}=") else folder.partition("=")[2]
 
 
 def committed_schema(frame: SparkFrame, destination: Destination, filled: Sequence[str]) -> pa.Schema:

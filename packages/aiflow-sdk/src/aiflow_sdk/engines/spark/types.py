@@ -96,6 +96,16 @@ def readable_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([field.with_type(_readable(field.type, field.name)).remove_metadata() for field in schema])
 
 
+def _is_odd(kind: pa.DataType) -> bool:
+    """Whether PySpark and Parquet know no such layout."""
+    import pyarrow as pa
+
+    is_a = pa.types
+    is_view = is_a.is_list_view(kind) or is_a.is_large_list_view(kind)
+    is_bare = is_a.is_struct(kind) and not kind.num_fields
+    return is_view or is_bare or is_a.is_union(kind) or is_a.is_run_end_encoded(kind)
+
+
 def _readable(kind: pa.DataType, column: str) -> pa.DataType:
     import pyarrow as pa
 
@@ -112,9 +122,9 @@ def _readable(kind: pa.DataType, column: str) -> pa.DataType:
         return pa.date32()
     if is_a.is_duration(kind):
         return pa.duration("us")
-    if is_a.is_decimal(kind) and kind.precision <= 38:
+    if is_a.is_decimal(kind) and kind.precision <= 38 and kind.scale >= 0:
         return pa.decimal128(kind.precision, kind.scale)
-    if is_a.is_decimal(kind) or is_a.is_time(kind) or is_a.is_union(kind):
+    if is_a.is_decimal(kind) or is_a.is_time(kind) or is_a.is_interval(kind) or _is_odd(kind):
         raise DataError(
             "unsupported-type",
             f"Spark has no like of the column '{column}', which is {kind}",
