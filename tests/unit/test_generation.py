@@ -45,11 +45,6 @@ def test_a_generation_is_above_what_the_tables_note(lake):
     assert claim_generation(lake, run_of(), known=7) == 46
 
 
-def test_several_are_claimed_at_once(lake):
-    assert claim_generation(lake, run_of(), count=90) == 1
-    assert claim_generation(lake, run_of()) == 91
-
-
 def test_old_claims_are_swept_and_none_is_taken_a_second_time(lake, monkeypatch):
     for _ in range(210):
         claim_generation(lake, run_of())

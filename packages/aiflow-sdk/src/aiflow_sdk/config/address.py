@@ -67,7 +67,7 @@ class Address:
 
     def contains(self, other: Address) -> bool:
         """Whether ``other`` is this place or lies below it."""
-        if (self.kind, self.host.lower()) != (other.kind, other.host.lower()):
+        if self.kind != other.kind or not _are_one_host(self.host.lower(), other.host.lower()):
             return False
         mine, theirs = self._compared, other._compared
         return not mine or theirs == mine or theirs.startswith(f"{mine}/")
@@ -98,6 +98,8 @@ def parse_address(text: str, *, root: Path | None = None, storage: Mapping[str, 
     if parts.query or parts.fragment or parts.password:
         raise _unsupported(text, "carries more than a place", "credentials belong to [environments.NAME.storage]")
     path = _path_of(text, parts.path)
+    if scheme in _S3 and (":" in parts.netloc or "@" in parts.netloc):
+        raise _unsupported(text, "names more than a bucket", "the endpoint belongs to [environments.NAME.storage]")
     if scheme in _S3 and host and not parts.username:
         return Address("s3", host, path)
     if scheme in _CONTAINER and host and not parts.username:
@@ -107,6 +109,17 @@ def parse_address(text: str, *, root: Path | None = None, storage: Mapping[str, 
         if container:
             return Address("azure", f"{found[1]}/{unquote(container)}", rest, found[2])
     raise _unsupported(text, "is of no store that is known", f"write {_FORMS}")
+
+
+def _are_one_host(one: str, other: str) -> bool:
+    """Whether two hosts may be one: an account that is not named may be any, a region's OneLake is OneLake."""
+    mine, theirs = one.split("/"), other.split("/")
+    if mine[-1] != theirs[-1] or len(mine) != len(theirs):
+        return False
+    accounts = {
+        account.rpartition("-")[2] if account.endswith("-onelake") else account for account in (mine[0], theirs[0])
+    }
+    return len(mine) == 1 or len(accounts) == 1 or "" in accounts
 
 
 def _path_of(text: str, path: str) -> str:

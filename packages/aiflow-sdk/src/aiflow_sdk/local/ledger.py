@@ -20,7 +20,7 @@ from aiflow_sdk.local.executor import LiveRun
 from aiflow_sdk.local.making import Making, Verdict, why_run
 from aiflow_sdk.plan import Plan, Run, make_run
 from aiflow_sdk.runtime import Data
-from aiflow_sdk.stores import Store, folder_name, open_store, writing
+from aiflow_sdk.stores import Store, folder_name, open_store
 
 _FOLDER = "_ledger"
 _MEANINGLESS = frozenset({"code", "dataset", "plugin", "wait_minutes", "restated"})
@@ -80,7 +80,10 @@ class Ledger:
             return None  # a key that reads tables alone
 
     def write(self, live: LiveRun) -> None:
-        """Remember a run that has succeeded. One that did a part of the pipeline only is not remembered."""
+        """Remember a run that has succeeded. One that did a part of the pipeline only is not remembered.
+
+        Raises ``StoreError``; what is not remembered is made again one day, and nothing else.
+        """
         tasks = live.state.tasks.values()
         facts = {node["node_id"]: node for task in tasks for node in task.nodes}
         partial = any(task.state == "skipped" for task in tasks)
@@ -105,7 +108,8 @@ class Ledger:
             return
         for partition in live.run.partitions:
             run = make_run(live.plan, partition=partition.key, params=thaw(live.run.params))
-            sources = dict(live.sources.get(partition.key) or self.data.source_identities(run))
+            # What was not looked at before the range was read may have changed meanwhile: nothing tells.
+            sources = live.sources.get(partition.key) or dict.fromkeys(self.data.source_ids)
             self._write(partition.key, replace(making, sources=sources, sinks=self._sinks(run)))
 
     def sources_before(self, run: Run) -> dict[str, dict[str, str | None]]:
@@ -173,8 +177,7 @@ class Ledger:
         if known is not None and known.generation > making.generation:
             return  # runs side by side end in any order
         data = json.dumps(making.to_dict(), ensure_ascii=False).encode(errors="backslashreplace")
-        with writing(Path(self.data.environment.lake_address, _FOLDER)):
-            self._store.put(self._key(partition), data)
+        self._store.put(self._key(partition), data)
 
 
 def _verdict(reason: str | None, environment: str) -> Verdict:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import faulthandler
 import itertools
+import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -202,6 +203,7 @@ class _Work:
         *,
         parallel: int,
     ) -> None:
+        from aiflow_sdk.errors import StoreError
         from aiflow_sdk.local.executor import Executor, usable_processors
         from aiflow_sdk.local.ledger import Ledger
         from aiflow_sdk.runtime import bound_environment
@@ -209,18 +211,26 @@ class _Work:
 
         root = project.root
         ledger = Ledger(root, plan)
+
+        def remember(live: LiveRun) -> None:
+            # A run that another process began has its own reading of the plan.
+            try:
+                (ledger if live.plan is plan else Ledger(root, live.plan)).write(live)
+            except StoreError as error:  # what it wrote stands; it will be made again where it need not
+                logging.getLogger("aiflow.ledger").warning("the run is not remembered: %s", error)
+
         executor = Executor(
             root,
             self.emit,
-            # A run that another process began has its own reading of the plan.
-            on_success=lambda live: (ledger if live.plan is plan else Ledger(root, live.plan)).write(live),
+            on_success=remember,
             record_event=journal.record,
             functions=functions,
             router=router,
             concurrency=plan.concurrency or usable_processors(),
         )
         self.cancel = executor.cancel
-        sweep_staging(bound_environment(plan, root), time.time())
+        with suppress(StoreError):  # the run itself will say what is wrong with the store
+            sweep_staging(bound_environment(plan, root), time.time())
         try:
             executor.do(runs, parallel=parallel)
         finally:

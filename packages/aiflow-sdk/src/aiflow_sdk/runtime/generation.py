@@ -20,27 +20,25 @@ _MOST_CLAIMS = 200
 _TRIES = 1000
 
 
-def claim_generation(environment: Environment, run: Run, *, known: int = 0, count: int = 1) -> int:
-    """Claim the next generations for the pipeline of ``run`` and return the first of them.
+def claim_generation(environment: Environment, run: Run, *, known: int = 0) -> int:
+    """Claim the next generation for the pipeline of ``run`` and return it.
 
-    They lie above all that anybody claimed in the environment's lake, and above ``known``: what the tables themselves
-    note. ``count`` of them follow each other, for as many executions. Raises ``StoreError`` where none can be claimed,
-    ``ConfigurationError`` (``shared-lake``) where the lake is one that the environment only reads.
+    It lies above all that anybody claimed in the environment's lake, and above ``known``: what the tables themselves
+    note. Raises ``StoreError`` where none can be claimed.
     """
     storage = resolve_secrets(dict(environment.storage), environment)
     store = open_store(environment.own_root.address, storage=storage)
     folder = "/".join((_FOLDER, *map(folder_name, (run.environment, run.project, run.pipeline_id))))
     claim = f"{run.run_id} {uuid4().hex}\n".encode()
     for _ in range(_TRIES):
-        first = max(_newest(store.list(folder)), known) + 1
-        last = first + count - 1
-        if not store.put_if_absent(f"{folder}/{last:020}", claim):
+        generation = max(_newest(store.list(folder)), known) + 1
+        if not store.put_if_absent(f"{folder}/{generation:020}", claim):
             continue
         claims = store.list(folder)
-        if _newest(claims) == last:
+        if _newest(claims) == generation:
             if len(claims) > _MOST_CLAIMS:
                 store.delete(claims[:-_KEPT_CLAIMS])
-            return first
+            return generation
     raise StoreError(
         "no-generation",
         f"no generation can be claimed for '{run.pipeline_id}': others were faster {_TRIES} times",

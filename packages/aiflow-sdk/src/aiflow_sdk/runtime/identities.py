@@ -25,6 +25,11 @@ class Data:
         self.environment = bound_environment(plan, root)
         self._plugins: dict[str, tuple[dict[str, Any], Source | Sink]] = {}
 
+    @property
+    def source_ids(self) -> tuple[str, ...]:
+        """The ids of the plan's sources."""
+        return tuple(node.id for node in self._nodes("source"))
+
     def source_identities(self, run: Run) -> dict[str, str | None]:
         """Return node id → identity of every source; None where it has none or its data is not there."""
         return {node.id: self._identity(node, run, Source) for node in self._nodes("source")}

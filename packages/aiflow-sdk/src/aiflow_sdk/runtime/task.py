@@ -225,10 +225,10 @@ class _Work:
             source, wanted = self.source(node, where)
             # Plans of former versions have no task that waits.
             waited = any(task.waits and node.id in task.node_ids for task in self.plan.tasks)
+            if isinstance(source, VersionedSource) and (pin := self.run.pins.get(node.id)):
+                source.pin(pin["environment"], pin["version"])  # first: what is awaited is what is read
             await_partitions(source, wanted, self.run.timezone, where, wait=not waited)
             partitions = tuple(f"{one.column}={key}" for one in wanted for key in one.keys)
-        if isinstance(source, VersionedSource) and (pin := self.run.pins.get(node.id)):
-            source.pin(pin["environment"], pin["version"])
         identity = source.identity(self.run) if node.bounded else None
         self.frames[node.id] = session.read(source, Scan(self.run))
         rows, size = source.measure(self.run) if node.bounded else (None, None)

@@ -43,22 +43,24 @@ class FolderStore:
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Store ``data`` unless the key is there; whoever reads it finds all of it. Survives a crash once answered."""
         target = self._target(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = _write_beside(target, data)
-        try:
-            os.link(part, target)
-        except FileExistsError:
-            return False
-        finally:
-            part.unlink()
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = _write_beside(target, data)
+            try:
+                os.link(part, target)
+            except FileExistsError:
+                return False
+            finally:
+                part.unlink()
         _sync_folder(target.parent)
         return True
 
     def put(self, key: str, data: bytes) -> None:
         """Store ``data``, in place of what was there; whoever reads it finds all of the one or all of the other."""
         target = self._target(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write_beside(target, data).replace(target)
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write_beside(target, data).replace(target)
         _sync_folder(target.parent)
 
     def read(self, key: str) -> bytes | None:
@@ -71,8 +73,10 @@ class FolderStore:
     def upload(self, key: str, file: IO[bytes]) -> None:
         """Store what the file holds."""
         target = self._target(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as copy:
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            copy = target.open("wb")
+        with writing(target), copy:
             shutil.copyfileobj(file, copy)
 
     def open(self, key: str) -> IO[bytes]:

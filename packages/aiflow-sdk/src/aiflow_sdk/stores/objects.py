@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -169,10 +170,29 @@ def store_failures(where: str) -> Iterator[None]:
         raise told from error
 
 
-_DENIED = ("403", "401", "forbidden", "unauthorized", "permission denied", "accessdenied", "authenticationfailed")
+_DENIED = ("forbidden", "unauthorized", "permission denied", "accessdenied", "authenticationfailed")
+_SKEWED = ("requesttimetooskewed",)
 _EXPIRED = ("expiredtoken", "token has expired", "signature not valid in the specified time frame")
-_BUSY = ("slowdown", "503", "500", "502", "504", "serverbusy", "internalerror", "operationtimedout", "too many")
-_LOST = ("timed out", "timeout", "connection", "error sending request", "dns error", "broken pipe", "reset by peer")
+_BUSY = ("slowdown", "serverbusy", "internalerror", "operationtimedout", "service unavailable", "too many requests")
+_LOST = (
+    "timed out",
+    "operation timeout",
+    "connection refused",
+    "connection closed",
+    "connection reset",
+    "connection error",
+    "connect error",
+    "incomplete message",
+    "error sending request",
+    "error decoding response body",
+    "dns error",
+    "broken pipe",
+    "reset by peer",
+)
+_STATUS = re.compile(
+    r"\b(?:status|code|status code)\W{0,3}(401|403|5\d\d)\b|\b(401|403|5\d\d) (?:[a-z]+ )?(?:unauthorized|forbidden|error|gateway|timeout|unavailable)\b"
+)
+"""An HTTP status as drivers tell it; a number alone may be a version or a part of a name."""
 _FULL = ("no space left", "disk quota exceeded", "storage full")
 _DAMAGED = ("file out of specification", "not a parquet file", "parquet magic bytes not found")
 _READ_ONLY = ("read-only file system", "permission denied (os error 13)", "operation not permitted")
@@ -211,14 +231,22 @@ def store_error(error: BaseException, where: str) -> AiflowError | None:
             hint="renew what [environments.NAME.storage] refers to, then run it again",
             notes=[_short(text)],
         )
-    if any(word in low for word in _DENIED):
+    if any(word in low for word in _SKEWED):
+        return StoreError(
+            "store-denied",
+            f"the store at {where} says that this machine's clock is wrong",
+            hint="set the clock, then run it again",
+            notes=[_short(text)],
+        )
+    status = next((found[1] or found[2] for found in _STATUS.finditer(low)), "")
+    if status.startswith("4") or any(word in low for word in _DENIED):
         return StoreError(
             "store-denied",
             f"the store at {where} does not let these credentials do that",
             hint="see what [environments.NAME.storage] refers to, and what it may read and write",
             notes=[_short(text)],
         )
-    if any(word in low for word in (*_BUSY, *_LOST)):
+    if status or any(word in low for word in (*_BUSY, *_LOST)):
         return StoreError(
             "store-unavailable",
             f"the store at {where} cannot be reached or does not answer as it should",

@@ -79,9 +79,12 @@ def commit(change: Change) -> Committed:
                     _forget(change, done)
                 raise told from error
             since = _commits_since(state, now)
-            if now is not None and done is not None and any(one.get(_TOKEN) == change.prefix for one in since):
+            mine = next((one for one in since if one.get(_TOKEN) == change.prefix), None)
+            if done is not None and mine is not None:
                 # What failed came after the commit: a checkpoint, for instance, or the answer was lost.
-                return Committed(now, superseded=False, added=tuple(done.added))
+                landed = load_table(change.place, int(mine["version"]))
+                assert landed is not None  # its history names it
+                return Committed(landed, superseded=False, added=tuple(done.added))
             _forget(change, done)
             failure, lost_to = error, _writer(since) or lost_to
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.01 * 2 ** min(attempt, 10))))
@@ -90,7 +93,8 @@ def commit(change: Change) -> Committed:
                 _forget(change, done)
             raise
         else:
-            return Committed(_sum_up(change), superseded=False, added=tuple(done.added))
+            version = state.version + 1 if state else 0
+            return Committed(_sum_up(change, version), superseded=False, added=tuple(done.added))
     raise StoreError(
         "commit-conflict",
         f"others wrote to the table '{change.name}' each of {_TRIES} times that this run tried to"
@@ -100,11 +104,11 @@ def commit(change: Change) -> Committed:
     ) from failure
 
 
-def _sum_up(change: Change) -> TableState:
-    """Return the table as it is after the commit, its log summed up where it is time to."""
+def _sum_up(change: Change, version: int) -> TableState:
+    """Return the table as the commit made it, its log summed up where it is time to."""
     from deltalake.exceptions import DeltaError
 
-    state = read_table(change.place)
+    state = read_table(change.place, version)
     assert state is not None  # it was committed to just now
     stated = state.table.metadata().configuration
     if "delta.checkpointInterval" not in stated and (state.version + 1) % _CHECKPOINT_COMMITS == 0:
@@ -120,17 +124,22 @@ class _SchemaChangedError(Exception):
 def _decide(change: Change, state: TableState | None) -> Replacement | None:
     if state is None:
         return created(change, change.types)
-    state.check_writable(change.name, change.effect)
     _check_partitions(change, state)
-    refuse_changes(change, state)
     if is_superseded(change, state):
         return None
-    if evolve(change, state):
-        raise _SchemaChangedError
+    state.check_writable(change.name, change.effect)
+    refuse_changes(change, state)
     done = replacement(change, state)
-    if done.removed:
-        state.check_writable(change.name, "upsert" if change.mode == "upsert" else "overwrite")
-        check_removable(change.name, state.table, (file.path for file in done.removed))
+    try:
+        if done.removed:
+            state.check_writable(change.name, "upsert" if change.mode == "upsert" else "overwrite")
+            check_removable(change.name, state.table, (file.path for file in done.removed))
+        # Last: a write that is refused leaves the columns as they are.
+        if evolve(change, state):
+            raise _SchemaChangedError
+    except BaseException:  # it goes on up
+        _forget(change, done)
+        raise
     return done
 
 

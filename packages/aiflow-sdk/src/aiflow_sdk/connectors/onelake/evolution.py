@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from aiflow_sdk.connectors.onelake.change import EVOLUTIONS, Change, Evolution
+from aiflow_sdk.connectors.onelake.features import check_removable
 from aiflow_sdk.connectors.onelake.identity import Owner, rewritten_folder
 from aiflow_sdk.connectors.onelake.rewriting import forget_files, rewrite_files
 from aiflow_sdk.connectors.onelake.schema import arrow_name, check_columns
@@ -73,6 +74,8 @@ def evolve(change: Change, state: TableState) -> bool:
         return False
     import polars as pl
 
+    state.check_writable(change.name, "overwrite")
+    check_removable(change.name, state.table, (file.path for file in state.files))
     schema = _with_types(state.table.schema(), change.schema, widened)
     generation = change.request.run.generation
     folders: dict[Owner | None, str] = {}
@@ -106,7 +109,8 @@ def evolve(change: Change, state: TableState) -> bool:
     except BaseException as error:
         after = load_table(state.place)
         active = {file.path for file in after.files} if after else set()
-        if isinstance(error, Exception) and all(file.path in active for file in files):
+        landed = after is not None and all(after.types[name] == kind for name, kind in widened.items())
+        if isinstance(error, Exception) and landed and active.issuperset(file.path for file in files):
             return True  # its answer was lost
         # A put that an object store did not answer may take effect later, and needs its files.
         if state.place.folder is not None or (after is not None and after.version > state.version):

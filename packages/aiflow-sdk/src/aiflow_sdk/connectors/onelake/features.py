@@ -149,6 +149,8 @@ def _problems(protocol: TableProtocol, configuration: Mapping[str, str | None], 
         yield "is append-only (delta.appendOnly), and the write would remove rows"
     if effect == "upsert" and _is_on(configuration, "delta.enableChangeDataFeed"):
         yield "records its changes (delta.enableChangeDataFeed), and we cannot tell those of an upsert"
+    if "delta.setTransactionRetentionDuration" in configuration:
+        yield "forgets transactions after a time (delta.setTransactionRetentionDuration), which say what was written"
     constraints = [
         key.removeprefix("delta.constraints.") for key in configuration if key.startswith("delta.constraints.")
     ]

@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -38,7 +37,7 @@ class Owner:
     write: str
     """Digest of environment, project, pipeline and node."""
     part: str
-    """``20261120T000000Z-day``: the partition's first moment and its grain, so that parts sort by time; or ``all``."""
+    """``2026-11-20-day``: the partition's key and its grain, whatever the time zone; or ``all``."""
 
     @classmethod
     def of_run(cls, run: Run, node_id: str) -> Owner:
@@ -49,7 +48,7 @@ class Owner:
         if len(partitions) != 1:
             return cls(digest, WHOLE)
         (one,) = partitions
-        return cls(digest, f"{one.start.astimezone(UTC):%Y%m%dT%H%M%SZ}-{one.grain}")
+        return cls(digest, f"{one.key.replace(':', '').replace('+', 'p')}-{one.grain}")
 
     @classmethod
     def of_file(cls, path: str) -> Owner | None:
@@ -77,7 +76,20 @@ class Owner:
 
         What has no partition, or is nobody's, has no order but that of the commits.
         """
-        return other is None or WHOLE in (self.part, other.part) or self.part >= other.part
+        return other is None or WHOLE in (self.part, other.part) or _moment(self.part) >= _moment(other.part)
+
+    def may_hold(self, other: Owner) -> bool:
+        """Whether files of this owner may hold rows that a run of ``other`` would write, without it being told: the
+        same sink wrote them, by a run for several partitions or for one of another grain."""
+        grains = self.part.rpartition("-")[2], other.part.rpartition("-")[2]
+        return self.write == other.write and self.part != other.part and grains[0] != grains[1]
+
+
+def _moment(part: str) -> tuple[str, int]:
+    """Return what parts sort by: the local time; of an hour that the clocks show twice the first comes first."""
+    key = part.rpartition("-")[0]
+    local, sign, offset = key[:13], key[13:14], key[14:]
+    return local, (-1 if sign == "p" else 1) * int(offset) if offset.isdigit() else 0
 
 
 def new_folder(run: Run, node_id: str) -> str:

@@ -75,11 +75,6 @@ class TablePlace:
         return open_store(self.address, storage=self.storage)
 
     @property
-    def lake_store(self) -> Store:
-        """The lake as a store."""
-        return open_store(self.lake.address, storage=self.storage)
-
-    @property
     def lock_key(self) -> str:
         """The key, in the lake's store, of the lock that writers of the table take turns by."""
         return lock_key(Path(self.key))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.connectors.onelake.change import AddedFile, Change, Merge
+from aiflow_sdk.connectors.onelake.features import check_removable
 from aiflow_sdk.connectors.onelake.identity import Owner, rewritten_folder
 from aiflow_sdk.connectors.onelake.location import TablePlace
 from aiflow_sdk.connectors.onelake.rewriting import rewrite_files
@@ -79,9 +80,12 @@ def merge_rows(change: Change, state: TableState, own: Sequence[ActiveFile], add
     import polars as pl
 
     merge, keys = _merge_of(change), list(_merge_of(change).keys)
-    schema = pl.Schema(state.table.schema())
+    # Columns that the table is to get are looked at as if it had them: what is refused changes nothing.
+    schema = pl.Schema({**pl.Schema(state.table.schema()), **pl.Schema(change.schema)})
     mine = _rows(state.place, added, schema, merge).collect(engine="streaming")
     names = {id(file) for file in own}
+    # A deleted row still stands in its file.
+    check_removable(change.name, state.table, (file.path for file in state.files))
     others = _candidates([file for file in state.files if id(file) not in names], mine, keys)
     met = _met(change, state, others, mine, schema)
     over = state.generation(change.owner.over_app) or 0

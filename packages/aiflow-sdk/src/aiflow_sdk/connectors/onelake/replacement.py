@@ -160,7 +160,16 @@ def _check_absent(change: Change, there: Sequence[ActiveFile], newest: Mapping[s
 
 def _own_files(change: Change, state: TableState) -> list[ActiveFile]:
     """Return what the sink's earlier executions for this partition have in the table: all of it, or an error."""
-    own = [file for file in state.files if Owner.of_file(file.path) == change.owner]
+    owners = {file.path: Owner.of_file(file.path) for file in state.files}
+    own = [file for file in state.files if owners[file.path] == change.owner]
+    if any(owner and owner.may_hold(change.owner) for owner in owners.values()):
+        raise DataError(
+            "rows-not-traceable",
+            f"earlier runs wrote to '{change.name}' by this sink for several partitions at once, or for others than "
+            f"{change.request.run.partition_grain or 'none'}s: which of those rows are of "
+            f"{change.request.run.partition_text} cannot be told, and they would stand there twice",
+            hint="write to a new table, or give the sink another id if these rows are to stay beside the new ones",
+        )
     noted = state.generation(change.owner.files_app)
     if noted is not None and noted != len(own):
         raise DataError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -117,7 +117,7 @@ class OneLakeSink(Sink, kind="onelake"):
     def check_place(self) -> None:
         """Raise ``ConfigurationError`` where the path, or a link on it, leads out of the lake."""
         if self.environment.own_root.address.is_folder:
-            self.place
+            _ = self.place
 
     def partition_columns(self) -> tuple[str, ...]:
         """Return the columns that the table is partitioned by."""
@@ -278,8 +278,10 @@ class OneLakeSink(Sink, kind="onelake"):
             if not may_land_later(change, error):
                 self._remove_unused(change.prefix)
             raise
-        if {file.path for file in done.added} != {change.path(file) for file in change.files}:
-            self._remove_unused(change.prefix)
+        # Just what no version ever held: a newer one may have removed the rest, which readers of this one need.
+        unused = {change.path(file) for file in change.files} - {file.path for file in done.added}
+        with suppress(AiflowError, OSError):  # else a vacuum will
+            self.place.store.delete(sorted(unused))
         return self._written(done, change.request)
 
     def _remove_unused(self, prefix: str) -> None:

@@ -53,9 +53,14 @@ class SparkEngine(Engine, kind="spark"):
 
         Leaving it by an exception interrupts what Spark still does for it.
         """
-        lake = self.environment.lake_root
-        storage = resolve_secrets(dict(lake.storage), self.environment)
-        with connected(self.environment.spark, self.conf, server_variables(lake.address, storage)) as connection:
+        with connected(self.environment.spark, self.conf, self._variables()) as connection:
             session = SparkTaskSession(connection.spark, connection.server, label=f"aiflow {run.run_id} {task.id}")
             with session:
                 yield session
+
+    def _variables(self) -> dict[str, str]:
+        """Return how an embedded server opens the lake's store; another one was told by whoever runs it."""
+        if self.environment.spark is not None:
+            return {}
+        lake = self.environment.lake_root
+        return server_variables(lake.address, resolve_secrets(dict(lake.storage), self.environment))

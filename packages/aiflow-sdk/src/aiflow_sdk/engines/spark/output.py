@@ -103,7 +103,11 @@ def list_files(
 
 def _data_files(paths: Sequence[str]) -> list[str]:
     names = ((os.path.basename(path), path) for path in paths)
-    return sorted(path for name, path in names if name.endswith(".parquet") and not name.startswith(("_", ".")))
+    return sorted(
+        path
+        for name, path in names
+        if name.endswith(".parquet") and not name.startswith(("_", ".")) and "_temporary" not in path.split("/")
+    )
 
 
 def _data_file(path: str, size: int, rows: int, partition_by: Sequence[str]) -> DataFile:
