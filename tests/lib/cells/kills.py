@@ -133,6 +133,8 @@ class KillBench:
     zygote: Zygote
     folder: Path
     """For files of its own."""
+    job: tuple[Path, str] = (JOBS, "write")
+    """File and function that make the write."""
     _before: Mapping[str, bytes] = field(default_factory=dict)
     old: list[Row] = field(default_factory=list)
     new: list[Row] = field(default_factory=list)
@@ -182,7 +184,8 @@ class KillBench:
 
     def server_points(self) -> list[Point]:
         """Return the steps at which Spark writes a data file."""
-        return [replace(point, victim="server") for point in self.points if ".parquet" in point.what]
+        sparks = (point for point in self.points if ".parquet" in point.what and "-rewritten-" not in point.what)
+        return [replace(point, victim="server") for point in sparks if not point.what.startswith(("GET", "HEAD"))]
 
     def kill(self, point: Point) -> Death:
         """Kill the write once, and look at everything that must hold afterwards."""
@@ -316,7 +319,7 @@ class KillBench:
             "session": variables,
             "inside": inside,
         }
-        return Job(JOBS, "write", [given, dict(self.scenario.write)])
+        return Job(*self.job, [given, dict(self.scenario.write)])
 
 
 def _shown(rows: Sequence[Row]) -> str:
