@@ -190,7 +190,8 @@ _LOST = (
     "reset by peer",
 )
 _STATUS = re.compile(
-    r"\b(?:status|code|status code)\W{0,3}(401|403|5\d\d)\b|\b(401|403|5\d\d) (?:[a-z]+ )?(?:unauthorized|forbidden|error|gateway|timeout|unavailable)\b"
+    r"\b(?:status|code)(?: code)?\W{0,3}(401|403|5\d\d)\b"
+    r"|\b(401|403|5\d\d) (?:[a-z]+ )?(?:unauthorized|forbidden|error|gateway|timeout|unavailable)\b"
 )
 """An HTTP status as drivers tell it; a number alone may be a version or a part of a name."""
 _FULL = ("no space left", "disk quota exceeded", "storage full")
