@@ -15,7 +15,7 @@ from aiflow_sdk.connectors.onelake import OneLakeSink, OneLakeSource
 from aiflow_sdk.engines.python import PythonEngine
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plan import PlanTask, Run
-from aiflow_sdk.plugins import FrameWrite, Scan, Session, Write, Written
+from aiflow_sdk.plugins import FrameWrite, Scan, Session, Sink, Write, Written
 from harness.azure import WRONG_KEY
 from harness.place import StorePlace
 from harness.proxy import (
@@ -90,7 +90,7 @@ class Lake:
     def write(self, ids: Sequence[int], run: Run, *, mode: str = "overwrite", **options: Any) -> Written:
         sink = OneLakeSink.load({"table": "raw.t", "partition_by": ["dt"], "mode": mode, **options}, self.environment)
         frame = pl.LazyFrame({"id": ids}, schema={"id": pl.Int64})
-        request = Write("out", run, {"dt": run.partition_key}, "dt" if mode == "overwrite" else None)
+        request = Write("out", run, {"dt": run.partition_key or ""}, "dt" if mode == "overwrite" else None)
         (written,) = self.session.write([FrameWrite(frame, sink, request)])
         return written
 
@@ -105,7 +105,7 @@ class Lake:
         return self.session.write([FrameWrite(self.session.read(source, Scan()), Nothing(), Write("kept", run_of()))])
 
 
-class Nothing(__import__("aiflow_sdk.plugins", fromlist=["Sink"]).Sink, kind="nothing"):
+class Nothing(Sink, kind="nothing"):
     """Takes all rows."""
 
     def dataset(self) -> Any:

@@ -464,11 +464,11 @@ def test_a_table_that_cannot_be_committed_to_is_an_error_at_once(sink, environme
 
 def test_the_identity_is_that_of_the_runs_partition(sink):
     by_day = sink(partition_by=["dt"])
-    assert by_day.identity(run_of()) is None
+    assert by_day.identity(run_of(), "out") is None
     written = write(by_day, {"id": [1]}, run_of(DAY, 1))
-    assert written.identity == by_day.identity(run_of(DAY))
+    assert written.identity == by_day.identity(run_of(DAY), "out")
     write(by_day, {"id": [1]}, run_of(NEXT, 2))
-    assert written.identity == by_day.identity(run_of(DAY))
+    assert written.identity == by_day.identity(run_of(DAY), "out")
     assert write(by_day, {"id": [1]}, run_of(DAY, 3)).identity != written.identity
 
 

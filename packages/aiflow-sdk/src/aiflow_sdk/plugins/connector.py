@@ -259,8 +259,8 @@ class Sink(Plugin, ABC):
         """
         return "run"
 
-    def identity(self, run: Run) -> str | None:
-        """Return a fingerprint of what lies in the run's partition now, or None where there is no cheap one."""
+    def identity(self, run: Run, node_id: str) -> str | None:
+        """Return a fingerprint of what the sink ``node_id`` has in the run's partition, or None where none is cheap."""
         return None
 
     def newest_generation(self, request: Write) -> int | None:
@@ -273,7 +273,7 @@ class Sink(Plugin, ABC):
 class SharedSink(Protocol):
     """A sink whose data readers find in another environment while this one lacks it."""
 
-    def found(self, run: Run) -> tuple[str, str] | None:
+    def found(self, run: Run, node_id: str) -> tuple[str, str] | None:
         """Return the environment in which readers find the data now, and the identity of the run's partition there."""
 
 

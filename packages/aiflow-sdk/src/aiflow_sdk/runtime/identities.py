@@ -44,7 +44,7 @@ class Data:
         for node in self._nodes("sink"):
             try:
                 sink = self._plugin(node, run, Sink)
-                found[node.id] = sink.found(run) if isinstance(sink, SharedSink) else None
+                found[node.id] = sink.found(run, node.id) if isinstance(sink, SharedSink) else None
             except AiflowError:
                 found[node.id] = None  # the run itself will say what is wrong
         return found
@@ -83,7 +83,8 @@ class Data:
 
     def _identity(self, node: PlanNode, run: Run, kind: type[Kind]) -> str | None:
         try:
-            return self._plugin(node, run, kind).identity(run)
+            plugin = self._plugin(node, run, kind)
+            return plugin.identity(run, node.id) if isinstance(plugin, Sink) else plugin.identity(run)
         except AiflowError:
             return None  # nothing there to have an identity; the run itself will say what is wrong
 

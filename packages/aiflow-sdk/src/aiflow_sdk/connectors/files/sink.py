@@ -119,7 +119,7 @@ class FilesSink(Sink, kind="files"):
         finally:
             _clean(folder)
 
-    def identity(self, run: Run) -> str | None:
+    def identity(self, run: Run, node_id: str) -> str | None:
         """Return a fingerprint of the files of the run's partition, or None where there are none."""
         files = self._files(run, self.time or (self.partition_by[0] if len(self.partition_by) == 1 else None))
         return files_identity(files, lake_root(self.environment)) if files else None
@@ -280,7 +280,7 @@ class FilesSink(Sink, kind="files"):
             address=str(below_lake(self.environment, self.path)),
             partitions=tuple(sorted(shown - {""})),
             columns=tuple((column.name, str(column.type)) for column in shared_schema(pa.schema(schema))),
-            identity=self.identity(run),
+            identity=self.identity(run, request.node_id),
         )
 
 

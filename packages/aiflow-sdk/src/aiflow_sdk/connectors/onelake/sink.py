@@ -13,7 +13,7 @@ from pydantic import PrivateAttr, model_validator
 
 from aiflow_sdk.connectors.onelake.change import EVOLUTIONS, MODES, WITHDRAWN, Change, Merge, NewFile, effect_of
 from aiflow_sdk.connectors.onelake.commit import Committed, commit, may_land_later
-from aiflow_sdk.connectors.onelake.identity import new_folder
+from aiflow_sdk.connectors.onelake.identity import Owner, new_folder, partition_app
 from aiflow_sdk.connectors.onelake.location import (
     TablePlace,
     check_path,
@@ -198,16 +198,21 @@ class OneLakeSink(Sink, kind="onelake"):
             raise
         return self.commit(files, schema, request)
 
-    def identity(self, run: Run) -> str | None:
-        """Return a fingerprint of the files of the run's partition, or None where there is no table yet."""
-        state = read_table(self.place)
-        return self._identity(state, run) if state is not None else None
+    def identity(self, run: Run, node_id: str) -> str | None:
+        """Return a fingerprint of what the run's sink has in its partition, or None where there is no table yet.
 
-    def found(self, run: Run) -> tuple[str, str] | None:
+        Of rows that were added or merged it is their generation: other runs may have taken their place in files.
+        """
+        state = read_table(self.place)
+        return self._identity(state, run, node_id) if state is not None else None
+
+    def found(self, run: Run, node_id: str) -> tuple[str, str] | None:
         """Return the environment in which readers find the table, and the identity of the run's partition there."""
         for place in read_places(self.environment, self.table, self.path):
             if (state := read_table(place)) is not None:
-                return place.lake.environment, self._identity(state, run)
+                there = run.model_copy(update={"environment": place.lake.environment})
+                identity = self._identity(state, there, node_id)
+                return (place.lake.environment, identity) if identity is not None else None
         return None
 
     def newest_generation(self, request: Write) -> int | None:
@@ -218,7 +223,13 @@ class OneLakeSink(Sink, kind="onelake"):
         apps = generation_apps(request, self.mode)  # type: ignore[arg-type]  # rendered and checked
         return max((noted for app in apps if (noted := state.generation(app)) is not None), default=None)
 
-    def _identity(self, state: TableState, run: Run) -> str:
+    def _identity(self, state: TableState, run: Run, node_id: str) -> str | None:
+        if self.mode in ("append", "upsert"):
+            owner = Owner.of_run(run, node_id)
+            noted = state.generation(partition_app(run, run.partition_key, node_id))
+            files = sum(Owner.of_file(file.path) == owner for file in state.files)
+            # Where somebody rewrote or deleted some, it is not what the run made.
+            return f"generation {noted}" if noted is not None and state.generation(owner.files_app) == files else None
         time = self.time or (self.partition_by[0] if len(self.partition_by) == 1 else None)
         return files_identity(self._of_run(state, run, time))
 
@@ -333,7 +344,7 @@ class OneLakeSink(Sink, kind="onelake"):
             address=state.place.uri,
             partitions=tuple(sorted(shown - {""})),
             columns=tuple((column, arrow_name(kind)) for column, kind in state.types.items()),
-            identity=self._identity(state, run),
+            identity=self._identity(state, run, request.node_id),
         )
 
 

@@ -120,7 +120,7 @@ class SinkConformance:
         assert {row["name"] for row in self.read()} == {f"it's №{number}; --" for number in (1, 2, 3)}
         assert written.rows in (3, None)
         assert not written.superseded
-        assert written.identity == self.sink.identity(run_of())
+        assert written.identity == self.sink.identity(run_of(), "out")
 
     def test_a_frame_without_rows_is_fine(self) -> None:
         assert self.write([], run_of()).rows in (0, None)
@@ -158,12 +158,12 @@ class SinkConformance:
         if self.time is None:
             pytest.skip("it has no partitions")
         self.write([1], run_of(DAY, generation=1))
-        before = self.sink.identity(run_of(DAY))
+        before = self.sink.identity(run_of(DAY), "out")
         self.write([2], run_of(NEXT_DAY, generation=2))
         self.write([], run_of(NEXT_DAY, generation=3))
         self.write([4], run_of(NEXT_DAY, generation=4))
         assert self.ids() == [1, 4]
-        assert self.sink.identity(run_of(DAY)) == before
+        assert self.sink.identity(run_of(DAY), "out") == before
 
     def test_days_may_be_written_in_any_order(self) -> None:
         if self.time is None:
@@ -182,10 +182,10 @@ class SinkConformance:
 
     def test_the_identity_changes_with_the_data(self) -> None:
         self.write([1], run_of(generation=1))
-        one = self.sink.identity(run_of())
-        assert one == self.sink.identity(run_of())
+        one = self.sink.identity(run_of(), "out")
+        assert one == self.sink.identity(run_of(), "out")
         self.write([2], run_of(generation=2))
-        assert one is None or self.sink.identity(run_of()) != one
+        assert one is None or self.sink.identity(run_of(), "out") != one
 
     def test_files_are_seen_after_the_commit_and_not_before(self) -> None:
         sink = self.file_sink()
