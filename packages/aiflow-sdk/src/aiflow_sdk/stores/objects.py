@@ -92,6 +92,15 @@ class ObjectStore:
             for first in range(0, len(keys), _DELETED_AT_ONCE):
                 self._driver.delete(keys[first : first + _DELETED_AT_ONCE])
 
+    def mark(self, key: str) -> tuple[Any, ...] | None:
+        """Return what tells the object at the key from another one there, or None where there is none."""
+        with store_failures(self.address.uri):
+            try:
+                found = self._driver.head(_checked(key))
+            except FileNotFoundError:
+                return None
+            return found["e_tag"], found["last_modified"], found["size"]
+
     def upload(self, key: str, file: IO[bytes]) -> None:
         """Store what the file holds, in parts where it is large."""
         with store_failures(self.address.uri):

@@ -175,9 +175,7 @@ def _unreadable(place: TablePlace, version: int | None, as_of: datetime | None, 
 
 
 _REMEMBERED_TABLES = 16
-_remembered: OrderedDict[tuple[str, tuple[tuple[str, str], ...]], tuple[tuple[int, int, int], TableState]] = (
-    OrderedDict()
-)
+_remembered: OrderedDict[tuple[str, tuple[tuple[str, str], ...]], tuple[tuple[Any, ...], TableState]] = OrderedDict()
 """Address and options → the state that was read last, and what tells its log file from another of that number."""
 _guard = threading.Lock()
 
@@ -204,18 +202,9 @@ def read_table(place: TablePlace, version: int | None = None) -> TableState | No
     return state
 
 
-def _mark(place: TablePlace, version: int) -> tuple[int, int, int] | None:
-    """Return what tells a version from that of a table made anew in its place, or None where its log is gone.
-
-    In an object store nothing cheap does, and each reader loads the table.
-    """
-    if place.folder is None:
-        return None
-    try:
-        found = (place.folder / "_delta_log" / f"{version:020}.json").stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+def _mark(place: TablePlace, version: int) -> tuple[Any, ...] | None:
+    """Return what tells a version from that of a table made anew in its place, or None where its log is gone."""
+    return place.store.mark(f"_delta_log/{version:020}.json")
 
 
 def _active_files(table: DeltaTable) -> Iterable[ActiveFile]:
