@@ -143,7 +143,13 @@ def test_what_others_read_from_or_a_run_writes_to_or_is_named_stays(
     assert told(project, capsys, "drop", "test")["error"]["code"] == "not-confirmed"
     folder = RunFolder(project, "0190a5c0-0000-7000-8000-000000000000")
     folder.path.mkdir(parents=True)
-    run = {"run_id": folder.run_id, "pipeline_id": "p", "project": "default", "environment": "test", "cause": "manual"}
+    run: dict[str, Any] = {
+        "run_id": folder.run_id,
+        "pipeline_id": "p",
+        "project": "default",
+        "environment": "test",
+        "cause": "manual",
+    }
     run |= {"trace_id": "", "execution": 1, "generation": 1}
     document = {"run": run, "state": "running", "started": 1.0, "seconds": 0.0, "version": "", "definition": ""}
     (folder.path / "run.json").write_text(json.dumps(document))
@@ -190,9 +196,10 @@ def test_copies_in_object_stores_are_found_compared_and_removed(
 ) -> None:
     place = make_place(kind)
     lake = place.address if kind == "onelake" else f"{place.address}/lake"
-    monkeypatch.setenv("AIFLOW_SECRET_KEY", place.storage().get("secret_access_key") or place.storage()["account_key"])
-    told = {name: value for name, value in place.storage().items() if name not in ("secret_access_key", "account_key")}
-    told["secret_access_key" if kind == "s3" else "account_key"] = "secret://key"
+    stated = {name.replace("account_name", "account"): value for name, value in place.storage().items()}
+    secret = "secret_access_key" if kind == "s3" else "account_key"
+    monkeypatch.setenv("AIFLOW_SECRET_KEY", stated[secret])
+    told = {**stated, secret: "secret://key"}
     lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items())
     text = f'[environments.dev]\nlake = "{lake}"\n[environments.dev.storage]\n{lines}'
     (tmp_path / "aiflow.toml").write_text(text)
