@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from cases import backfill, commands, compiling, jobs
+from cases import backfill, commands, compiling, jobs, lake_environment
 from measure import Row
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "compile_10000": compiling.compile_10000,
     "backfill": backfill.backfill,
     "memory": jobs.memory,
+    "lake_environment": lake_environment.lake_environment,
 }
 
 

@@ -22,23 +22,22 @@ def overlap(one: Address, other: Address) -> bool:
         return True
     if not (one.is_folder and other.is_folder):
         return False
-    mine, theirs = Path(one.path), Path(other.path)
-    if any(_is_same(mine, path) for path in (theirs, *theirs.parents)):
-        return True
-    if any(_is_same(theirs, path) for path in mine.parents):
+    mine, theirs = _identities(one.path), _identities(other.path)
+    if mine[0] in theirs[1:] or theirs[0] in mine[1:] or (mine[0] is not None and mine[0] == theirs[0]):
         return True
     mounts = _mounts()
-    return any(
-        a.is_relative_to(b) or b.is_relative_to(a)
-        for disk, a in _on_disks(mine, mounts)
-        for other_disk, b in _on_disks(theirs, mounts)
-        if disk == other_disk
+    here, there = _on_disk(one.path, mounts), _on_disk(other.path, mounts)
+    return (
+        here is not None
+        and there is not None
+        and here[0] == there[0]
+        and (_is_below(here[1], there[1]) or _is_below(there[1], here[1]))
     )
 
 
-def mounted_below(folder: Path) -> list[Path]:
-    """Return what is mounted right at or below a folder of which all links are resolved."""
-    return sorted(point for point, _, _ in _mounts() if point.is_relative_to(folder) and point != folder)
+def mounted_below(folder: str) -> list[str]:
+    """Return what is mounted below a folder of which all links are resolved."""
+    return sorted(point for point, _, _ in _mounts() if point != folder and _is_below(point, folder))
 
 
 def _folded(address: Address) -> Address:
@@ -46,23 +45,32 @@ def _folded(address: Address) -> Address:
     return Address(address.kind, host, path, address.domain)
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
+def _identities(path: str) -> list[tuple[int, int] | None]:
+    """Return device and inode of a path (None where nothing is) and of the folders above it that are there."""
+    found: list[tuple[int, int] | None] = []
+    for one in (path, *map(str, Path(path).parents)):
+        try:
+            status = os.stat(one)
+            found.append((status.st_dev, status.st_ino))
+        except OSError:
+            found.append(None)
+    return [found[0], *(one for one in found[1:] if one is not None)]
 
 
-def _on_disks(path: Path, mounts: list[tuple[Path, str, Path]]) -> list[tuple[str, Path]]:
-    """Return where on its disk a path lies; what is mounted over another's folder hides that."""
-    around = [mount for mount in mounts if path.is_relative_to(mount[0])]
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder.rstrip('/')}/")
+
+
+def _on_disk(path: str, mounts: list[tuple[str, str, str]]) -> tuple[str, str] | None:
+    """Return the disk that a path lies on, and where on it; what is mounted over another's folder hides that."""
+    around = [mount for mount in mounts if _is_below(path, mount[0])]
     if not around:
-        return []
-    point, disk, inside = max(around, key=lambda mount: len(mount[0].parts))
-    return [(disk, inside / path.relative_to(point))]
+        return None
+    point, disk, inside = max(around, key=lambda mount: len(mount[0]))
+    return disk, os.path.normpath(f"{inside}/{path[len(point.rstrip('/')) :]}")
 
 
-def _mounts() -> list[tuple[Path, str, Path]]:
+def _mounts() -> list[tuple[str, str, str]]:
     """Return mount point, disk, and the folder of the disk that is mounted there ("/proc/PID/mountinfo" of Linux)."""
     try:
         lines = _MOUNTS.read_text("utf-8", "surrogateescape").splitlines()
@@ -70,7 +78,8 @@ def _mounts() -> list[tuple[Path, str, Path]]:
         return []
     found = []
     for line in lines:
-        fields = [_ESCAPED.sub(lambda code: chr(int(code[1], 8)), field) for field in line.split(" ")[:5]]
-        if len(fields) == 5:
-            found.append((Path(fields[4]), fields[2], Path(fields[3])))
+        fields = line.split(" ", 5)
+        if len(fields) == 6:
+            inside, point = (_ESCAPED.sub(lambda code: chr(int(code[1], 8)), field) for field in fields[3:5])
+            found.append((point, fields[2], inside))
     return found

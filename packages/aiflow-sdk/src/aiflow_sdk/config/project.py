@@ -85,7 +85,7 @@ class Project:
         """Return a copy of ``dev`` whose places are no other environment's. Raises ``ConfigurationError``."""
         stated = {"dev": Environment(), **self.environments}
         for problem in _shared({**stated, copy.name: copy}, self.root):
-            if problem.environment == copy.name:
+            if copy.name in (problem.environment, problem.other):
                 raise problem.error
         return copy
 
@@ -185,6 +185,7 @@ class _Shared(NamedTuple):
 
     environment: str
     setting: str
+    other: str
     error: AiflowError
 
 
@@ -208,6 +209,7 @@ def _shared(environments: Mapping[str, Environment], root: Path) -> Iterator[_Sh
                 yield _Shared(
                     name,
                     setting,
+                    other,
                     ConfigurationError(
                         "shared-lake",
                         f"the {setting} of environment '{name}' ({place.address.uri}) lies in the {their_setting} of "

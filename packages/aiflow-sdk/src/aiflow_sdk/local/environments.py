@@ -157,7 +157,7 @@ def _check_folder(project: Project, root: LakeRoot, others: list[LakeRoot]) -> N
         folder = Path(root.address.path)
         around = {"the project": project.root.resolve(), "your home folder": Path.home().resolve()}
         reasons += [f"{what} lies there" for what, path in around.items() if path.is_relative_to(folder)]
-        reasons += [f"{point} is mounted there" for point in mounted_below(folder)]
+        reasons += [f"{point} is mounted there" for point in mounted_below(str(folder))]
     elif not root.address.path and root.address.kind == "azure" and not root.address.host:
         reasons.append("it names no container")
     if reasons:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -31,7 +32,7 @@ from aiflow_sdk.connectors.parquet import (
     scan_arrow,
     scan_polars,
 )
-from aiflow_sdk.errors import ConfigurationError, did_you_mean, unknown_name
+from aiflow_sdk.errors import ConfigurationError, DataError, did_you_mean, unknown_name
 from aiflow_sdk.frames import to_reader
 from aiflow_sdk.ir import DatasetName, FrozenMap, PlainMap
 from aiflow_sdk.plan import Run
@@ -219,6 +220,8 @@ class OneLakeSource(Source, kind="onelake"):
                 continue
             if (state := self._version_of(place, None if pinned is None else pinned[1])) is not None:
                 state.check_readable(self.name)
+                if self._is_fixed:
+                    _check_kept(state, self.name)
                 self._state = state
                 return state
         raise unknown_table(self.environment, self.name)
@@ -263,6 +266,21 @@ class OneLakeSource(Source, kind="onelake"):
         elif not state.partition_columns:
             error.hint = did_you_mean(column, state.types) or "the table is not partitioned"
         raise error
+
+
+def _check_kept(state: TableState, name: str) -> None:
+    """Raise ``DataError`` (``pinned-version-gone``) where data files of an older version were removed since."""
+    folder, version = state.place.folder, state.version
+    if folder is None or not (folder / "_delta_log" / f"{version + 1:020}.json").exists():
+        return
+    if gone := [file.path for file in state.files if not Path(state.address(file)).exists()]:
+        raise DataError(
+            "pinned-version-gone",
+            f"version {version} of '{name}' in '{state.place.lake.environment}', which this run reads since it began, "
+            f"has lost {len(gone)} of its {len(state.files)} data files",
+            hint="start a new run, which reads the newest version; vacuum that table with a longer retention",
+            notes=[f"for instance {gone[0]}"],
+        )
 
 
 def _timezone(run: Run | None) -> str:
