@@ -141,6 +141,8 @@ _BUSY = ("slowdown", "503", "500", "502", "504", "serverbusy", "internalerror", 
 _LOST = ("timed out", "timeout", "connection", "error sending request", "dns error", "broken pipe", "reset by peer")
 _FULL = ("no space left", "disk quota exceeded", "storage full")
 _DAMAGED = ("file out of specification", "not a parquet file", "parquet magic bytes not found")
+_IO = "underlying io error"
+"""So polars says of a Parquet file that it could not write or read for a reason of the disk's."""
 _READ_ONLY = ("read-only file system", "permission denied (os error 13)", "operation not permitted")
 
 
@@ -152,13 +154,6 @@ def store_error(error: BaseException, where: str) -> AiflowError | None:
     """
     text = " ".join(str(error).split())
     low = text.lower()
-    if any(word in low for word in _DAMAGED):
-        return DataError(
-            "unreadable-file",
-            f"a data file in {where} is no whole Parquet file",
-            hint="restore the file, or write its rows anew",
-            notes=[_short(text)],
-        )
     if any(word in low for word in _FULL):
         return StoreError(
             "store-full",
@@ -169,6 +164,13 @@ def store_error(error: BaseException, where: str) -> AiflowError | None:
     if any(word in low for word in _READ_ONLY):
         return StoreError(
             "store-not-writable", f"{where} cannot be written", hint="let it be written to", notes=[_short(text)]
+        )
+    if any(word in low for word in _DAMAGED) and _IO not in low:
+        return DataError(
+            "unreadable-file",
+            f"a data file in {where} is no whole Parquet file",
+            hint="restore the file, or write its rows anew",
+            notes=[_short(text)],
         )
     if any(word in low for word in _EXPIRED):
         return StoreError(

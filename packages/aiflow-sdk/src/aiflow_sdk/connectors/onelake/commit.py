@@ -20,7 +20,7 @@ from aiflow_sdk.connectors.onelake.replacement import created, is_superseded, re
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, load_table
 from aiflow_sdk.connectors.onelake.values import stored_text
 from aiflow_sdk.errors import AiflowError, DataError, StoreError
-from aiflow_sdk.stores import store_error
+from aiflow_sdk.stores import store_error, store_failures
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties
@@ -72,7 +72,7 @@ def commit(change: Change) -> Committed:
                 if not may_land_later(change, told):
                     _forget(change, done)
                 raise told from error
-            since = _commits_since(state, now)
+            since = _commits_since(change, state, now)
             if now is not None and done is not None and any(one.get(_TOKEN) == change.prefix for one in since):
                 # What failed came after the commit: a checkpoint, for instance, or the answer was lost.
                 return Committed(now, superseded=False, added=tuple(done.added))
@@ -205,11 +205,12 @@ def may_land_later(change: Change, error: BaseException) -> bool:
     return change.place.folder is None and not is_refusal
 
 
-def _commits_since(state: TableState | None, now: TableState | None) -> list[dict[str, Any]]:
+def _commits_since(change: Change, state: TableState | None, now: TableState | None) -> list[dict[str, Any]]:
     """Return what the commits after a state say of themselves, the newest first."""
     if now is None:
         return []
-    return list(now.table.history(limit=now.version - (state.version if state else -1)))
+    with store_failures(change.place.uri):
+        return list(now.table.history(limit=now.version - (state.version if state else -1)))
 
 
 def _forget(change: Change, done: Replacement | None) -> None:
