@@ -205,6 +205,8 @@ _STATUS = re.compile(
 """An HTTP status as drivers tell it; a number alone may be a version or a part of a name."""
 _FULL = ("no space left", "disk quota exceeded", "storage full")
 _DAMAGED = ("file out of specification", "not a parquet file", "parquet magic bytes not found")
+_IO = "underlying io error"
+"""So polars says of a Parquet file that it could not write or read for a reason of the disk's."""
 _READ_ONLY = ("read-only file system", "permission denied (os error 13)", "operation not permitted")
 
 
@@ -216,13 +218,6 @@ def store_error(error: BaseException, where: str) -> AiflowError | None:
     """
     text = " ".join(str(error).split())
     low = text.lower()
-    if any(word in low for word in _DAMAGED):
-        return DataError(
-            "unreadable-file",
-            f"a data file in {where} is no whole Parquet file",
-            hint="restore the file, or write its rows anew",
-            notes=[_short(text)],
-        )
     if any(word in low for word in _FULL):
         return StoreError(
             "store-full",
@@ -233,6 +228,13 @@ def store_error(error: BaseException, where: str) -> AiflowError | None:
     if any(word in low for word in _READ_ONLY):
         return StoreError(
             "store-not-writable", f"{where} cannot be written", hint="let it be written to", notes=[_short(text)]
+        )
+    if any(word in low for word in _DAMAGED) and _IO not in low:
+        return DataError(
+            "unreadable-file",
+            f"a data file in {where} is no whole Parquet file",
+            hint="restore the file, or write its rows anew",
+            notes=[_short(text)],
         )
     if any(word in low for word in _EXPIRED):
         return StoreError(

@@ -22,7 +22,7 @@ from aiflow_sdk.connectors.onelake.rewriting import forget_files
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, load_table, read_table
 from aiflow_sdk.connectors.onelake.values import stored_text
 from aiflow_sdk.errors import AiflowError, DataError, StoreError
-from aiflow_sdk.stores import store_error
+from aiflow_sdk.stores import store_error, store_failures
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties
@@ -235,7 +235,8 @@ def _commits_since(state: TableState | None, now: TableState | None) -> list[dic
     """Return what the commits after a state say of themselves, the newest first."""
     if now is None:
         return []
-    return list(now.table.history(limit=now.version - (state.version if state else -1)))
+    with store_failures(now.place.uri):
+        return list(now.table.history(limit=now.version - (state.version if state else -1)))
 
 
 def _forget(change: Change, done: Replacement | None) -> None:
