@@ -74,13 +74,15 @@ def evolve(change: Change, state: TableState) -> bool:
     import polars as pl
 
     schema = _with_types(state.table.schema(), change.schema, widened)
+    wider = pl.Schema(schema)
     generation = change.request.run.generation
     folders: dict[Owner | None, str] = {}
     files = rewrite_files(
         state.place,
         state.files,
-        pl.Schema(schema),
-        lambda frame: frame,
+        pl.Schema(state.table.schema()),
+        # Cast, not read as wider: polars' scan has no way from whole numbers to decimals or floats.
+        lambda frame: frame.with_columns(pl.col(column).cast(wider[column]) for column in widened),
         lambda path: folders.setdefault(Owner.of_file(path), rewritten_folder(Owner.of_file(path), generation)),
     )
     now = int(time.time() * 1000)
