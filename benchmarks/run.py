@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from cases import backfill, commands, compiling, jobs, lake_environment
+from cases import backfill, commands, compiling, jobs, lake, lake_environment
 from measure import Row
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -19,6 +19,10 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "backfill": backfill.backfill,
     "memory": jobs.memory,
     "lake_environment": lake_environment.lake_environment,
+    "lake_overwrite": lake.lake_overwrite,
+    "lake_append": lake.lake_append,
+    "lake_read": lake.lake_read,
+    "lake_safety": lake.lake_safety,
 }
 
 
@@ -31,10 +35,10 @@ def main(names: list[str]) -> int:
     for name in names or BENCHMARKS:
         print(f"… {name}", file=sys.stderr, flush=True)
         rows += BENCHMARKS[name]()
-    print(f"{'benchmark':<18} {'ours':>12} {'rival':>12} {'ratio':>8}  {'bound':<10}")
+    print(f"{'benchmark':<24} {'ours':>12} {'rival':>12} {'ratio':>8}  {'bound':<10}")
     for row in rows:
         verdict = "" if row.holds is None else "holds" if row.holds else "MISSED"
-        print(f"{row.name:<18} {row.ours:>12} {row.rival:>12} {row.ratio:>8.2f}  {row.bound:<10} {verdict}")
+        print(f"{row.name:<24} {row.ours:>12} {row.rival:>12} {row.ratio:>8.2f}  {row.bound:<10} {verdict}")
     return int(any(row.holds is False for row in rows))
 
 

@@ -181,8 +181,13 @@ def as_given(one: Converted) -> pa.Array:
 
 @_by_writer
 def test_a_type_that_no_table_has_becomes_its_nearest_like(lake, writer):
-    frame = side_by_side({str(one.arrow): pa.array(list(one.values), one.arrow) for one in CONVERTED})
-    check(lake, writer, frame, side_by_side({str(one.arrow): converted(one) for one in CONVERTED}))
+    # polars panics on a piece of an array of fixed lists that has nulls.
+    fixed = [one for one in CONVERTED if pa.types.is_fixed_size_list(one.arrow)]
+    plain_ones = [one for one in CONVERTED if one not in fixed]
+    frame = side_by_side({str(one.arrow): pa.array(list(one.values), one.arrow) for one in plain_ones})
+    check(lake, writer, frame, side_by_side({str(one.arrow): converted(one) for one in plain_ones}))
+    for one in fixed:
+        check(lake, writer, numbered(one.arrow, one.values), numbered(one.as_, one.values))
 
 
 @pytest.mark.parametrize("one", UNSUPPORTED, ids=lambda one: str(one.arrow))

@@ -77,13 +77,15 @@ def evolve(change: Change, state: TableState) -> bool:
     state.check_writable(change.name, "overwrite")
     check_removable(change.name, state.table, (file.path for file in state.files))
     schema = _with_types(state.table.schema(), change.schema, widened)
+    wider = pl.Schema(schema)
     generation = change.request.run.generation
     folders: dict[Owner | None, str] = {}
     files = rewrite_files(
         state.place,
         state.files,
-        pl.Schema(schema),
-        lambda frame: frame,
+        pl.Schema(state.table.schema()),
+        # Cast, not read as wider: polars' scan has no way from whole numbers to decimals or floats.
+        lambda frame: frame.with_columns(pl.col(column).cast(wider[column]) for column in widened),
         lambda path: folders.setdefault(Owner.of_file(path), rewritten_folder(Owner.of_file(path), generation)),
     )
     now = int(time.time() * 1000)

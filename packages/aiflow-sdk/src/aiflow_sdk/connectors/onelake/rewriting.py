@@ -28,8 +28,8 @@ def rewrite_files(
 ) -> list[AddedFile]:
     """Write each file anew as ``change`` makes it and return those that have rows; the old ones stay where they are.
 
-    ``schema`` is the table's, partition columns included, which ``change`` sees and must keep. ``folder_of`` gives, for
-    the path of a file, the folder (both relative to the table's) that takes its rows.
+    ``schema`` is the table's, partition columns included, which ``change`` sees; it keeps the columns. ``folder_of``
+    gives, for the path of a file, the folder (both relative to the table's) that takes its rows.
     """
     import polars as pl
 
