@@ -82,13 +82,13 @@ def test_thirty_two_writers_of_eight_processes_lose_nothing(tmp_path: Path, mode
     assert ids(Environment(lake=lake)) == list(range(WRITERS))
 
 
-@pytest.mark.parametrize("kind", ["s3", "azure"])
-def test_thirty_two_writers_of_a_store_lose_nothing(make_place, kind):
+@pytest.mark.parametrize(("kind", "writers"), [("s3", WRITERS), ("azure", 6)])  # azurite takes seconds a race
+def test_writers_of_a_store_at_once_lose_nothing(make_place, kind, writers):
     place = make_place(kind)
     lake = Environment(lake=place.address, storage=place.storage())
-    with ThreadPoolExecutor(WRITERS) as pool:
-        assert not any(done.superseded for done in pool.map(lambda number: write(lake, number), range(WRITERS)))
-    assert ids(lake) == list(range(WRITERS))
+    with ThreadPoolExecutor(writers) as pool:
+        assert not any(done.superseded for done in pool.map(lambda number: write(lake, number), range(writers)))
+    assert ids(lake) == list(range(writers))
 
 
 def test_upserts_of_several_pipelines_at_once_leave_one_row_a_key(tmp_path):
