@@ -158,7 +158,7 @@ def test_type_names_are_read_back():
             "struct<a: int64 not null, b: struct<c: list<item: decimal128(10, 2)>>>",
             pl.Struct({"a": pl.Int64, "b": pl.Struct({"c": pl.List(pl.Decimal(10, 2))})}),
         ),
-        ("map<string, int64>", None),
+        ("map<string, int64>", pl.Map(pl.String(), pl.Int64())),
         ("month_day_nano_interval", None),
         ("", None),
         ("list<", None),

@@ -125,8 +125,9 @@ def _data_file(path: str, size: int, rows: int, partition_by: Sequence[str]) -> 
 
 
 def _text_of(folder: str, column: str) -> str:
-    """Return what a folder name says of its column, whose own "=" Sail writes as it is."""
-    return folder.removeprefix(f"{column}=") if folder.startswith(f"{column}=") else folder.partition("=")[2]
+    """Return what a folder name says of its column, whose own "=" Sail writes as it is, and other signs encoded."""
+    ends = (index for index, sign in enumerate(folder) if sign == "=" and unquote(folder[:index]) == column)
+    return folder[next(ends, folder.find("=")) + 1 :]
 
 
 def committed_schema(frame: SparkFrame, destination: Destination, filled: Sequence[str]) -> pa.Schema:
