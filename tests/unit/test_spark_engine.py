@@ -663,7 +663,8 @@ def test_a_session_can_be_cancelled_from_another_thread():
 
 
 def test_scratch_files_end_with_the_task(spark):
-    scratch = spark._server.folder / "scratch"
+    scratch = spark._server.scratch
+    scratch.mkdir(exist_ok=True)
     with session() as opened:
         before = set(scratch.iterdir())
         opened.read(Rows(table=ORDERS), Scan())
