@@ -236,7 +236,7 @@ def test_a_task_over_its_time_is_ended_and_its_sibling_starts_again_uncounted(pr
         """
         start = numbers(p)
         slow = start.transform(id="slow", engine="python", entrypoint="jobs:slow", fuse=False, retries=1,
-                               timeout_minutes=1 / 60, external=True)
+                               timeout_minutes=4 / 60, external=True)
         sibling = start.transform(id="sibling", engine="python", entrypoint="jobs:sibling", fuse=False)
         write(p, sibling)
         """,
@@ -294,7 +294,7 @@ HANG = 'subprocess.Popen(["sleep", "60"]); import re; re.match(r"(a|aa)+$", "a" 
 @pytest.mark.parametrize("how", ["run", "backfill"])
 def test_a_module_whose_import_hangs_or_dies_is_named_and_nothing_is_left(project, how, body, code) -> None:
     folder = project("write(p, numbers(p))")
-    (folder / "aiflow.toml").write_text("discovery_timeout_seconds = 1\n")
+    (folder / "aiflow.toml").write_text("discovery_timeout_seconds = 4\n")
     file = folder / "pipelines/work.py"
     file.write_text(f"import os, subprocess\n{body}\n{file.read_text()}")
     words = ["run", "work", "--date", DAY] if how == "run" else ["backfill", "work", "--from", DAY, "--to", DAY]
