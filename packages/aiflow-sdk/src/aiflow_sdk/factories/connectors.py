@@ -13,6 +13,7 @@ from aiflow_sdk.factories.declaration import Declaration, record_kind, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
     from os import PathLike
     from typing import TypeAlias
 
@@ -61,6 +62,7 @@ class Sources(_Kinds):
         *,
         path: Text | PathLike[str] | None = None,
         version: int | Variable | None = None,
+        as_of: Text | datetime | None = None,
         complete: Completeness = None,
         wait_minutes: float | Variable = 0,
         restated: Restated = "stale",
@@ -68,6 +70,7 @@ class Sources(_Kinds):
         """A table of the lake, ``schema.table``, or the one at ``path``.
 
         ``partitions`` names the part that a run reads: ``{"dt": p.vars["run_date"]}``, ``{"hour": window.covering()}``.
+        ``version`` and ``as_of`` read the table as it was.
         """
         raise NotImplementedError
 
@@ -105,10 +108,13 @@ class Sinks(_Kinds):
         self,
         id: str,
         table: Text | None = None,
-        mode: Literal["overwrite", "overwrite_partitions", "append", "upsert"] = "overwrite",
+        mode: Literal["overwrite", "overwrite_partitions", "append", "upsert", "error_if_exists"] = "overwrite",
         partition_by: Sequence[str] = (),
         *,
         keys: Sequence[str] = (),
+        order_by: str | None = None,
+        withdrawn: Literal["refuse", "delete", "keep"] = "refuse",
+        schema_evolution: Literal["add_columns", "widen", "none"] = "none",
         time: str | None = None,
         path: Text | PathLike[str] | None = None,
         format: Literal["delta"] = "delta",

@@ -11,6 +11,7 @@ from aiflow_sdk.local.preparation import Prepared, open_run, partition_range
 from aiflow_sdk.local.request import BackfillRequest
 from aiflow_sdk.partitions import Partition, partitions_between
 from aiflow_sdk.plan import make_run
+from aiflow_sdk.runtime import Data
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,10 @@ def open_runs(prepared: Prepared, request: BackfillRequest, partitions: Sequence
     Each is begun, with its generation, only when it is asked for.
     """
     plan = prepared.plan
-    ledger = Ledger(prepared.project.root, plan)
+    data = Data(plan, prepared.project.root)
     for first, last in _stretches(partitions) if plan.ranges else ((one, one) for one in partitions):
         run = make_run(plan, partition=first.key, last_partition=last.key, params=request.params, cause="backfill")
-        sources = ledger.sources_before(run) if plan.ranges else {}
-        live = open_run(prepared, run, data=ledger.data)
-        live.sources = sources
-        yield live
+        yield open_run(prepared, run, data=data)
 
 
 def _stretches(partitions: Sequence[Partition]) -> Iterator[tuple[Partition, Partition]]:

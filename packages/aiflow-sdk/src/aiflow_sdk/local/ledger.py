@@ -112,14 +112,6 @@ class Ledger:
             sources = live.sources.get(partition.key) or dict.fromkeys(self.data.source_ids)
             self._write(partition.key, replace(making, sources=sources, sinks=self._sinks(run)))
 
-    def sources_before(self, run: Run) -> dict[str, dict[str, str | None]]:
-        """Return partition → identities of its sources, of a range that is about to run."""
-        params = thaw(run.params)
-        return {
-            partition.key: self.data.source_identities(make_run(self.plan, partition=partition.key, params=params))
-            for partition in run.partitions
-        }
-
     def _making(self, run: Run) -> Making:
         return Making(
             definition=self.plan.definition,

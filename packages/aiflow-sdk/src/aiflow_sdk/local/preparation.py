@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aiflow_sdk.code import enter_project
 from aiflow_sdk.config import Project
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, RunError, UnknownNameError, Where
+from aiflow_sdk.ir import thaw
 from aiflow_sdk.local.executor import LiveRun
 from aiflow_sdk.local.request import RunRequest
 from aiflow_sdk.local.selection import Selection, select_tasks
@@ -98,6 +99,7 @@ def open_run(prepared: Prepared, run: Run, selection: Selection | None = None, *
     selection = selection or Selection(tuple(task.id for task in plan.tasks))
     check_clusters(plan, selection.tasks)
     data = data or Data(plan, root)
+    sources = _sources_of_range(data, run)
     generation = claim_generation(data.environment, run, known=data.newest_generation(run))
     run = Run.model_validate({**dict(run), "generation": generation, "pins": data.pins(run)})
     state = RunState(
@@ -112,7 +114,18 @@ def open_run(prepared: Prepared, run: Run, selection: Selection | None = None, *
     folder = RunFolder(root, run.run_id)
     folder.create(state, plan.to_json(), selection=selection.to_dict(), places=prepared.places)
     folder.own()
-    return LiveRun(plan, run, folder, state, selection.earlier, places=prepared.places)
+    return LiveRun(plan, run, folder, state, selection.earlier, places=prepared.places, sources=sources)
+
+
+def _sources_of_range(data: Data, run: Run) -> dict[str, dict[str, str | None]]:
+    """Return partition → identities of its sources, of a run for several partitions."""
+    if run.last_partition_key is None:
+        return {}  # such a run's tasks tell what they read
+    params = thaw(run.params)
+    return {
+        partition.key: data.source_identities(make_run(data.plan, partition=partition.key, params=params))
+        for partition in run.partitions
+    }
 
 
 def resume_run(prepared: Prepared, request: RunRequest) -> LiveRun:
