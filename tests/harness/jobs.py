@@ -41,7 +41,7 @@ def write_with_sail(folder: str) -> None:
     server = SparkConnectServer("127.0.0.1", 0)
     server.start()
     _, port = server.listening_address
-    session = SparkSession.builder.remote(f"sc://127.0.0.1:{port}").getOrCreate()
+    session = SparkSession.builder.remote(f"sc://127.0.0.1:{port}").create()
     session.range(1000).write.parquet(f"{folder}/p")
     session.stop()
     server.stop()

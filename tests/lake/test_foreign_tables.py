@@ -50,7 +50,7 @@ UNWRITABLE = {
     "generated_column": "computes 'twice' (id * 2)",
     "identity_column": "numbers its rows in 'number'",
     "in_commit_timestamps": "keeps the time of a commit",
-    "partition_binary": "a binary",
+    "partition_binary": "is binary",
     "not_null": "has no nulls in 'id'",
     "row_tracking": "gives every row a number",
     "vacuum_protocol_check": "vacuumProtocolCheck",
@@ -170,7 +170,7 @@ def expected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def check_error(error: AiflowError, said: str) -> None:
     assert said in error.message
-    assert error.code == ("bad-partition-value" if "binary" in said else "unsupported-table-feature")
+    assert error.code == ("unsupported-type" if "is binary" in said else "unsupported-table-feature")
     assert error.hint
 
 

@@ -26,7 +26,7 @@ def spark():
     server = SparkConnectServer("127.0.0.1", 0)
     server.start(background=True)
     _, port = server.listening_address
-    session = SparkSession.builder.remote(f"sc://127.0.0.1:{port}").getOrCreate()
+    session = SparkSession.builder.remote(f"sc://127.0.0.1:{port}").create()
     session.conf.set("spark.sql.session.timeZone", "UTC")
     yield session
     session.stop()  # before the server, or it hangs
