@@ -229,6 +229,19 @@ def test_a_lake_is_a_folder_of_the_project_or_an_address(lake: str, address: str
     assert environment.copy_as("dev-ana").lake_address == copied
 
 
+@pytest.mark.parametrize(
+    ("lake", "staging"), [("lake", "s3://scratch/x"), ("s3://lake", "az://scratch/x"), ("az://lake", "s3://scratch")]
+)
+def test_staging_in_another_kind_of_store_would_have_no_keys(tmp_path: Path, lake: str, staging: str) -> None:
+    text = f'[environments.prod]\nlake = "{lake}"\nstaging = "{staging}"\n'
+    if "az:" in text:
+        text += "[environments.prod.storage]\naccount = \"me\"\n" if lake.startswith("az") else ""
+    with pytest.raises(ConfigurationError, match="another kind of store than the lake") as caught:
+        load_project(write(tmp_path, text))
+    assert caught.value.where is not None
+    assert caught.value.where.line == 3
+
+
 def test_staging_lies_where_it_is_said() -> None:
     environment = Environment(staging="scratch", root=Path("/project"))
     assert environment.staging_address == "/project/scratch"

@@ -46,6 +46,14 @@ def test_a_value_is_hidden_in_the_forms_that_libraries_write() -> None:
     assert redactor.hide("q=corr%E2%82%ACct+horse%2Fbattery") == "q=***"
 
 
+def test_of_a_signed_token_the_signature_is_hidden_wherever_it_stands() -> None:
+    redactor = Redactor()
+    redactor.add("?sv=2024-01-01&sr=c&sig=aB%2Bc%2Fd%3D&se=2027")
+    assert redactor.hide("GET /x?se=2027&sig=aB%2Bc%2Fd%3D&sv=1: 403, signature aB+c/d=") == (
+        "GET /x?se=2027&sig=***&sv=1: 403, signature ***"
+    )
+
+
 def test_the_longest_value_goes_first_and_short_ones_stay() -> None:
     redactor = Redactor()
     for value in ("abcd", "abcdef", "xyz", ""):

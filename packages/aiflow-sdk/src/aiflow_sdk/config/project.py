@@ -162,11 +162,20 @@ def _store_problems(environments: Mapping[str, Environment], file: SettingsFile,
     for name, environment in stated.items():
         try:
             lake = parse_address(environment.lake, root=root, storage=environment.storage)
-            if environment.staging:
-                parse_address(environment.staging, root=root, storage=environment.storage)
         except AiflowError as error:
             yield error.at(file.where("environments", name, "lake"))
             continue
+        try:
+            staging = parse_address(environment.staging or environment.lake, root=root, storage=environment.storage)
+        except AiflowError as error:
+            yield error.at(file.where("environments", name, "staging"))
+            continue
+        if not staging.is_folder and staging.kind != lake.kind:
+            yield file.bad(
+                ("environments", name, "staging"),
+                f"staging at {staging.uri} is another kind of store than the lake {lake.uri}, whose keys it is given",
+                "put it into the lake's kind of store, or into a folder that all machines of the environment see",
+            )
         known = storage_options(lake.kind)
         for option in environment.storage:
             if option not in known:

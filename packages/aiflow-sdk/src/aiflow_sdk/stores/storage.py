@@ -59,4 +59,6 @@ def server_variables(address: Address, storage: Mapping[str, Any]) -> dict[str, 
 def _text(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value}s" if name.endswith("_seconds") else str(value)
+    if name.endswith("_seconds"):
+        return f"{value}s"
+    return value if isinstance(value, str) else str(value)  # a Secret stays one, which no repr shows
