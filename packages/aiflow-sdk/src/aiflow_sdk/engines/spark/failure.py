@@ -12,12 +12,18 @@ from aiflow_sdk.engines.spark.connection import first_line
 from aiflow_sdk.errors import AiflowError, RunError, UserCodeError, Where, did_you_mean
 from aiflow_sdk.frames import where_of
 from aiflow_sdk.place import relative_path
+from aiflow_sdk.stores import store_error
 
 _FOREIGN = (str(Path(__file__).parents[2]), "site-packages/pyspark", "site-packages/pysail", "site-packages/grpc")
 _FRAME = re.compile(r'  File "(?P<path>[^"]+)", line (?P<line>\d+), in .*')
 # As Sail says it, and as Spark does.
 _MISSING_COLUMN = re.compile(r'Identifier\("([^"]+)"\)\]?\) is missing|parameter with name (`.+?`) cannot be resolved')
 _MOST_LINES = 60
+_OF_A_STORE = re.compile(
+    r"object ?store error|Generic (?:S3|MicrosoftAzure|LocalFileSystem)|Parquet error|amazonaws|azurebfs|java\.io\.IOException",
+    re.I,
+)
+_ADDRESS = re.compile(r"(?:s3a?|azs?|abfss?)://[^\s\"'`?#]+")
 
 
 def is_of_spark(error: BaseException) -> bool:
@@ -60,6 +66,12 @@ def spark_failure(error: BaseException, doing: str) -> AiflowError:
         return UserCodeError(
             "user-code-failed", f"{lines[-1]}, while {doing}", where=place, retryable=True, notes=lines
         )
+    text = str(error)
+    if _OF_A_STORE.search(text):
+        found = _ADDRESS.search(text)
+        if told := store_error(error, found[0] if found else "the lake"):
+            told.notes = (*told.notes, f"Spark was {doing}")
+            return told
     return RunError(
         "spark-failed",
         f"Spark failed while {doing}: {_short(error)}",
