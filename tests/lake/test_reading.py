@@ -27,7 +27,6 @@ SLACK = 1.05
 """What a read may fetch beside what it needs."""
 END_BYTES = 263_000
 """What a reader asks of a file's end before it knows how long the footer is: polars 256 KiB, others less."""
-TASK = {"id": "t", "cluster": "local", "node_ids": ("t",), "retries": 0, "retry_delay_seconds": 0}
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +92,17 @@ def read(request: pytest.FixtureRequest, place: Place, proxy: Proxy) -> Iterator
     if engine == "spark":
         request.getfixturevalue("spark_session")
     environment = Environment(lake=place.address, storage=place.storage(proxy.endpoint))
-    task = PlanTask(engine=engine, engine_plugin="x:y", timeout_seconds=None, bounded=True, **TASK)
+    task = PlanTask(
+        id="t",
+        engine=engine,
+        engine_plugin=f"aiflow_sdk.engines.{engine}:{engine.title()}Engine",
+        cluster="local",
+        node_ids=("t",),
+        retries=0,
+        retry_delay_seconds=0,
+        timeout_seconds=None,
+        bounded=True,
+    )
     with engine_of(engine, environment).open(task, run_of(None, 1)) as session:
 
         def read(source: OneLakeSource, scan: Scan, narrow: Callable[[Any], Any]) -> list[tuple[Any, ...]]:
