@@ -235,7 +235,7 @@ def test_a_lake_is_a_folder_of_the_project_or_an_address(lake: str, address: str
 def test_staging_in_another_kind_of_store_would_have_no_keys(tmp_path: Path, lake: str, staging: str) -> None:
     text = f'[environments.prod]\nlake = "{lake}"\nstaging = "{staging}"\n'
     if "az:" in text:
-        text += "[environments.prod.storage]\naccount = \"me\"\n" if lake.startswith("az") else ""
+        text += '[environments.prod.storage]\naccount = "me"\n' if lake.startswith("az") else ""
     with pytest.raises(ConfigurationError, match="another kind of store than the lake") as caught:
         load_project(write(tmp_path, text))
     assert caught.value.where is not None

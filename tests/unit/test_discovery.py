@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from aiflow_sdk.code import enter_project
 from aiflow_sdk.config import Project, load_project
 from aiflow_sdk.discovery import Discovery, discover, discover_here, discover_pipelines
 from aiflow_sdk.errors import AiflowError, ConfigurationError, UnknownNameError
@@ -329,6 +330,16 @@ def test_a_package_by_name_may_use_imports_relative_to_what_is_above(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert [ir.owner for ir in discover_pipelines("shop_repo.pipelines")] == ["us"]
+
+
+def test_a_project_that_this_process_was_about_before_hides_no_folder_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = write(tmp_path / "before", {"pipelines/__init__.py": "", "pipelines/b.py": a_pipeline("b")})
+    project = write(tmp_path / "after", {"pipelines/a.py": a_pipeline("a")})
+    enter_project(before.root)
+    assert ids(discover(project)) == ["a"]
 
 
 def test_an_unknown_package_or_folder_is_an_error(tmp_path: Path) -> None:

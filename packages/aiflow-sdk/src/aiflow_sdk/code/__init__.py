@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from aiflow_sdk.code.defaults import Made, Unreadable, module_file, written_defaults
     from aiflow_sdk.code.index import CodeIndex, FunctionSource
     from aiflow_sdk.code.lock import interpreter, is_foreign, lock_fingerprint
-    from aiflow_sdk.code.path import enter_project
+    from aiflow_sdk.code.path import enter_project, path_of_others
     from aiflow_sdk.code.source import SourceFile, Stamp, module_name, scan_sources, stamp_of
 
 _HOMES = {
@@ -29,6 +29,7 @@ _HOMES = {
     "lock_fingerprint": "aiflow_sdk.code.lock",
     "module_file": "aiflow_sdk.code.defaults",
     "module_name": "aiflow_sdk.code.source",
+    "path_of_others": "aiflow_sdk.code.path",
     "scan_sources": "aiflow_sdk.code.source",
     "stamp_of": "aiflow_sdk.code.source",
     "written_defaults": "aiflow_sdk.code.defaults",
@@ -47,6 +48,7 @@ __all__ = [
     "lock_fingerprint",
     "module_file",
     "module_name",
+    "path_of_others",
     "scan_sources",
     "stamp_of",
     "written_defaults",

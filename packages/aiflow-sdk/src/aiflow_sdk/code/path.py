@@ -30,6 +30,14 @@ def enter_project(root: Path) -> None:
         del sys.modules[name]
 
 
+def path_of_others() -> list[str]:
+    """Return the import path without the projects that were entered: what another process takes over for any of them.
+
+    A package of one project would stand there for a folder of the same name in another.
+    """
+    return [entry or os.getcwd() for entry in sys.path if entry not in _entered]
+
+
 def _lies_in(name: str, root: Path) -> bool:
     module = sys.modules[name]
     places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]

@@ -7,7 +7,6 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeAlias
 
-from aiflow_sdk.code import interpreter, is_foreign
+from aiflow_sdk.code import interpreter, is_foreign, path_of_others
 from aiflow_sdk.config import Project
 from aiflow_sdk.discovery.finding import Module
 from aiflow_sdk.discovery.importing import Imported
@@ -241,14 +240,14 @@ class _Line:
 
 def import_path(project: Project) -> list[str] | None:
     """Return the import path that a child takes over; None where another interpreter has one of its own."""
-    return None if is_foreign(project) else [folder or os.getcwd() for folder in sys.path]
+    return None if is_foreign(project) else path_of_others()
 
 
 def import_environment(project: Project) -> dict[str, str]:
     """Return the environment variables with which a child can import aiflow before it takes over the import path."""
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     if not is_foreign(project):
-        environment["PYTHONPATH"] = os.pathsep.join(folder for folder in sys.path if folder)
+        environment["PYTHONPATH"] = os.pathsep.join(path_of_others())
     return environment
 
 
