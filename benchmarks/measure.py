@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "build" / "benchmarks"
@@ -81,6 +82,20 @@ def compare(name: str, ours: Command, rival: Command, bound: float | None, *, ti
         f"≤ {bound}" if bound else "stated",
         ratio <= bound if bound else None,
     )
+
+
+ASIDE = DATA / "aside"
+
+
+def set_aside(path: Path) -> None:
+    """Put a file or folder out of the way, if it is there; run.py removes all of them when it ends.
+
+    Removed at once it would falsify what is measured next: for half a minute ext4 passes by the inodes that were freed,
+    one after the other, whenever a file is made.
+    """
+    if path.exists():
+        ASIDE.mkdir(parents=True, exist_ok=True)
+        path.rename(ASIDE / uuid4().hex)
 
 
 def python(*arguments: str | Path) -> list[str | Path]:

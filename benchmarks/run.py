@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 
 from cases import backfill, commands, compiling, jobs, lake, lake_environment
-from measure import Row
+from measure import ASIDE, Row
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "imports": commands.imports,
@@ -32,9 +33,12 @@ def main(names: list[str]) -> int:
         print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
     rows: list[Row] = []
-    for name in names or BENCHMARKS:
-        print(f"… {name}", file=sys.stderr, flush=True)
-        rows += BENCHMARKS[name]()
+    try:
+        for name in names or BENCHMARKS:
+            print(f"… {name}", file=sys.stderr, flush=True)
+            rows += BENCHMARKS[name]()
+    finally:
+        shutil.rmtree(ASIDE, ignore_errors=True)
     print(f"{'benchmark':<24} {'ours':>12} {'rival':>12} {'ratio':>8}  {'bound':<10}")
     for row in rows:
         verdict = "" if row.holds is None else "holds" if row.holds else "MISSED"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
-from measure import DATA, Command, Row, aiflow, run
+from measure import DATA, Command, Row, aiflow, run, set_aside
 
 FIRST = date(2013, 1, 1)
 DAYS = 90
@@ -35,7 +34,7 @@ def backfill() -> list[Row]:
 
     def forget() -> None:
         for name in ("runs", "lake/_ledger", "lake/mart"):
-            shutil.rmtree(folder / ".aiflow" / name, ignore_errors=True)
+            set_aside(folder / ".aiflow" / name)
 
     days = [FIRST + timedelta(days=number) for number in range(DAYS)]
     run(Command(aiflow("run", "daily", "--date", days[0].isoformat()), folder))
@@ -56,7 +55,7 @@ def _project() -> Path:
     import polars as pl
 
     folder = DATA / "backfill"
-    shutil.rmtree(folder, ignore_errors=True)
+    set_aside(folder)
     (folder / "pipelines").mkdir(parents=True)
     (folder / "pipelines" / "__init__.py").write_text("")
     (folder / "pipelines" / "daily.py").write_text(PIPELINE)

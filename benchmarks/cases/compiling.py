@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 from pathlib import Path
 
-from measure import DATA, Command, Row, aiflow, python, run
+from measure import DATA, Command, Row, aiflow, python, run, set_aside
 
 PER_FILE = 10
 
@@ -28,7 +27,7 @@ for path in sorted(pathlib.Path("pipelines").glob("m*.py")):
 
 def _project(pipelines: int) -> Path:
     folder = DATA / f"compile-{pipelines}"
-    shutil.rmtree(folder, ignore_errors=True)
+    set_aside(folder)
     for name in ("pipelines", "etl"):
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text("")
@@ -44,9 +43,7 @@ def _measure(pipelines: int) -> list[Row]:
     importing = Command(python("-c", IMPORT_TWICE), folder)
     run(importing)
     imported = 2 * statistics.median(run(importing).seconds for _ in range(3))
-    compile_all = Command(
-        aiflow("--json", "compile"), folder, before=lambda: shutil.rmtree(folder / ".aiflow", ignore_errors=True)
-    )
+    compile_all = Command(aiflow("--json", "compile"), folder, before=lambda: set_aside(folder / ".aiflow"))
     cold = statistics.median(run(compile_all).seconds for _ in range(3))
     per_pipeline = 1000 * (cold - imported) / pipelines
     changed = folder / "pipelines" / "m000000.py"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from measure import DATA, Command, Row, aiflow, compare, python, run, tpch
+from measure import DATA, Command, Row, aiflow, compare, python, run, set_aside, tpch
 
 HERE = Path(__file__).parents[1]
 
@@ -15,7 +15,7 @@ def _project(name: str, scale: int, *tables: str) -> Path:
     import polars as pl
 
     folder = DATA / name
-    shutil.rmtree(folder / ".aiflow" / "runs", ignore_errors=True)
+    set_aside(folder / ".aiflow" / "runs")
     shutil.copytree(HERE / "projects" / name, folder, dirs_exist_ok=True)
     files = tpch(scale, *tables)
     for table in tables:
@@ -27,7 +27,7 @@ def _project(name: str, scale: int, *tables: str) -> Path:
 
 
 def _without_cache(folder: Path) -> None:
-    shutil.rmtree(folder / ".aiflow" / "cache", ignore_errors=True)
+    set_aside(folder / ".aiflow" / "cache")
 
 
 def small_job() -> list[Row]:
@@ -58,5 +58,5 @@ def memory() -> list[Row]:
     """SF10 lineitem through a lazy python transform: peak memory of the process that runs it."""
     folder = _project("memory", 10, "lineitem")
     peak = run(Command(aiflow("run", "discounted"), folder)).megabytes
-    shutil.rmtree(folder / ".aiflow" / "lake" / "mart", ignore_errors=True)
+    set_aside(folder / ".aiflow" / "lake" / "mart")
     return [Row("memory", f"{peak / 1024:.2f} GB", "4.00 GB", peak / 4096, "≤ 1", peak <= 4096)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from measure import DATA, Row, tpch
+from measure import DATA, Row, set_aside, tpch
 from pydantic import PrivateAttr
 
 from aiflow_sdk.config import Environment
@@ -105,7 +104,7 @@ def _took(one: Callable[[], object]) -> tuple[float, float]:
 def new_table(name: str) -> tuple[str, Path]:
     """Return a table's name and its folder, which is not there yet."""
     target = FOLDER / "bench" / name
-    shutil.rmtree(target, ignore_errors=True)
+    set_aside(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     return f"bench.{name}", target
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from measure import DATA, Command, Row, aiflow, run
+from measure import DATA, Command, Row, aiflow, run, set_aside
 
 PIPELINES = 20
 DAY = "2026-11-20"
@@ -83,7 +82,7 @@ def _project() -> Path:
     import polars as pl
 
     folder = DATA / "lake_environment"
-    shutil.rmtree(folder, ignore_errors=True)
+    set_aside(folder)
     (folder / "pipelines").mkdir(parents=True)
     (folder / "pipelines/__init__.py").touch()
     (folder / "aiflow.toml").write_text(_SETTINGS)

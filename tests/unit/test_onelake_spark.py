@@ -10,6 +10,7 @@ from deltalake import write_deltalake
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.onelake import OneLakeSink, OneLakeSource
+from aiflow_sdk.engines.spark.connection import connected
 from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins import Predicate, Scan, Write
 
@@ -20,17 +21,8 @@ HOUR = dt.datetime(2026, 11, 20, 5, tzinfo=dt.UTC)
 
 @pytest.fixture(scope="module")
 def spark():
-    from pysail.spark import SparkConnectServer
-    from pyspark.sql import SparkSession
-
-    server = SparkConnectServer("127.0.0.1", 0)
-    server.start(background=True)
-    _, port = server.listening_address
-    session = SparkSession.builder.remote(f"sc://127.0.0.1:{port}").create()
-    session.conf.set("spark.sql.session.timeZone", "UTC")
-    yield session
-    session.stop()  # before the server, or it hangs
-    server.stop()
+    with connected(None, {"spark.sql.session.timeZone": "UTC"}, {}) as connection:
+        yield connection.spark
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -88,12 +89,12 @@ class Environment:
     root: Path | None = None
     """The project's folder, known where something runs; relative addresses start there."""
 
-    @property
+    @cached_property
     def lake_root(self) -> LakeRoot:
         """The lake's root. Raises ``ConfigurationError`` (``unsupported-store``)."""
         return LakeRoot(self.name, parse_address(self.lake, root=self.root, storage=self.storage), self.storage)
 
-    @property
+    @cached_property
     def own_root(self) -> LakeRoot:
         """The lake's root as the one place that a run may write to.
 
@@ -106,7 +107,7 @@ class Environment:
                 raise shared_lake(root, other)
         return root
 
-    @property
+    @cached_property
     def staging_root(self) -> Address:
         """Where frames lie between tasks, to be written to.
 
@@ -131,7 +132,7 @@ class Environment:
                 )
         return address
 
-    @property
+    @cached_property
     def read_roots(self) -> tuple[LakeRoot, ...]:
         """The lakes that are read where a table is absent here, nearest first."""
         return tuple(

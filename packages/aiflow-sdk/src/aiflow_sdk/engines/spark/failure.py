@@ -20,8 +20,9 @@ _FRAME = re.compile(r'  File "(?P<path>[^"]+)", line (?P<line>\d+), in .*')
 _MISSING_COLUMN = re.compile(r'Identifier\("([^"]+)"\)\]?\) is missing|parameter with name (`.+?`) cannot be resolved')
 _MOST_LINES = 60
 _OF_A_STORE = re.compile(
-    r"object ?store error|Generic (?:S3|MicrosoftAzure|LocalFileSystem)|Parquet error|amazonaws|azurebfs|java\.io\.IOException",
-    re.I,
+    r"object ?store error|Generic (?:S3|MicrosoftAzure|LocalFileSystem)|Parquet error|amazonaws|azurebfs"
+    r"|java\.io\.IOException",
+    re.IGNORECASE,
 )
 _ADDRESS = re.compile(r"(?:s3a?|azs?|abfss?)://[^\s\"'`?#]+")
 
