@@ -22,6 +22,7 @@ from aiflow_sdk.connectors.onelake import OneLakeSink, OneLakeSource
 from aiflow_sdk.errors import DataError, UnknownNameError
 from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins import Scan, Write, Written
+from remembered import check_remembered
 
 DAYS = ("2026-11-20", "2026-11-21", "2026-11-22")
 PIPELINES = ("x", "y")
@@ -63,7 +64,9 @@ class Lake:
         frame = pl.DataFrame(rows, {name: SCHEMA[name] for name in names}, orient="row")
         fill = {"dt": run.partition_key} if run.partition_key else {}
         request = Write(node, run, fill, time, siblings=tuple(siblings))
-        return self.sink(**options).write(frame.to_arrow().to_reader(), request)
+        written = self.sink(**options).write(frame.to_arrow().to_reader(), request)
+        check_remembered(self.environment, "feature.out")
+        return written
 
     def rows(self) -> list[tuple[Any, ...]]:
         """All rows, sorted; none where there is no table."""

@@ -16,6 +16,7 @@ from aiflow_sdk.engines.spark import SparkEngine
 from aiflow_sdk.plan import PlanTask, Run
 from aiflow_sdk.plugins import FrameWrite, Scan, Session, Write, Written
 from aiflow_sdk.testing.conformance.probe import Batches, Rows
+from remembered import check_remembered
 
 ENGINES = ("python", "spark")
 READERS = ("arrow", *ENGINES)
@@ -73,6 +74,7 @@ class Trial:
         (written,) = session.write(
             [FrameWrite(session.read(Rows.of(frame), Scan()), sink, Write("out", run, fill, time))]
         )
+        check_remembered(self.environment, table)
         return written
 
     def source(self, table: str, **options: Any) -> OneLakeSource:

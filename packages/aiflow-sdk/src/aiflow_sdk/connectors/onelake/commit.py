@@ -19,7 +19,7 @@ from aiflow_sdk.connectors.onelake.evolution import evolve, refuse_changes
 from aiflow_sdk.connectors.onelake.features import check_removable
 from aiflow_sdk.connectors.onelake.replacement import created, is_superseded, replacement
 from aiflow_sdk.connectors.onelake.rewriting import forget_files
-from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, load_table, read_table
+from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, load_table, read_table, remember
 from aiflow_sdk.connectors.onelake.values import stored_text
 from aiflow_sdk.errors import AiflowError, DataError, StoreError
 from aiflow_sdk.stores import store_error, store_failures
@@ -65,7 +65,7 @@ def commit(change: Change) -> Committed:
             if done is None:
                 assert state is not None  # without a table nothing overtakes
                 return Committed(state, superseded=True, added=())
-            _write(change, state, done)
+            landed = _write(change, state, done)
         except _SchemaChangedError:
             continue
         except (CommitFailedError, DeltaError, OSError) as error:
@@ -82,9 +82,9 @@ def commit(change: Change) -> Committed:
             mine = next((one for one in since if one.get(_TOKEN) == change.prefix), None)
             if done is not None and mine is not None:
                 # What failed came after the commit: a checkpoint, for instance, or the answer was lost.
-                landed = load_table(change.place, int(mine["version"]))
-                assert landed is not None  # its history names it
-                return Committed(landed, superseded=False, added=tuple(done.added))
+                own = load_table(change.place, int(mine["version"]))
+                assert own is not None  # its history names it
+                return Committed(own, superseded=False, added=tuple(done.added))
             _forget(change, done)
             failure, lost_to = error, _writer(since) or lost_to
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.01 * 2 ** min(attempt, 10))))
@@ -93,8 +93,7 @@ def commit(change: Change) -> Committed:
                 _forget(change, done)
             raise
         else:
-            version = state.version + 1 if state else 0
-            return Committed(_sum_up(change, version), superseded=False, added=tuple(done.added))
+            return Committed(_sum_up(landed), superseded=False, added=tuple(done.added))
     raise StoreError(
         "commit-conflict",
         f"others wrote to the table '{change.name}' each of {_TRIES} times that this run tried to"
@@ -104,16 +103,15 @@ def commit(change: Change) -> Committed:
     ) from failure
 
 
-def _sum_up(change: Change, version: int) -> TableState:
+def _sum_up(state: TableState) -> TableState:
     """Return the table as the commit made it, its log summed up where it is time to."""
     from deltalake.exceptions import DeltaError
 
-    state = read_table(change.place, version)
-    assert state is not None  # it was committed to just now
-    stated = state.table.metadata().configuration
-    if "delta.checkpointInterval" not in stated and (state.version + 1) % _CHECKPOINT_COMMITS == 0:
-        with suppress(DeltaError, OSError):  # the write stands without it, and the next one will try again
-            state.table.create_checkpoint()
+    remember(state)
+    if (state.version + 1) % _CHECKPOINT_COMMITS == 0:
+        with suppress(AiflowError, DeltaError, OSError):  # the write stands without it, and the next one will try again
+            if "delta.checkpointInterval" not in state.table.metadata().configuration:
+                state.table.create_checkpoint()
     return state
 
 
@@ -153,7 +151,8 @@ def _check_partitions(change: Change, state: TableState) -> None:
         )
 
 
-def _write(change: Change, state: TableState | None, done: Replacement) -> None:
+def _write(change: Change, state: TableState | None, done: Replacement) -> TableState:
+    """Commit, and return the version that this made."""
     from deltalake.transaction import create_table_with_add_actions
 
     now = int(time.time() * 1000)
@@ -169,7 +168,9 @@ def _write(change: Change, state: TableState | None, done: Replacement) -> None:
             storage_options=change.place.options or None,
             commit_properties=properties,
         )
-        return
+        made = load_table(change.place, 0)
+        assert made is not None  # just now
+        return made
     state.table.create_write_transaction(
         [*added, *(_remove(file, now) for file in done.removed)],
         "append",  # "overwrite" would choose by itself what to remove
@@ -177,6 +178,8 @@ def _write(change: Change, state: TableState | None, done: Replacement) -> None:
         list(state.partition_columns),
         commit_properties=properties,
     )
+    made_of = [ActiveFile(file.path, file.bytes, now, file.rows, file.partition) for file in (*done.added, *done.kept)]
+    return state.after(done.removed, made_of, done.noted)
 
 
 def _add(file: AddedFile, now: int) -> AddAction:

@@ -126,9 +126,11 @@ def _all_nullable(document: Any) -> Any:
 def column_types(schema: Schema) -> dict[str, str]:
     """Return column → type as the protocol writes it: a name, or canonical JSON of a nested one."""
     found = {}
-    for field in _all_nullable(json.loads(schema.to_json()))["fields"]:
+    for field in json.loads(schema.to_json())["fields"]:
         kind = field["type"]
-        found[field["name"]] = kind if isinstance(kind, str) else json.dumps(_without_metadata(kind), sort_keys=True)
+        if not isinstance(kind, str):
+            kind = json.dumps(_without_metadata(_all_nullable(kind)), sort_keys=True)
+        found[field["name"]] = kind
     return found
 
 

@@ -7,8 +7,9 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -45,16 +46,37 @@ class TableState:
     """One version of a table."""
 
     place: TablePlace
-    table: DeltaTable
     version: int
     types: Mapping[str, str]
     """Column → type, as the Delta protocol writes it."""
     partition_columns: tuple[str, ...]
     files: tuple[ActiveFile, ...]
+    _opened: DeltaTable | None = field(default=None, repr=False, compare=False)
     _values: dict[str, Mapping[Any, Sequence[ActiveFile]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
     """Partition column → value → its files, as they are asked for."""
+    noted: dict[str, int | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What the log notes for applications, as far as it was asked or is known: each question reads the log."""
+
+    @cached_property
+    def table(self) -> DeltaTable:
+        """The driver's table of this version. Raises as :func:`load_table`, where it is opened only now."""
+        table = self._opened or _opened(self.place, self.version)
+        if table is None:
+            raise DataError("unreadable-table", f"the table in {self.place.key} is gone", hint="run it again")
+        return table
+
+    def after(self, removed: Iterable[ActiveFile], added: Iterable[ActiveFile], noted: Mapping[str, int]) -> TableState:
+        """Return the table as the next version has it, where that was made of this one: it need not be read.
+
+        What changes the columns makes another kind of version.
+        """
+        gone = {file.path for file in removed}
+        files = (*(file for file in self.files if file.path not in gone), *added)
+        state = replace(self, version=self.version + 1, files=files, _opened=None)
+        state.noted.update({**self.noted, **noted})
+        return state
 
     def matching(self, allowed: Allowed) -> list[ActiveFile]:
         """Return the files of the wanted partitions."""
@@ -78,8 +100,9 @@ class TableState:
 
     def generation(self, app: str) -> int | None:
         """Return what the table's log notes for an application, or None."""
-        noted: int | None = self.table.transaction_version(app)
-        return noted
+        if app not in self.noted:
+            self.noted[app] = self.table.transaction_version(app)
+        return self.noted[app]
 
     @property
     def has_deletion_vectors(self) -> bool:
@@ -102,6 +125,20 @@ def load_table(place: TablePlace, version: int | None = None, as_of: datetime | 
     It reads the whole log since its last checkpoint; see :func:`read_table`. Raises ``StoreError``, and
     ``DataError`` (``unreadable-table``, ``unknown-version``).
     """
+    table = _opened(place, version, as_of)
+    if table is None:
+        return None
+    return TableState(
+        place=place,
+        version=table.version(),
+        types=column_types(table.schema()),
+        partition_columns=tuple(table.metadata().partition_columns),
+        files=tuple(_active_files(table)),
+        _opened=table,
+    )
+
+
+def _opened(place: TablePlace, version: int | None = None, as_of: datetime | None = None) -> DeltaTable | None:
     try:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -125,14 +162,7 @@ def load_table(place: TablePlace, version: int | None = None, as_of: datetime | 
         if "Unsupported" in reason:
             raise features.unsupported_reader(place.key, reason) from error
         raise _unreadable(place, version, as_of, reason) from error
-    return TableState(
-        place=place,
-        table=table,
-        version=table.version(),
-        types=column_types(table.schema()),
-        partition_columns=tuple(table.metadata().partition_columns),
-        files=tuple(_active_files(table)),
-    )
+    return table
 
 
 def _check_log(place: TablePlace) -> None:
@@ -185,21 +215,31 @@ def read_table(place: TablePlace, version: int | None = None) -> TableState | No
 
     A writer may commit to what it is given: that leaves the state as it is, and fails where another was faster.
     """
-    key = (place.uri, tuple(sorted(place.options.items())))
     with _guard:
-        mark, state = _remembered.get(key, (None, None))
+        mark, state = _remembered.get(_key(place), (None, None))
     if state is not None and mark == _mark(place, state.version):
         is_newest = version is None and _mark(place, state.version + 1) is None
         if is_newest or version == state.version:
             return state
     state = load_table(place, version)
-    if state is not None and (mark := _mark(place, state.version)):
+    if state is not None:
+        remember(state)
+    return state
+
+
+def remember(state: TableState) -> None:
+    """Let :func:`read_table` return this state while it is the table's newest one."""
+    place = state.place
+    if mark := _mark(place, state.version):
         with _guard:
-            _remembered[key] = mark, state
-            _remembered.move_to_end(key)
+            _remembered[_key(place)] = mark, state
+            _remembered.move_to_end(_key(place))
             while len(_remembered) > _REMEMBERED_TABLES:
                 _remembered.popitem(last=False)
-    return state
+
+
+def _key(place: TablePlace) -> tuple[str, tuple[tuple[str, str], ...]]:
+    return place.uri, tuple(sorted(place.options.items()))
 
 
 def _mark(place: TablePlace, version: int) -> tuple[Any, ...] | None:
@@ -226,7 +266,7 @@ def _active_files(table: DeltaTable) -> Iterable[ActiveFile]:
         for column in floats:
             if (value := partition[column]) is not None:
                 partition[column] = plain_float(value)
-        yield ActiveFile(unquote(path), size, modified, count, partition)
+        yield ActiveFile(unquote(path) if "%" in path else path, size, modified, count, partition)
 
 
 def files_identity(files: Iterable[ActiveFile]) -> str:
