@@ -71,6 +71,10 @@ class Owner:
         """The name under which the log notes how many rows of others were replaced by the owner's."""
         return f"aiflow:over/{self.write}/{self.part}"
 
+    def may_have_written(self, path: str) -> bool:
+        """Whether a table's file was written by the owner's sink, for whatever partition: a quick look at its path."""
+        return path.startswith(f"w-{self.write}/")
+
     def outranks(self, other: Owner | None) -> bool:
         """Whether a row of this owner, written now, takes the place of one of the other's: not of a later partition's.
 

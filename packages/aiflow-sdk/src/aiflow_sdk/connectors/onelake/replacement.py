@@ -160,8 +160,9 @@ def _check_absent(change: Change, there: Sequence[ActiveFile], newest: Mapping[s
 
 def _own_files(change: Change, state: TableState) -> list[ActiveFile]:
     """Return what the sink's earlier executions for this partition have in the table: all of it, or an error."""
-    owners = {file.path: Owner.of_file(file.path) for file in state.files}
-    own = [file for file in state.files if owners[file.path] == change.owner]
+    by_sink = [file for file in state.files if change.owner.may_have_written(file.path)]
+    owners = {file.path: Owner.of_file(file.path) for file in by_sink}
+    own = [file for file in by_sink if owners[file.path] == change.owner]
     if any(owner and owner.may_hold(change.owner) for owner in owners.values()):
         raise DataError(
             "rows-not-traceable",
@@ -196,12 +197,12 @@ def _made(
             (state.generation(_app(change, key, node_id)) if state else None) is None
             for node_id in change.request.siblings
         )
-        own = waiting_app(run, values)
-        waited = bool(state and state.generation(own))
+        own, begun = waiting_app(run, values), begun_app(values)
+        pipelines = (state.generation(begun) if state else None) or 0
+        waited = bool(state and pipelines and state.generation(own))
         if waits != waited:
-            begun = begun_app(values)
             noted[own] = int(waits)
-            noted[begun] = ((state.generation(begun) if state else None) or 0) + (1 if waits else -1)
+            noted[begun] = pipelines + (1 if waits else -1)
         if not waits:
             noted[made_app(values)] = run.generation
     return noted
@@ -242,5 +243,9 @@ def _counts(
         counted |= {owner for owner in change_of if state.generation(owner.files_app) is not None}
     if not counted:
         return {}
-    there = Counter(owner for file in active if (owner := Owner.of_file(file.path)) in counted)
+    there = Counter(
+        owner
+        for file in active
+        if any(one.may_have_written(file.path) for one in counted) and (owner := Owner.of_file(file.path)) in counted
+    )
     return {owner.files_app: there[owner] + change_of[owner] for owner in counted}

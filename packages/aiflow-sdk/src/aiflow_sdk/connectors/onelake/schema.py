@@ -48,6 +48,7 @@ def delta_schema(schema: Any) -> Schema:
 
     Raises ``DataError`` (``unsupported-type``) naming all columns that a Delta table cannot hold as they are.
     """
+    from arro3.core import DataType
     from arro3.core import Schema as ArrowSchema
     from deltalake import Schema
 
@@ -61,8 +62,10 @@ def delta_schema(schema: Any) -> Schema:
             "; ".join(problems),
             hint="cast in the transform that makes the frame",
         )
-    document = json.loads(Schema.from_arrow(ArrowSchema([_in_utc(field) for field in fields])).to_json())
-    return Schema.from_json(json.dumps(_all_nullable(document)))
+    found: Schema = Schema.from_arrow(ArrowSchema([_in_utc(field).with_nullable(True) for field in fields]))
+    if not any(DataType.is_nested(field.type) for field in fields):
+        return found
+    return Schema.from_json(json.dumps(_all_nullable(json.loads(found.to_json()))))
 
 
 def _problems(arrow: DataType, column: str) -> list[str]:

@@ -58,6 +58,8 @@ class TableState:
     """Partition column → value → its files, as they are asked for."""
     noted: dict[str, int | None] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What the log notes for applications, as far as it was asked or is known: each question reads the log."""
+    _writable: set[features.Effect] = field(default_factory=set, init=False, repr=False, compare=False)
+    """The effects of writes that the table was found to allow."""
 
     @cached_property
     def table(self) -> DeltaTable:
@@ -115,8 +117,11 @@ class TableState:
 
     def check_writable(self, name: str, effect: features.Effect = "overwrite") -> None:
         """Raise ``DataError`` (``unsupported-table-feature``) unless a write keeps all that the table asks for."""
+        if effect in self._writable:
+            return
         table = self.table
         features.check_writable(name, table.protocol(), table.metadata().configuration, table.schema(), effect)
+        self._writable.add(effect)
 
 
 def load_table(place: TablePlace, version: int | None = None, as_of: datetime | None = None) -> TableState | None:
