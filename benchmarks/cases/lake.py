@@ -145,7 +145,7 @@ def _bare_write(target: Path, frame: pl.DataFrame, mode: str, day: date | None =
         str(target),
         frame,
         mode=mode,  # type: ignore[call-overload]  # given as it is
-        partition_by=["dt"] if mode == "overwrite" else None,
+        partition_by=["dt"],
         predicate=f"dt = '{day}'" if day and (target / "_delta_log").exists() else None,
         writer_properties=WriterProperties(compression="ZSTD", compression_level=3),  # as polars writes
     )
@@ -167,15 +167,17 @@ def lake_overwrite() -> list[Row]:
 
 
 def lake_append() -> list[Row]:
-    """Rows of lineitem added to a table: a day of shipments, and all of SF1."""
+    """Rows of lineitem added to a table: a day of shipments to a year's, and all of SF1 to itself."""
     rows = []
-    for name, frame, times in (("day", lineitem(1), 15), ("sf1", lineitem(None), 5)):
-        ours = Ours(f"append_{name}", frame, None, mode="append")
-        days = iter(DAY + timedelta(days=number) for number in range(1000))
+    for name, frame, days, times in (("day", lineitem(1), 365, 15), ("sf1", lineitem(None), None, 5)):
+        ours = Ours(f"append_{name}", frame, None, mode="append", partition_by=["dt"])
         _, bare = new_table(f"append_{name}_bare")
+        for target in (ours.folder, bare):
+            _bare_write(target, lineitem(days), "overwrite")
+        runs = iter(DAY + timedelta(days=number) for number in range(1000))
 
-        def add(ours: Ours = ours, frame: pl.DataFrame = frame, days: Iterator[date] = days) -> None:
-            ours.write(frame, next(days))
+        def add(ours: Ours = ours, frame: pl.DataFrame = frame, runs: Iterator[date] = runs) -> None:
+            ours.write(frame, next(runs))
 
         def bare_add(bare: Path = bare, frame: pl.DataFrame = frame) -> None:
             _bare_write(bare, frame, "append")

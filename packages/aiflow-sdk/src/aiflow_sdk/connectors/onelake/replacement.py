@@ -171,6 +171,8 @@ def _own_files(change: Change, state: TableState) -> list[ActiveFile]:
             f"{change.request.run.partition_text} cannot be told, and they would stand there twice",
             hint="write to a new table, or give the sink another id if these rows are to stay beside the new ones",
         )
+    if not own and state.generation(_app(change, change.request.run.partition_key)) is None:
+        return own  # never written: both are noted in one commit
     noted = state.generation(change.owner.files_app)
     if noted is not None and noted != len(own):
         raise DataError(
