@@ -13,9 +13,6 @@ TYPED_FOLDERS := $(foreach package,$(DEV_PACKAGES),$(package)/src) tests $(wildc
 BIN := .venv/bin
 PYTEST_OPTIONS ?= -n 2 --dist loadfile
 
-# Faults of stores and disks: written, and not yet seen to pass on a quiet machine. `make faults` runs them.
-FAULTS := tests/lake/test_store_faults.py tests/lake/test_disk_faults.py
-
 .PHONY: help demo test soak check bench format lock setup spark clean
 
 help: ## Show this list.
@@ -27,11 +24,7 @@ demo: ## Run the flights demo: a feature table from a lake, in two minutes, with
 
 test: check ## Set up, check and run all tests (one: make test TESTS=tests/unit/test_x.py).
 	@scripts/servers.sh
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(if $(TESTS),$(TESTS),$(addprefix --ignore=,$(FAULTS)))
-
-faults: setup ## Faults of stores and disks, which take their time.
-	@scripts/servers.sh
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(FAULTS)
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(TESTS)
 
 soak: setup ## Kill writers of the lake 5,000 times, for an hour or so; SOAK="--kills 500" for less.
 	@scripts/servers.sh

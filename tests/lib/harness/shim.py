@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -24,6 +25,9 @@ _SOURCE = Path(__file__).with_name("shim.c")
 _HEADER = struct.Struct("=10q4096s")
 _TRACE_BYTES = 1 << 22
 _WHEN: dict[When, int] = {"before": 0, "after": 1, "torn": 2}
+
+
+_LINE = re.compile(r"(\d+)\t(\w+)\t(-?\d+)\t(.*)")
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,10 @@ class Control:
             length = _HEADER.unpack_from(content)[8]
             if length > _TRACE_BYTES:
                 raise RuntimeError(f"a trace of {length} bytes does not fit into {_TRACE_BYTES}")
-            lines = os.fsdecode(content[_HEADER.size : _HEADER.size + length]).splitlines()
-        fields = [line.split("\t", 3) for line in lines]
-        return [Step(int(number), call, int(size), path) for number, call, size, path in fields]
+            trace = content[_HEADER.size : _HEADER.size + length]
+        # A thread that dies while it writes its line leaves a hole, or the beginning of a line.
+        lines = map(_LINE.fullmatch, os.fsdecode(trace.replace(b"\0", b"")).splitlines())
+        return [Step(int(one[1]), one[2], int(one[3]), one[4]) for one in lines if one]
 
     def count(self) -> int:
         """Return how many steps have been taken so far."""

@@ -194,10 +194,14 @@ _LOST = (
     "incomplete message",
     "error sending request",
     "error decoding response body",
+    "end of file before message length",
+    "kernel error -> generic s3 error",
+    "kernel error -> generic microsoftazure error",
     "dns error",
     "broken pipe",
     "reset by peer",
 )
+"""What begins with "kernel error" is all that delta-rs tells of an answer that broke off."""
 _STATUS = re.compile(
     r"\b(?:status|code)(?: code)?\W{0,3}(401|403|5\d\d)\b"
     r"|\b(401|403|5\d\d) (?:[a-z]+ )?(?:unauthorized|forbidden|error|gateway|timeout|unavailable)\b"

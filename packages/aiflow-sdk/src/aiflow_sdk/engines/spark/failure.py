@@ -21,7 +21,7 @@ _MISSING_COLUMN = re.compile(r'Identifier\("([^"]+)"\)\]?\) is missing|parameter
 _MOST_LINES = 60
 _OF_A_STORE = re.compile(
     r"object ?store error|Generic (?:S3|MicrosoftAzure|LocalFileSystem)|Parquet error|amazonaws|azurebfs"
-    r"|java\.io\.IOException",
+    r"|java\.io\.IOException|operation lacked the necessary privileges|<Error><Code>",
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(r"(?:s3a?|azs?|abfss?)://[^\s\"'`?#]+")
