@@ -24,9 +24,9 @@ def write_in_two_commits(table: Mapping[str, Any], write: Mapping[str, Any]) -> 
 
     whole = commit._write
 
-    def in_two(change: Any, state: Any, done: Any) -> None:
+    def in_two(change: Any, state: Any, done: Any) -> Any:
         whole(change, state, replace(done, added=()))
-        whole(change, load_table(change.place), replace(done, removed=()))
+        return whole(change, load_table(change.place), replace(done, removed=()))
 
     commit._write = in_two
     jobs.write(table, write)
