@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 
-from cases import backfill, commands, compiling, jobs, lake, lake_environment
+from cases import backfill, commands, compiling, jobs, lake, lake_environment, upsert
 from measure import ASIDE, Row
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "lake_append": lake.lake_append,
     "lake_read": lake.lake_read,
     "lake_safety": lake.lake_safety,
+    "lake_upsert": upsert.lake_upsert,
 }
 
 
