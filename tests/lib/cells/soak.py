@@ -177,9 +177,13 @@ def main() -> int:
     deadline = time.time() + given.minutes * 60
     tallies = []
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(soak, *case, deadline) for case in plan(given.kills, given.stores)]
+        futures = {pool.submit(soak, *case, deadline): case for case in plan(given.kills, given.stores)}
         for future in as_completed(futures):
-            tally = future.result()
+            if error := future.exception():
+                name, engine, store, _ = futures[future]
+                tally = Tally(name, "", engine, store, violations=[f"the harness itself failed: {error!r}"[:300]])
+            else:
+                tally = future.result()
             tallies.append(tally)
             print(
                 f"{tally.scenario}, {tally.engine}, {tally.store}: {tally.kills} killed, "
