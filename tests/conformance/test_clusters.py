@@ -110,7 +110,7 @@ class TestLocalCluster(ClusterConformance):
     def test_submitting_is_quick(self, cluster, token):
         began = time.monotonic()
         self.end(cluster, cluster.submit(Job(command=("true",)), token))
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
 
 
 def test_the_local_cluster_is_loaded_by_name():

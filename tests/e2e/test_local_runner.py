@@ -541,7 +541,7 @@ def test_ctrl_c_cancels_and_the_run_can_be_resumed(project, number: signal.Signa
     began = time.monotonic()
     process.send_signal(number)
     out, _ = process.communicate(timeout=20)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     assert process.returncode == 130, out
     assert processes_in(folder) == []
     (record,) = list_runs(folder)
