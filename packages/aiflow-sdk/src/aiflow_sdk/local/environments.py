@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,9 @@ from aiflow_sdk.config import ENVIRONMENTS, Environment, LakeRoot, Project, moun
 from aiflow_sdk.errors import AiflowError, ConfigurationError, RunError
 from aiflow_sdk.local.store import list_runs, short_run_id
 from aiflow_sdk.plugins import CatalogSource, installed_registry
+from aiflow_sdk.runtime.generation import WRITERS
 from aiflow_sdk.runtime.staging import sweep_staging
-from aiflow_sdk.stores import Store, Usage, open_store
+from aiflow_sdk.stores import Store, Usage, folder_name, open_store
 
 _LAKE = "onelake"
 """The source that knows a lake's tables."""
@@ -146,20 +148,32 @@ def check_removable(project: Project, name: str) -> Environment:
             hint="wait for it, or cancel it",
         )
     copies = [project.environment(copy) for copy in find_copies(project) if copy != name]
-    _check_folder(project, environment.lake_root, [one.lake_root for one in (*others, *copies)])
+    _check_folder(project, environment, [one.lake_root for one in (*others, *copies)])
     return environment
 
 
-def _check_folder(project: Project, root: LakeRoot, others: list[LakeRoot]) -> None:
-    """Raise ``ConfigurationError`` (``unsafe-drop``) where more lies below the lake's root than the lake."""
+def _check_folder(project: Project, environment: Environment, others: list[LakeRoot]) -> None:
+    """Raise ``ConfigurationError`` (``unsafe-drop``) where what lies there is more than the environment's lake."""
+    root = environment.lake_root
     reasons = [f"the lake of '{other.environment}' lies there" for other in others if root.collides(other)]
     if root.address.is_folder:
         folder = Path(root.address.path)
+        stated = os.path.normpath((environment.root or Path.cwd()) / environment.lake.removeprefix("file://"))
+        if os.path.islink(stated):
+            reasons.append(f"{stated} is a link to it")
         around = {"the project": project.root.resolve(), "your home folder": Path.home().resolve()}
         reasons += [f"{what} lies there" for what, path in around.items() if path.is_relative_to(folder)]
         reasons += [f"{point} is mounted there" for point in mounted_below(str(folder))]
     elif not root.address.path and root.address.kind == "azure" and not root.address.host:
         reasons.append("it names no container")
+    if not reasons and (writers := set(lake_store(environment).folders(WRITERS))) != {environment.name}:
+        strangers = ", ".join(sorted(writers - {environment.name}))
+        if strangers:
+            reasons.append(f"environment {strangers} has written to it")
+        elif lake_store(environment).usage().objects:
+            reasons.append(
+                f"no run of '{environment.name}' has written to it, so that what lies there may be anybody's"
+            )
     if reasons:
         raise ConfigurationError(
             "unsafe-drop",
@@ -167,6 +181,17 @@ def _check_folder(project: Project, root: LakeRoot, others: list[LakeRoot]) -> N
             where=project.place_of("environments", root.environment, "lake"),
             hint="remove by hand what is meant",
         )
+
+
+def _strangers(environment: Environment) -> str | None:
+    """Return why what lies in the lake may not be this environment's, or None."""
+    store = lake_store(environment)
+    writers = set(store.folders(WRITERS))
+    if others := sorted(writers - {folder_name(environment.name)}):
+        return f"environment {', '.join(others)} has written to it"
+    if not writers and store.usage().objects:
+        return f"no run of '{environment.name}' has written to it, and what lies there may be anybody's"
+    return None
 
 
 def drop_environment(project: Project, name: str) -> Usage:
@@ -180,11 +205,14 @@ def drop_environment(project: Project, name: str) -> Usage:
     usage = store.usage()
     sweep_staging(environment, time.time(), keep_days=0)
     if address.is_folder:
+        for name in store.folders():
+            if name != WRITERS:  # it tells whose lake it is, and goes last
+                store.delete_prefix(name)
         store.delete_prefix("")
         return usage
     keys = [key for key in store.list() if not key.startswith(f"{ENVIRONMENTS}/")]
-    # A table is absent as soon as its log is.
-    store.delete(sorted(keys, key=lambda key: "/_delta_log/" not in key))
+    # A table is absent as soon as its log is; what tells whose lake it is goes last.
+    store.delete(sorted(keys, key=lambda key: (key.startswith(f"{WRITERS}/"), "/_delta_log/" not in key)))
     return usage
 
 

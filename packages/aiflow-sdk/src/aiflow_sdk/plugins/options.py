@@ -138,9 +138,14 @@ def option_problems(
                     "bad-option",
                     f"option '{name}' of '{plugin.kind}': {item['msg']} (got {item.get('input')!r})",
                     where=where,
+                    hint=f"write {name}=[{item['input']!r}]" if _wants_several(item) else None,
                 )
             )
     return problems
+
+
+def _wants_several(item: Mapping[str, Any]) -> bool:
+    return item["type"] in ("tuple_type", "list_type") and isinstance(item.get("input"), str)
 
 
 def _is_deferred(value: Any) -> bool:

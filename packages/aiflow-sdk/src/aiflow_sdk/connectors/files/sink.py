@@ -19,6 +19,7 @@ from aiflow_sdk.connectors.files.text import folder_name, write_text
 from aiflow_sdk.connectors.onelake.identity import partition_app
 from aiflow_sdk.connectors.onelake.location import (
     below_lake,
+    check_no_table,
     check_path,
     dataset_name,
     is_deferred,
@@ -99,8 +100,8 @@ class FilesSink(Sink, kind="files"):
         return dataset_name(None, self.path)
 
     def check_place(self) -> None:
-        """Raise ``ConfigurationError`` where the path, or a link on it, leads out of the lake."""
-        below_lake(self.environment, self.path)
+        """Raise ``ConfigurationError`` where the path, or a link on it, leads out of the lake, or to a table."""
+        check_no_table(self.environment, self.path)
 
     def partition_columns(self) -> tuple[str, ...]:
         """Return the columns that the files are partitioned by."""
@@ -149,6 +150,7 @@ class FilesSink(Sink, kind="files"):
 
     def _aside(self, request: Write) -> Path:
         """Return a new folder on the lake's file system, swept with the run's staged frames if the writer dies."""
+        check_no_table(self.environment, self.path)
         run = request.run
         name = f"files-{request.node_id}-{run.attempt}-{uuid4().hex[:16]}"
         return staged_folder(self.environment, run.run_id, str(run.execution), name)

@@ -15,11 +15,12 @@ from typing import Any
 from aiflow_sdk.config import ENVIRONMENTS, Address, Environment, LakeRoot, resolve_secrets
 from aiflow_sdk.errors import ConfigurationError, UnknownNameError, did_you_mean
 from aiflow_sdk.ir import DatasetName
-from aiflow_sdk.stores import Store, driver_options, open_store
+from aiflow_sdk.stores import FolderStore, Store, driver_options, open_store
 from aiflow_sdk.variables import has_secret, has_template
 
 STAGING = "_staging"
 _LOCKS = "_locks"
+_LOG = "_delta_log"
 RESERVED = frozenset({STAGING, _LOCKS, "_generations", "_ledger", ENVIRONMENTS})
 """Names below the lake's root that no table or file of a user has."""
 _SEGMENT = re.compile(r"[^\W_][\w-]*")
@@ -108,6 +109,10 @@ def check_path(path: str) -> None:
             raise outside(path)
     if posixpath.normpath(path).strip("/").split("/")[0].casefold() in RESERVED:
         raise outside(path)
+    if any(part.casefold() == _LOG for part in path.split("/")):
+        raise _bad_path(f"'{path}' names the log of a table")
+    if re.search("%2f|%2e|%5c", path, re.IGNORECASE):  # some drivers decode it, and then it leads elsewhere
+        raise _bad_path(f"'{path}' has a part in percent-encoding")
     if "\0" in path or depth == 0:
         raise _bad_path(f"{path!r} is no path of a table")
     longest = max(len(part.encode(errors="replace")) for part in path.split("/"))
@@ -218,6 +223,44 @@ def _place(root: LakeRoot, environment: Environment, path: str) -> TablePlace:
     if key.split("/")[0] in RESERVED:
         raise outside(path)
     return TablePlace(root, key, storage)
+
+
+def check_alone(place: TablePlace) -> None:
+    """Raise ``ConfigurationError`` (``taken-place``) where a table made here would lie in or around another one."""
+    store = open_store(place.lake.address, storage=place.storage)
+    if other := table_around(store, place.key):
+        raise taken_place(place.key, f"lies in the table '{other}'")
+    for name in store.folders(place.key):
+        if _LOG in store.folders(f"{place.key}/{name}"):
+            raise taken_place(place.key, f"holds the table '{place.key}/{name}'")
+
+
+def check_no_table(environment: Environment, path: str) -> None:
+    """Raise ``ConfigurationError`` (``taken-place``) where files at ``path`` would replace a table, or lie in one."""
+    target, store = below_lake(environment, path), FolderStore(lake_root(environment))
+    key = target.relative_to(store.root).as_posix()
+    if _LOG in store.folders(key):
+        raise taken_place(path, "is a table")
+    if other := table_around(store, key):
+        raise taken_place(path, f"lies in the table '{other}'")
+    for folder, names, _ in os.walk(target):
+        if _LOG in names:
+            raise taken_place(path, f"holds the table '{Path(folder).relative_to(store.root).as_posix()}'")
+        names[:] = [name for name in names if "=" not in name]  # partitions of files
+
+
+def table_around(store: Store, key: str) -> str | None:
+    """Return the table whose folder a key of the lake lies in, or None."""
+    parts = key.split("/")
+    above = ("/".join(parts[:count]) for count in range(1, len(parts)))
+    return next((one for one in above if _LOG in store.folders(one)), None)
+
+
+def taken_place(path: str, what: str) -> ConfigurationError:
+    """Return the error for a path where something else lies."""
+    return ConfigurationError(
+        "taken-place", f"'{path}' {what}, which a write there would damage", hint="write to a path of its own"
+    )
 
 
 def known_tables(root: LakeRoot, environment: Environment) -> list[str]:

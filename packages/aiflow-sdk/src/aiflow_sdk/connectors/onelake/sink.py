@@ -16,6 +16,7 @@ from aiflow_sdk.connectors.onelake.commit import Committed, commit, may_land_lat
 from aiflow_sdk.connectors.onelake.identity import Owner, new_folder, partition_app
 from aiflow_sdk.connectors.onelake.location import (
     TablePlace,
+    check_alone,
     check_path,
     check_table_name,
     dataset_name,
@@ -139,6 +140,8 @@ class OneLakeSink(Sink, kind="onelake"):
         state = read_table(place)
         if state is not None:
             state.check_writable(self.name, effect_of(self.mode))  # type: ignore[arg-type]  # rendered and checked
+        else:
+            check_alone(place)
         key = _write_of(request)
         if key not in self._prefixes:
             self._prefixes[key] = new_folder(request.run, request.node_id)

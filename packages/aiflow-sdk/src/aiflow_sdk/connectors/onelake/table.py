@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -167,7 +168,24 @@ def _opened(place: TablePlace, version: int | None = None, as_of: datetime | Non
         if "Unsupported" in reason:
             raise features.unsupported_reader(place.key, reason) from error
         raise _unreadable(place, version, as_of, reason) from error
+    if as_of is not None:
+        _check_was_there(place, table.version(), as_of)
     return table
+
+
+def _check_was_there(place: TablePlace, version: int, as_of: datetime) -> None:
+    """Raise ``DataError`` (``unknown-version``) for a moment before the oldest version, which delta-rs would return."""
+    if version and _mark(place, version - 1) is not None:
+        return
+    lines = (place.store.read(f"_delta_log/{version:020}.json") or b"").splitlines()
+    told: dict[str, Any] = next((json.loads(line)["commitInfo"] for line in lines if b'"commitInfo"' in line), {})
+    if (made := told.get("timestamp")) is not None and made > as_of.timestamp() * 1000:
+        first = datetime.fromtimestamp(made / 1000, UTC)
+        raise DataError(
+            "unknown-version",
+            f"the table in {place.key} was not there at {as_of.isoformat()}",
+            hint=f"its oldest version is number {version}, of {first.isoformat(timespec='seconds')}",
+        )
 
 
 def _check_log(place: TablePlace) -> None:
