@@ -12,7 +12,7 @@ import pytest
 from aiflow_sdk.cli import main
 from aiflow_sdk.config import load_project
 from aiflow_sdk.local.comparison import compare_environments
-from aiflow_sdk.local.environments import drop_environment, find_copies
+from aiflow_sdk.local.environments import drop_environment, find_copies, lake_store
 from aiflow_sdk.local.store import RunFolder
 
 SETTINGS = """
@@ -36,8 +36,16 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def claim(lake: Path, environment: str) -> None:
+    """Say that a run of the environment has written to the lake."""
+    folder = lake / "_generations" / environment / "default/p"
+    folder.mkdir(parents=True)
+    (folder / f"{1:020}").write_text("")
+
+
 def make_lake(project: Path, name: str, age_days: float = 0) -> Path:
     lake = project / f".aiflow/lake{name}"
+    claim(lake, name.removeprefix("-") or "dev")
     frame = pl.DataFrame({"n": [1.5, 2, 3], "new": ["x"] * 3, "dt": ["a", "b", "c"]})
     frame.write_delta(str(lake / "raw/orders"), delta_write_options={"partition_by": ["dt"]})
     frame.write_delta(str(lake / "raw/only_here"))
@@ -140,6 +148,7 @@ def test_what_others_read_from_or_a_run_writes_to_or_is_named_stays(
     before = content(project / "production")
     assert told(project, capsys, "drop", "prod", "--yes")["error"]["code"] == "environment-read"
     pl.DataFrame({"n": [1]}).write_delta(str(project / "testing/raw/t"))
+    claim(project / "testing", "test")
     assert told(project, capsys, "drop", "test")["error"]["code"] == "not-confirmed"
     folder = RunFolder(project, "0190a5c0-0000-7000-8000-000000000000")
     folder.path.mkdir(parents=True)
@@ -174,9 +183,33 @@ def test_a_root_that_holds_more_than_a_lake_is_not_removed(
     assert (tmp_path / "aiflow.toml").exists()
 
 
+def test_a_folder_that_is_not_this_environment_s_lake_is_not_removed(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    papers = project / ".aiflow/lake-dev-old/papers/thesis.txt"
+    papers.parent.mkdir(parents=True)
+    papers.write_text("years of work")
+    strangers = make_lake(project, "-dev-eu", 99)
+    claim(strangers, "prod")
+    make_lake(project, "-pr-8").rename(project / "elsewhere")
+    (project / ".aiflow/lake-pr-9").symlink_to(project / "elsewhere")
+    before = content(project)
+    for name, reason in (
+        ("dev-old", "no run of 'dev-old' has written"),
+        ("dev-eu", "environment prod has written"),
+        ("pr-9", "is a link"),
+    ):
+        error = told(project, capsys, "drop", name, "--yes")["error"]
+        assert error["code"] == "unsafe-drop"
+        assert reason in error["message"]
+    assert [one["code"] for one in told(project, capsys, "drop", "--expired")["errors"]] == ["unsafe-drop"]
+    assert content(project) == before
+
+
 def test_only_what_has_expired_is_removed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old, young, dev = make_lake(project, "-pr-1", 3.5), make_lake(project, "-pr-2", 2.5), make_lake(project, "", 99)
     pl.DataFrame({"n": [1]}).write_delta(str(project / "testing/raw/t"))
+    claim(project / "testing", "test")
     removed = told(project, capsys, "drop", "--expired")["removed"]
     assert [one["name"] for one in removed] == ["pr-1"]
     assert (old.exists(), young.exists(), dev.exists()) == (False, True, True)
@@ -208,10 +241,11 @@ def test_copies_in_object_stores_are_found_compared_and_removed(
     frame = pl.DataFrame({"n": [1, 2]})
     for environment in (project.environment("dev"), copy):
         frame.write_delta(f"{environment.lake_address}/raw/t", storage_options=place.options())
+        lake_store(environment).put(f"_generations/{environment.name}/default/p/{1:020}", b"")
     assert find_copies(project) == ["dev-ana"]
     (one,) = compare_environments(copy, project.environment("dev"))
     assert (one.table, one.is_alike) == ("raw.t", True)
-    assert drop_environment(project, "dev-ana").objects == 2
+    assert drop_environment(project, "dev-ana").objects == 3
     assert find_copies(project) == []
     assert drop_environment(project, "dev-ana").objects == 0
     assert len(compare_environments(copy, project.environment("dev"))) == 1

@@ -476,3 +476,18 @@ def test_whoever_reads_sees_whole_writes(environment, read):
     reader.join()
     assert seen
     assert all(len(ids) == 2 and len(set(ids)) == 1 for ids in seen)
+
+
+@pytest.mark.parametrize("path", ["mart", "mart/orders", "mart/orders/more", "mart/orders/00.parquet"])
+def test_a_table_is_not_replaced_by_files(environment, path):
+    lake = Path(environment.lake_address)
+    pl.DataFrame({"n": [1]}).write_delta(str(lake / "mart/orders"))
+    before = sorted(lake.rglob("*"))
+    run = Run(run_id="0193c000-0000-7000-8000-000000000000", environment="dev", project="p", pipeline_id="x")
+    sink = FilesSink.load({"path": path}, environment)
+    for attempt in (sink.check_place, lambda: sink.write(pa.table({"n": [2]}).to_reader(), Write("out", run))):
+        with pytest.raises(AiflowError) as caught:
+            attempt()
+        assert caught.value.code == "taken-place"
+        assert "mart/orders" in caught.value.message
+    assert [one for one in sorted(lake.rglob("*")) if "_staging" not in one.parts] == before

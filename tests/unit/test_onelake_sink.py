@@ -690,3 +690,30 @@ def test_an_option_that_the_store_does_not_have_is_no_fault_of_the_table() -> No
     with pytest.raises(ConfigurationError) as caught:
         write(OneLakeSink.load({"table": "feature.out"}, environment), {"id": [1]}, time=None)
     assert caught.value.code == "bad-storage"
+
+
+@pytest.mark.parametrize("path", ["feature", "feature/out/more"])
+def test_a_table_lies_in_no_other_one_and_around_none(environment, sink, path) -> None:
+    write(sink(), {"id": [1]}, run_of(DAY, 1), time=None)
+    before = sorted(Path(environment.lake).rglob("*"))
+    other = OneLakeSink.load({"path": path}, environment)
+    with pytest.raises(ConfigurationError) as caught:
+        write(other, {"id": [2]}, run_of(DAY, 1), time=None)
+    assert caught.value.code == "taken-place"
+    assert sorted(Path(environment.lake).rglob("*")) == before
+
+
+@pytest.mark.parametrize("path", ["mart/t/_delta_log", "mart/_Delta_Log/t", "a%2F..%2F..%2Fb", "mart/%2e%2e/t"])
+def test_a_path_that_names_a_log_or_is_encoded_is_refused(environment, path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        OneLakeSink.load({"path": path}, environment)
+    assert caught.value.code == "bad-table-path"
+
+
+def test_before_its_first_version_a_table_was_not_there(environment, sink) -> None:
+    write(sink(), {"id": [1]}, run_of(DAY, 1), time=None)
+    source = OneLakeSource.load({"table": "feature.out", "as_of": "2020-01-01"}, environment)
+    with pytest.raises(DataError, match="was not there at 2020-01-01") as caught:
+        source.arrow_schema()
+    assert caught.value.code == "unknown-version"
+    assert "number 0" in (caught.value.hint or "")
