@@ -191,6 +191,8 @@ def test_a_folder_that_is_not_this_environment_s_lake_is_not_removed(
     papers.write_text("years of work")
     strangers = make_lake(project, "-dev-eu", 99)
     claim(strangers, "prod")
+    for path in strangers.rglob("*"):
+        os.utime(path, (time.time() - 99 * 86_400,) * 2)
     make_lake(project, "-pr-8").rename(project / "elsewhere")
     (project / ".aiflow/lake-pr-9").symlink_to(project / "elsewhere")
     before = content(project)
