@@ -717,3 +717,13 @@ def test_before_its_first_version_a_table_was_not_there(environment, sink) -> No
         source.arrow_schema()
     assert caught.value.code == "unknown-version"
     assert "number 0" in (caught.value.hint or "")
+
+
+def test_a_column_that_differs_in_case_alone_is_not_added(sink) -> None:
+    write(sink(), {"id": [1], "v": [1]}, run_of(DAY, 1), time=None)
+    with pytest.raises(DataError) as caught:
+        write(sink(schema_evolution="add_columns"), {"id": [1], "V": [1]}, run_of(DAY, 2), time=None)
+    assert caught.value.code == "schema-mismatch"
+    assert "the frame lacks 'v'" in caught.value.message
+    assert "the table has no 'V'" in caught.value.message
+    assert caught.value.notes == ("table feature.out has: id int64, v int64",)

@@ -25,7 +25,8 @@ def allowed_changes(
     table: Mapping[str, str], frame: Mapping[str, str], evolution: Evolution
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the columns to add and those to widen, each with its new type, that the sink allows."""
-    added = {column: kind for column, kind in frame.items() if column not in table} if evolution != "none" else {}
+    known = {column.casefold() for column in table}  # by which Delta tells columns apart
+    added = {column: kind for column, kind in frame.items() if column.casefold() not in known and evolution != "none"}
     widened = {
         column: frame[column]
         for column, kind in table.items()
