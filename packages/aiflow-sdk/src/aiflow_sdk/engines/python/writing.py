@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 _MOST_BYTES_PER_FILE = 1 << 30
 """In memory; on disk such a file has some 100 MB."""
+
+_MOMENT_SECONDS = 0.1
 
 
 @dataclass
@@ -189,7 +192,11 @@ class FileWrite(PlannedWrite):
         if self.handed_over:
             return
         with suppress(OSError, AiflowError):  # what failed first is told; a vacuum will find the files
-            open_folder(self.folder, self.destination.storage_options).delete_prefix("")
+            store = open_folder(self.folder, self.destination.storage_options)
+            store.delete_prefix("")
+            # One frame has failed, and polars may be a moment from making a file of another one.
+            time.sleep(_MOMENT_SECONDS)
+            store.delete_prefix("")
 
 
 @dataclass
