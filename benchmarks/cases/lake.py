@@ -262,7 +262,7 @@ class BareSink(Sink, kind="bare"):
         ]
         table = DeltaTable(self.folder)
         filters = [("dt", "=", request.run.partition_key or "")]
-        table.create_write_transaction(added, "overwrite", table.schema(), ["dt"], filters)  # type: ignore[arg-type]
+        table.create_write_transaction(added, "overwrite", table.schema(), ["dt"], filters)  # type: ignore[arg-type]  # tuples
         return Written()
 
     def write(self, batches: Any, request: Write) -> Written:

@@ -114,7 +114,7 @@ def test_who_loses_for_ever_says_whom_it_lost_to(tmp_path, monkeypatch):
     lake = Environment(lake=str(tmp_path / "lake"))
     write(lake, 0)
     real, others = commit._decide, iter(range(1, 9))
-    monkeypatch.setattr(commit, "_TRIES", 3)
+    monkeypatch.setattr(commit, "_TRIES", 3)  # of 200
     monkeypatch.setattr(sinks, "_turn", lambda place: nullcontext())  # writers of other machines take no turns
 
     def overtaken(change: Any, state: Any) -> Any:
@@ -123,7 +123,7 @@ def test_who_loses_for_ever_says_whom_it_lost_to(tmp_path, monkeypatch):
             write(lake, next(others), run=run_of(next(others), "fast"))
         return done
 
-    monkeypatch.setattr(commit, "_decide", overtaken)
+    monkeypatch.setattr(commit, "_decide", overtaken)  # a real write of another, each time just before ours
     with pytest.raises(StoreError) as caught:
         write(lake, 20, run=run_of(20, "slow"))
     assert (caught.value.code, caught.value.retryable) == ("commit-conflict", True)

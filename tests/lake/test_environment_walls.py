@@ -256,7 +256,7 @@ def test_a_thousand_attempts_to_write_into_production_are_refused(tmp_path: Path
     before = yard.content()
     ways: dict[str, int] = {}
     for number, attempt in zip(range(ATTEMPTS), attempts(yard, chance), strict=False):
-        code = code_of(lambda attempt=attempt: do(yard.project(attempt), attempt))  # type: ignore[misc]
+        code = code_of(lambda attempt=attempt: do(yard.project(attempt), attempt))  # type: ignore[misc]  # bound
         assert code in REFUSALS, (number, attempt, code)
         ways[code] = ways.get(code, 0) + 1
         if number % 100 == 0:

@@ -14,9 +14,8 @@ from deltalake import WriterProperties, write_deltalake
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.onelake import OneLakeSource
-from aiflow_sdk.plan import PlanTask
 from aiflow_sdk.plugins import Predicate, Scan
-from cells.lake import engine_of, run_of
+from cells.lake import opened, run_of
 from harness.place import Place
 from harness.proxy import Proxy, fault_proxy
 
@@ -92,21 +91,10 @@ def read(request: pytest.FixtureRequest, place: Place, proxy: Proxy) -> Iterator
     if engine == "spark":
         request.getfixturevalue("spark_session")
     environment = Environment(lake=place.address, storage=place.storage(proxy.endpoint))
-    task = PlanTask(
-        id="t",
-        engine=engine,
-        engine_plugin=f"aiflow_sdk.engines.{engine}:{engine.title()}Engine",
-        cluster="local",
-        node_ids=("t",),
-        retries=0,
-        retry_delay_seconds=0,
-        timeout_seconds=None,
-        bounded=True,
-    )
-    with engine_of(engine, environment).open(task, run_of(None, 1)) as session:
+    with opened(engine, environment, run_of(None, 1)) as session:
 
         def read(source: OneLakeSource, scan: Scan, narrow: Callable[[Any], Any]) -> list[tuple[Any, ...]]:
-            frame = narrow(session.read(source.model_copy(update={"environment": environment}), scan))
+            frame = narrow(session.read(source, scan))
             proxy.clear()
             return sorted(frame.collect().rows() if engine == "python" else map(tuple, frame.collect()))
 

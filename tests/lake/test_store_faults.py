@@ -12,11 +12,10 @@ import pytest
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.onelake import OneLakeSink, OneLakeSource
-from aiflow_sdk.engines.python import PythonEngine
 from aiflow_sdk.errors import AiflowError
-from aiflow_sdk.plan import PlanTask, Run
+from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins import DatasetName, FrameWrite, Scan, Session, Sink, Write, Written
-from cells.lake import engine_of
+from cells.lake import opened
 from harness.azure import WRONG_KEY
 from harness.place import StorePlace
 from harness.proxy import (
@@ -39,18 +38,6 @@ DAY, NEXT = "2026-11-20", "2026-11-21"
 SHORT = {"retry_seconds": "1"}
 IMPATIENT = {"timeout_seconds": "2", **SHORT}
 """A busy machine answers late by itself, so only who waits for nothing is impatient."""
-TASK = PlanTask(
-    id="t",
-    engine="python",
-    engine_plugin="aiflow_sdk.engines.python:PythonEngine",
-    cluster="local",
-    node_ids=("t",),
-    retries=0,
-    retry_delay_seconds=0,
-    timeout_seconds=None,
-    bounded=True,
-)
-
 COMMIT = r"_delta_log/0+\d+\.json"
 DATA = r"\.parquet"
 
@@ -79,7 +66,7 @@ def brief_polars() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[Session]:
-    with PythonEngine().open(TASK, run_of()) as session:
+    with opened("python", Environment(), run_of()) as session:
         yield session
 
 
@@ -180,7 +167,7 @@ def test_a_store_that_errs_a_few_times_is_asked_again(place, proxy, lake, fault)
     if isinstance(fault, DropRequest):
         # Whether a put took effect whose connection broke is known to nobody but the store: a later attempt asks it.
         attempts = range(1, 5)
-        assert any(unless_lost(lambda: long.write([7, 8], run_of(2, attempt=number))) for number in attempts)  # noqa: B023
+        assert any(unless_lost(lambda: long.write([7, 8], run_of(2, attempt=number))) for number in attempts)  # noqa: B023  # called at once
     else:
         long.write([7, 8], run_of(2))
     assert long.rows() == AFTER
@@ -349,7 +336,7 @@ SPARK_FAULTS = [
 @pytest.mark.parametrize(("fault", "method", "code"), SPARK_FAULTS, ids=["put", "get", "expired"])
 def test_spark_tells_the_failures_of_a_store_alike(proxy, place, straight, fault, method, code):
     lake = Environment(lake=place.address, storage={**place.storage(proxy.endpoint), **SHORT})
-    with engine_of("spark", lake).open(TASK.model_copy(update={"engine": "spark"}), run_of()) as session:
+    with opened("spark", lake, run_of()) as session:
         spark = Lake(place, session, lake.storage)
         proxy.plan(fault, method, DATA, times=None)
         error = told(lambda: spark.copy(run_of(2)))

@@ -335,7 +335,7 @@ def test_a_package_by_name_may_use_imports_relative_to_what_is_above(
 def test_a_project_that_this_process_was_about_before_hides_no_folder_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "path", list(sys.path))  # entering a project changes it
     before = write(tmp_path / "before", {"pipelines/__init__.py": "", "pipelines/b.py": a_pipeline("b")})
     project = write(tmp_path / "after", {"pipelines/a.py": a_pipeline("a")})
     enter_project(before.root)

@@ -624,7 +624,7 @@ def test_a_table_is_opened_once_a_write(environment, sink, monkeypatch) -> None:
             super().__init__(address, **options)
 
     write(sink(), {"id": [0]}, run_of(DAY, 1), time=None)
-    monkeypatch.setattr(deltalake, "DeltaTable", Counted)
+    monkeypatch.setattr(deltalake, "DeltaTable", Counted)  # the real one, counted
     for generation in (2, 3):
         one = sink()
         assert one.newest_generation(Write("out", run_of(DAY, generation), {}, None)) == generation - 1

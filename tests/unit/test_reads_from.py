@@ -54,7 +54,7 @@ def plan_of(project: Project, environment: str = "dev", sql: str | None = None) 
             id="joined",
             type="transform",
             engine="python",
-            **({"sql": sql} if sql else {"entrypoint": "jobs:join"}),  # type: ignore[arg-type]
+            **({"sql": sql} if sql else {"entrypoint": "jobs:join"}),  # type: ignore[arg-type]  # one of two options
             input_ids=("numbers",) if sql else ("numbers", "doubled"),
             fuse=False,
         ),

@@ -166,14 +166,8 @@ def _check_folder(project: Project, environment: Environment, others: list[LakeR
         reasons += [f"{point} is mounted there" for point in mounted_below(str(folder))]
     elif not root.address.path and root.address.kind == "azure" and not root.address.host:
         reasons.append("it names no container")
-    if not reasons and (writers := set(lake_store(environment).folders(WRITERS))) != {environment.name}:
-        strangers = ", ".join(sorted(writers - {environment.name}))
-        if strangers:
-            reasons.append(f"environment {strangers} has written to it")
-        elif lake_store(environment).usage().objects:
-            reasons.append(
-                f"no run of '{environment.name}' has written to it, so that what lies there may be anybody's"
-            )
+    if not reasons and (stranger := _strangers(environment)):
+        reasons.append(stranger)
     if reasons:
         raise ConfigurationError(
             "unsafe-drop",

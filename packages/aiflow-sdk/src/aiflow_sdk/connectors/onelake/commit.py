@@ -7,7 +7,6 @@ land. A loser loads the table again and decides anew; its files stay where they 
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from aiflow_sdk.connectors.onelake.evolution import evolve, refuse_changes
 from aiflow_sdk.connectors.onelake.features import check_removable
 from aiflow_sdk.connectors.onelake.replacement import created, is_superseded, replacement
 from aiflow_sdk.connectors.onelake.rewriting import forget_files
-from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, load_table, read_table, remember
+from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, commit_info, load_table, read_table, remember
 from aiflow_sdk.connectors.onelake.values import stored_text
 from aiflow_sdk.errors import AiflowError, DataError, StoreError
 from aiflow_sdk.stores import store_error
@@ -236,21 +235,12 @@ def may_land_later(change: Change, error: BaseException) -> bool:
 
 
 def _commits_since(state: TableState | None, now: TableState | None) -> list[dict[str, Any]]:
-    """Return what the commits after a state say of themselves, the newest first; of one that says nothing its version.
-
-    Read from the log's own files: delta-rs' ``history`` keeps all of this process waiting for the store.
-    """
+    """Return what the commits after a state say of themselves, newest first; its version at least."""
     if now is None:
         return []
-    store, first = now.place.store, state.version + 1 if state else 0
-    found: list[dict[str, Any]] = []
-    for version in range(now.version, first - 1, -1):
-        lines = (store.read(f"_delta_log/{version:020}.json") or b"").splitlines()
-        told: dict[str, Any] = next(
-            (json.loads(line)["commitInfo"] for line in lines if line.startswith(b'{"commitInfo"')), {}
-        )
-        found.append({**told, "version": version})
-    return found
+    first = state.version + 1 if state else 0
+    versions = range(now.version, first - 1, -1)
+    return [{**commit_info(now.place, version), "version": version} for version in versions]
 
 
 def _forget(change: Change, done: Replacement | None) -> None:

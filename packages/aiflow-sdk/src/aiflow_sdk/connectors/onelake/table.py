@@ -173,13 +173,21 @@ def _opened(place: TablePlace, version: int | None = None, as_of: datetime | Non
     return table
 
 
+def commit_info(place: TablePlace, version: int) -> dict[str, Any]:
+    """Return what the commit of a version says of itself; nothing where it says nothing, or its file is gone.
+
+    Read from the log's own file: delta-rs' ``history`` keeps all of this process waiting for the store.
+    """
+    lines = (place.store.read(f"_delta_log/{version:020}.json") or b"").splitlines()
+    told = (json.loads(line).get("commitInfo") for line in lines if b'"commitInfo"' in line)
+    return next((one for one in told if one), {})
+
+
 def _check_was_there(place: TablePlace, version: int, as_of: datetime) -> None:
     """Raise ``DataError`` (``unknown-version``) for a moment before the oldest version, which delta-rs would return."""
     if version and _mark(place, version - 1) is not None:
         return
-    lines = (place.store.read(f"_delta_log/{version:020}.json") or b"").splitlines()
-    told: dict[str, Any] = next((json.loads(line)["commitInfo"] for line in lines if b'"commitInfo"' in line), {})
-    if (made := told.get("timestamp")) is not None and made > as_of.timestamp() * 1000:
+    if (made := commit_info(place, version).get("timestamp")) is not None and made > as_of.timestamp() * 1000:
         first = datetime.fromtimestamp(made / 1000, UTC)
         raise DataError(
             "unknown-version",
