@@ -19,8 +19,15 @@ SCHEME = "secret://"
 DEFAULT_PREFIX = "AIFLOW_SECRET_"
 """Begins the environment variables that hold secrets, so that no pipeline can ask for others (``PATH``)."""
 
-PROVIDERS: Mapping[str, frozenset[str]] = {"env": frozenset({"prefix"}), "file": frozenset({"path"})}
+PROVIDERS: Mapping[str, frozenset[str]] = {
+    "env": frozenset({"prefix"}),
+    "file": frozenset({"path"}),
+    "airflow": frozenset(),
+}
 """What may be said of each provider of ours in ``[environments.NAME.secrets]``, beside ``provider`` itself."""
+
+HANDED: dict[str, str] = {}
+"""Name → value of the secrets that whoever started this process looked up for it: Airflow's, which it cannot ask."""
 
 PROVIDER_GROUP = "aiflow.secrets"
 """The entry points of other providers: name → a class that is called with the settings beside ``provider``."""
@@ -72,7 +79,8 @@ def resolve_secret(reference: str, environment: Environment) -> Secret:
 
     Provider ``env`` (the default) reads the variable ``AIFLOW_SECRET_NAME`` (``prefix`` and the name in capitals,
     other characters as ``_``); ``file`` reads ``path``: a folder with one file a secret, a ``.toml`` file, or lines
-    ``NAME=value``; others are asked (:class:`SecretProvider`). The value is hidden from then on in what this process
+    ``NAME=value``; ``airflow`` takes what the task's operator looked up in Airflow's connections; others are asked
+    (:class:`SecretProvider`). The value is hidden from then on in what this process
     writes down (:mod:`aiflow_sdk.redaction`). Raises ``ConfigurationError`` (``unknown-secret``), which tells where it
     looked and never a value.
     """
@@ -94,6 +102,8 @@ def _looked_up(reference: str, environment: Environment) -> Secret:
             return _from_variable(name, environment)
         case "file":
             return _from_file(name, environment)
+        case "airflow":
+            return _handed(name, environment)
         case provider:
             return _from_provider(provider, name, environment)
 
@@ -147,6 +157,14 @@ def _from_file(name: str, environment: Environment) -> Secret:
         if spelling in values:
             return Secret(values[spelling])
     raise _unknown(name, environment, f"the file {path}", f"add {name} to it", name, values)
+
+
+def _handed(name: str, environment: Environment) -> Secret:
+    if name not in HANDED:
+        place = "Airflow's connections, which only a task that Airflow started is given"
+        hint = f"add the connection {name.partition('/')[0]} to Airflow"
+        raise _unknown(name, environment, place, hint, name, HANDED)
+    return Secret(HANDED[name])
 
 
 def _from_provider(provider: str, name: str, environment: Environment) -> Secret:

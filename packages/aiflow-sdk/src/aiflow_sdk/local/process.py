@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from aiflow_sdk.local.channel import RecordReader
+from aiflow_sdk.channel import RecordReader
 
 _POLL_SECONDS = 0.2
 """How often a child is looked at where the kernel cannot say that it ended."""

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from aiflow_sdk.local.channel import RecordWriter, die_with, read_all
+from aiflow_sdk.channel import RecordWriter, die_with, read_all
 from aiflow_sdk.local.records import Record, make_record
 from aiflow_sdk.local.request import BackfillRequest, RunRequest, read_request
 from aiflow_sdk.local.state import Loss

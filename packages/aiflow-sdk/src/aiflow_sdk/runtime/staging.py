@@ -60,6 +60,21 @@ class StoreStaging:
         source._options = self.options
         return source
 
+    def earlier_executions(self, plan: Plan, task_id: str, run: Run) -> dict[str, tuple[str, int]]:
+        """Return task → (run id, execution) of the frames that the task reads and that an earlier execution staged.
+
+        Who clears a part of a run does that part alone again; what it reads is what the tasks before it left then.
+        """
+        found: dict[str, tuple[str, int]] = {}
+        for node_id in plan.task(task_id).staged_inputs:
+            maker = plan.task_of(node_id).id
+            for execution in range(run.execution, 0, -1):
+                store = open_folder(self._folder(run.run_id, execution, maker), self.options)
+                if _newest_manifest(store, node_id):
+                    found[maker] = (run.run_id, execution)
+                    break
+        return found
+
     def sink(self, task_id: str, node_id: str, run: Run) -> StagedSink:
         """Return where a node's frame is to be staged."""
         sink = StagedSink(folder=self._folder(run.run_id, run.execution, task_id), node_id=node_id)

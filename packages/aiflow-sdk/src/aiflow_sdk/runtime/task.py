@@ -52,6 +52,7 @@ def execute_task(
     staging: Staging | None = None,
     audits: Mapping[str, Callable[[Pending], None]] | None = None,
     places: Mapping[str, Where] | None = None,
+    patient: bool = True,
 ) -> TaskResult:
     """Do one attempt of a task and return what it did.
 
@@ -59,8 +60,8 @@ def execute_task(
     ``node-finished`` records. ``functions`` are objects that stand for entrypoints (node id → function), ``overrides``
     connectors that stand for those of the plan (node id → plugin), for tests and notebooks. ``audits`` (sink →
     function) look at what is written before anybody sees it: if one raises, nothing of the task is written. ``places``
-    tells where each node was written (node id → place; ``""``: the pipeline), for errors. A continuous task is started
-    and goes on: the result holds its job.
+    tells where each node was written (node id → place; ``""``: the pipeline), for errors. A task that only waits is
+    told at once what is missing unless ``patient``. A continuous task is started and goes on: the result holds its job.
 
     Repeating it is safe: sinks and stages write all or nothing, known by the run's generation. Raises ``AiflowError``
     of whatever went wrong; a user's exception is the cause of a ``UserCodeError``.
@@ -82,7 +83,7 @@ def execute_task(
     )
     started = time.perf_counter()
     if task.waits:
-        work.wait()
+        work.wait(patient)
         return TaskResult(task_id=task_id, seconds=round(time.perf_counter() - started, 6))
     work.staging = staging or StoreStaging(environment)
     engine = load_plugin(task.engine_plugin, Engine, kind=task.engine).load(task.resources, environment)
@@ -157,14 +158,14 @@ class _Work:
         """Return where a node, or else the pipeline, was written."""
         return node_place(self.places, self.plan.pipeline_id, node_id)
 
-    def wait(self) -> None:
-        """Return once the partitions are there that the task's sources ask for."""
+    def wait(self, patient: bool) -> None:
+        """Return once the partitions are there that the task's sources ask for; at once unless ``patient``."""
         for node_id in self.task.node_ids:
             if node_id not in self.overrides:
                 where = self.where(node_id)
                 with placed(where):
                     source, wanted = self.source(self.plan.nodes[node_id], where)
-                    await_partitions(source, wanted, self.run.timezone, where)
+                    await_partitions(source, wanted, self.run.timezone, where, wait=patient)
 
     def source(self, node: PlanNode, where: Where) -> tuple[Source, list[WantedPartitions]]:
         options, wanted = render_options(node, self.run, self.environment)

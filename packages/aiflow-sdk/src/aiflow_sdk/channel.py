@@ -1,4 +1,4 @@
-"""How the supervisor and its worker talk: a request down one pipe, records up another, a lifeline that says nothing."""
+"""How a process and its child talk: an order down one pipe, records up another, a lifeline that says nothing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from typing import Any
-
-from aiflow_sdk.local.records import Record
 
 
 class RecordWriter:
@@ -19,7 +18,7 @@ class RecordWriter:
         self._handle = handle
         self._lock = threading.Lock()
 
-    def __call__(self, record: Record) -> None:
+    def __call__(self, record: Mapping[str, Any]) -> None:
         """Write one record; blocks while the reader is behind."""
         data = memoryview((json.dumps(record, ensure_ascii=False, default=str) + "\n").encode("utf-8", "replace"))
         with self._lock:

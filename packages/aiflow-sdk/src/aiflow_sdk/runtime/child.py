@@ -1,0 +1,138 @@
+"""One attempt of one task for a parent process that watches it: ``python -m aiflow_sdk.runtime.child RECORDS``.
+
+The first line of standard input is the order, as JSON: ``plan`` (a file), ``task``, ``run`` (a run document),
+``project`` (the folder with the user's code), ``secrets`` (name → value), ``places`` (node id → file and line),
+``joins`` (whether generation and pins are agreed on with the execution's other tasks) and ``patient``. The rest of
+standard input is the lifeline: when it is closed, whatever is left of this process group ends.
+
+Records are written to the descriptor ``RECORDS``, one JSON a line: ``task-began``, ``node-started``,
+``node-finished``, ``log``, ``secret`` (a value to hide), and at the end ``result`` or ``error``. What user code prints
+goes to standard output and error as it is printed.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from aiflow_sdk.channel import RecordWriter, die_with
+from aiflow_sdk.errors import AiflowError, UserCodeError, Where, said
+from aiflow_sdk.redaction import REDACTOR, hidden_in_output
+
+Emit = Callable[[Mapping[str, Any]], None]
+
+
+def main() -> None:
+    """Do what the order says and exit without ceremony; the exit code is 0, or 1 where it failed."""
+    records = int(sys.argv[1])
+    os.set_inheritable(records, False)
+    order = json.loads(sys.stdin.buffer.readline())
+    die_with(_own_lifeline())
+    faulthandler.enable()
+    emit = RecordWriter(records)
+    REDACTOR.tell = lambda value: emit({"record": "secret", "value": value})
+    for stream in (sys.stdout, sys.stderr):
+        cast(Any, stream).reconfigure(line_buffering=True, errors="backslashreplace")
+    code = 0
+    with hidden_in_output():
+        _log_to(emit)
+        try:
+            emit({"record": "result", "result": _do(order, emit)})
+        except BaseException as error:  # noqa: BLE001 whatever user code raises, SystemExit included; the parent tells it
+            emit({"record": "error", "error": _told(error, order["task"]).to_dict()})
+            code = 1
+    for stream in (sys.stdout, sys.stderr):
+        _flush(stream)
+    # What user code left running (threads that are no daemons, exit handlers) is not waited for.
+    os._exit(code)
+
+
+def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    from aiflow_sdk.config.secret import HANDED
+    from aiflow_sdk.errors import StoreError
+    from aiflow_sdk.plan import read_plan, read_run
+    from aiflow_sdk.runtime import StoreStaging, bound_environment, execute_task, join_execution, sweep_staging
+
+    HANDED.update(order.get("secrets") or {})
+    root = Path(order["project"])
+    plan, run = read_plan(Path(order["plan"]).read_bytes()), read_run(order["run"])
+    environment = bound_environment(plan, root)
+    if order.get("joins"):
+        run = join_execution(plan, run, root)
+        with suppress(StoreError):  # the task itself will say what is wrong with the store
+            sweep_staging(environment, time.time())
+    emit({"record": "task-began", "generation": run.generation})
+    staging = StoreStaging(environment)
+    staging.earlier = staging.earlier_executions(plan, order["task"], run) if run.execution > 1 else {}
+    result = execute_task(
+        plan,
+        order["task"],
+        run,
+        root=root,
+        report=emit,
+        staging=staging,
+        places={node_id: Where(path, line) for node_id, (path, line) in (order.get("places") or {}).items()},
+        patient=order.get("patient", True),
+    )
+    return result.to_full_dict()
+
+
+def _own_lifeline() -> int:
+    """Keep standard input for the lifeline, and leave user code an empty one."""
+    lifeline = os.dup(0)
+    os.set_inheritable(lifeline, False)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return lifeline
+
+
+def _told(error: BaseException, task_id: str) -> AiflowError:
+    if isinstance(error, AiflowError):
+        return error
+    name = type(error).__name__
+    return UserCodeError(
+        "task-crashed",
+        f"task '{task_id}': {name}: {text}" if (text := said(error)) else f"task '{task_id}': {name}",
+        hint="see the traceback",
+        retryable=True,
+        notes="".join(traceback.format_exception(error)).rstrip().splitlines(),
+    )
+
+
+def _log_to(emit: Emit) -> None:
+    root = logging.getLogger()
+    root.addHandler(_Handler(emit))
+    root.setLevel(logging.INFO)
+
+
+class _Handler(logging.Handler):
+    def __init__(self, emit: Emit) -> None:
+        super().__init__()
+        self._tell = emit
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = REDACTOR.hide(self.format(record))
+            self._tell({"record": "log", "level": record.levelname.lower(), "logger": record.name, "message": message})
+        except Exception:  # noqa: BLE001 logging must never break what it watches; the standard handlers do the same
+            self.handleError(record)
+
+
+def _flush(stream: TextIO) -> None:
+    with suppress(OSError, ValueError):
+        stream.flush()
+
+
+if __name__ == "__main__":
+    main()
