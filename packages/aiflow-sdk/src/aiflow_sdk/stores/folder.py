@@ -108,6 +108,12 @@ class FolderStore:
                     if not _is_part(name):
                         yield path.relative_to(self.root).as_posix(), path.stat().st_size
 
+    def moments(self, prefix: str = "") -> Iterator[tuple[str, float]]:
+        """Yield key and moment of the last write of what lies at or below ``prefix``, likewise."""
+        for key, _ in self.sizes(prefix):
+            with suppress(FileNotFoundError):  # it went while we looked
+                yield key, self.path(key).stat().st_mtime
+
     def changed(self, prefix: str) -> float:
         """Return the moment (seconds since 1970) at which something at or below ``prefix`` was written last; else 0."""
         start = self.path(prefix)

@@ -64,6 +64,12 @@ class ObjectStore:
             for page in self._driver.list(prefix=_checked(prefix) if prefix else None):
                 yield from ((str(one["path"]), int(one["size"])) for one in page)
 
+    def moments(self, prefix: str = "") -> Iterator[tuple[str, float]]:
+        """Yield key and moment of the last write of what lies at or below ``prefix``."""
+        with store_failures(self.address.uri):
+            for page in self._driver.list(prefix=_checked(prefix) if prefix else None):
+                yield from ((str(one["path"]), one["last_modified"].timestamp()) for one in page)
+
     def changed(self, prefix: str) -> float:
         """Return the moment (seconds since 1970) at which something at or below ``prefix`` was written last; else 0."""
         with store_failures(self.address.uri):

@@ -44,6 +44,9 @@ class Store(Protocol):
     def changed(self, prefix: str) -> float:
         """Return the moment (seconds since 1970) at which something at or below ``prefix`` was written last; else 0."""
 
+    def moments(self, prefix: str = "") -> Iterator[tuple[str, float]]:
+        """Yield key and moment of the last write (seconds since 1970) of what lies at or below ``prefix``."""
+
     def mark(self, key: str) -> tuple[Any, ...] | None:
         """Return what tells the object at the key from another one there, or None where there is none."""
 

@@ -1,0 +1,363 @@
+"""Changes what is deployed to one environment: publishes, rolls back, removes what is old."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from aiflow_sdk.bundles.model import Action, BundleDocument, Entry, Release, digest
+from aiflow_sdk.bundles.publication import Change, Content, Documents, Publication, changes_between
+from aiflow_sdk.bundles.reader import BundleReader, object_key, release_key, side_by_side
+from aiflow_sdk.errors import ConfigurationError, DefinitionError, StoreError, UnknownNameError, Where, did_you_mean
+
+_TRIES = 5
+_DAY_SECONDS = 86_400.0
+_YOUNG_SECONDS = _DAY_SECONDS
+"""An object that nobody needs may belong to a publication that is still under way."""
+_DELETED_AT_ONCE = 500
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a collection removed."""
+
+    releases: tuple[Release, ...] = ()
+    objects: int = 0
+
+
+class BundleStore(BundleReader):
+    """What is deployed to one environment, to be read and to be changed."""
+
+    def publish(
+        self,
+        content: Content,
+        *,
+        by: str = "",
+        repair: bool = False,
+        dry: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Publication:
+        """Make a version of a project the current one; the other projects stay what they are.
+
+        All objects are written first, then the release: nobody sees a part. Of several publishers each goes on from
+        what the others left. Where nothing changed, there is no new release. With ``repair`` objects are written that
+        should be there already; with ``dry`` nothing is. ``progress`` is told, by several threads, how many of how many
+        objects are written.
+
+        Raises ``DefinitionError`` (``duplicate-dag-id``) where another project has a DAG of the same id.
+        """
+        documents = Documents(content)
+        base, known, written = self.newest(), _Known(), 0
+        while True:
+            bundle = self._bundle_after(base, repair)
+            previous = bundle.projects.get(content.project)
+            if known.version != previous:
+                known = self._what_is_there(previous, documents)
+            self._refuse_taken(content.project, known.added, bundle, content.entries)
+            is_new = previous != documents.version
+            text = BundleDocument(self.environment, {**bundle.projects, content.project: documents.version}).to_bytes()
+            wanted = {**dict.fromkeys(_objects_of(content)), **documents.texts, digest(text): text}
+            absent = {}
+            if is_new or repair:
+                absent = {name: one for name, one in wanted.items() if repair or name not in known.objects}
+            release = base
+            written += len(absent)
+            if not dry:
+                self._put(absent, content.read, progress)
+                if is_new:
+                    release = self._announce(base, digest(text), content.project, documents.version, "deploy", by)
+                if is_new and release is None:
+                    # Somebody else was first: what they left is where we go on from.
+                    known.objects.update(absent)
+                    base, repair = self.newest(), False
+                    continue
+            unchanged = len(content.entries) - sum(change.action != "removed" for change in known.changes)
+            return Publication(
+                digest(text), documents.version, release, is_new, tuple(known.changes), unchanged, written
+            )
+
+    def roll_back(self, project: str, version: str, *, by: str = "") -> Release:
+        """Make an earlier version of a project (a prefix that tells it from the others is enough) the current one.
+
+        Returns the new release; the current one where it is that version already. Raises ``UnknownNameError``
+        (``unknown-release``) where no release that is kept holds it, ``ConfigurationError`` (``ambiguous-release``),
+        ``DefinitionError`` (``duplicate-dag-id``), and what :meth:`read` raises where a part of it is gone.
+        """
+        found = self.find_version(project, version)
+        document = self.project(found)
+        shards = dict(zip(document.shards, side_by_side(self.shard, document.shards.values()), strict=True))
+        entries = {dag_id: entry for shard in shards.values() for dag_id, entry in shard.items()}
+        for sha in (document.code.sha, document.lock, *(wheel.sha for wheel in document.wheels)):
+            self.read(sha)
+        while True:
+            base = self.newest()
+            if base is None:
+                raise StoreError("missing-object", f"the releases in {self.address} are gone", hint="deploy again")
+            bundle = self._bundle_after(base)
+            if bundle.projects.get(project) == found:
+                return base
+            self._refuse_taken(project, {shard: set(ids) for shard, ids in shards.items()}, bundle, entries)
+            text = BundleDocument(self.environment, {**bundle.projects, project: found}).to_bytes()
+            self._put({digest(text): text}, self.read, None)
+            if release := self._announce(base, digest(text), project, found, "rollback", by):
+                return release
+
+    def find_version(self, project: str, version: str) -> str:
+        """Return the whole version of a project by its beginning; raises as :meth:`roll_back`."""
+        known = list(dict.fromkeys(one.project_version for one in self.releases() if one.project == project))
+        found = [one for one in known if version and one.startswith(version.lower())]
+        if len(found) == 1:
+            return found[0]
+        short = [one[:12] for one in known]
+        if found:
+            raise ConfigurationError(
+                "ambiguous-release",
+                f"{len(found)} versions of project '{project}' begin with '{version}'",
+                hint="write more of it",
+                notes=found,
+            )
+        raise UnknownNameError(
+            "unknown-release",
+            f"no release of project '{project}' in {self.address} holds a version '{version}'",
+            hint=did_you_mean(version, short) or (f"known: {', '.join(short[:10])}" if short else "deploy it first"),
+        )
+
+    def collect(self, project: str, *, keep: int = 20, keep_days: float = 30, now: float | None = None) -> Collected:
+        """Remove a project's old releases, and the objects that no release needs any more.
+
+        Kept are its newest ``keep`` releases and all that were current within ``keep_days``. No object is removed that
+        was written within a day, nor the newest release, nor a release of another project. Where no release is to go,
+        nothing is looked at. Raises ``DocumentError`` where a document cannot be understood (of a newer aiflow): then
+        no object is removed.
+        """
+        now = time.time() if now is None else now
+        releases = self.releases()
+        old = self.dispensable(releases, project, keep, now - keep_days * _DAY_SECONDS)
+        if not old:
+            return Collected()
+        kept = [release for release in releases if release not in old]
+        needed: set[str] = set()
+        looked: set[str] = set()
+        self._need(kept, needed, looked)
+        self.store.delete([release_key(release.number) for release in old])
+        newest = releases[0].number
+        found = [
+            key
+            for key, moment in self.store.moments("objects")
+            if key.rpartition("/")[2] not in needed and moment < now - _YOUNG_SECONDS
+        ]
+        removed = 0
+        for first in range(0, len(found), _DELETED_AT_ONCE):
+            if (newer := [number for number in self._numbers() if number > newest]) and (release := self.newest()):
+                # Somebody published, or rolled back to what we were about to remove.
+                self._need([release, *filter(None, map(self._release, newer))], needed, looked)
+                newest = newer[-1]
+            batch = [key for key in found[first : first + _DELETED_AT_ONCE] if key.rpartition("/")[2] not in needed]
+            self.store.delete(batch)
+            removed += len(batch)
+        return Collected(tuple(old), removed)
+
+    @staticmethod
+    def dispensable(releases: tuple[Release, ...], project: str, keep: int, since: float) -> list[Release]:
+        """Return, of all releases (the newest first), those of a project that are neither among its newest nor recent.
+
+        What counts is when a release was last the current one (seconds since 1970), not when it was made.
+        """
+        found: list[Release] = []
+        rank = 0
+        ended = float("inf")
+        for release in releases:
+            if release.project == project:
+                rank += 1
+                if rank > keep and ended < since:
+                    found.append(release)
+            ended = _moment(release.at)
+        return found
+
+    def _need(self, releases: Iterable[Release], needed: set[str], looked: set[str]) -> None:
+        """Add all objects that the releases need; what is gone already needs nothing."""
+
+        def new(names: Iterable[str]) -> list[str]:
+            found = sorted(set(names) - looked)
+            looked.update(found)
+            needed.update(found)
+            return found
+
+        bundles = side_by_side(_if_there(self.bundle), new(release.version for release in releases))
+        versions = new(version for bundle in bundles if bundle for version in bundle.projects.values())
+        projects = [one for one in side_by_side(_if_there(self.project), versions) if one]
+        for one in projects:
+            needed.update({one.code.sha, one.lock, *(wheel.sha for wheel in one.wheels), *one.places.values()})
+        shards = new(sha for one in projects for sha in one.shards.values())
+        for shard in side_by_side(_if_there(self.shard), shards):
+            needed.update(sha for entry in (shard or {}).values() for sha in (entry.plan, entry.ir))
+
+    def _bundle_after(self, release: Release | None, repair: bool = False) -> BundleDocument:
+        """Return the bundle of a release. One that is lost can be told from the releases, of which one is kept of each
+        project; that is only done to repair."""
+        if release is None:
+            return BundleDocument(self.environment)
+        if not repair:
+            return self.bundle(release.version)
+        found = _if_there(self.bundle, or_damaged=True)(release.version)
+        if found is None:
+            projects = {one.project: one.project_version for one in reversed(self.releases())}
+            found = BundleDocument(self.environment, projects)
+        return found
+
+    def _what_is_there(self, version: str | None, documents: Documents) -> _Known:
+        """Return what the version before holds: what became of its pipelines, and which objects need not be written."""
+        known = _Known(version)
+        before = None if version is None else _if_there(self.project, or_damaged=True)(version)
+        old = dict(before.shards) if before else {}
+        new = documents.document.shards
+        differing = [shard for shard in sorted({*old, *new}) if old.get(shard) != new.get(shard)]
+        for shard in new:
+            if shard not in differing:
+                known.objects.add(new[shard])
+                known.objects.update(
+                    sha for entry in documents.shards[shard].values() for sha in (entry.plan, entry.ir)
+                )
+        read = _if_there(self.shard, or_damaged=True)
+        there: list[Mapping[str, Entry] | None] = side_by_side(
+            lambda shard: read(old[shard]) if shard in old else None, differing
+        )
+        for shard, found in zip(differing, there, strict=True):
+            entries = found or {}
+            known.objects.update(sha for entry in entries.values() for sha in (entry.plan, entry.ir))
+            changes = changes_between(entries, documents.shards.get(shard, {}))
+            if added := {change.dag_id for change in changes if change.action == "added"}:
+                known.added[shard] = added
+            known.changes += changes
+        if before:
+            known.objects.update({before.code.sha, before.lock, *before.places.values()})
+            known.objects.update(wheel.sha for wheel in before.wheels)
+        known.changes.sort(key=lambda change: change.dag_id)
+        return known
+
+    def _refuse_taken(
+        self, project: str, added: Mapping[str, set[str]], bundle: BundleDocument, entries: Mapping[str, Entry]
+    ) -> None:
+        """Raise ``DefinitionError`` (``duplicate-dag-id``) where another project has one of these DAG ids."""
+        others = [(name, version) for name, version in bundle.projects.items() if name != project]
+        if not added or not others:
+            return
+        read_project, read_shard = _if_there(self.project, or_damaged=True), _if_there(self.shard, or_damaged=True)
+        documents = side_by_side(read_project, [version for _, version in others])
+        asked = [
+            (name, shard, document.shards[shard])
+            for (name, _), document in zip(others, documents, strict=True)
+            for shard in added
+            if document and shard in document.shards
+        ]
+        shards = side_by_side(read_shard, [sha for *_, sha in asked])
+        for (name, shard, _), found in zip(asked, shards, strict=True):
+            theirs_by_id = found or {}
+            for dag_id in sorted(added[shard] & theirs_by_id.keys()):
+                mine, theirs = entries[dag_id], theirs_by_id[dag_id]
+                raise duplicate_dag_id(
+                    dag_id, (mine.project or project, mine.pipeline), (theirs.project or name, theirs.pipeline)
+                )
+
+    def _put(
+        self,
+        objects: Mapping[str, bytes | None],
+        read: Callable[[str], bytes],
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Write objects side by side; those that are None are asked for.
+
+        What lies there is written over: it is equal, and young again to whoever collects.
+        """
+        done = iter(range(1, len(objects) + 1))
+
+        def put(item: tuple[str, bytes | None]) -> None:
+            name, content = item
+            self._try_put(object_key(name), read(name) if content is None else content)
+            if progress:
+                progress(next(done), len(objects))
+
+        side_by_side(put, objects.items())
+
+    def _announce(
+        self, base: Release | None, version: str, project: str, project_version: str, action: Action, by: str
+    ) -> Release | None:
+        """Write the release after ``base``; None where somebody else was first."""
+        moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+        number = base.number + 1 if base else 1
+        release = Release(number, version, project, project_version, action, by, moment, uuid.uuid4().hex)
+        key = release_key(number)
+        return release if self._again(lambda: self.store.put_if_absent(key, release.to_bytes())) else None
+
+    def _try_put(self, key: str, content: bytes) -> None:
+        self._again(lambda: self.store.put(key, content))
+
+    @staticmethod
+    def _again(write: Callable[[], _T]) -> _T:
+        """Write once more where, in a folder, a collection removed the empty folder that was about to be written to."""
+        for _ in range(_TRIES - 1):
+            try:
+                return write()
+            except StoreError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+        return write()
+
+
+class _Known:
+    """What a publisher knows of the version that it goes on from."""
+
+    def __init__(self, version: str | None = "") -> None:
+        self.version = version
+        self.changes: list[Change] = []
+        self.added: dict[str, set[str]] = {}
+        """Shard → DAG ids that it had not."""
+        self.objects: set[str] = set()
+        """Digests of objects that the store has for sure: what is current is never collected."""
+
+
+def duplicate_dag_id(dag_id: str, mine: tuple[str, str], theirs: tuple[str, str]) -> DefinitionError:
+    """Return the error for two pipelines (project, id) that Airflow could not tell apart."""
+    return DefinitionError(
+        "duplicate-dag-id",
+        f"{'/'.join(mine)} and {'/'.join(theirs)} would both be the DAG '{dag_id}'",
+        where=Where(about=f"pipeline '{mine[1]}'"),
+        hint="give one of the pipelines another id, or one of the projects another name",
+    )
+
+
+def _objects_of(content: Content) -> Iterator[str]:
+    yield content.code.sha
+    yield content.lock
+    yield from (wheel.sha for wheel in content.wheels)
+    for entry in content.entries.values():
+        yield entry.plan
+        yield entry.ir
+
+
+def _moment(at: str) -> float:
+    try:
+        return datetime.fromisoformat(at).timestamp()
+    except ValueError:
+        return float("inf")  # nobody knows how old it is, so it is kept
+
+
+def _if_there(read: Callable[[str], _R], *, or_damaged: bool = False) -> Callable[[str], _R | None]:
+    """Return the reader that answers None where an object is gone; with ``or_damaged`` where it is spoilt too."""
+    codes = ("missing-object", "damaged-object") if or_damaged else ("missing-object",)
+
+    def read_or_none(sha: str) -> _R | None:
+        try:
+            return read(sha)
+        except StoreError as error:
+            if error.code not in codes:
+                raise
+            return None
+
+    return read_or_none
