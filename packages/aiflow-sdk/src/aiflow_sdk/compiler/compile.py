@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.code import CodeIndex, lock_fingerprint
+from aiflow_sdk.code import CodeIndex, interpreter, lock_fingerprint
 from aiflow_sdk.compiler.check import find_problems
 from aiflow_sdk.compiler.fuse import fuse_nodes
 from aiflow_sdk.compiler.resolve import resolve_environment, resolve_nodes
 from aiflow_sdk.compiler.stage import make_tasks
 from aiflow_sdk.compiler.subject import Subject
-from aiflow_sdk.config import Environment, Project
+from aiflow_sdk.config import Environment, Project, load_project
 from aiflow_sdk.errors import MissingExtraError, ProblemsError, Where
 from aiflow_sdk.ir import PipelineIR, fingerprint
 from aiflow_sdk.plan import Plan
-from aiflow_sdk.plugins import Registry
+from aiflow_sdk.plugins import Registry, installed_registry
 
 
 def compile_pipeline(
@@ -77,13 +78,22 @@ def compile_pipeline(
     )
 
 
-def compile_pipeline_to_airflow_dag(pipeline_ir: PipelineIR) -> Any:
+def compile_pipeline_to_airflow_dag(
+    pipeline_ir: PipelineIR, *, project: str | Path | None = None, environment: str | None = None
+) -> Any:
     """Return the Airflow DAG of a pipeline, made by the package ``aiflow-airflow`` through its entry point.
 
-    Raises ``MissingExtraError`` where that package is not installed.
+    ``project`` is the project's folder (None: where ``discover_pipelines`` found the pipeline, else the current one),
+    ``environment`` one of its environments (None: the default one). The DAG's tasks run in that folder, by the
+    interpreter that its aiflow.toml names. Raises ``MissingExtraError`` where that package is not installed, and as
+    :func:`compile_pipeline`.
     """
     for point in entry_points(group="aiflow.orchestrators", name="airflow"):
-        return point.load()(pipeline_ir)
+        found = load_project(project or pipeline_ir.origin or ".")
+        plan = compile_pipeline(
+            pipeline_ir, project=found, environment=found.environment(environment), registry=installed_registry()
+        )
+        return point.load()(plan, found.root, Path(interpreter(found)))
     raise MissingExtraError(
         "missing-extra",
         "making an Airflow DAG needs the package aiflow-airflow",

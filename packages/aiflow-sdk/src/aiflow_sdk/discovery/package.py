@@ -24,10 +24,11 @@ def discover_pipelines(package_or_folder: str | Path) -> list[PipelineIR]:
     modules; what is wrong with the others is logged as errors, with file and line. Raises ``UnknownNameError`` when
     there is no such package or folder.
     """
-    found = discover(locate_project(package_or_folder))
+    project = locate_project(package_or_folder)
+    found = discover(project)
     for problem in found.problems:
         logger.error("%s: %s", problem.code, problem)
-    return [pipeline.ir for pipeline in found.pipelines]
+    return [pipeline.ir.found_in(str(project.root)) for pipeline in found.pipelines]
 
 
 def locate_project(package_or_folder: str | Path) -> Project:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Literal, NamedTuple, assert_never
+from typing import Literal, NamedTuple, Self, assert_never
 
 from aiflow_sdk.errors import DefinitionError, Where, unknown_name
 from aiflow_sdk.ir.canonical import canonical_json, fingerprint
@@ -169,6 +169,16 @@ class PipelineIR(Value):
                         hint="read the sink's input",
                     )
         _ = self.order
+
+    @property
+    def origin(self) -> str | None:
+        """The project's folder that this process found it in, no part of the value; None where nobody looked for it."""
+        return self.__dict__.get("_origin")
+
+    def found_in(self, folder: str) -> Self:
+        """Note the project's folder and return the pipeline itself."""
+        self.__dict__["_origin"] = folder
+        return self
 
     @cached_property
     def nodes(self) -> Mapping[str, NodeIR]:

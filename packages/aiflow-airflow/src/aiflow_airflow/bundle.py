@@ -1,0 +1,105 @@
+"""The DAG bundle over a bundle store: what ``aiflow deploy`` published, versioned, as Airflow's bundles are.
+
+Configured in ``[dag_processor] dag_bundle_config_list``::
+
+    [{"name": "aiflow", "classpath": "aiflow_airflow.bundle.AiflowBundle",
+      "kwargs": {"store": "s3://company-bundles", "environment": "prod", "storage": {"region": "eu-west-1"}}}]
+
+The DAG processor looks at ``current``, whose files stay where they are while versions come and go, so that a publish
+makes Airflow parse those shards anew that it changed, and no other. A task looks at ``versions/<version>``, the one
+that its run began with.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
+
+from aiflow_airflow.deployed import POINTER, Deployed
+from aiflow_airflow.shims import shim_name, write_shim
+from aiflow_sdk.bundles import SHARDS, BundleStore
+from aiflow_sdk.errors import AiflowError
+
+_log = logging.getLogger(__name__)
+
+
+class AiflowBundle(BaseDagBundle):
+    """The pipelines of one environment, of all projects that were deployed to it."""
+
+    supports_versioning = True
+
+    def __init__(
+        self, *, store: str, environment: str, storage: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
+        """``store`` is the address of the bundle store, ``storage`` its options, as in aiflow.toml."""
+        super().__init__(**options)
+        self._address = store
+        self._environment = environment
+        self._storage = dict(storage or {})
+
+    @property
+    def path(self) -> Path:
+        """The folder with the shims."""
+        return self.versions_dir / self.version if self.version else self.base_dir / "current"
+
+    def initialize(self) -> None:
+        """Bring the version to this machine; of the newest one, what is here is enough where the store is away."""
+        if self.version:
+            self._lay_out(self._deployed(self.version), None)
+        else:
+            try:
+                self.refresh()
+            except AiflowError as error:
+                if not (self.path / POINTER).is_file():
+                    raise
+                _log.warning("the bundle store cannot be reached, and what is here is used: %s", error)
+        super().initialize()
+
+    def get_current_version(self) -> BundleVersion | None:
+        """Return the version that lies here; None before anything was deployed."""
+        if self.version:
+            return BundleVersion(self.version)
+        return BundleVersion(Deployed.read(self.path).version) if (self.path / POINTER).is_file() else None
+
+    def refresh(self) -> None:
+        """Bring the newest version to this machine. Raises ``AiflowError`` and leaves all as it is where it cannot."""
+        if self.version:
+            raise ValueError(f"version {self.version} of the bundle '{self.name}' never changes")
+        release = BundleStore.open(self._address, self._environment, storage=self._storage).newest()
+        with self.lock():
+            self.path.mkdir(parents=True, exist_ok=True)
+            before = Deployed.read(self.path) if (self.path / POINTER).is_file() else None
+            if release is None or (before and before.version == release.version):
+                return
+            self._lay_out(self._deployed(release.version), before)
+
+    def _deployed(self, version: str) -> Deployed:
+        return Deployed(version, self._address, self._environment, self._storage, self.base_dir / "objects")
+
+    def _lay_out(self, deployed: Deployed, before: Deployed | None) -> None:
+        """Write pointer and shims; those whose shard is as it was ``before`` keep their time."""
+        folder = self.path
+        if self.version and (folder / POINTER).is_file():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        numbers = [f"{number:02x}" for number in range(SHARDS)]
+        shards = {number: deployed.shard(number) for number in numbers}
+        changed = [number for number in numbers if before is None or before.shard(number) != shards[number]]
+        if not self.version:
+            deployed.fetch([found.entry.plan for number in changed for found in deployed.pipelines(number)])
+            deployed.write(folder)
+        for number in changed:
+            path = folder / shim_name(number)
+            if not shards[number]:
+                path.unlink(missing_ok=True)
+            elif path.exists():
+                os.utime(path)
+            else:
+                write_shim(path)
+        if self.version:
+            deployed.write(folder)  # last: where it lies, the version is whole

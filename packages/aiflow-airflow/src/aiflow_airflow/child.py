@@ -1,0 +1,152 @@
+"""The process that does a task, in the user's own environment, as the operator sees it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from aiflow_sdk.channel import RecordReader
+from aiflow_sdk.errors import AiflowError, RunError
+from aiflow_sdk.redaction import REDACTOR
+
+_GRACE_SECONDS = 2.0
+"""How long a child has to end by itself when it is told to; Airflow gives all of us five."""
+_LINGER_SECONDS = 5.0
+"""How long output is still waited for once the child is gone: something that it started may hold the pipe."""
+
+_LEVELS = logging.getLevelNamesMapping()
+
+
+class TaskProcess:
+    """One attempt of one task in a process of its own."""
+
+    def __init__(self, python: Path, order: Mapping[str, Any], *, environment: Mapping[str, str], folder: Path) -> None:
+        """``order`` is as :mod:`aiflow_sdk.runtime.child` takes it; ``folder`` is where the process works."""
+        records_read, records_write = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [str(python), "-P", "-m", "aiflow_sdk.runtime.child", str(records_write)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(records_write,),
+                cwd=folder,
+                env={**environment, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(records_read)
+            raise RunError(
+                "broken-interpreter",
+                f"the interpreter {python} cannot be started: {error.strerror}",
+                hint="see who removes files from aiflow's home on the worker; a retry makes the environment again",
+                retryable=True,
+            ) from error
+        finally:
+            os.close(records_write)
+        self._records = RecordReader(records_read)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._output = RecordReader(self._process.stdout.fileno())
+        with suppress(BrokenPipeError):  # it died at once, and its output says why
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+        self._killed = False
+
+    def watch(self, say: Callable[[int, str, str], None], hear: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+        """Pass on what the process says until it ends, and return the result that it gave.
+
+        ``say`` gets level, logger (``""``: printed) and text of each line as it comes, ``hear`` the other records.
+        Raises the ``AiflowError`` that the task ended with, or ``RunError`` (``worker-died``).
+        """
+        end: Mapping[str, Any] | None = None
+        last: list[str] = []
+        with selectors.DefaultSelector() as selector:
+            for reader in (self._records, self._output):
+                selector.register(reader.handle, selectors.EVENT_READ, reader)
+            gone_at: float | None = None
+            while selector.get_map():
+                for key, _ in selector.select(timeout=0.2):
+                    reader = key.data
+                    lines, closed = reader.lines()
+                    if closed:
+                        selector.unregister(reader.handle)
+                        lines += [rest] if (rest := reader.rest()) else []
+                    for line in lines:
+                        if reader is self._output:
+                            text = REDACTOR.hide(line.decode("utf-8", "replace"))
+                            last = [*last[-19:], text]
+                            say(logging.INFO, "", text)
+                        else:
+                            record = json.loads(line)
+                            end = record if record["record"] in ("result", "error") else end
+                            self._take(record, say, hear)
+                if self._process.poll() is not None:
+                    gone_at = gone_at or time.monotonic()
+                    if time.monotonic() - gone_at > _LINGER_SECONDS:
+                        break
+        status = self._process.wait()
+        self.close()
+        if end and end["record"] == "result":
+            return dict(end["result"])
+        if end:
+            raise AiflowError.from_dict(end["error"])
+        raise self._died(status, last)
+
+    def kill(self) -> None:
+        """End the process and all that it started: asked first, then not."""
+        self._killed = True
+        for sign, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _GRACE_SECONDS)):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, sign)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+        # What it had started and SIGTERM did not end.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of the pipes; with the lifeline what is left of the process group ends."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                with suppress(OSError):
+                    stream.close()
+        with suppress(OSError):
+            os.close(self._records.handle)
+
+    def _take(
+        self, record: Mapping[str, Any], say: Callable[[int, str, str], None], hear: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        match record["record"]:
+            case "secret":
+                REDACTOR.add(record["value"])
+            case "log":
+                say(_LEVELS.get(str(record["level"]).upper(), logging.INFO), record["logger"], record["message"])
+            case "result" | "error":
+                pass
+            case _:
+                hear(record)
+
+    def _died(self, status: int, last: list[str]) -> RunError:
+        name = signal.Signals(-status).name if status < 0 else None
+        hints = {
+            "SIGKILL": "was it the system, because memory ran out?",
+            "SIGSEGV": "a native library crashed: look at what the task calls",
+        }
+        ending = f"was ended by {name}" if name else f"ended with {status} and without a word"
+        return RunError(
+            "worker-died",
+            f"the process that did the task {ending}",
+            hint=None if self._killed else hints.get(name or "", "see its last lines; does user code call os._exit?"),
+            retryable=True,
+            notes=last,
+        )

@@ -1,0 +1,177 @@
+"""From a plan to Airflow's DAG: a pure function of the plan, so that equal plans give equal DAGs on every machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from airflow.sdk import DAG, Asset, Param, TaskGroup
+
+from aiflow_airflow.assets import asset_of
+from aiflow_airflow.operator import AiflowOperator, BrokenOperator
+from aiflow_airflow.schedule import schedule_of
+from aiflow_airflow.supply import Supply
+from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.ir import thaw
+from aiflow_sdk.plan import Plan, PlanNode, PlanTask
+
+BROKEN_TAG = "aiflow-broken"
+_LONGEST_TAG = 100
+_LONGEST_ID = 250
+_FORBIDDEN = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+def dag_of_plan(plan: Plan, dag_id: str, supply: Supply | None = None) -> DAG:
+    """Return the DAG of a plan; ``supply`` gives its tasks what they run with, and without it none can run."""
+    optional = _own_fields(plan.extra, ("access_control", "owner_links"))
+    if plan.concurrency:
+        optional["max_active_tasks"] = plan.concurrency
+    dag = DAG(
+        dag_id,
+        schedule=schedule_of(plan),
+        description=_first_line(plan.description) or None,
+        doc_md=_documentation(plan),
+        start_date=_moment(plan.start_date, plan.timezone),
+        catchup=plan.catchup,
+        max_active_runs=plan.max_active_runs,
+        dagrun_timeout=timedelta(seconds=plan.timeout_seconds) if plan.timeout_seconds else None,
+        tags=[tag[:_LONGEST_TAG] for tag in plan.tags],
+        params={name: _param(value) for name, value in plan.params.items()},
+        default_args={"owner": plan.owner or "aiflow"},
+        # Fix, deploy, clear: what is done again is done by the code that is current then.
+        rerun_with_latest_version=True,
+        **optional,
+    )
+    groups: dict[str, TaskGroup] = {}
+    operators: dict[str, AiflowOperator] = {}
+    for task in plan.tasks:
+        operators[task.id] = _operator(dag, plan, task, supply, groups)
+        for upstream in task.upstream:
+            operators[upstream] >> operators[task.id]
+    return dag
+
+
+def make_broken_dag(dag_id: str, error: BaseException) -> DAG:
+    """Return the DAG that stands for a pipeline whose plan cannot be used: it says why, and runs to an error."""
+    text = f"error[{error.code}]: {error}" if isinstance(error, AiflowError) else f"{type(error).__name__}: {error}"
+    dag = DAG(
+        dag_id,
+        schedule=None,
+        catchup=False,
+        tags=[BROKEN_TAG],
+        description="the plan of this pipeline cannot be used",
+        doc_md=f"**The plan of this pipeline cannot be used.**\n\n```\n{text}\n```\n\nDeploy the pipeline again.",
+    )
+    BrokenOperator(task_id="broken", message=text, dag=dag)
+    return dag
+
+
+def task_id_of(text: str) -> str:
+    """Return a task's or a group's id in Airflow: other characters than its own are escaped."""
+    escaped = _FORBIDDEN.sub(lambda match: f"-0x{ord(match[0]):x}-", text)
+    return escaped[:_LONGEST_ID]
+
+
+def _operator(
+    dag: DAG, plan: Plan, task: PlanTask, supply: Supply | None, groups: dict[str, TaskGroup]
+) -> AiflowOperator:
+    nodes = [plan.nodes[node_id] for node_id in task.node_ids]
+    return AiflowOperator(
+        task_id=task_id_of(task.id),
+        dag=dag,
+        task_group=_group(dag, plan, task, groups),
+        plan=plan,
+        plan_task=task,
+        supply=supply,
+        doc_md=_task_documentation(task, nodes),
+        inlets=_assets(plan, (node for node in nodes if node.type == "source")),
+        outlets=_assets(plan, (node for node in nodes if node.type == "sink")),
+        retries=task.retries,
+        retry_delay=timedelta(seconds=task.retry_delay_seconds),
+        execution_timeout=timedelta(seconds=task.timeout_seconds) if task.timeout_seconds else None,
+        **_own_fields(plan.extra, ("pool", "pool_slots", "queue", "priority_weight", "weight_rule")),
+    )
+
+
+def _group(dag: DAG, plan: Plan, task: PlanTask, groups: dict[str, TaskGroup]) -> TaskGroup:
+    """Return the group of the branch that the task lies in (``enrich.us``: ``us``), else the DAG's own."""
+    _, _, branch = task.id.partition(".")
+    if not branch:
+        return dag.task_group
+    if branch not in groups:
+        taken = {task_id_of(other.id) for other in plan.tasks}
+        name = task_id_of(branch)
+        group_id = f"{name}-branch" if name in taken else name
+        groups[branch] = TaskGroup(group_id, prefix_group_id=False, dag=dag, parent_group=dag.task_group)
+    return groups[branch]
+
+
+def _assets(plan: Plan, nodes: Iterable[PlanNode]) -> list[Asset]:
+    names = dict.fromkeys(node.dataset[1] for node in nodes if node.dataset)
+    return [asset_of(plan.environment.name, name) for name in names]
+
+
+def _param(value: Any) -> Param:
+    """Return a param whose form takes what the default is like."""
+    plain = thaw(value)
+    match plain:
+        case bool():
+            kind: Any = "boolean"
+        case int():
+            kind = "integer"
+        case float():
+            kind = "number"
+        case str():
+            kind = "string"
+        case list():
+            kind = "array"
+        case dict():
+            kind = "object"
+        case _:
+            return Param(plain)
+    return Param(plain, type=kind)
+
+
+def _moment(text: str | None, timezone: str) -> datetime | None:
+    if text is None:
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(timezone))
+
+
+def _own_fields(extra: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: thaw(extra[name]) for name in names if name in extra}
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
+
+
+def _documentation(plan: Plan) -> str:
+    lines = [plan.description.strip(), ""] if plan.description.strip() else []
+    lines += [
+        f"`{plan.project}/{plan.pipeline_id}` in the environment `{plan.environment.name}`, "
+        f"version `{plan.version.rpartition(':')[2][:12]}`"
+        + (f", a run for one {plan.partition} ({plan.timezone})." if plan.partition else "."),
+        "",
+        "| task | engine | nodes |",
+        "| --- | --- | --- |",
+        *(
+            f"| `{task.id}` | {task.engine} | {' → '.join(f'`{node}`' for node in task.node_ids)} |"
+            for task in plan.tasks
+        ),
+        "",
+        "Written with aiflow: change the pipeline's own code, then `aiflow deploy`.",
+    ]
+    return "\n".join(lines)
+
+
+def _task_documentation(task: PlanTask, nodes: Iterable[PlanNode]) -> str:
+    def told(node: PlanNode) -> str:
+        what = node.entrypoint or (node.dataset[1] if node.dataset else node.kind) or "sql"
+        return f"- `{node.id}` ({node.type}): `{what}`"
+
+    return "\n".join([f"On {task.engine}:", "", *map(told, nodes)])

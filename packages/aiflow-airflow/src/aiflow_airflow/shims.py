@@ -1,0 +1,70 @@
+"""The files that Airflow parses: one a shard, all alike, never changing; what they show stands in plans.
+
+A pipeline belongs to a shard by the hash of its DAG's id, so that it stays where it is however many others come.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiflow_sdk.errors import AiflowError
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+_log = logging.getLogger(__name__)
+
+SHIM = '''"""A shard of what aiflow deployed, as Airflow DAGs. Written by aiflow; do not edit."""
+
+from aiflow_airflow.shims import dags_of
+
+globals().update(dags_of(__file__))
+'''
+
+
+def shim_name(number: str) -> str:
+    """Return the file's name of a shard (two hexadecimal digits)."""
+    return f"aiflow_{number}.py"
+
+
+def write_shim(path: Path) -> None:
+    """Write a shim, in one step."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside.write_text(SHIM, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def dags_of(file: str) -> dict[str, DAG]:
+    """Return the DAGs of the shard that the shim ``file`` stands for, by id; in a task's process its own alone.
+
+    A pipeline whose plan cannot be read has a DAG too, which says so and whose one task fails: the others go on.
+    """
+    from airflow.sdk import get_parsing_context
+
+    from aiflow_airflow.dag import dag_of_plan, make_broken_dag
+    from aiflow_airflow.deployed import Deployed
+    from aiflow_airflow.supply import BundleSupply
+    from aiflow_sdk.plan import read_plan
+
+    path = Path(file)
+    deployed = Deployed.read(path.parent)
+    wanted = get_parsing_context().dag_id
+    if wanted:
+        one = deployed.pipeline(wanted)
+        found = [one] if one else []
+    else:
+        found = list(deployed.pipelines(path.stem.rpartition("_")[2]))
+    dags: dict[str, DAG] = {}
+    for pipeline in found:
+        try:
+            plan = read_plan(deployed.object(pipeline.entry.plan))
+            dags[pipeline.dag_id] = dag_of_plan(plan, pipeline.dag_id, BundleSupply(deployed, pipeline))
+        except Exception as error:  # noqa: BLE001 whatever is wrong with one pipeline, the others of the shard are shown
+            level = logging.WARNING if isinstance(error, AiflowError) else logging.ERROR
+            _log.log(level, "the DAG %s cannot be made: %s", pipeline.dag_id, error, exc_info=level > logging.WARNING)
+            dags[pipeline.dag_id] = make_broken_dag(pipeline.dag_id, error)
+        dags[pipeline.dag_id].fileloc = file  # Airflow takes the caller's, which is a module of ours
+    return dags

@@ -1,0 +1,113 @@
+"""``make airflow``: a stock Airflow on this machine with the examples deployed to it, until Ctrl-C.
+
+    scripts/airflow_demo.py [--port N]
+
+Needs what ``scripts/environment.sh demo`` and ``scripts/airflow_environment.sh`` have made. Database, logs, the bundle
+store and the users' environments lie below ``.aiflow``; the lakes are the examples' own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).absolute().parents[1]
+HOME = ROOT / ".aiflow" / "airflow"
+STORE = ROOT / ".aiflow" / "bundles"
+ENVIRONMENT = "dev"
+DAG, DAY = "flights_daily", "2013-01-15"
+
+
+def main() -> int:
+    """Load, deploy, start, and start a first run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--port", type=int, default=8080, help="where Airflow is to listen (default: 8080, or a free one)"
+    )
+    port = parser.parse_args().port
+    with socket.socket() as trial:
+        if trial.connect_ex(("127.0.0.1", port)) == 0:
+            print(f"port {port} is taken; Airflow takes a free one")
+            port = 0
+    flights = ROOT / "examples" / "flights"
+    if not (flights / ".aiflow" / "lake" / "raw" / "flights" / "_delta_log").exists():
+        sys.path.insert(0, str(flights))
+        from demo import load_flights
+
+        load_flights(flights / ".aiflow" / "lake")
+    for example in ("flights", "hourly_daily", "user_features"):
+        print(f"$ aiflow -C examples/{example} deploy", flush=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "aiflow_sdk.cli", "-C", str(ROOT / "examples" / example), "deploy"], check=False
+        )
+        if done.returncode:
+            return done.returncode
+    return _serve(port)
+
+
+def _serve(port: int) -> int:
+    airflow = subprocess.Popen(
+        [
+            ROOT / ".venv-airflow" / "bin" / "python",
+            "-m",
+            "aiflow_airflow.standalone",
+            f"--home={HOME}",
+            f"--store={STORE}",
+            f"--environment={ENVIRONMENT}",
+            f"--port={port}",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert airflow.stdout is not None
+        for line in airflow.stdout:
+            if line.startswith("Airflow: "):
+                url = line.split()[1]
+                _first_run(url)
+                print(f"\nopen {url}/dags/{DAG}   (no password; Ctrl-C ends it)\nlogs, database: {HOME}", flush=True)
+            else:
+                print(line, end="", flush=True)
+        return airflow.wait()
+    except KeyboardInterrupt:
+        airflow.send_signal(signal.SIGINT)
+        airflow.wait()
+        return 0
+
+
+def _first_run(url: str) -> None:
+    """Wait until the DAG processor has read the bundle, and start a run, so that there is something to see."""
+    for _ in range(240):
+        if _call(url, "GET", f"dags?dag_id_pattern={DAG}&exclude_stale=true")["dags"]:
+            break
+        time.sleep(0.5)
+    else:
+        print(f"{DAG} has not come up; see {HOME}/dag-processor.log")
+        return
+    _call(url, "PATCH", f"dags/{DAG}", {"is_paused": False})
+    _call(url, "POST", f"dags/{DAG}/dagRuns", {"logical_date": None, "partition_key": DAY})
+    print(f"started {DAG} for {DAY}")
+
+
+def _call(url: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    request = urllib.request.Request(
+        f"{url}/api/v2/{path}",
+        method=method,
+        data=json.dumps(body).encode() if body is not None else None,
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.loads(answer.read())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
