@@ -18,7 +18,8 @@ from zipfile import ZipFile
 
 import pytest
 from aiflow_airflow import folders
-from aiflow_airflow.environments import Recipe, UserEnvironments, child_environment
+from aiflow_airflow.code import UserCode
+from aiflow_airflow.environments import Recipe, UserEnvironments, child_environment, home
 from aiflow_airflow.folders import Artifact
 
 from aiflow_sdk.errors import AiflowError
@@ -270,15 +271,15 @@ def test_a_maker_killed_in_the_middle_leaves_nothing_whole_and_blocks_nobody(tmp
 
 def test_a_maker_killed_in_the_middle_is_followed_by_one_who_makes_it(tmp_path):
     for after in (0.05, 0.15, 0.3, 0.6):
-        home = tmp_path / str(after)
-        maker = start(home, SIX.decode())
-        eventually(lambda home=home: (home / "environments").exists() and bool(made(home)))
+        place = tmp_path / str(after)
+        maker = start(place, SIX.decode())
+        eventually(lambda place=place: (place / "environments").exists() and bool(made(place)))
         time.sleep(after)
         maker.kill()
         maker.communicate()
-        python = UserEnvironments(home).python_of(recipe(SIX))
+        python = UserEnvironments(place).python_of(recipe(SIX))
         assert installed(python) == {"six==1.17.0"}
-        assert len(made(home)) == 1
+        assert len(made(place)) == 1
 
 
 def test_a_maker_who_is_told_to_stop_removes_what_it_began(tmp_path, sdist):
@@ -327,7 +328,7 @@ def test_what_was_mended_meanwhile_is_made(tmp_path, monkeypatch, nowhere):
     with monkeypatch.context() as broken:
         broken.setenv("UV_INDEX_URL", nowhere)
         failure(tmp_path / "home", recipe(SIX))
-    monkeypatch.setattr(folders, "REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr(folders, "RETRYABLE_REMEMBERED_SECONDS", 0.0)
     assert installed(UserEnvironments(tmp_path / "home").python_of(recipe(SIX))) == {"six==1.17.0"}
     assert len(made(tmp_path / "home")) == 1
 
@@ -507,25 +508,27 @@ def test_what_dead_makers_left_is_removed_and_what_a_live_one_makes_is_not(tmp_p
 def test_takers_and_removers_at_once_never_meet(tmp_path):
     """Each user finds an interpreter that is there for as long as it uses it, whatever is removed around it."""
     environments, wanted = UserEnvironments(tmp_path), recipe(b"")
-    until, missing = time.monotonic() + 5, []
+    ended, missing = threading.Event(), []
 
     def use() -> None:
-        while time.monotonic() < until:
+        while not ended.is_set():
             with environments.in_use(wanted) as python:
-                time.sleep(0.001)
+                time.sleep(0.002)
                 if not python.exists():
                     missing.append(python)
+            time.sleep(0.01)
 
-    threads = [threading.Thread(target=use) for _ in range(4)]
+    threads = [threading.Thread(target=use) for _ in range(3)]
     for thread in threads:
         thread.start()
-    removed = 0
-    while time.monotonic() < until:
+    removed, until = 0, time.monotonic() + 60
+    while removed < 5 and time.monotonic() < until:
         removed += len(environments.collect(-1))
+    ended.set()
     for thread in threads:
         thread.join()
     assert missing == []
-    assert removed > 0
+    assert removed >= 5
 
 
 # What the user's process sees
@@ -551,9 +554,29 @@ def test_nothing_of_airflow_s_reaches_the_user_s_process_and_what_was_configured
     assert environment["PATH"] == "/usr/bin"
     if Path("/etc/ssl/certs/ca-certificates.crt").exists():
         assert environment["UV_SYSTEM_CERTS"] == "1"
-    own = child_environment(Path("/home/key/files/bin/python"))
-    assert own["PATH"] == "/home/key/files/bin:/usr/bin"
-    assert own["VIRTUAL_ENV"] == "/home/key/files"
+    own = child_environment(Path("/srv/key/files/bin/python"))
+    assert own["PATH"] == "/srv/key/files/bin:/usr/bin"
+    assert own["VIRTUAL_ENV"] == "/srv/key/files"
+
+
+def test_the_user_s_process_finds_the_user_s_modules_and_none_of_airflow_s(tmp_path, monkeypatch):
+    tool, shop = wheel("tool", "1", "x = 1"), wheel("shop", "1", "y = 2")
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "six.py").write_text("raise SystemExit('Airflow's')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "dags"))
+    with UserCode(tmp_path).in_use(shop) as folder, UserEnvironments(tmp_path).in_use(recipe(SIX, tool)) as python:
+        code = "import six, tool, shop, subprocess as s; print(tool.x, shop.y); s.run(['python', '-c', 'import tool'])"
+        environment = child_environment(python)
+        done = subprocess.run([python, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("1 2\n", "")
+
+
+def test_the_home_lies_in_airflow_s_unless_it_is_named(monkeypatch):
+    monkeypatch.delenv("AIFLOW_HOME", raising=False)
+    monkeypatch.setenv("AIRFLOW_HOME", "/opt/airflow")
+    assert home() == Path("/opt/airflow/aiflow")
+    monkeypatch.setenv("AIFLOW_HOME", "/mnt/aiflow")
+    assert home() == Path("/mnt/aiflow")
 
 
 def test_it_is_imported_in_every_task_and_brings_little():

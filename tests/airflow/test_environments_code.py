@@ -72,7 +72,7 @@ def test_a_wheel_may_lie_in_a_file(tmp_path):
 
 
 def test_eight_processes_at_once_get_one_folder(tmp_path):
-    with multiprocessing.get_context("spawn").Pool(8) as pool:
+    with multiprocessing.get_context("forkserver").Pool(8) as pool:
         found = set(pool.map(unpack_into, [tmp_path] * 16))
     assert len(found) == 1
     assert len(all_below(Path(found.pop()))) == 4

@@ -14,13 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from aiflow_airflow.folders import Artifact, SharedFolders
-
-if TYPE_CHECKING:
-    from aiflow_airflow.deployed import Deployed
-    from aiflow_sdk.bundles import ProjectDocument
 
 ENVIRONMENT_FORMAT = 1
 """Grows when environments are made in another way, so that those made before are made anew."""
@@ -135,24 +130,3 @@ def home() -> Path:
     if named := os.environ.get("AIFLOW_HOME"):
         return Path(named).expanduser()
     return Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser() / "aiflow"
-
-
-@contextmanager
-def ready_to_run(deployed: Deployed, project: ProjectDocument) -> Iterator[tuple[Path, Path, dict[str, str]]]:
-    """Give the interpreter, the project's folder and the environment variables with which a project's tasks run.
-
-    They are made where they are not there, and stay while the block runs.
-    """
-    from aiflow_airflow.code import UserCode
-
-    def artifact(file: str, sha: str) -> Artifact:
-        return Artifact(file, sha, lambda: deployed.object(sha))
-
-    recipe = Recipe(
-        artifact("lock", project.lock),
-        tuple(artifact(wheel.file, wheel.sha) for wheel in project.wheels),
-        project.python or ".".join(map(str, sys.version_info[:2])),
-    )
-    code = artifact(project.code.file, project.code.sha)
-    with UserCode(home()).in_use(code) as folder, UserEnvironments(home()).in_use(recipe) as python:
-        yield python, folder, child_environment(python)

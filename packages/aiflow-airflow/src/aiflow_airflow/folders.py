@@ -28,7 +28,9 @@ from aiflow_sdk.errors import AiflowError, DocumentError, StoreError
 LOG = logging.getLogger(__name__)
 
 REMEMBERED_SECONDS = 30.0
-"""So long a failure answers for those who ask too: enough for fifty tasks at once, less than most retry delays."""
+"""So long a failure answers for those who ask too: enough for fifty tasks at once, less than a mend takes."""
+RETRYABLE_REMEMBERED_SECONDS = 5.0
+"""The same of a failure that may pass by itself: less than most retry delays."""
 _DAY_SECONDS = 86_400
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -100,7 +102,8 @@ class SharedFolders:
         """Return the folder of a key; of all who want it at once one makes it, and the others wait.
 
         A failure to make it is remembered for :data:`REMEMBERED_SECONDS` and raised for those who waited or who ask
-        meanwhile. Raises what ``make`` does, and ``StoreError`` (``home-not-writable``).
+        meanwhile (:data:`RETRYABLE_REMEMBERED_SECONDS` where trying again may help). Raises what ``make`` does, and
+        ``StoreError`` (``home-not-writable``).
         """
         if found := self.find(key, proof):
             return found
@@ -261,11 +264,10 @@ class SharedFolders:
         except (OSError, ValueError, KeyError, TypeError):
             return
         age_seconds = time.time() - at
-        if at >= asked or 0 <= age_seconds < REMEMBERED_SECONDS:
-            error.notes = (
-                *error.notes,
-                f"{by} found this {age_seconds:.0f} s ago; {REMEMBERED_SECONDS:.0f} s after that it is tried again",
-            )
+        remembered_seconds = RETRYABLE_REMEMBERED_SECONDS if error.retryable else REMEMBERED_SECONDS
+        if at >= asked or 0 <= age_seconds < remembered_seconds:
+            again = f"{by} found this {age_seconds:.0f} s ago; {remembered_seconds:.0f} s after that it is tried again"
+            error.notes = (*error.notes, again)
             raise error
 
 
