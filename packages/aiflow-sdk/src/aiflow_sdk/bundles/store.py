@@ -137,14 +137,17 @@ class BundleStore(BundleReader):
         no object is removed.
         """
         now = time.time() if now is None else now
+        since = now - keep_days * _DAY_SECONDS
         releases = self.releases()
-        old = self.dispensable(releases, project, keep, now - keep_days * _DAY_SECONDS)
+        old = self.dispensable(releases, project, keep, since)
         if not old:
             return Collected()
-        kept = [release for release in releases if release not in old]
         needed: set[str] = set()
         looked: set[str] = set()
-        self._need(kept, needed, looked)
+        kept = [(release, ended) for release, ended in _with_ends(releases) if release not in old]
+        self._need([release for release, ended in kept if ended >= since], needed, looked)
+        # Of one that no run can have begun with lately, what it can be rolled back to is enough.
+        self._need_projects([release.project_version for release, _ in kept], needed, looked)
         self.store.delete([release_key(release.number) for release in old])
         newest = releases[0].number
         found = [
@@ -171,30 +174,27 @@ class BundleStore(BundleReader):
         """
         found: list[Release] = []
         rank = 0
-        ended = float("inf")
-        for release in releases:
+        for release, ended in _with_ends(releases):
             if release.project == project:
                 rank += 1
                 if rank > keep and ended < since:
                     found.append(release)
-            ended = _moment(release.at)
         return found
 
     def _need(self, releases: Iterable[Release], needed: set[str], looked: set[str]) -> None:
-        """Add all objects that the releases need; what is gone already needs nothing."""
+        """Add all objects that the bundles of these releases need; what is gone already needs nothing."""
+        versions = _new((release.version for release in releases), needed, looked)
+        bundles = side_by_side(_if_there(self.bundle), versions)
+        found = [version for bundle in bundles if bundle for version in bundle.projects.values()]
+        self._need_projects(found, needed, looked)
 
-        def new(names: Iterable[str]) -> list[str]:
-            found = sorted(set(names) - looked)
-            looked.update(found)
-            needed.update(found)
-            return found
-
-        bundles = side_by_side(_if_there(self.bundle), new(release.version for release in releases))
-        versions = new(version for bundle in bundles if bundle for version in bundle.projects.values())
-        projects = [one for one in side_by_side(_if_there(self.project), versions) if one]
+    def _need_projects(self, versions: Iterable[str], needed: set[str], looked: set[str]) -> None:
+        """Add all objects that these versions of projects need."""
+        found = side_by_side(_if_there(self.project), _new(versions, needed, looked))
+        projects = [one for one in found if one]
         for one in projects:
             needed.update({one.code.sha, one.lock, *(wheel.sha for wheel in one.wheels), *one.places.values()})
-        shards = new(sha for one in projects for sha in one.shards.values())
+        shards = _new((sha for one in projects for sha in one.shards.values()), needed, looked)
         for shard in side_by_side(_if_there(self.shard), shards):
             needed.update(sha for entry in (shard or {}).values() for sha in (entry.plan, entry.ir))
 
@@ -320,6 +320,22 @@ class _Known:
         """Shard → DAG ids that it had not."""
         self.objects: set[str] = set()
         """Digests of objects that the store has for sure: what is current is never collected."""
+
+
+def _with_ends(releases: Iterable[Release]) -> Iterator[tuple[Release, float]]:
+    """Yield each release, the newest first, and when it was the current one last (seconds since 1970)."""
+    ended = float("inf")
+    for release in releases:
+        yield release, ended
+        ended = _moment(release.at)
+
+
+def _new(names: Iterable[str], needed: set[str], looked: set[str]) -> list[str]:
+    """Return the names that were not looked at yet, and note that they are needed and looked at."""
+    found = sorted(set(names) - looked)
+    looked.update(found)
+    needed.update(found)
+    return found
 
 
 def duplicate_dag_id(dag_id: str, mine: tuple[str, str], theirs: tuple[str, str]) -> DefinitionError:

@@ -22,6 +22,7 @@ COMMANDS = {
     "init": "Make a new project that runs at once.",
     "check": "Look for every mistake, and run nothing.",
     "compile": "Write the plans of all pipelines as JSON.",
+    "deploy": "Publish the project for Airflow, list releases, roll back.",
     "show": "Show pipelines, a graph, its tables and a sample of rows.",
     "run": "Run a pipeline for one partition.",
     "backfill": "Run a pipeline for each partition of a range of dates.",

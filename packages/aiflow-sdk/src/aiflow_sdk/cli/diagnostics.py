@@ -16,6 +16,7 @@ _WORD = re.compile(r"[\w.-]+")
 USAGE_CODES = frozenset(
     {
         "ambiguous-hour",
+        "ambiguous-release",
         "ambiguous-run",
         "bad-date",
         "bad-param",
@@ -35,6 +36,7 @@ USAGE_CODES = frozenset(
         "unknown-param",
         "unknown-pipeline",
         "unknown-plugin",
+        "unknown-release",
         "unknown-run",
         "unknown-task",
     }

@@ -86,6 +86,15 @@ class Environment:
     """Name of a listener → its ``kind`` and options; each hears of every event after it lies in the spool."""
     secrets: Mapping[str, Any] = field(default_factory=dict)
     """Where ``secret://name`` is looked up: ``provider`` (``env`` or ``file``) and its options."""
+    bundles: str = ".aiflow/bundles"
+    """Where ``aiflow deploy`` publishes: a folder (relative to the project) or an address; see ``aiflow_sdk.bundles``.
+    Environments may share it."""
+    bundles_storage: Mapping[str, Any] | None = None
+    """How that store is opened. None: as the lake's, where it is the same kind of store."""
+    bundles_keep: int = 20
+    """How many of a project's newest releases are kept whatever their age."""
+    bundles_keep_days: float = 30
+    """How long a release is kept after it was the current one."""
     root: Path | None = None
     """The project's folder, known where something runs; relative addresses start there."""
 
@@ -139,6 +148,16 @@ class Environment:
             LakeRoot(one.environment, parse_address(one.lake, root=self.root, storage=one.storage), one.storage)
             for one in self.reads
         )
+
+    @cached_property
+    def bundles_root(self) -> LakeRoot:
+        """Where deployments of all environments lie that say so. Raises ``ConfigurationError``."""
+        if self.bundles_storage is not None:
+            address = parse_address(self.bundles, root=self.root, storage=self.bundles_storage)
+            return LakeRoot(self.name, address, self.bundles_storage)
+        address = parse_address(self.bundles, root=self.root, storage=self.storage)
+        is_alike = address.kind == self.lake_root.address.kind
+        return LakeRoot(self.name, address, self.storage if is_alike else {})
 
     @property
     def lake_address(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aiflow_sdk.config.address import parse_address
+from aiflow_sdk.config.address import StoreKind, parse_address
 from aiflow_sdk.config.environment import Environment, LakeRoot, ReadThrough
 from aiflow_sdk.config.settings import SettingsFile, flatten_masked, read_settings
 from aiflow_sdk.config.storage import storage_options
@@ -176,17 +176,31 @@ def _store_problems(environments: Mapping[str, Environment], file: SettingsFile,
                 f"staging at {staging.uri} is another kind of store than the lake {lake.uri}, whose keys it is given",
                 "put it into the lake's kind of store, or into a folder that all machines of the environment see",
             )
-        known = storage_options(lake.kind)
-        for option in environment.storage:
-            if option not in known:
-                what = "a folder, which has no options" if not known else f"options: {', '.join(sorted(known))}"
-                yield file.bad(
-                    ("environments", name, "storage", option),
-                    f"the store of the lake {lake.uri} has no option '{option}'",
-                    did_you_mean(option, known) or what,
-                )
+        yield from _option_problems(name, "storage", f"the lake {lake.uri}", lake.kind, environment.storage, file)
+        try:
+            bundles = replace(environment, root=root).bundles_root
+        except AiflowError as error:
+            yield error.at(file.where("environments", name, "bundles"))
+            continue
+        if environment.bundles_storage is not None:
+            what = f"the bundles {bundles.address.uri}"
+            yield from _option_problems(name, "bundles_storage", what, bundles.address.kind, bundles.storage, file)
     for problem in _shared(stated, root):
         yield problem.error.at(file.where("environments", problem.environment, problem.setting))
+
+
+def _option_problems(
+    name: str, setting: str, store: str, kind: StoreKind, options: Mapping[str, Any], file: SettingsFile
+) -> Iterator[AiflowError]:
+    known = storage_options(kind)
+    for option in options:
+        if option not in known:
+            what = f"options: {', '.join(sorted(known))}" if known else "a folder, which has no options"
+            yield file.bad(
+                ("environments", name, setting, option),
+                f"the store of {store} has no option '{option}'",
+                did_you_mean(option, known) or what,
+            )
 
 
 class _Shared(NamedTuple):

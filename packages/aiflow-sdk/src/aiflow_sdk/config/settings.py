@@ -45,6 +45,9 @@ def _is_table(value: Any) -> bool:
 TEXT = Setting("text", _is_text)
 TEXTS = Setting("a list of texts", _is_texts)
 POSITIVE = Setting("a number above 0", _is_positive)
+COUNT = Setting(
+    "a whole number above 0", lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0
+)
 TABLE = Setting("a table", _is_table)
 
 PROJECT_SETTINGS: Mapping[str, Setting] = {
@@ -73,6 +76,10 @@ ENVIRONMENT_SETTINGS: Mapping[str, Setting] = {
     "clusters": TABLE,
     "listeners": TABLE,
     "secrets": TABLE,
+    "bundles": TEXT,
+    "bundles_storage": TABLE,
+    "bundles_keep": COUNT,
+    "bundles_keep_days": POSITIVE,
 }
 
 

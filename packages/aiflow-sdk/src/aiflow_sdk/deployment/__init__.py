@@ -1,4 +1,4 @@
-"""Checks and compiles a whole project: every problem of every pipeline, and a folder of plans.
+"""Checks, compiles and publishes a whole project: every problem of every pipeline, a folder of plans, a release.
 
 Importing this package is quick: its names load on first use, and where nothing changed the compiler is never loaded.
 """
@@ -12,21 +12,38 @@ from aiflow_sdk.face import load_on_first_use
 if TYPE_CHECKING:
     from aiflow_sdk.deployment.check import CheckReport, check_project
     from aiflow_sdk.deployment.compile import Compiled, CompileReport, compile_project
+    from aiflow_sdk.deployment.deploy import (
+        DeployReport,
+        RollbackReport,
+        deploy_project,
+        open_bundles,
+        roll_back_project,
+    )
 
 _HOMES = {
     "CheckReport": "aiflow_sdk.deployment.check",
     "CompileReport": "aiflow_sdk.deployment.compile",
     "Compiled": "aiflow_sdk.deployment.compile",
+    "DeployReport": "aiflow_sdk.deployment.deploy",
+    "RollbackReport": "aiflow_sdk.deployment.deploy",
     "check_project": "aiflow_sdk.deployment.check",
     "compile_project": "aiflow_sdk.deployment.compile",
+    "deploy_project": "aiflow_sdk.deployment.deploy",
+    "open_bundles": "aiflow_sdk.deployment.deploy",
+    "roll_back_project": "aiflow_sdk.deployment.deploy",
 }
 
 __all__ = [
     "CheckReport",
     "CompileReport",
     "Compiled",
+    "DeployReport",
+    "RollbackReport",
     "check_project",
     "compile_project",
+    "deploy_project",
+    "open_bundles",
+    "roll_back_project",
 ]
 
 

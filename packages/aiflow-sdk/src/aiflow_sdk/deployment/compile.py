@@ -36,6 +36,8 @@ class Compiled(NamedTuple):
     """Its ``plan.json``; ``ir.json`` lies beside it."""
     is_changed: bool
     """Whether the plan is another one than before."""
+    source: Discovered
+    """What it was compiled of."""
 
     @property
     def path(self) -> Path:
@@ -101,7 +103,7 @@ def compile_project(
                 _replace(f"{root}/{home}/{IR_FILE}", pipeline.ir_json, is_new)
                 memory.remember(home, key)
             kept.add(home)
-            compiled.append(Compiled(pipeline.project or project.name, pipeline.id, path, is_changed))
+            compiled.append(Compiled(pipeline.project or project.name, pipeline.id, path, is_changed, pipeline))
         owners = {folder_name(project.name), *(home.partition("/")[0] for home in kept)}
         removed = () if problems else tuple(_remove_others(folder, kept, memory.homes, owners))
         memory.forget(removed)
@@ -182,7 +184,7 @@ def _common_key(
     project: Project, environment: Environment, plugins: str, discovery: Discovery, index: CodeIndex
 ) -> str:
     """Return what all plans of one compilation depend on."""
-    settings = {name: value for name, value in asdict(environment).items() if name != "root"}
+    settings = {name: value for name, value in asdict(environment).items() if not name.startswith(("root", "bundles"))}
     own = {reference: index.fingerprint(reference) for _, _, reference in discovery.marked}
     parts = [own_version(), project.name, lock_fingerprint(project), repr(settings), plugins, own]
     return fingerprint(parts)
