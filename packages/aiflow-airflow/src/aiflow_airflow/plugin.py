@@ -1,0 +1,23 @@
+"""What Airflow learns of aiflow by itself: the classes that a serialized DAG may name.
+
+Every process of Airflow imports this module, so it imports nothing that those do not import anyway.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+from aiflow_airflow.mappers import InputRollup, InputWindow, WindowMapper
+from aiflow_airflow.timetable import FiringTimetable, PartitionAssetTimetable, PartitionTimetable
+
+
+class AiflowPlugin(AirflowPlugin):
+    """Registers aiflow's timetables and partition mappers."""
+
+    name = "aiflow"
+    # Lists on the class are how Airflow's plugins are written.
+    timetables: list[Any] = [FiringTimetable, PartitionAssetTimetable, PartitionTimetable]  # noqa: RUF012
+    partition_mappers: list[Any] = [InputRollup, WindowMapper]  # noqa: RUF012
+    windows: list[Any] = [InputWindow]  # noqa: RUF012
