@@ -32,7 +32,10 @@ def content(plans, project="default", code="code", places=None) -> Content:
         objects.__getitem__,
         wheels=(StoredFile("own-1.0-py3-none-any.whl", digest(b"wheel")),),
         python="3.11",
-        places={dag_id_of(project, one): where for one, where in (places or {}).items()},
+        places={
+            dag_id_of(project, one): {node: (where.path, where.line) for node, where in found.items()}
+            for one, found in (places or {}).items()
+        },
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -193,12 +193,13 @@ Places = Mapping[str, Where]
 """By node id, under ``""`` the pipeline itself: where the author wrote it."""
 
 
-def places_bytes(places: Mapping[str, Places]) -> bytes:
+PlainPlaces = Mapping[str, Sequence[Any]]
+"""The same as a publisher has it at hand, in thousands: file and line, and what else may follow."""
+
+
+def places_bytes(places: Mapping[str, PlainPlaces]) -> bytes:
     """Return the document of a shard's places: DAG id → node id → ``[file, line]``."""
-    data = {
-        dag_id: {node: [where.path, where.line] for node, where in found.items()} for dag_id, found in places.items()
-    }
-    return _text(**data)
+    return _text(**{dag_id: {node: where[:2] for node, where in found.items()} for dag_id, found in places.items()})
 
 
 def read_places(content: bytes) -> Mapping[str, Places]:

@@ -9,7 +9,7 @@ from typing import Literal
 from aiflow_sdk.bundles.identity import shard_of
 from aiflow_sdk.bundles.model import (
     Entry,
-    Places,
+    PlainPlaces,
     ProjectDocument,
     Release,
     StoredFile,
@@ -33,8 +33,8 @@ class Content:
     """Returns the content of an object by its digest; asked, by several threads, for what the store lacks."""
     wheels: tuple[StoredFile, ...] = ()
     python: str = ""
-    places: Mapping[str, Places] = field(default_factory=dict)
-    """DAG id → where its pipeline and nodes are written."""
+    places: Mapping[str, PlainPlaces] = field(default_factory=dict)
+    """DAG id → node id (under ``""`` the pipeline itself) → the file and the line where it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Documents:
     def __init__(self, content: Content) -> None:
         self.content = content
         self.shards: dict[str, dict[str, Entry]] = {}
-        places: dict[str, dict[str, Places]] = {}
+        places: dict[str, dict[str, PlainPlaces]] = {}
         for dag_id, entry in content.entries.items():
             shard = shard_of(dag_id)
             self.shards.setdefault(shard, {})[dag_id] = entry

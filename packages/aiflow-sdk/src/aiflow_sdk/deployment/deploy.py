@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from aiflow_sdk.bundles import (
     BundleStore,
@@ -18,10 +18,10 @@ from aiflow_sdk.bundles import (
     dag_id_of,
     digest,
 )
-from aiflow_sdk.bundles.model import Places
+from aiflow_sdk.bundles.model import PlainPlaces
 from aiflow_sdk.bundles.store import duplicate_dag_id
 from aiflow_sdk.config import Environment, Project, resolve_secrets
-from aiflow_sdk.deployment.compile import IR_FILE, Compiled, compile_project
+from aiflow_sdk.deployment.compile import Compiled, compile_project
 from aiflow_sdk.deployment.files import code_wheel
 from aiflow_sdk.deployment.packaging import local_wheels
 from aiflow_sdk.deployment.requirements import find_requirements
@@ -102,7 +102,6 @@ def deploy_project(
     except AiflowError as error:
         problems.append(error)
     entries: dict[str, Entry] = {}
-    places: dict[str, Places] = {}
     for compiled in report.pipelines:
         dag_id = dag_id_of(compiled.project, compiled.id)
         if other := entries.get(dag_id):
@@ -111,10 +110,10 @@ def deploy_project(
             continue
         other_project = compiled.project if compiled.project != project.name else ""
         entries[dag_id] = Entry(compiled.id, *objects.of_pipeline(compiled), other_project)
-        places[dag_id] = compiled.source.locations
     if problems or code is None or lock is None:
         told = [one for error in problems for one in (error.problems if isinstance(error, ProblemsError) else (error,))]
         return DeployReport(store.address, tuple(told), report.notes)
+    places = dict(zip(entries, _places(report.pipelines), strict=True))
     content = Content(project.name, code, lock, entries, objects.read, wheels, python, places)
     publication = store.publish(
         content,
@@ -164,7 +163,8 @@ class _Objects:
 
     def __init__(self) -> None:
         self._contents: dict[str, bytes] = {}
-        self._files: dict[str, str] = {}
+        self._plans: dict[str, str] = {}
+        self._definitions: dict[str, str] = {}
 
     def add(self, content: bytes) -> str:
         """Take a content and return its digest."""
@@ -174,28 +174,36 @@ class _Objects:
 
     def of_pipeline(self, compiled: Compiled) -> tuple[str, str]:
         """Return the digests of a plan and of its definition."""
-        found = []
-        for path in (compiled.file, str(compiled.path.with_name(IR_FILE))):
-            name = digest(_content(path))
-            self._files[name] = path
-            found.append(name)
-        return found[0], found[1]
+        definition = compiled.source.ir_json
+        plan, ir = digest(_content(compiled.file)), digest(definition.encode())
+        self._plans[plan] = compiled.file
+        self._definitions[ir] = definition
+        return plan, ir
 
     def read(self, name: str) -> bytes:
         """Return the content of a digest. Raises ``StoreError`` (``cache-changed``)."""
         if (content := self._contents.get(name)) is not None:
             return content
-        content = _content(self._files[name])
+        if (definition := self._definitions.get(name)) is not None:
+            return definition.encode()
+        content = _content(self._plans[name])
         if digest(content) != name:
-            raise _changed(self._files[name])
+            raise _changed(self._plans[name])
         return content
 
 
 def _content(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb", 0) as file:  # thousands of small files, each read whole
+            return file.read()
     except OSError as error:
         raise _changed(path) from error
+
+
+def _places(pipelines: Iterable[Compiled]) -> list[PlainPlaces]:
+    """Return where each pipeline and its nodes are written."""
+    found: list[PlainPlaces] = json.loads(f"[{','.join(one.source.locations_json for one in pipelines)}]")
+    return found
 
 
 def _changed(path: str) -> StoreError:

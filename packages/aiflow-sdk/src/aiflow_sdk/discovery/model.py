@@ -78,10 +78,15 @@ class Discovered:
     def locations(self) -> Mapping[str, Where]:
         """Where each node is declared, by id; under ``""`` the pipeline itself."""
         if self._locations is None:
-            text = self._definitions.get(self._record)[1] if self._definitions else self._record["locations"]
-            places = json.loads(text)
+            places = json.loads(self.locations_json)
             self._locations = {node_id: Where(*place) for node_id, place in places.items()}
         return self._locations
+
+    @property
+    def locations_json(self) -> str:
+        """The same as JSON: of each node ``[path, line, column, about]``, as far as it is known."""
+        text: str = self._definitions.get(self._record)[1] if self._definitions else self._record["locations"]
+        return text
 
     @property
     def where(self) -> Where:
