@@ -29,22 +29,23 @@ class LiveAirflow:
     def __init__(self, home: Path, store: Path, environment: str = "test") -> None:
         self.home, self.store, self.environment = home, store, environment
         self.log = home.with_suffix(".log")
-        self._process = subprocess.Popen(
-            [
-                str(AIRFLOW_PYTHON),
-                "-m",
-                "aiflow_airflow.standalone",
-                f"--home={home}",
-                f"--store={store}",
-                f"--environment={environment}",
-                "--port=0",
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=self.log.open("wb"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
-        )
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(AIRFLOW_PYTHON),
+                    "-m",
+                    "aiflow_airflow.standalone",
+                    f"--home={home}",
+                    f"--store={store}",
+                    f"--environment={environment}",
+                    "--port=0",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+            )
         self.url = self._await_url()
 
     def stop(self) -> None:

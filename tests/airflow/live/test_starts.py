@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
+
 from airflow_trial import LiveAirflow, Project
 
 ZONE = "America/New_York"

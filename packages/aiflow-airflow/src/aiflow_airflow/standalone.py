@@ -75,7 +75,7 @@ class StandaloneAirflow:
             "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
             # One machine does it all: a slow answer is no lost one.
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
-            "AIFLOW_HOME": str(home / "aiflow"),
+            "AIFLOW_HOME": os.environ.get("AIFLOW_HOME", str(home / "aiflow")),
             **variables(bundles),
             **(settings or {}),
         }
