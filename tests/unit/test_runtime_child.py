@@ -81,7 +81,6 @@ class Child:
             "task": task,
             "run": run.to_json(),
             "project": str(project.root),
-            "joins": True,
             **options,
         }
         self.process = subprocess.Popen(
@@ -205,7 +204,7 @@ def test_all_tasks_and_attempts_of_an_execution_share_one_generation(project, pl
 
     def join(attempt: int) -> None:
         tried = Run.model_validate({**dict(run), "attempt": attempt})
-        found.append(join_execution(plan, tried, project.root).generation)
+        found.append(join_execution(plan, tried, project.root).run.generation)
 
     threads = [threading.Thread(target=join, args=(1 + number,)) for number in range(8)]
     for thread in threads:
@@ -214,8 +213,8 @@ def test_all_tasks_and_attempts_of_an_execution_share_one_generation(project, pl
         thread.join()
     assert len(set(found)) == 1
     again = Run.model_validate({**dict(run), "execution": 2})
-    assert join_execution(plan, again, project.root).generation > found[0]
-    assert join_execution(plan, run, project.root).generation == found[0]
+    assert join_execution(plan, again, project.root).run.generation > found[0]
+    assert join_execution(plan, run, project.root).run.generation == found[0]
 
 
 def test_a_part_that_is_cleared_reads_what_the_tasks_before_it_staged(project, plan_file):
@@ -230,6 +229,19 @@ def test_a_part_that_is_cleared_reads_what_the_tasks_before_it_staged(project, p
     Child(project, plan_file, "first", third, variables={"MADE": "3"}).end()
     Child(project, plan_file, "second", third).end()
     assert [row["made"] for row in rows_of(project)] == ["3", "3"]
+
+
+def test_what_was_never_made_is_left_out_where_only_making_it_again_is_asked_for(project, plan_file):
+    run = run_of(plan_file)
+    code, _, records = Child(project, plan_file, "first", run, only_again=True).end()
+    assert (code, records[-1]) == (0, {"record": "result", "result": None})
+    for task in ("first", "second"):
+        Child(project, plan_file, task, run_of(plan_file, run_id=run.run_id, execution=2)).end()
+    later = run_of(plan_file)
+    for task in ("first", "second"):
+        _, _, records = Child(project, plan_file, task, later, only_again=True).end()
+        assert records[0]["is_again"] is True
+        assert records[-1]["result"]["task_id"] == task
 
 
 def test_standard_input_is_not_the_users(project, plan_file, tmp_path):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from airflow.sdk import Asset, AssetAll, AssetAny
+from airflow.sdk import Asset, AssetAlias, AssetAll, AssetAny
 from airflow.sdk.definitions.asset import BaseAsset
 
 if TYPE_CHECKING:  # every process of Airflow imports this module, through the plugin
@@ -24,6 +24,9 @@ Airflow starts no DAG with a partitioned timetable for an event without a key, a
 """
 
 
+_RESTATED = " restated"
+
+
 def asset_of(environment: str, dataset: str) -> Asset:
     """Return the asset of a dataset (``schema.table``): an event says that a partition was made for the first time."""
     return Asset(name=f"{environment}/{_quoted(dataset)}", uri=f"x-aiflow://{environment}/{_quoted(dataset)}")
@@ -32,8 +35,21 @@ def asset_of(environment: str, dataset: str) -> Asset:
 def restated_asset(environment: str, dataset: str) -> Asset:
     """Return the asset whose events say that a partition of the dataset, complete before, was made again."""
     return Asset(
-        name=f"{environment}/{_quoted(dataset)} restated", uri=f"x-aiflow://{environment}/{_quoted(dataset)}/restated"
+        name=f"{environment}/{_quoted(dataset)}{_RESTATED}", uri=f"x-aiflow://{environment}/{_quoted(dataset)}/restated"
     )
+
+
+def restated_alias(environment: str, dataset: str) -> AssetAlias:
+    """Return what a task has as an outlet in the place of :func:`restated_asset`, of which it seldom has an event.
+
+    Of an asset among its outlets a task has an event whenever it succeeds; of an alias where it says so.
+    """
+    return AssetAlias(f"{environment}/{_quoted(dataset)}{_RESTATED}")
+
+
+def is_restated(name: str) -> bool:
+    """Tell whether it is the name of a :func:`restated_asset`."""
+    return name.endswith(_RESTATED)
 
 
 def assets_of(environment: str, condition: DatasetCondition) -> BaseAsset:

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import DAG, Asset, Param, TaskGroup
+from airflow.sdk import DAG, Asset, AssetAlias, Param, TaskGroup
 
-from aiflow_airflow.assets import asset_of
+from aiflow_airflow.assets import asset_of, restated_alias
 from aiflow_airflow.operator import AiflowOperator, BrokenOperator
 from aiflow_airflow.schedule import schedule_of
 from aiflow_airflow.supply import Supply
@@ -88,7 +88,7 @@ def _operator(
         supply=supply,
         doc_md=_task_documentation(task, nodes),
         inlets=_assets(plan, (node for node in nodes if node.type == "source")),
-        outlets=_assets(plan, (node for node in nodes if node.type == "sink")),
+        outlets=_outlets(plan, [node for node in nodes if node.type == "sink"]),
         retries=task.retries,
         retry_delay=timedelta(seconds=task.retry_delay_seconds),
         execution_timeout=timedelta(seconds=task.timeout_seconds) if task.timeout_seconds else None,
@@ -112,6 +112,11 @@ def _group(dag: DAG, plan: Plan, task: PlanTask, groups: dict[str, TaskGroup]) -
 def _assets(plan: Plan, nodes: Iterable[PlanNode]) -> list[Asset]:
     names = dict.fromkeys(node.dataset[1] for node in nodes if node.dataset)
     return [asset_of(plan.environment.name, name) for name in names]
+
+
+def _outlets(plan: Plan, sinks: list[PlanNode]) -> list[Asset | AssetAlias]:
+    names = dict.fromkeys(node.dataset[1] for node in sinks if node.dataset)
+    return [*_assets(plan, sinks), *(restated_alias(plan.environment.name, name) for name in names)]
 
 
 def _param(value: Any) -> Param:

@@ -13,9 +13,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from aiflow_airflow.assets import asset_of
+from aiflow_airflow.assets import asset_of, is_restated, restated_alias, restated_asset
 from aiflow_airflow.child import TaskProcess
 from aiflow_airflow.run import run_of
 from aiflow_sdk.errors import AiflowError, RunError, Where
@@ -52,6 +52,7 @@ class AiflowOperator(BaseOperator):
         self._plan_task = plan_task
         self._supply = supply
         self._process: TaskProcess | None = None
+        self._is_again = False
 
     def execute(self, context: Context) -> Any:
         """Do the task. Raises ``AirflowFailException`` where trying again cannot help, else ``TaskFailed``."""
@@ -74,15 +75,19 @@ class AiflowOperator(BaseOperator):
                 try_number=context["ti"].try_number,
                 params=context["params"],
             )
-            result = self._do(run)
+            result = self._do(run, only_again=_is_restated(context))
         except AiflowError as error:
             if self._plan_task.waits and error.code in _NOT_READY and time.time() < since + self._patience_seconds:
                 self._wait(error, since)
             self._fail(error)
+        if result is None:
+            raise AirflowSkipException(
+                f"an input was made again, and {run.partition_text} was never made from it: nothing to make again"
+            )
         self._tell(context, run, result)
         return {"partition": run.partition_text, "version": run.version, "seconds": result.seconds}
 
-    def _do(self, run: Run) -> TaskResult:
+    def _do(self, run: Run, *, only_again: bool) -> TaskResult | None:
         from aiflow_airflow.secrets import secrets_of
 
         plan, task = self._plan, self._plan_task
@@ -97,7 +102,7 @@ class AiflowOperator(BaseOperator):
                 "project": str(ready.folder),
                 "secrets": secrets_of(plan, task),
                 "places": {node: [where.path, where.line] for node, where in ready.places.items()},
-                "joins": True,
+                "only_again": only_again,
                 "patient": not task.waits,
             }
             _user_log.info(
@@ -110,7 +115,8 @@ class AiflowOperator(BaseOperator):
             )
             self._process = TaskProcess(ready.python, order, environment=ready.environment, folder=ready.folder)
             try:
-                return TaskResult.from_dict(self._process.watch(_say, _hear))
+                result = self._process.watch(_say, self._hear)
+                return TaskResult.from_dict(result) if result else None
             except BaseException:
                 self._process.kill()
                 raise
@@ -154,10 +160,21 @@ class AiflowOperator(BaseOperator):
             node, facts = self._plan.nodes[node_id], result.node(node_id)
             if node.type != "sink" or node.dataset is None:
                 continue
-            event = context["outlet_events"][asset_of(self._plan.environment.name, node.dataset[1])]
-            event.extra = _event(run, facts, node_id)
+            environment, name = self._plan.environment.name, node.dataset[1]
+            events, told = context["outlet_events"], _event(run, facts, node_id)
+            event = events[asset_of(environment, name)]
+            event.extra = told
             if keys:
                 event.add_partitions(keys)
+            if self._is_again and not facts.superseded:
+                events[restated_alias(environment, name)].add(restated_asset(environment, name), extra=told)
+
+    def _hear(self, record: Mapping[str, Any]) -> None:
+        match record["record"]:
+            case "task-began":
+                self._is_again = record["is_again"]
+            case "node-finished":
+                _show(NodeFacts.model_validate({name: value for name, value in record.items() if name != "record"}))
 
 
 class BrokenOperator(BaseOperator):
@@ -176,16 +193,25 @@ def _say(level: int, logger: str, text: str) -> None:
     (logging.getLogger(logger) if logger else _user_log).log(level, "%s", text)
 
 
-def _hear(record: Mapping[str, Any]) -> None:
-    if record["record"] == "node-finished":
-        facts = NodeFacts.model_validate({name: value for name, value in record.items() if name != "record"})
-        measured = [
-            *([f"{facts.rows:,} rows"] if facts.rows is not None else []),
-            *([f"{facts.bytes:,} bytes"] if facts.bytes is not None else []),
-            *([f"{facts.seconds:.2f} s"] if facts.seconds is not None else []),
-            *([f"version {facts.table_version}"] if facts.table_version is not None else []),
-        ]
-        _user_log.info("%s: %s", facts.node_id, ", ".join(measured) or "done")
+def _show(facts: NodeFacts) -> None:
+    measured = [
+        *([f"{facts.rows:,} rows"] if facts.rows is not None else []),
+        *([f"{facts.bytes:,} bytes"] if facts.bytes is not None else []),
+        *([f"{facts.seconds:.2f} s"] if facts.seconds is not None else []),
+        *([f"version {facts.table_version}"] if facts.table_version is not None else []),
+    ]
+    _user_log.info("%s: %s", facts.node_id, ", ".join(measured) or "done")
+
+
+def _is_restated(context: Context) -> bool:
+    """Tell whether all that started the run are inputs that were made again."""
+    dag_run = context["dag_run"]
+    events = dag_run.consumed_asset_events
+    return (
+        str(getattr(dag_run.run_type, "value", dag_run.run_type)) == "asset_triggered"
+        and bool(events)
+        and all(is_restated(event.asset.name) for event in events)
+    )
 
 
 def _event(run: Run, facts: NodeFacts, node_id: str) -> dict[str, Any]:

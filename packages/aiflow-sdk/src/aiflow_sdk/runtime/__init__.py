@@ -5,7 +5,7 @@ has the plan, the user's code and the packages.
 """
 
 from aiflow_sdk.runtime.context import Context
-from aiflow_sdk.runtime.execution import join_execution
+from aiflow_sdk.runtime.execution import Joined, join_execution
 from aiflow_sdk.runtime.generation import claim_generation
 from aiflow_sdk.runtime.identities import Data, sink_identities, source_identities
 from aiflow_sdk.runtime.lineage import Lineage
@@ -15,6 +15,7 @@ from aiflow_sdk.runtime.task import bound_environment, execute_task
 __all__ = [
     "Context",
     "Data",
+    "Joined",
     "Lineage",
     "Staging",
     "StoreStaging",

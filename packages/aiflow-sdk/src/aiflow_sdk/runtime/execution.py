@@ -1,4 +1,4 @@
-"""What the tasks of one execution share although each runs in a process of its own: its generation, and its pins.
+"""What the tasks of one execution share although each runs in a process of its own: generation and pins.
 
 The first task to begin claims them and leaves them beside the execution's staged frames, in
 ``<staging>/<run>/<execution>/execution.json``; whoever comes later takes what lies there.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from aiflow_sdk.config import resolve_secrets
@@ -18,8 +19,17 @@ from aiflow_sdk.runtime.identities import Data
 from aiflow_sdk.stores import Store, open_store
 
 
-def join_execution(plan: Plan, run: Run, root: Path) -> Run:
-    """Return the run with the generation and the pins that all tasks of its execution share.
+class Joined(NamedTuple):
+    """An execution as each of its tasks knows it."""
+
+    run: Run
+    """With the generation and the pins that all of them share."""
+    is_again: bool
+    """Whether the pipeline had written what the run is for before the execution began."""
+
+
+def join_execution(plan: Plan, run: Run, root: Path) -> Joined:
+    """Return what all tasks of the run's execution share.
 
     Idempotent: every task and attempt of one execution gets the same. Raises ``StoreError``.
     """
@@ -29,9 +39,15 @@ def join_execution(plan: Plan, run: Run, root: Path) -> Run:
     key = f"{run.run_id}/{run.execution}/execution.json"
     agreed = _read(store, key)
     if agreed is None:
-        generation = claim_generation(environment, run, known=data.newest_generation(run))
+        known = data.newest_generation(run)
+        generation = claim_generation(environment, run, known=known)
         # What the claim is signed with tells a put whose answer was lost from another task's.
-        document = {"generation": generation, "pins": data.pins(run), "claim": uuid4().hex}
+        document = {
+            "generation": generation,
+            "pins": data.pins(run),
+            "is_again": known > 0,
+            "claim": uuid4().hex,
+        }
         store.put_if_absent(key, json.dumps(document).encode())
         agreed = _read(store, key)
     if agreed is None:
@@ -41,9 +57,10 @@ def join_execution(plan: Plan, run: Run, root: Path) -> Run:
             hint="see who removes files from the environment's staging",
             retryable=True,
         )
-    return Run.model_validate({**dict(run), "generation": agreed["generation"], "pins": agreed["pins"]})
+    shared = {"generation": agreed["generation"], "pins": agreed["pins"]}
+    return Joined(Run.model_validate({**dict(run), **shared}), agreed["is_again"])
 
 
-def _read(store: Store, key: str) -> dict[str, object] | None:
+def _read(store: Store, key: str) -> dict[str, Any] | None:
     text = store.read(key)
     return json.loads(text) if text else None
