@@ -231,17 +231,13 @@ def test_a_part_that_is_cleared_reads_what_the_tasks_before_it_staged(project, p
     assert [row["made"] for row in rows_of(project)] == ["3", "3"]
 
 
-def test_what_was_never_made_is_left_out_where_only_making_it_again_is_asked_for(project, plan_file):
-    run = run_of(plan_file)
-    code, _, records = Child(project, plan_file, "first", run, only_again=True).end()
-    assert (code, records[-1]) == (0, {"record": "result", "result": None})
-    for task in ("first", "second"):
-        Child(project, plan_file, task, run_of(plan_file, run_id=run.run_id, execution=2)).end()
-    later = run_of(plan_file)
-    for task in ("first", "second"):
-        _, _, records = Child(project, plan_file, task, later, only_again=True).end()
-        assert records[0]["is_again"] is True
-        assert records[-1]["result"]["task_id"] == task
+def test_it_is_told_whether_the_run_makes_something_again(project, plan_file):
+    told = []
+    for run in (run_of(plan_file), run_of(plan_file)):
+        for task in ("first", "second"):
+            _, _, records = Child(project, plan_file, task, run).end()
+            told.append(records[0]["is_again"])
+    assert told == [False, False, True, True]
 
 
 def test_standard_input_is_not_the_users(project, plan_file, tmp_path):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from airflow.sdk import Asset, AssetAlias, AssetAll, AssetAny
+from airflow.sdk import Asset, AssetAll, AssetAny
 from airflow.sdk.definitions.asset import BaseAsset
 
 if TYPE_CHECKING:  # every process of Airflow imports this module, through the plugin
@@ -37,14 +37,6 @@ def restated_asset(environment: str, dataset: str) -> Asset:
     return Asset(
         name=f"{environment}/{_quoted(dataset)}{_RESTATED}", uri=f"x-aiflow://{environment}/{_quoted(dataset)}/restated"
     )
-
-
-def restated_alias(environment: str, dataset: str) -> AssetAlias:
-    """Return what a task has as an outlet in the place of :func:`restated_asset`, of which it seldom has an event.
-
-    Of an asset among its outlets a task has an event whenever it succeeds; of an alias where it says so.
-    """
-    return AssetAlias(f"{environment}/{_quoted(dataset)}{_RESTATED}")
 
 
 def is_restated(name: str) -> bool:

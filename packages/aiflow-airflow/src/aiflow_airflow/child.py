@@ -62,10 +62,8 @@ class TaskProcess:
             self._process.stdin.flush()
         self._killed = False
 
-    def watch(
-        self, say: Callable[[int, str, str], None], hear: Callable[[Mapping[str, Any]], None]
-    ) -> dict[str, Any] | None:
-        """Pass on what the process says until it ends, and return its result: None where the task was left out.
+    def watch(self, say: Callable[[int, str, str], None], hear: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+        """Pass on what the process says until it ends, and return the result that it gave.
 
         ``say`` gets level, logger (``""``: printed) and text of each line as it comes, ``hear`` the other records.
         Raises the ``AiflowError`` that the task ended with, or ``RunError`` (``worker-died``).
@@ -99,7 +97,7 @@ class TaskProcess:
         status = self._process.wait()
         self.close()
         if end and end["record"] == "result":
-            return end["result"] and dict(end["result"])
+            return dict(end["result"])
         if end:
             raise AiflowError.from_dict(end["error"])
         raise self._died(status, last)

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import DAG, Asset, AssetAlias, Param, TaskGroup
+from airflow.sdk import DAG, Asset, Param, TaskGroup
 
-from aiflow_airflow.assets import asset_of, restated_alias
+from aiflow_airflow.assets import asset_of, restated_asset
 from aiflow_airflow.operator import AiflowOperator, BrokenOperator
 from aiflow_airflow.schedule import schedule_of
 from aiflow_airflow.supply import Supply
@@ -114,9 +114,10 @@ def _assets(plan: Plan, nodes: Iterable[PlanNode]) -> list[Asset]:
     return [asset_of(plan.environment.name, name) for name in names]
 
 
-def _outlets(plan: Plan, sinks: list[PlanNode]) -> list[Asset | AssetAlias]:
+def _outlets(plan: Plan, sinks: list[PlanNode]) -> list[Asset]:
+    """Return what the task may write: each dataset, and each as one that is made again."""
     names = dict.fromkeys(node.dataset[1] for node in sinks if node.dataset)
-    return [*_assets(plan, sinks), *(restated_alias(plan.environment.name, name) for name in names)]
+    return [*_assets(plan, sinks), *(restated_asset(plan.environment.name, name) for name in names)]
 
 
 def _param(value: Any) -> Param:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from aiflow_airflow.assets import asset_of, is_restated, restated_alias, restated_asset
+from aiflow_airflow.assets import UNPARTITIONED, asset_of, is_restated, restated_asset
 from aiflow_airflow.child import TaskProcess
 from aiflow_airflow.run import run_of
 from aiflow_sdk.errors import AiflowError, RunError, Where
@@ -30,6 +30,9 @@ _user_log = logging.getLogger("aiflow.task")
 _COLORS = {"python": "#dbeafe", "spark": "#ffedd5"}
 _LOOK_AGAIN = timedelta(seconds=30)
 """How often a task that waits for its data looks; meanwhile it holds no worker."""
+_RESTATED_SECONDS = 86_400.0
+"""How long a run that an input started which was made again waits for the others. The events of those that are there
+already have gone into this run, so that no other run will be started for its partition."""
 _NOT_READY = ("input-absent", "input-incomplete")
 
 
@@ -75,19 +78,18 @@ class AiflowOperator(BaseOperator):
                 try_number=context["ti"].try_number,
                 params=context["params"],
             )
-            result = self._do(run, only_again=_is_restated(context))
+            result = self._do(run)
         except AiflowError as error:
-            if self._plan_task.waits and error.code in _NOT_READY and time.time() < since + self._patience_seconds:
-                self._wait(error, since)
+            if error.code in _NOT_READY:
+                if time.time() < since + self._patience_seconds(context):
+                    self._wait(error, since)
+                if _is_restated(context):
+                    raise AirflowSkipException(f"an input was made again, and others are missing: {error}") from None
             self._fail(error)
-        if result is None:
-            raise AirflowSkipException(
-                f"an input was made again, and {run.partition_text} was never made from it: nothing to make again"
-            )
         self._tell(context, run, result)
         return {"partition": run.partition_text, "version": run.version, "seconds": result.seconds}
 
-    def _do(self, run: Run, *, only_again: bool) -> TaskResult | None:
+    def _do(self, run: Run) -> TaskResult:
         from aiflow_airflow.secrets import secrets_of
 
         plan, task = self._plan, self._plan_task
@@ -102,7 +104,6 @@ class AiflowOperator(BaseOperator):
                 "project": str(ready.folder),
                 "secrets": secrets_of(plan, task),
                 "places": {node: [where.path, where.line] for node, where in ready.places.items()},
-                "only_again": only_again,
                 "patient": not task.waits,
             }
             _user_log.info(
@@ -115,8 +116,7 @@ class AiflowOperator(BaseOperator):
             )
             self._process = TaskProcess(ready.python, order, environment=ready.environment, folder=ready.folder)
             try:
-                result = self._process.watch(_say, self._hear)
-                return TaskResult.from_dict(result) if result else None
+                return TaskResult.from_dict(self._process.watch(_say, self._hear))
             except BaseException:
                 self._process.kill()
                 raise
@@ -135,10 +135,11 @@ class AiflowOperator(BaseOperator):
                 hint="this version of aiflow-airflow does tasks on the worker alone",
             )
 
-    @property
-    def _patience_seconds(self) -> float:
+    def _patience_seconds(self, context: Context) -> float:
+        """Return how long the task waits for its data: as its source says, or for what else a restated input lacks."""
         minutes = [self._plan.nodes[node_id].options.get("wait_minutes") for node_id in self._plan_task.node_ids]
-        return 60 * max((float(one) for one in minutes if isinstance(one, int | float)), default=0.0)
+        stated = [60.0 * one for one in minutes if isinstance(one, int | float)] if self._plan_task.waits else []
+        return max([*stated, _RESTATED_SECONDS if _is_restated(context) else 0.0])
 
     def _wait(self, error: AiflowError, since: float) -> None:
         from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
@@ -154,20 +155,23 @@ class AiflowOperator(BaseOperator):
         raise (TaskFailed if error.retryable else AirflowFailException)(message) from None
 
     def _tell(self, context: Context, run: Run, result: TaskResult) -> None:
-        """Give the events of the assets that were written what is known of the writing."""
-        keys = [partition.key for partition in run.partitions]
+        """Leave, of the assets that the task may write, those that it wrote, with what is known of the writing.
+
+        Of one that was written for the first time it is the asset itself, of one that was made again its restated twin
+        alone: whoever waits for all of its partitions has had this one.
+        """
+        keys = [partition.key for partition in run.partitions] or [UNPARTITIONED]
+        environment, written = self._plan.environment.name, []
         for node_id in self._plan_task.node_ids:
             node, facts = self._plan.nodes[node_id], result.node(node_id)
-            if node.type != "sink" or node.dataset is None:
+            if node.type != "sink" or node.dataset is None or facts.superseded:
                 continue
-            environment, name = self._plan.environment.name, node.dataset[1]
-            events, told = context["outlet_events"], _event(run, facts, node_id)
-            event = events[asset_of(environment, name)]
-            event.extra = told
-            if keys:
-                event.add_partitions(keys)
-            if self._is_again and not facts.superseded:
-                events[restated_alias(environment, name)].add(restated_asset(environment, name), extra=told)
+            asset = (restated_asset if self._is_again else asset_of)(environment, node.dataset[1])
+            written.append(asset)
+            event = context["outlet_events"][asset]
+            event.extra = _event(run, facts, node_id)
+            event.add_partitions(keys)
+        self.outlets = written
 
     def _hear(self, record: Mapping[str, Any]) -> None:
         match record["record"]:
@@ -204,14 +208,8 @@ def _show(facts: NodeFacts) -> None:
 
 
 def _is_restated(context: Context) -> bool:
-    """Tell whether all that started the run are inputs that were made again."""
-    dag_run = context["dag_run"]
-    events = dag_run.consumed_asset_events
-    return (
-        str(getattr(dag_run.run_type, "value", dag_run.run_type)) == "asset_triggered"
-        and bool(events)
-        and all(is_restated(event.asset.name) for event in events)
-    )
+    """Tell whether the run was started by an input that was made again, be the others there or not."""
+    return any(is_restated(event.asset.name) for event in context["dag_run"].consumed_asset_events)
 
 
 def _event(run: Run, facts: NodeFacts, node_id: str) -> dict[str, Any]:
@@ -225,6 +223,5 @@ def _event(run: Run, facts: NodeFacts, node_id: str) -> dict[str, Any]:
         "bytes": facts.bytes,
         "table_version": facts.table_version,
         "address": facts.address,
-        "superseded": facts.superseded or None,
     }
     return {name: value for name, value in told.items() if value is not None}

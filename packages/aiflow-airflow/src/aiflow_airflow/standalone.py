@@ -22,6 +22,9 @@ from types import FrameType
 from aiflow_airflow.settings import bundle_config, variables
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+SQLITE_ARGUMENTS = {"timeout": 60}
+"""Of SQLite as the database: how many seconds one of Airflow's processes waits until another has written."""
+_SQLITE_ARGUMENTS = "aiflow_airflow.standalone.SQLITE_ARGUMENTS"
 _HOST = "127.0.0.1"
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
@@ -69,6 +72,11 @@ class StandaloneAirflow:
             "AIRFLOW__API__SECRET_KEY": "standalone",
             "AIRFLOW__API_AUTH__JWT_SECRET": "standalone-standalone-standalone-standalone-standalone-standalone-64",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{home}/airflow.db",
+            **(
+                {}
+                if database
+                else {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "aiflow_airflow.standalone.SQLITE_ARGUMENTS"}
+            ),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",

@@ -2,13 +2,12 @@
 
 The first line of standard input is the order, as JSON: ``plan`` (a file), ``task``, ``run`` (a run document),
 ``project`` (the folder with the user's code), ``secrets`` (name → value), ``places`` (node id → file and line),
-``only_again`` (whether the task is to be left out where the run is for what was never made before) and ``patient``. The
-rest of standard input is the lifeline: when it is closed, whatever is left of this process group ends. Generation and
-pins are agreed on with the execution's other tasks.
+``patient`` (whether a task that waits does so). The rest of standard input is the lifeline: when it is closed, whatever
+is left of this process group ends. Generation and pins are agreed on with the execution's other tasks.
 
 Records are written to the descriptor ``RECORDS``, one JSON a line: ``task-began``, ``node-started``,
-``node-finished``, ``log``, ``secret`` (a value to hide), and at the end ``result`` (null where it was left out) or
-``error``. What user code prints goes to standard output and error as it is printed.
+``node-finished``, ``log``, ``secret`` (a value to hide), and at the end ``result`` or ``error``. What user
+code prints goes to standard output and error as it is printed.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def main() -> None:
     os._exit(code)
 
 
-def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any] | None:
+def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     from aiflow_sdk.config.secret import HANDED
     from aiflow_sdk.errors import StoreError
     from aiflow_sdk.plan import read_plan, read_run
@@ -69,8 +68,6 @@ def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any] | None:
     environment = bound_environment(plan, root)
     run, is_again = join_execution(plan, run, root)
     emit({"record": "task-began", "generation": run.generation, "is_again": is_again})
-    if order.get("only_again") and not is_again:
-        return None
     with suppress(StoreError):  # the task itself will say what is wrong with the store
         sweep_staging(environment, time.time())
     staging = StoreStaging(environment)
