@@ -13,7 +13,7 @@ TYPED_FOLDERS := $(foreach package,$(DEV_PACKAGES),$(package)/src) tests $(wildc
 BIN := .venv/bin
 PYTEST_OPTIONS ?= -n 2 --dist loadfile
 
-.PHONY: help demo test soak check bench format lock setup spark clean
+.PHONY: help demo airflow test soak check bench format lock setup spark clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -22,18 +22,27 @@ demo: ## Run the flights demo: a feature table from a lake, in two minutes, with
 	@scripts/environment.sh demo $(DEMO_PACKAGES)
 	$(BIN)/python examples/flights/demo.py
 
+airflow: ## Start an Airflow with the examples deployed to it, at http://127.0.0.1:8080, until Ctrl-C.
+	@[ -f .venv/.installed-dev ] || scripts/environment.sh demo $(DEMO_PACKAGES)
+	scripts/airflow_environment.sh
+	$(BIN)/python scripts/airflow_demo.py $(AIRFLOW)
+
 test: check ## Set up, check and run all tests (one: make test TESTS=tests/unit/test_x.py).
 	@scripts/servers.sh
+	scripts/airflow_environment.sh
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(TESTS)
+	$(if $(TESTS),true,.venv-airflow/bin/python -m pytest $(PYTEST_OPTIONS) tests/airflow)
 
 soak: setup ## Kill writers of the lake 5,000 times, for an hour or so; SOAK="--kills 500" for less.
 	@scripts/servers.sh
 	PYTHONPATH=tests/lib $(BIN)/python -m cells.soak $(SOAK)
 
 check: setup ## Lint, format, types, layers.
-	@$(BIN)/ruff check $(PYTHON_FOLDERS)
+	@scripts/airflow_environment.sh
+	$(BIN)/ruff check $(PYTHON_FOLDERS)
 	$(BIN)/ruff format --check $(PYTHON_FOLDERS)
 	$(BIN)/mypy $(TYPED_FOLDERS)
+	.venv-airflow/bin/mypy packages/aiflow-airflow/src tests/airflow
 	$(BIN)/lint-imports
 
 bench: setup ## Measure against the bare engines; prints a table of ratios.
@@ -57,12 +66,13 @@ lock: ## Write locks/*.txt anew from locks/*.in; pins stay unless UPGRADE=1.
 	$(COMPILE) locks/bootstrap.in -o locks/bootstrap.txt
 	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEV_PACKAGES))) locks/dev.in -o locks/dev.txt
 	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEMO_PACKAGES))) locks/demo.in -o locks/demo.txt
+	$(COMPILE) $(addprefix --no-emit-package ,aiflow-sdk aiflow-airflow) locks/airflow.in -o locks/airflow.txt
 	$(COMPILE) locks/servers.in -o locks/servers.txt
 	scripts/environment.sh dev $(DEV_PACKAGES)
 	scripts/servers.sh lock
 	$(COMPILE) locks/spark.in -o locks/spark.txt
 
 clean: ## Remove environments, caches and what runs left behind.
-	@rm -rf .venv .venv-uv .venv-servers .venv-spark .aiflow build dist .pytest_cache .mypy_cache .ruff_cache \
+	@rm -rf .venv .venv-uv .venv-servers .venv-spark .venv-airflow .aiflow build dist .pytest_cache .mypy_cache .ruff_cache \
 		.import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

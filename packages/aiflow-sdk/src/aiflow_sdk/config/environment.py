@@ -178,6 +178,21 @@ class Environment:
         """Return ``address`` as an absolute folder, starting at the project's root, or as the address of a store."""
         return parse_address(address, root=self.root, storage=self.storage).uri
 
+    def anchored(self) -> Environment:
+        """Return this environment with its folders absolute: for who runs elsewhere than in the project's folder."""
+
+        def placed(text: str) -> str:
+            return text if not text or "://" in text else self.resolve(text)
+
+        path = self.secrets.get("path")
+        return replace(
+            self,
+            lake=placed(self.lake),
+            staging=placed(self.staging),
+            secrets={**self.secrets, "path": placed(path)} if isinstance(path, str) else self.secrets,
+            reads=tuple(replace(one, lake=placed(one.lake)) for one in self.reads),
+        )
+
     def copy_as(self, name: str) -> Environment:
         """Return a copy of this environment with a lake root of its own beside this one's, which expires."""
         return replace(

@@ -78,7 +78,11 @@ def deploy_project(
     tell = progress or _say_nothing
     store = open_bundles(environment)
     tell("compile", 0, 0)
-    report = compile_project(project, environment, registry)
+    # Tasks run in a copy of the code, so that the project's own folder is no place to start an address from. What
+    # `aiflow compile` has made is left alone: its folders are said in another way.
+    anchored = environment.anchored()
+    out = None if anchored == environment else project.root / ".aiflow" / "deployed" / environment.name
+    report = compile_project(project, anchored, registry, out)
     problems = list(report.problems)
     tell("pack", 0, 0)
     objects = _Objects()
