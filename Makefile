@@ -67,6 +67,8 @@ lock: ## Write locks/*.txt anew from locks/*.in; pins stay unless UPGRADE=1.
 	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEV_PACKAGES))) locks/dev.in -o locks/dev.txt
 	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEMO_PACKAGES))) locks/demo.in -o locks/demo.txt
 	$(COMPILE) $(addprefix --no-emit-package ,aiflow-sdk aiflow-airflow) locks/airflow.in -o locks/airflow.txt
+	$(filter-out --generate-hashes,$(COMPILE)) --no-emit-package aiflow-sdk locks/examples.in -o examples/flights/requirements.txt
+	for example in hourly_daily user_features; do cp examples/flights/requirements.txt examples/$$example; done
 	$(COMPILE) locks/servers.in -o locks/servers.txt
 	scripts/environment.sh dev $(DEV_PACKAGES)
 	scripts/servers.sh lock
