@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from datetime import date, datetime, time, timedelta
 from enum import Enum
 from pathlib import PurePath
@@ -14,6 +14,7 @@ from aiflow_sdk.errors import DefinitionError
 
 # What most values are. Looked up by exact type, because ``isinstance`` is slow where an abstract class is asked.
 _SCALARS = frozenset({str, int, bool, float, NoneType})
+_FROZEN_SCALARS = frozenset({int, bool, NoneType})
 
 
 class FrozenMap(Mapping[str, Any]):
@@ -22,16 +23,52 @@ class FrozenMap(Mapping[str, Any]):
     __slots__ = ("_hash", "_items")
 
     def __init__(self, items: Mapping[str, Any] | None = None) -> None:
-        source = dict(items or {})
-        for key in source:
-            if not isinstance(key, str):
-                raise DefinitionError("not-plain-data", f"a key must be text, not {key!r}", hint=f"write {str(key)!r}")
-            _check_text(key)
-        self._items: dict[str, Any] = {key: freeze(source[key]) for key in sorted(source)}
         self._hash: int | None = None
+        self._items: dict[str, Any]
+        if not items:
+            self._items = {}
+        elif type(items) is FrozenMap:
+            self._items = items._items
+        else:
+            source = items if type(items) is dict else dict(items)
+            for key in source:
+                if not isinstance(key, str):
+                    raise DefinitionError(
+                        "not-plain-data", f"a key must be text, not {key!r}", hint=f"write {str(key)!r}"
+                    )
+                _check_text(key)
+            self._items = {key: freeze(source[key]) for key in sorted(source)}
+
+    def without(self, *keys: str) -> FrozenMap:
+        """Return the map without these keys, itself where it has none of them."""
+        if self._items.keys().isdisjoint(keys):
+            return self
+        rest = FrozenMap()
+        rest._items = {key: value for key, value in self._items.items() if key not in keys}
+        return rest
 
     def __getitem__(self, key: str) -> Any:
         return self._items[key]
+
+    # Mapping has these too, made of the three that it wants, and slower by far.
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of the key, ``default`` where there is none."""
+        return self._items.get(key, default)
+
+    def keys(self) -> KeysView[str]:
+        """Return the keys, sorted."""
+        return self._items.keys()
+
+    def values(self) -> ValuesView[Any]:
+        """Return the values, in the order of their keys."""
+        return self._items.values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return every key with its value, sorted by key."""
+        return self._items.items()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
@@ -68,8 +105,12 @@ def freeze(value: Any) -> Any:
     kind = type(value)
     if kind is str:
         return _check_text(value)
-    if kind is FrozenMap or (kind in _SCALARS and kind is not float):
+    if kind is FrozenMap or kind in _FROZEN_SCALARS:
         return value
+    if kind is dict:
+        return FrozenMap(value)
+    if kind is tuple or kind is list:
+        return tuple([freeze(item) for item in value])
     match value:
         case Enum():
             return freeze(value.value)
