@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from aiflow_sdk.errors import AiflowError, DefinitionError, Where, did_you_mean
@@ -203,6 +204,7 @@ def _unmatched(
     )
 
 
+@lru_cache(maxsize=256)
 def _written_signature(node: Definition) -> Signature:
     kinds, written = inspect.Parameter, node.args
     positional = [*written.posonlyargs, *written.args]

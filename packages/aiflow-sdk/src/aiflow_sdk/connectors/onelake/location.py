@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from stat import S_ISLNK
 from typing import Any
 
 from aiflow_sdk.config import ENVIRONMENTS, Address, Environment, LakeRoot, resolve_secrets
@@ -214,7 +215,7 @@ def _place(root: LakeRoot, environment: Environment, path: str) -> TablePlace:
         return TablePlace(root, key, storage)
     # Text, not Path: a compilation asks it of every sink.
     base = root.address.path.rstrip("/") + "/"
-    found = os.path.realpath(base + key)
+    found = _follow(base, key)
     if not found.startswith(base):
         raise outside(path)
     if os.path.islink(f"{found}/_delta_log"):  # a write would commit to the table that it leads to
@@ -223,6 +224,20 @@ def _place(root: LakeRoot, environment: Environment, path: str) -> TablePlace:
     if key.split("/")[0] in RESERVED:
         raise outside(path)
     return TablePlace(root, key, storage)
+
+
+def _follow(base: str, key: str) -> str:
+    """Return the path of a key below a folder, links resolved; those in the folder's own path are already."""
+    path = base[:-1]
+    for part in ("", *key.split("/")):
+        path = f"{path}/{part}" if part else path
+        try:
+            is_link = S_ISLNK(os.lstat(path).st_mode)
+        except OSError:
+            break  # what is not there leads nowhere, nor does what would lie below
+        if is_link:
+            return os.path.realpath(base + key)
+    return base + key
 
 
 def check_alone(place: TablePlace) -> None:
