@@ -14,7 +14,6 @@ from aiflow_sdk.errors import DefinitionError
 
 # What most values are. Looked up by exact type, because ``isinstance`` is slow where an abstract class is asked.
 _SCALARS = frozenset({str, int, bool, float, NoneType})
-_FROZEN_SCALARS = frozenset({int, bool, NoneType})
 
 
 class FrozenMap(Mapping[str, Any]):
@@ -32,12 +31,11 @@ class FrozenMap(Mapping[str, Any]):
         else:
             source = items if type(items) is dict else dict(items)
             for key in source:
-                if not isinstance(key, str):
-                    raise DefinitionError(
-                        "not-plain-data", f"a key must be text, not {key!r}", hint=f"write {str(key)!r}"
-                    )
-                _check_text(key)
-            self._items = {key: freeze(source[key]) for key in sorted(source)}
+                if type(key) is not str or not key.isascii():
+                    _check_key(key)
+            self._items = {
+                key: value if type(value := source[key]) in _FROZEN else freeze(value) for key in sorted(source)
+            }
 
     def without(self, *keys: str) -> FrozenMap:
         """Return the map without these keys, itself where it has none of them."""
@@ -96,6 +94,9 @@ class FrozenMap(Mapping[str, Any]):
         return self
 
 
+_FROZEN = frozenset({FrozenMap, int, bool, NoneType})
+
+
 def freeze(value: Any) -> Any:
     """Return ``value`` as frozen plain data: text, numbers, booleans, None, tuples and :class:`FrozenMap`.
 
@@ -104,8 +105,8 @@ def freeze(value: Any) -> Any:
     """
     kind = type(value)
     if kind is str:
-        return _check_text(value)
-    if kind is FrozenMap or kind in _FROZEN_SCALARS:
+        return value if value.isascii() else _check_text(value)
+    if kind in _FROZEN:
         return value
     if kind is dict:
         return FrozenMap(value)
@@ -144,6 +145,12 @@ def freeze(value: Any) -> Any:
                 f"{value!r} ({type(value).__module__}.{type(value).__qualname__}) is not plain data",
                 hint="write text, numbers, booleans, None, lists or dicts of them",
             )
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str):
+        raise DefinitionError("not-plain-data", f"a key must be text, not {key!r}", hint=f"write {str(key)!r}")
+    _check_text(key)
 
 
 def _check_text(text: str) -> str:
@@ -185,24 +192,23 @@ Keys: TypeAlias = tuple[tuple[str, str, Any], ...]
 
 def spell(value: object, keys: Keys) -> dict[str, Any]:
     """Return the fields of a value as JSON-ready data, those at their default left out."""
+    held = vars(value)
     return {
         key: item if type(item) in _SCALARS else _plain(item)
         for name, key, default in keys
-        if not _is(item := getattr(value, name), default)
+        if (item := held[name]) is not default and not _is(item, default)
     }
 
 
 def spell_full(value: object, keys: Keys) -> dict[str, Any]:
     """Return the fields of a value as JSON-ready data, every one."""
-    return {
-        key: item if type(item := getattr(value, name)) in _SCALARS else _plain(item, full=True)
-        for name, key, _ in keys
-    }
+    held = vars(value)
+    return {key: item if type(item := held[name]) in _SCALARS else _plain(item, full=True) for name, key, _ in keys}
 
 
 def _is(value: Any, default: Any) -> bool:
     # True == 1 == 1.0 in Python, but not in meaning.
-    return value is default or (type(value) is type(default) and bool(value == default))
+    return type(value) is type(default) and bool(value == default)
 
 
 def _plain(value: Any, *, full: bool = False) -> Any:

@@ -153,10 +153,10 @@ def _wants_several(item: Mapping[str, Any]) -> bool:
 
 
 def _is_deferred(value: Any) -> bool:
-    if value is None or isinstance(value, bool | int | float):
-        return False
     if isinstance(value, str):
         return has_template(value) or has_secret(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return False
     if isinstance(value, Mapping):
         return "$window" in value or any(map(_is_deferred, value.values()))
     return isinstance(value, list | tuple) and any(map(_is_deferred, value))

@@ -107,15 +107,15 @@ def texts_in(value: Any) -> list[str]:
     found: list[str] = []
     waiting = [value]
     while waiting:
-        match waiting.pop():
-            case str() as text:
-                found.append(text)
-            case None | bool() | int() | float():
-                continue
-            case list() | tuple() as items:
-                waiting.extend(items)
-            case Mapping() as items:
-                waiting.extend(items.values())
-            case os.PathLike() as path:
-                found.append(os.fspath(path))
+        item = waiting.pop()
+        if isinstance(item, str):
+            found.append(item)
+        elif type(item) in _PLAIN:
+            continue
+        elif isinstance(item, (list, tuple)):
+            waiting.extend(item)
+        elif isinstance(item, Mapping):
+            waiting.extend(item.values())
+        elif isinstance(item, os.PathLike):
+            found.append(os.fspath(item))
     return found

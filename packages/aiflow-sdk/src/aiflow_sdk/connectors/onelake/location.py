@@ -8,7 +8,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from stat import S_ISLNK
 from typing import Any
@@ -125,6 +125,7 @@ def _bad_path(message: str) -> ConfigurationError:
     return ConfigurationError("bad-table-path", message, hint="write a short path below the lake's root")
 
 
+@lru_cache(maxsize=4096)
 def _is_segment(text: str) -> bool:
     return _SEGMENT.fullmatch(text) is not None and len(text.encode(errors="replace")) <= _LONGEST_SEGMENT_BYTES
 
