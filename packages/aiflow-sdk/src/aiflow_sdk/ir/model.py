@@ -213,7 +213,7 @@ class PipelineIR(Value):
     def with_nodes(self, nodes: Iterable[NodeIR]) -> PipelineIR:
         """Return the pipeline with these nodes in place of its own. Raises ``DefinitionError``."""
         made = object.__new__(PipelineIR)
-        vars(made).update(dict(self), node_list=tuple(nodes))
+        vars(made).update({name: vars(self)[name] for name in self.LIMITS}, node_list=tuple(nodes))
         made._settle()
         return made
 
