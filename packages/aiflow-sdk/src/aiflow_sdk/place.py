@@ -71,12 +71,13 @@ def _place(error: AiflowError, where: Where) -> None:
 
 def relative_path(filename: str) -> str:
     """Return the path as it is shown: below the project, else below the current folder, else as it is."""
-    return filename if filename.startswith("<") else _relative(os.path.abspath(filename), os.getcwd())
+    return filename if filename.startswith("<") else _relative(filename, os.getcwd())
 
 
 @lru_cache(maxsize=1024)
 def _relative(filename: str, current: str) -> str:
     """Return the path below the project (the nearest folder with an aiflow.toml), else below the current folder."""
+    filename = os.path.abspath(filename)
     project = _project(os.path.dirname(filename)) or current
     return Path(filename[len(project) + 1 :]).as_posix() if filename.startswith(project + os.sep) else filename
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any
 
@@ -45,9 +46,10 @@ def build_pipeline(
     for problem in problems:
         with draft.noting(where):
             raise problem
+    settled: PipelineIR | None = None
     with draft.noting(where):
         # The settings are looked at without the nodes too, so that a wrong node hides no wrong setting.
-        make(PipelineIR, **fields) if not problems else None
+        settled = make(PipelineIR, **fields) if not problems else None
     try:
         _check_function(function)
         function(PipelineBuilder(draft))
@@ -64,10 +66,9 @@ def build_pipeline(
             with draft.noting(draft.locations[node_id], node_id):
                 raise problem
     ir = None
-    if not draft.problems:
+    if settled and not draft.problems:
         with draft.noting(where):
-            nodes = tuple(one_spelling(node, fields.get("partition")) for node in draft.nodes.values())
-            ir = make(PipelineIR, **fields, nodes=nodes)
+            ir = settled.with_nodes(one_spelling(node, settled.partition) for node in draft.nodes.values())
     if ir is None:
         raise draft.problems[0] if len(draft.problems) == 1 else ProblemsError(draft.problems)
     return Built(ir, {"": where, **draft.locations}, draft.functions)
@@ -92,11 +93,17 @@ def _check_function(function: Callable[..., Any]) -> None:
 def _roots(function: Callable[..., Any]) -> tuple[str, ...]:
     """Return the folders of the author's modules: those around the function's own, and those of ``sys.path``."""
     code = getattr(function, "__code__", None)
+    filename = code.co_filename if code is not None and not code.co_filename.startswith("<") else None
+    return _roots_of(filename, function.__module__.count(".") if filename else 0, tuple(sys.path), os.getcwd())
+
+
+@lru_cache(maxsize=256)
+def _roots_of(filename: str | None, depth: int, path: tuple[str, ...], current: str) -> tuple[str, ...]:
     around = []
-    if code is not None and not code.co_filename.startswith("<"):
-        folder = os.path.dirname(os.path.abspath(code.co_filename))
+    if filename is not None:
+        folder = os.path.dirname(os.path.abspath(filename))
         around = [folder]
-        for _ in function.__module__.split(".")[1:]:
+        for _ in range(depth):
             folder = os.path.dirname(folder)
             around.append(folder)
-    return tuple(dict.fromkeys([*reversed(around), *(entry or os.getcwd() for entry in sys.path)]))
+    return tuple(dict.fromkeys([*reversed(around), *(entry or current for entry in path)]))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,19 +36,19 @@ class Draft:
                 hint=f"rename one; the other is at {self.locations[node.id]}",
             )
         self.nodes[node.id] = node
-        self.locations[node.id] = replace(where, about=None)
+        self.locations[node.id] = replace(where, about=None) if where.about else where
 
-    @contextmanager
-    def noting(self, where: Where, node_id: object = None) -> Iterator[None]:
-        """Note what is wrong and go on, so that all problems are told at once."""
-        try:
-            yield
-        except AiflowError as error:
-            about = f"pipeline '{self.pipeline_id}'" + (f", node '{node_id}'" if isinstance(node_id, str) else "")
-            mine = error.where
-            if mine and mine.about and not mine.path:
-                error.where = replace(mine, about=None)
-            self.problems.append(error.at(replace(where, about=about)))
+    def noting(self, where: Where, node_id: object = None) -> _Noting:
+        """Note what is wrong inside ``with`` and go on, so that all problems are told at once."""
+        return _Noting(self, where, node_id)
+
+    def note(self, error: AiflowError, where: Where, node_id: object) -> None:
+        """Note a problem of the node, or else of the pipeline, written at ``where``."""
+        about = f"pipeline '{self.pipeline_id}'" + (f", node '{node_id}'" if isinstance(node_id, str) else "")
+        mine = error.where
+        if mine and mine.about and not mine.path:
+            error.where = replace(mine, about=None)
+        self.problems.append(error.at(replace(where, about=about)))
 
     def readers(self) -> Mapping[str, list[str]]:
         """Return by node id the nodes that read it."""
@@ -58,3 +57,21 @@ class Draft:
             for input_id in node.input_ids:
                 readers.setdefault(input_id, []).append(node.id)
         return readers
+
+
+class _Noting:
+    __slots__ = ("_draft", "_node_id", "_where")
+
+    def __init__(self, draft: Draft, where: Where, node_id: object) -> None:
+        self._draft = draft
+        self._where = where
+        self._node_id = node_id
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if not isinstance(error, AiflowError):
+            return False
+        self._draft.note(error, self._where, self._node_id)
+        return True

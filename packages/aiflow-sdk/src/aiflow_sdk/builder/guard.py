@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.config import secret_problems
@@ -15,10 +16,16 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+_HARMLESS = frozenset({str, int, float, bool, NoneType})
+
+
 def plain_map(values: Mapping[str, Any]) -> FrozenMap:
     """Return the author's values as frozen plain data, templates in their one spelling, or raise what is wrong."""
+    if not values:
+        return FrozenMap()
     for name, value in values.items():
-        refuse_foreign(value, str(name))
+        if type(value) not in _HARMLESS:
+            refuse_foreign(value, str(name))
     plain = canonicalise(values)
     for problem in secret_problems(plain):
         raise problem
@@ -29,10 +36,12 @@ def refuse_foreign(value: Any, name: str) -> None:
     """Raise ``DefinitionError`` where the value, or one inside it, belongs to Airflow or is a pipeline's own part."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            refuse_foreign(item, f"{name}.{key}")
+            if type(item) not in _HARMLESS:
+                refuse_foreign(item, f"{name}.{key}")
     elif isinstance(value, list | tuple):
         for item in value:
-            refuse_foreign(item, name)
+            if type(item) not in _HARMLESS:
+                refuse_foreign(item, name)
     elif isinstance(value, Declaration):
         raise DefinitionError(
             "misplaced-declaration",
@@ -49,6 +58,8 @@ def refuse_foreign(value: Any, name: str) -> None:
 
 def is_airflow(value: Any) -> bool:
     """Whether the value is an object of Airflow or a class or function of it."""
+    if type(value) in _HARMLESS:
+        return False
     kinds = value.__mro__ if isinstance(value, type) else type(value).__mro__
     modules = [getattr(value, "__module__", None), *(kind.__module__ for kind in kinds)]
     return any(isinstance(module, str) and module.split(".")[0] == "airflow" for module in modules)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
+from functools import lru_cache
+from types import NoneType
 from typing import Any, TypeAlias
 
 from aiflow_sdk.builder.guard import expect, plain_map, refuse_foreign, wrong_value
@@ -25,7 +27,11 @@ def settle(given: Mapping[str, Any], extra: Mapping[str, Any]) -> tuple[dict[str
     problems: list[AiflowError] = []
     for name, value in given.items():
         if name != "partition":
-            _settle(fields, problems, name, lambda n=name, v=value: _CHECKS[n](n, v))  # type: ignore[misc]
+            check = _checked_before if type(value) in _REPEATED else _checked
+            try:
+                fields[name] = check(name, value)
+            except AiflowError as error:
+                problems.append(error)
     _settle(fields, problems, "partition", lambda: _partition(given["partition"], fields.get("schedule")))
     _settle(fields, problems, "extra", lambda: _extra(extra, given))
     if fields.get("ranges") and "partition" in fields and fields["partition"] is None:
@@ -44,6 +50,16 @@ def _settle(fields: dict[str, Any], problems: list[AiflowError], name: str, chec
         fields[name] = check()
     except AiflowError as error:
         problems.append(error)
+
+
+def _checked(name: str, value: Any) -> Any:
+    return _CHECKS[name](name, value)
+
+
+_REPEATED = (str, bool, int, NoneType)
+"""Kinds of values that pipelines are given alike, mostly defaults. What is made of one never changes."""
+
+_checked_before = lru_cache(maxsize=4096, typed=True)(_checked)
 
 
 def _text(name: str, value: Any) -> str:

@@ -67,8 +67,8 @@ def _place(node: NodeIR) -> tuple[Any, ...] | None:
     options: Mapping[str, Any] = node.params
     if node.type == "source" and node.kind == "files" and options.get("root") != "lake":
         return None  # the project's own files; sinks write into the lake
-    named = tuple(options.get(name) for name in _PLACE)
-    return (node.kind, *named, *(options.get(name) for name in _SCOPE)) if any(named) else None
+    named = tuple(map(options.get, _PLACE))
+    return (node.kind, *named, *map(options.get, _SCOPE)) if any(named) else None
 
 
 def _reads_another_time(source: NodeIR) -> bool:

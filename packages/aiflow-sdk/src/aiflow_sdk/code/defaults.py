@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.machinery import all_suffixes
+from stat import S_ISREG
 from typing import Any, NamedTuple
 
 from aiflow_sdk.code.binding import names_bound_in
@@ -100,13 +101,14 @@ def written_defaults(entrypoint: str, roots: Sequence[str]) -> Mapping[str, Any]
 
 def _defaults(module: str, function: str, roots: tuple[str, ...], chain: int) -> Mapping[str, Any]:
     path = _paths.get((module, roots))
-    if path is None or not os.path.isfile(path):
+    status = _status(path) if path else None
+    if path is None or status is None:
         path = module_file(module, roots)
-    if path is None or not path.endswith(".py") or not chain:
+        status = _status(path) if path else None
+    if path is None or status is None or not path.endswith(".py") or not chain:
         return {}
     _paths[module, roots] = path
     try:
-        status = os.stat(path)
         read = _read(module, path, status.st_mtime_ns, status.st_size)
     except (OSError, SyntaxError, ValueError):
         return {}  # the compiler says so, with its place
@@ -138,6 +140,15 @@ def _defaults(module: str, function: str, roots: tuple[str, ...], chain: int) ->
                     where = Where(relative_path(path), call.lineno)
                     return {keyword.arg or "**": Unreadable(where) for keyword in call.keywords}
     return {}
+
+
+def _status(path: str) -> os.stat_result | None:
+    """Return the status of a file, None where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status if S_ISREG(status.st_mode) else None
 
 
 _paths: dict[tuple[str, tuple[str, ...]], str] = {}

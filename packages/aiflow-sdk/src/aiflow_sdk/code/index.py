@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aiflow_sdk.code.binding import keeps_signature, names_bound_in
+from aiflow_sdk.code.lock import lock_fingerprint
 from aiflow_sdk.code.source import (
     SourceFile,
     Stamp,
@@ -22,6 +23,7 @@ from aiflow_sdk.code.source import (
     scan_sources,
     stamp_of,
 )
+from aiflow_sdk.config import Project
 from aiflow_sdk.errors import DefinitionError, UnknownNameError, Where, did_you_mean, unknown_name
 from aiflow_sdk.ir import fingerprint
 
@@ -52,7 +54,8 @@ class CodeIndex:
     Not seen are imports whose name is made at run time (``importlib``), and files that are no Python. What is known of
     a file is kept while its stamp (times, size, inode) stays.
 
-    ``snapshot`` gives all stamps at once (:func:`scan_sources`): then no file is looked at twice. ``memory`` may
+    ``snapshot`` gives all stamps at once (:func:`scan_sources`): then no file is looked at twice, and what was asked
+    once is not worked out again, the lock included. ``memory`` may
     answer with what an earlier process knew of a file. ``foreign``: another interpreter runs the code, so modules
     outside the project are taken on trust.
     """
@@ -73,6 +76,9 @@ class CodeIndex:
         self._located: dict[str, _Located] = {}
         self._outside: dict[str, bool] = {}
         self._closures: dict[str, tuple[str, ...]] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._sources: dict[str, FunctionSource] = {}
+        self._lock: tuple[Project, str] | None = None
         self._parsed: OrderedDict[str, tuple[Stamp, ast.Module]] = OrderedDict()
         self._top_names: frozenset[str] | None = None
 
@@ -81,7 +87,17 @@ class CodeIndex:
 
         Raises ``UnknownNameError`` when there is no such module.
         """
-        return fingerprint([[path, self._file(path).digest] for path in self.closure(entrypoint)])
+        known = self._fingerprints.get(entrypoint)
+        if known is None or self._snapshot is None:
+            known = fingerprint([[path, self._file(path).digest] for path in self.closure(entrypoint)])
+            self._fingerprints[entrypoint] = known
+        return known
+
+    def lock(self, project: Project) -> str:
+        """Return the fingerprint of what is installed beside the code; see :func:`lock_fingerprint`."""
+        if self._lock is None or self._snapshot is None or self._lock[0] is not project:
+            self._lock = (project, lock_fingerprint(project))
+        return self._lock[1]
 
     def closure(self, module: str) -> tuple[str, ...]:
         """Return the files reached from a module, an entrypoint or a file (``a/b.py``): relative paths, sorted.
@@ -117,6 +133,12 @@ class CodeIndex:
         Raises ``UnknownNameError`` (``unknown-function``) with the nearest name, ``DefinitionError``
         (``syntax-error``).
         """
+        known = self._sources.get(entrypoint)
+        if known is None or self._snapshot is None:
+            self._sources[entrypoint] = known = self._function_source(entrypoint)
+        return known
+
+    def _function_source(self, entrypoint: str) -> FunctionSource:
         module, _, attribute = entrypoint.partition(":")
         path = self.module_path(module)
         if path is None:

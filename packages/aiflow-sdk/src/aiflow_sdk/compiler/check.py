@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, assert_never
 
-from aiflow_sdk.compiler.connector import asked, check_place, dataset_of, partition_values, replaces_run
+from aiflow_sdk.compiler.connector import check_options, check_place, dataset_of, partition_values, replaces_run
 from aiflow_sdk.compiler.resources import cluster_of, engine_options
 from aiflow_sdk.compiler.subject import Subject
 from aiflow_sdk.compiler.windows import time_problems, window_problems
@@ -50,8 +50,7 @@ def _connector_problems(
     where = subject.where(node)
     try:
         plugin = family.get(node.kind or "", where=where)
-        with asked(subject, node, plugin, "problems"):
-            wrong = plugin.problems(node.options, where=where)
+        wrong = check_options(subject, node, plugin)
         if not wrong:
             datasets[node.id] = dataset_of(subject, node)
             wrong = list(window_problems(subject, node) if node.type == "source" else time_problems(subject, node))

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.code import CodeIndex, interpreter, lock_fingerprint
+from aiflow_sdk.code import CodeIndex, interpreter
 from aiflow_sdk.compiler.check import find_problems
 from aiflow_sdk.compiler.fuse import fuse_nodes
 from aiflow_sdk.compiler.resolve import resolve_environment, resolve_nodes
@@ -48,7 +48,7 @@ def compile_pipeline(
     tasks = make_tasks(subject, fuse_nodes(subject), {node.id: node for node in nodes})
     fingerprints = {node.id: node.code for node in nodes if node.code}
     engines = {task.engine: task.code for task in tasks if task.code}
-    lock = lock_fingerprint(project)
+    lock = index.lock(project)
     definition = ir.fingerprint
     return Plan(
         project=ir.project or project.name,

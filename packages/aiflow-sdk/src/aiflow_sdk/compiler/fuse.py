@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 
-from aiflow_sdk.compiler.resources import cluster_of
+from aiflow_sdk.compiler.resources import cluster_of, engine_options
 from aiflow_sdk.compiler.subject import Subject
 from aiflow_sdk.ir import NodeIR
 from aiflow_sdk.variables import has_template
@@ -50,12 +50,8 @@ def _same_place(subject: Subject, one: NodeIR, other: NodeIR) -> bool:
     return (
         one.engine == other.engine
         and cluster_of(subject, one) == cluster_of(subject, other)
-        and _stated(one) == _stated(other)
+        and engine_options(one) == engine_options(other)
     )
-
-
-def _stated(node: NodeIR) -> dict[str, object]:
-    return {key: value for key, value in node.resources.items() if key not in ("engine", "cluster")}
 
 
 def _tasks(subject: Subject, group: dict[str, str]) -> list[tuple[str, ...]]:

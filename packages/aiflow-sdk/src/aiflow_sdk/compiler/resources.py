@@ -28,4 +28,4 @@ def cluster_of(subject: Subject, node: NodeIR) -> str:
 
 def engine_options(node: NodeIR) -> FrozenMap:
     """Return what the engine is given of the node's resources."""
-    return FrozenMap({key: value for key, value in node.resources.items() if key not in ("engine", "cluster")})
+    return node.resources.without("engine", "cluster")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.config import Environment, Project
@@ -30,6 +31,9 @@ class Subject:
     """By node id and options the connectors that were made to be asked; None where only a run can tell the options."""
     raw: dict[str, Sink] = field(default_factory=dict, compare=False, repr=False)
     """By node id the sinks that hold templates as they stand."""
+    answers: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)
+    """By node id and method what connectors answered."""
+    _sources: dict[str, list[NodeIR]] = field(default_factory=dict, compare=False, repr=False)
     _places: dict[str, Where] = field(default_factory=dict, compare=False, repr=False)
 
     def where(self, node: NodeIR | None = None) -> Where:
@@ -63,6 +67,8 @@ class Subject:
 
     def upstream_sources(self, node: NodeIR) -> list[NodeIR]:
         """Return every source that the node's data comes from, in the pipeline's order."""
+        if node.id in self._sources:
+            return self._sources[node.id]
         found: set[str] = set()
         waiting = list(node.input_ids)
         while waiting:
@@ -70,8 +76,9 @@ class Subject:
             if node_id not in found:
                 found.add(node_id)
                 waiting.extend(self.ir.nodes[node_id].input_ids)
-        return [
+        self._sources[node.id] = sources = [
             self.ir.nodes[node_id]
             for node_id in self.ir.order
             if node_id in found and self.ir.nodes[node_id].type == "source"
         ]
+        return sources

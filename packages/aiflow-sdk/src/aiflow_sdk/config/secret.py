@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -229,8 +229,13 @@ def secret_problems(value: Any, name: str = "", *, where_it_stands: str = "the p
             found = _LITERAL_TEXT.search(value)
             if found and "{{" not in next(text for text in found.groups() if text):
                 yield _literal_secret(name, "a password or key stands in the text of", where_it_stands)
-            elif _LITERAL_NAME.search(name.rpartition(".")[2]) and "{{" not in value:
+            elif _is_secrets_name(name.rpartition(".")[2]) and "{{" not in value:
                 yield _literal_secret(name, "plain text is given for", where_it_stands)
+
+
+@lru_cache(maxsize=1024)
+def _is_secrets_name(name: str) -> bool:
+    return _LITERAL_NAME.search(name) is not None
 
 
 def _literal_secret(name: str, what: str, where_it_stands: str) -> DefinitionError:

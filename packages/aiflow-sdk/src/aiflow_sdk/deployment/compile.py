@@ -209,8 +209,13 @@ def _replace(path: str, text: str, is_new: bool) -> bool:
             if file.read() == content:
                 return False
     beside = f"{path}.{os.getpid()}.part"
-    with open(beside, "wb") as file:
-        file.write(content)
+    # Without Python's own buffering, which is a third of the price of a small file.
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        while content:
+            content = content[os.write(descriptor, content) :]
+    finally:
+        os.close(descriptor)
     os.replace(beside, path)
     return True
 

@@ -8,6 +8,7 @@ that the parent knows which one hangs or has ended the process.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from typing import Any
 
 # Were the parent killed, nobody would end a child that hangs.
 _GRACE_SECONDS = 10
+
+_ALLOCATIONS = 100_000
 
 
 def main() -> None:
@@ -44,6 +47,8 @@ def main() -> None:
         answer.write(json.dumps(message, ensure_ascii=False) + "\n")
         answer.flush()
 
+    # As in the command that waits for it: nearly all that is made is kept, so hardly any rubbish would be found.
+    gc.set_threshold(_ALLOCATIONS)
     importer = Importer(
         Path(request["root"]),
         clock=request["clock"],

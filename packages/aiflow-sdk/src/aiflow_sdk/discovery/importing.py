@@ -28,7 +28,7 @@ from aiflow_sdk.discovery import guard
 from aiflow_sdk.discovery.finding import Module
 from aiflow_sdk.discovery.guard import Finding, Guard
 from aiflow_sdk.errors import AiflowError, DiscoveryError, ProblemsError, Where
-from aiflow_sdk.ir import IR_VERSION, PipelineIR, canonical_json, fingerprint
+from aiflow_sdk.ir import PipelineIR
 from aiflow_sdk.plugins import MARK
 
 _FRESH_SECONDS = 2.0
@@ -143,16 +143,16 @@ class Importer:
             node_id: [self._relative(place.path), place.line, place.column, place.about]
             for node_id, place in built.locations.items()
         }
-        content = ir.to_dict()
+        text, fingerprint = ir.to_json_and_fingerprint()
         return {
             "id": ir.id,
             "project": ir.project,
             "path": path,
             "line": line,
             "home": home if any(value is definition for value in held) else module.name,
-            "fingerprint": fingerprint(content),
+            "fingerprint": fingerprint,
             "entrypoints": "\n".join(sorted({node.entrypoint for node in ir.node_list if node.entrypoint})),
-            "ir": canonical_json({"ir_version": IR_VERSION, **content}),
+            "ir": text,
             "locations": json.dumps(places, separators=(",", ":"), ensure_ascii=False),
         }
 

@@ -65,7 +65,7 @@ class Discovered:
     def ir(self) -> PipelineIR:
         """What the pipeline means."""
         if self._ir is None:
-            self._ir = read_pipeline(self.ir_json)
+            self._ir = read_pipeline(self.ir_json, fingerprint=self.fingerprint)
         return self._ir
 
     @property

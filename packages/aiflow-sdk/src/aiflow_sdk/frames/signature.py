@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from aiflow_sdk.errors import AiflowError, DefinitionError, Where, did_you_mean
@@ -169,12 +170,17 @@ def argument_names(input_ids: Sequence[str]) -> dict[str, str]:
 
     The id, with ``_`` for what no Python name may hold, and its part before the first dot where no other has it.
     """
-    names = {re.sub(r"\W", "_", input_id): input_id for input_id in input_ids}
-    local = [re.sub(r"\W", "_", input_id.split(".", 1)[0]) for input_id in input_ids]
+    names = {_as_name(input_id): input_id for input_id in input_ids}
+    local = [_as_name(input_id.split(".", 1)[0]) for input_id in input_ids]
     for name, input_id in zip(local, input_ids, strict=True):
         if local.count(name) == 1:
             names.setdefault(name, input_id)
     return names
+
+
+@lru_cache(maxsize=4096)
+def _as_name(text: str) -> str:
+    return re.sub(r"\W", "_", text)
 
 
 def _unmatched(
@@ -203,6 +209,7 @@ def _unmatched(
     )
 
 
+@lru_cache(maxsize=256)
 def _written_signature(node: Definition) -> Signature:
     kinds, written = inspect.Parameter, node.args
     positional = [*written.posonlyargs, *written.args]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from datetime import date, datetime, time, timedelta
 from enum import Enum
 from pathlib import PurePath
@@ -22,16 +22,51 @@ class FrozenMap(Mapping[str, Any]):
     __slots__ = ("_hash", "_items")
 
     def __init__(self, items: Mapping[str, Any] | None = None) -> None:
-        source = dict(items or {})
-        for key in source:
-            if not isinstance(key, str):
-                raise DefinitionError("not-plain-data", f"a key must be text, not {key!r}", hint=f"write {str(key)!r}")
-            _check_text(key)
-        self._items: dict[str, Any] = {key: freeze(source[key]) for key in sorted(source)}
         self._hash: int | None = None
+        self._items: dict[str, Any]
+        if not items:
+            self._items = {}
+        elif type(items) is FrozenMap:
+            self._items = items._items
+        else:
+            source = items if type(items) is dict else dict(items)
+            for key in source:
+                if type(key) is not str or not key.isascii():
+                    _check_key(key)
+            self._items = {
+                key: value if type(value := source[key]) in _FROZEN else freeze(value) for key in sorted(source)
+            }
+
+    def without(self, *keys: str) -> FrozenMap:
+        """Return the map without these keys, itself where it has none of them."""
+        if self._items.keys().isdisjoint(keys):
+            return self
+        rest = FrozenMap()
+        rest._items = {key: value for key, value in self._items.items() if key not in keys}
+        return rest
 
     def __getitem__(self, key: str) -> Any:
         return self._items[key]
+
+    # Mapping has these too, made of the three that it wants, and slower by far.
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of the key, ``default`` where there is none."""
+        return self._items.get(key, default)
+
+    def keys(self) -> KeysView[str]:
+        """Return the keys, sorted."""
+        return self._items.keys()
+
+    def values(self) -> ValuesView[Any]:
+        """Return the values, in the order of their keys."""
+        return self._items.values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return every key with its value, sorted by key."""
+        return self._items.items()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
@@ -59,6 +94,9 @@ class FrozenMap(Mapping[str, Any]):
         return self
 
 
+_FROZEN = frozenset({FrozenMap, int, bool, NoneType})
+
+
 def freeze(value: Any) -> Any:
     """Return ``value`` as frozen plain data: text, numbers, booleans, None, tuples and :class:`FrozenMap`.
 
@@ -67,9 +105,13 @@ def freeze(value: Any) -> Any:
     """
     kind = type(value)
     if kind is str:
-        return _check_text(value)
-    if kind is FrozenMap or (kind in _SCALARS and kind is not float):
+        return value if value.isascii() else _check_text(value)
+    if kind in _FROZEN:
         return value
+    if kind is dict:
+        return FrozenMap(value)
+    if kind is tuple or kind is list:
+        return tuple([freeze(item) for item in value])
     match value:
         case Enum():
             return freeze(value.value)
@@ -103,6 +145,12 @@ def freeze(value: Any) -> Any:
                 f"{value!r} ({type(value).__module__}.{type(value).__qualname__}) is not plain data",
                 hint="write text, numbers, booleans, None, lists or dicts of them",
             )
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str):
+        raise DefinitionError("not-plain-data", f"a key must be text, not {key!r}", hint=f"write {str(key)!r}")
+    _check_text(key)
 
 
 def _check_text(text: str) -> str:
@@ -144,24 +192,23 @@ Keys: TypeAlias = tuple[tuple[str, str, Any], ...]
 
 def spell(value: object, keys: Keys) -> dict[str, Any]:
     """Return the fields of a value as JSON-ready data, those at their default left out."""
+    held = vars(value)
     return {
         key: item if type(item) in _SCALARS else _plain(item)
         for name, key, default in keys
-        if not _is(item := getattr(value, name), default)
+        if (item := held[name]) is not default and not _is(item, default)
     }
 
 
 def spell_full(value: object, keys: Keys) -> dict[str, Any]:
     """Return the fields of a value as JSON-ready data, every one."""
-    return {
-        key: item if type(item := getattr(value, name)) in _SCALARS else _plain(item, full=True)
-        for name, key, _ in keys
-    }
+    held = vars(value)
+    return {key: item if type(item := held[name]) in _SCALARS else _plain(item, full=True) for name, key, _ in keys}
 
 
 def _is(value: Any, default: Any) -> bool:
     # True == 1 == 1.0 in Python, but not in meaning.
-    return value is default or (type(value) is type(default) and bool(value == default))
+    return type(value) is type(default) and bool(value == default)
 
 
 def _plain(value: Any, *, full: bool = False) -> Any:

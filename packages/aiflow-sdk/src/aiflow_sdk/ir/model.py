@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Literal, NamedTuple, Self, assert_never
 
 from aiflow_sdk.errors import DefinitionError, Where, unknown_name
-from aiflow_sdk.ir.canonical import canonical_json, fingerprint
+from aiflow_sdk.ir.canonical import canonical_json, fingerprint_of_json
 from aiflow_sdk.ir.frozen import FrozenMap
 from aiflow_sdk.ir.schedule import DatasetCondition
 from aiflow_sdk.ir.value import Value, limited
 from aiflow_sdk.partitions import Grain
 
 IR_VERSION = 1
+_VERSION = "ir_version"
 
 NodeType = Literal["source", "transform", "sink"]
 
@@ -65,7 +66,7 @@ class NodeIR(Value):
     bounded: bool = True
     """Whether a source ends; what follows an unbounded one is unbounded."""
 
-    @property
+    @cached_property
     def kind(self) -> str | None:
         """Which plugin a source or sink is."""
         kind = self.params.get("kind") if self.type != "transform" else None
@@ -74,7 +75,7 @@ class NodeIR(Value):
     @cached_property
     def options(self) -> FrozenMap:
         """The options of a source or sink, without ``kind``."""
-        return FrozenMap({key: value for key, value in self.params.items() if key != "kind"})
+        return self.params.without("kind")
 
     @property
     def is_here(self) -> bool:
@@ -87,13 +88,13 @@ class NodeIR(Value):
         return self.id.split(".", 1)[0]
 
     def _settle(self) -> None:
-        where = Where(about=f"node '{self.id}'")
-        check_id(self.id, _NODE_ID, "node id", where)
+        about = f"node '{self.id}'"
+        check_id(self.id, _NODE_ID, "node id", about)
         if self.local_id in RESERVED_NODE_IDS:
             raise DefinitionError(
                 "reserved-node-id",
                 f"'{self.local_id}' is what a function calls one of its arguments, so no node may be called so",
-                where=where,
+                where=Where(about=about),
                 hint="choose another id",
             )
         match self.type:
@@ -107,7 +108,9 @@ class NodeIR(Value):
                 assert_never(never)
         if not whole:
             raise DefinitionError(
-                "incomplete-node", f"{self.type} '{self.id}' lacks or mixes what makes a {self.type}", where=where
+                "incomplete-node",
+                f"{self.type} '{self.id}' lacks or mixes what makes a {self.type}",
+                where=Where(about=about),
             )
 
 
@@ -144,28 +147,31 @@ class PipelineIR(Value):
     def _settle(self) -> None:
         tags, nodes_by_id = sorted(set(self.tags)), sorted(self.node_list, key=lambda node: node.id)
         self.__dict__.update(tags=tuple(tags), node_list=tuple(nodes_by_id))
-        where = Where(about=f"pipeline '{self.id}'")
-        check_id(self.id, _PIPELINE_ID, "pipeline id", where)
+        about = f"pipeline '{self.id}'"
+        check_id(self.id, _PIPELINE_ID, "pipeline id", about)
         if self.extra.get("project") is not None:
-            check_id(str(self.extra["project"]), _PIPELINE_ID, "project", where)
+            check_id(str(self.extra["project"]), _PIPELINE_ID, "project", about)
         nodes: dict[str, NodeIR] = {}
         for node in self.node_list:
             if node.id in nodes:
                 raise DefinitionError(
-                    "duplicate-node-id", f"two nodes are called '{node.id}'", where=where, hint="rename one"
+                    "duplicate-node-id",
+                    f"two nodes are called '{node.id}'",
+                    where=Where(about=about),
+                    hint="rename one",
                 )
             nodes[node.id] = node
         for node in self.node_list:
             for input_id in node.input_ids:
                 if input_id not in nodes:
                     raise unknown_name(
-                        "unknown-input", "input", input_id, nodes, where=Where(about=f"{where}, node '{node.id}'")
+                        "unknown-input", "input", input_id, nodes, where=Where(about=f"{about}, node '{node.id}'")
                     )
                 if nodes[input_id].type == "sink":
                     raise DefinitionError(
                         "sink-as-input",
                         f"'{node.id}' reads the sink '{input_id}'",
-                        where=where,
+                        where=Where(about=about),
                         hint="read the sink's input",
                     )
         _ = self.order
@@ -214,6 +220,13 @@ class PipelineIR(Value):
             )
         return tuple(order)
 
+    def with_nodes(self, nodes: Iterable[NodeIR]) -> PipelineIR:
+        """Return the pipeline with these nodes in place of its own. Raises ``DefinitionError``."""
+        made = object.__new__(PipelineIR)
+        vars(made).update({name: vars(self)[name] for name in self.LIMITS}, node_list=tuple(nodes))
+        made._settle()
+        return made
+
     @property
     def edges(self) -> tuple[tuple[str, str], ...]:
         """Every (input id, node id)."""
@@ -228,24 +241,35 @@ class PipelineIR(Value):
     @cached_property
     def fingerprint(self) -> str:
         """The definition's fingerprint; see :func:`aiflow_sdk.ir.fingerprint`."""
-        return fingerprint(self.to_dict())
+        return self.to_json_and_fingerprint()[1]
 
     def to_json(self) -> str:
         """Return the canonical JSON, with the version of its form and defaults left out."""
-        return canonical_json({"ir_version": IR_VERSION, **self.to_dict()})
+        return self.to_json_and_fingerprint()[0]
+
+    def to_json_and_fingerprint(self) -> tuple[str, str]:
+        """Return both, for the price of one: the version is all that the fingerprint's own text lacks."""
+        content = self.to_dict()
+        # Keys are sorted, and the id always comes before the version.
+        before = canonical_json({key: value for key, value in content.items() if key < _VERSION})
+        after = canonical_json({key: value for key, value in content.items() if key > _VERSION})
+        before, after = before[:-1], f",{after[1:]}" if after != "{}" else "}"
+        return f'{before},"{_VERSION}":{IR_VERSION}{after}', fingerprint_of_json(before + after)
 
 
-def check_id(text: str, form: re.Pattern[str], what: str, where: Where) -> None:
+def check_id(text: str, form: re.Pattern[str], what: str, about: str) -> None:
     """Raise ``DefinitionError`` unless ``text`` is an id of the given form and not too long."""
     if len(text) > MAX_ID_LENGTH:
         raise DefinitionError(
-            "bad-id", f"the {what} has {len(text)} characters, at most {MAX_ID_LENGTH} are allowed", where=where
+            "bad-id",
+            f"the {what} has {len(text)} characters, at most {MAX_ID_LENGTH} are allowed",
+            where=Where(about=about),
         )
     if not form.fullmatch(text):
         suggestion = re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_.-")
         raise DefinitionError(
             "bad-id",
             f"{text!r} is not a {what}: letters, digits, '_' and '-' only",
-            where=where,
+            where=Where(about=about),
             hint=f"write {suggestion!r}" if suggestion and suggestion[0] not in "0123456789" else None,
         )

@@ -18,14 +18,15 @@ UPGRADES: Mapping[int, Upgrade] = {}
 """For each older version, how its document becomes one of the next version."""
 
 
-def read_pipeline(document: str | bytes | Mapping[str, Any]) -> PipelineIR:
+def read_pipeline(document: str | bytes | Mapping[str, Any], *, fingerprint: str | None = None) -> PipelineIR:
     """Return the pipeline that ``document`` (JSON text or its data) describes, whichever version wrote it.
 
-    Raises ``DocumentError`` when it is no such document or a newer aiflow wrote it.
+    ``fingerprint``: the definition's, where whoever keeps the document knows it. Raises ``DocumentError`` when it is
+    no such document or a newer aiflow wrote it.
     """
     data = upgrade_document(document, "ir_version", IR_VERSION, UPGRADES, "pipeline")
     try:
-        return PipelineIR(**data)
+        ir = PipelineIR(**data)
     except AiflowError:
         raise
     except ValueError as error:
@@ -34,6 +35,9 @@ def read_pipeline(document: str | bytes | Mapping[str, Any]) -> PipelineIR:
         if not isinstance(error, ValidationError):
             raise
         raise invalid_document("pipeline", error) from error
+    if fingerprint is not None:
+        vars(ir)["fingerprint"] = fingerprint
+    return ir
 
 
 def upgrade_document(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from inspect import get_annotations
-from types import UnionType
+from types import NoneType, UnionType
 from typing import (
     Any,
     ClassVar,
@@ -63,6 +63,7 @@ class Value:
     LIMITS: ClassVar[Mapping[str, Limited]] = {}
     """What the class says of each field, by name."""
     KEYS: ClassVar[Keys] = ()
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
         stated = {name: getattr(cls, name, REQUIRED) for name in cls.__annotations__}
@@ -72,6 +73,7 @@ class Value:
                 setattr(cls, name, limits.default)
             elif name in cls.__dict__:
                 delattr(cls, name)
+        cls.DEFAULTS = {name: said.default for name, said in cls.LIMITS.items() if said.default is not REQUIRED}
         cls.KEYS = tuple((name, limits.alias or name, limits.default) for name, limits in cls.LIMITS.items())
 
     def __init__(self, **given: Any) -> None:
@@ -141,12 +143,16 @@ def _content(value: Any) -> tuple[Any, ...]:
 
 def _checked(kind: type[Value], given: Mapping[str, Any]) -> dict[str, Any]:
     fields = _known.get(kind) or _learn(kind)
-    values = {name: default for name, _, default in kind.KEYS if default is not REQUIRED}
+    values = dict(kind.DEFAULTS)
     for key, value in given.items():
-        field = fields.get(key)
-        if field is None:
+        if key not in fields:
             raise _OtherFormError
-        values[field.name] = field.check(value)
+        name, check = fields[key]
+        # A default need not be looked at, and is what most fields are given.
+        if value is not kind.DEFAULTS.get(name, REQUIRED):
+            values[name] = check(value)
+        else:
+            values[name] = value
     if len(values) != len(kind.KEYS):
         raise _OtherFormError
     return values
@@ -171,7 +177,9 @@ def _check_of(wanted: Any, limits: Limited) -> Check:
     if origin is Literal:
         return _one_of(get_args(wanted))
     if origin in (Union, UnionType):
-        return _any_of([_check_of(one, limits) for one in get_args(wanted)])
+        checks = [_check_of(one, limits) for one in get_args(wanted) if one is not NoneType]
+        inner = checks[0] if len(checks) == 1 else _any_of(checks)
+        return _optional(inner) if NoneType in get_args(wanted) else inner
     if origin is tuple:
         return _each(_check_of(get_args(wanted)[0], limits))
     if wanted in (int, float):
@@ -240,6 +248,13 @@ def _value(kind: type[Value]) -> Check:
             return kind(**value)
         except ValueError:
             raise _OtherFormError from None
+
+    return check
+
+
+def _optional(inner: Check) -> Check:
+    def check(value: Any) -> Any:
+        return None if value is None else inner(value)
 
     return check
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_jsonable_python
 
 from aiflow_sdk.config import Environment
@@ -24,7 +24,8 @@ class Plugin(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     kind: ClassVar[str] = ""
-    _environment: Environment = PrivateAttr(default_factory=Environment)
+    # Set on each that is made for an environment. A private attribute of pydantic's would cost as much as a few fields.
+    _environment: ClassVar[Environment | None] = None
 
     def __init_subclass__(cls, kind: str = "", **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -34,7 +35,10 @@ class Plugin(BaseModel):
     @property
     def environment(self) -> Environment:
         """Where the plugin works: the lake's root, the project's folder, secrets; the default one in a bare test."""
-        return self._environment
+        environment = self._environment
+        if environment is None:
+            object.__setattr__(self, "_environment", environment := Environment())
+        return environment
 
     @classmethod
     def load(
@@ -149,10 +153,10 @@ def _wants_several(item: Mapping[str, Any]) -> bool:
 
 
 def _is_deferred(value: Any) -> bool:
-    if value is None or isinstance(value, bool | int | float):
-        return False
     if isinstance(value, str):
         return has_template(value) or has_secret(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return False
     if isinstance(value, Mapping):
         return "$window" in value or any(map(_is_deferred, value.values()))
     return isinstance(value, list | tuple) and any(map(_is_deferred, value))

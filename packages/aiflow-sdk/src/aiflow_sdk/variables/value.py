@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import NoneType
 from typing import Any
 
 from aiflow_sdk.config import SCHEME
@@ -14,6 +16,9 @@ from aiflow_sdk.variables.template import has_template, references, replace_temp
 from aiflow_sdk.variables.variable import Variable
 
 _SECRET = re.compile(rf"{SCHEME}([A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*)")
+
+
+_PLAIN = frozenset({int, float, bool, NoneType})
 
 
 def canonicalise(value: Any) -> Any:
@@ -28,7 +33,7 @@ def canonicalise(value: Any) -> Any:
 
 def names_in(value: Any) -> set[str]:
     """Return the canonical names of the variables that ``value`` refers to: ``ds``, ``params.region``, …"""
-    return {reference.name for text in texts_in(value) for reference in references(text)}
+    return {reference.name for text in texts_in(value) if has_template(text) for reference in references(text)}
 
 
 def secrets_in(value: Any) -> set[str]:
@@ -61,6 +66,7 @@ def secret_name(text: str) -> str | None:
     return found[1]
 
 
+@lru_cache(maxsize=4096)
 def _canonical_text(text: str) -> str:
     secret_name(text)
     return replace_templates(text, str)
@@ -68,6 +74,11 @@ def _canonical_text(text: str) -> str:
 
 def map_texts(value: Any, change: Callable[[str], str]) -> Any:
     """Return ``value`` as plain data, with ``change`` done to each text in it that may hold a template or a secret."""
+    kind = type(value)
+    if kind is str:
+        return change(value) if "{" in value or "}" in value or SCHEME in value else value
+    if kind in _PLAIN:
+        return value
     match value:
         case str():
             return change(value) if "{" in value or "}" in value or SCHEME in value else value
@@ -91,18 +102,20 @@ def _checked_key(key: Any) -> Any:
     return key
 
 
-def texts_in(value: Any) -> Iterator[str]:
-    """Yield each text in plain data, keys left out."""
-    match value:
-        case str():
-            yield value
-        case os.PathLike():
-            yield os.fspath(value)
-        case list() | tuple():
-            for item in value:
-                yield from texts_in(item)
-        case Mapping():
-            for item in value.values():
-                yield from texts_in(item)
-        case _:
-            return
+def texts_in(value: Any) -> list[str]:
+    """Return each text in plain data, in no order, keys left out."""
+    found: list[str] = []
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            found.append(item)
+        elif type(item) in _PLAIN:
+            continue
+        elif isinstance(item, (list, tuple)):
+            waiting.extend(item)
+        elif isinstance(item, Mapping):
+            waiting.extend(item.values())
+        elif isinstance(item, os.PathLike):
+            found.append(os.fspath(item))
+    return found

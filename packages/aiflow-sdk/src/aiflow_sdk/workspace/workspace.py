@@ -66,14 +66,7 @@ class Workspace:
         looked for where it needs more than is installed. Raises ``PluginError``, and then ``ConfigurationError``
         (``plugin-of-other-interpreter``).
         """
-        needed = {
-            (cast(PluginType, node.type), node.kind) if node.kind else (_ENGINE, str(node.engine))
-            for node in ir.node_list
-        }
-        kinds = {(name, kind) for name, family in self.registry.families.items() for kind in family.references}
-        if here and not needed <= kinds:
-            self._look_for_own()
-        own = [plugin for plugin in sorted(needed) if plugin in self._own]
+        own = self._own_of(ir, here)
         modules = [self._own[plugin].partition(":")[0] for plugin in own]
         if own and not (here or self._is_child):
             if self._process is None or not self._process.is_alive:
@@ -98,6 +91,19 @@ class Workspace:
             code=code,
             here=here,
         )
+
+    def _own_of(self, ir: PipelineIR, here: bool) -> list[tuple[PluginType, str]]:
+        """Return what the pipeline needs of the project's own plugins, sorted."""
+        if not (here or self._own):
+            return []
+        needed = {
+            (cast(PluginType, node.type), node.kind) if node.kind else (_ENGINE, str(node.engine))
+            for node in ir.node_list
+        }
+        kinds = {(name, kind) for name, family in self.registry.families.items() for kind in family.references}
+        if here and not needed <= kinds:
+            self._look_for_own()
+        return [plugin for plugin in sorted(needed) if plugin in self._own]
 
     def replaces_run(self, sink: PlanNode, environment: Environment) -> bool:
         """Tell whether a sink of a plan replaces what is of the run's partition; of the project's own it is assumed."""

@@ -8,8 +8,9 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
+from stat import S_ISLNK
 from typing import Any
 
 from aiflow_sdk.config import ENVIRONMENTS, Address, Environment, LakeRoot, resolve_secrets
@@ -124,6 +125,7 @@ def _bad_path(message: str) -> ConfigurationError:
     return ConfigurationError("bad-table-path", message, hint="write a short path below the lake's root")
 
 
+@lru_cache(maxsize=4096)
 def _is_segment(text: str) -> bool:
     return _SEGMENT.fullmatch(text) is not None and len(text.encode(errors="replace")) <= _LONGEST_SEGMENT_BYTES
 
@@ -214,7 +216,7 @@ def _place(root: LakeRoot, environment: Environment, path: str) -> TablePlace:
         return TablePlace(root, key, storage)
     # Text, not Path: a compilation asks it of every sink.
     base = root.address.path.rstrip("/") + "/"
-    found = os.path.realpath(base + key)
+    found = _follow(base, key)
     if not found.startswith(base):
         raise outside(path)
     if os.path.islink(f"{found}/_delta_log"):  # a write would commit to the table that it leads to
@@ -223,6 +225,20 @@ def _place(root: LakeRoot, environment: Environment, path: str) -> TablePlace:
     if key.split("/")[0] in RESERVED:
         raise outside(path)
     return TablePlace(root, key, storage)
+
+
+def _follow(base: str, key: str) -> str:
+    """Return the path of a key below a folder, links resolved; those in the folder's own path are already."""
+    path = base[:-1]
+    for part in ("", *key.split("/")):
+        path = f"{path}/{part}" if part else path
+        try:
+            is_link = S_ISLNK(os.lstat(path).st_mode)
+        except OSError:
+            break  # what is not there leads nowhere, nor does what would lie below
+        if is_link:
+            return os.path.realpath(base + key)
+    return base + key
 
 
 def check_alone(place: TablePlace) -> None:
