@@ -26,7 +26,9 @@ _ENDED = ("success", "failed")
 class LiveAirflow:
     """A stock Airflow on loopback over a bundle store; ``stop`` ends it."""
 
-    def __init__(self, home: Path, store: Path, environment: str = "test") -> None:
+    def __init__(
+        self, home: Path, store: Path, environment: str = "test", settings: Mapping[str, str] | None = None
+    ) -> None:
         self.home, self.store, self.environment = home, store, environment
         self.log = home.with_suffix(".log")
         with self.log.open("wb") as log:
@@ -39,6 +41,7 @@ class LiveAirflow:
                     f"--store={store}",
                     f"--environment={environment}",
                     "--port=0",
+                    *(f"--setting={name}={value}" for name, value in (settings or {}).items()),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -230,3 +233,21 @@ class Project:
     def run_alone(self, pipeline: str, date: str | None = None) -> None:
         """Run a pipeline locally, in the other lake."""
         self.aiflow("run", pipeline, "--env", "alone", *(["--date", date] if date else []))
+
+
+def parent_of(process: int) -> int:
+    """Return the process that started a process."""
+    return int(_status_of(process)[1])
+
+
+def is_alive(process: int) -> bool:
+    """Tell whether a process is there and not merely waits for somebody to ask how it ended."""
+    try:
+        return _status_of(process)[0] not in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _status_of(process: int) -> list[str]:
+    """Return state, parent and so on, as ``/proc`` tells them."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

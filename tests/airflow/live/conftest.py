@@ -9,11 +9,17 @@ import pytest
 
 from airflow_trial import LiveAirflow, Project
 
+_SETTINGS = {
+    # A task whose supervisor was killed is noticed in half a minute, not in five.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+}
+
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveAirflow]:
     folder = tmp_path_factory.mktemp("airflow")
-    live = LiveAirflow(folder / "home", folder / "bundles")
+    live = LiveAirflow(folder / "home", folder / "bundles", settings=_SETTINGS)
     yield live
     live.stop()
 
