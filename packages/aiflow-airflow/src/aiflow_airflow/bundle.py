@@ -21,9 +21,9 @@ from typing import Any
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
 
 from aiflow_airflow.deployed import POINTER, Deployed
-from aiflow_airflow.shims import shim_name, write_shim
+from aiflow_airflow.shims import read_lacking, shim_name, write_shim
 from aiflow_sdk.bundles import SHARDS, BundleStore
-from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.errors import AiflowError, DocumentError
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class AiflowBundle(BaseDagBundle):
             try:
                 self.refresh()
             except AiflowError as error:
-                if not (self.path / POINTER).is_file():
+                if _lying_in(self.path) is None:
                     raise
                 _log.warning("the bundle store cannot be reached, and what is here is used: %s", error)
         super().initialize()
@@ -64,19 +64,24 @@ class AiflowBundle(BaseDagBundle):
         """Return the version that lies here; None before anything was deployed."""
         if self.version:
             return BundleVersion(self.version)
-        return BundleVersion(Deployed.read(self.path).version) if (self.path / POINTER).is_file() else None
+        lying = _lying_in(self.path)
+        return BundleVersion(lying.version) if lying else None
 
     def refresh(self) -> None:
-        """Bring the newest version to this machine. Raises ``AiflowError`` and leaves all as it is where it cannot."""
+        """Bring the newest version to this machine. Raises ``AiflowError`` and leaves all as it is where it cannot.
+
+        Shards that lacked something when they were parsed are parsed again once it can be had.
+        """
         if self.version:
             raise ValueError(f"version {self.version} of the bundle '{self.name}' never changes")
         release = BundleStore.open(self._address, self._environment, storage=self._storage).newest()
         with self.lock():
             self.path.mkdir(parents=True, exist_ok=True)
-            before = Deployed.read(self.path) if (self.path / POINTER).is_file() else None
-            if release is None or (before and before.version == release.version):
-                return
-            self._lay_out(self._deployed(release.version), before)
+            before = _lying_in(self.path)
+            if release and not (before and before.version == release.version):
+                self._lay_out(self._deployed(release.version), before)
+            elif before:
+                self._heal(before)
 
     def _deployed(self, version: str) -> Deployed:
         return Deployed(version, self._address, self._environment, self._storage, self.base_dir / "objects")
@@ -84,15 +89,19 @@ class AiflowBundle(BaseDagBundle):
     def _lay_out(self, deployed: Deployed, before: Deployed | None) -> None:
         """Write pointer and shims; those whose shard is as it was ``before`` keep their time."""
         folder = self.path
-        if self.version and (folder / POINTER).is_file():
-            return
-        folder.mkdir(parents=True, exist_ok=True)
         numbers = [f"{number:02x}" for number in range(SHARDS)]
+        if self.version:
+            if _lying_in(folder) is None:
+                folder.mkdir(parents=True, exist_ok=True)
+                for number in numbers:  # no document is needed for it: one that is damaged is its own project's trouble
+                    write_shim(folder / shim_name(number))
+                deployed.write(folder)  # last: where it lies, the version is whole
+            return
         shards = {number: deployed.shard(number) for number in numbers}
         changed = [number for number in numbers if before is None or before.shard(number) != shards[number]]
-        if not self.version:
-            deployed.fetch([found.entry.plan for number in changed for found in deployed.pipelines(number)])
-            deployed.write(folder)
+        parts = [part for number in changed for part in shards[number]]
+        deployed.fetch([found.entry.plan for part in parts for found in deployed.pipelines(*part)])
+        deployed.write(folder)
         for number in changed:
             path = folder / shim_name(number)
             if not shards[number]:
@@ -101,5 +110,17 @@ class AiflowBundle(BaseDagBundle):
                 os.utime(path)
             else:
                 write_shim(path)
-        if self.version:
-            deployed.write(folder)  # last: where it lies, the version is whole
+
+    def _heal(self, deployed: Deployed) -> None:
+        for path in self.path.glob("*.py"):
+            if (shas := read_lacking(path)) and deployed.fetch(shas):
+                os.utime(path)
+
+
+def _lying_in(folder: Path) -> Deployed | None:
+    """Return the version that lies in the folder; None where none does, or a half of one, which is laid out anew."""
+    try:
+        return Deployed.read(folder) if (folder / POINTER).is_file() else None
+    except DocumentError as error:
+        _log.warning("%s", error)
+        return None

@@ -7,6 +7,7 @@ import logging
 import os
 import selectors
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -53,6 +54,8 @@ class TaskProcess:
             ) from error
         finally:
             os.close(records_write)
+        # Airflow's task runner has its supervisor at the other end of standard input.
+        self._supervisor = os.getppid() if stat.S_ISSOCK(os.fstat(0).st_mode) else None
         self._records = RecordReader(records_read)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -90,6 +93,14 @@ class TaskProcess:
                             record = json.loads(line)
                             end = record if record["record"] in ("result", "error") else end
                             self._take(record, say, hear)
+                if self._supervisor not in (None, os.getppid()):
+                    self.kill()
+                    raise RunError(
+                        "worker-died",
+                        "Airflow's process that supervised the task has died, and nobody would hear of the result",
+                        hint="Airflow tries the task again once it misses the heartbeat",
+                        retryable=True,
+                    )
                 if self._process.poll() is not None:
                     gone_at = gone_at or time.monotonic()
                     if time.monotonic() - gone_at > _LINGER_SECONDS:

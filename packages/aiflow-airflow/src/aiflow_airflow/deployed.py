@@ -1,7 +1,7 @@
 """One version of a bundle as it lies on this machine: documents and plans, fetched when they are first asked for.
 
 ``<folder>/deployed.json`` says which version it is and from which store; every immutable object is kept once for all
-versions, by its content, in ``objects`` beside them.
+versions, by its content, in ``objects`` beside them. One that is damaged there is fetched again.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from aiflow_sdk.bundles import BundleDocument, BundleStore, Entry, ProjectDocument, shard_of
-from aiflow_sdk.bundles.model import Places, read_places, read_shard
+from aiflow_sdk.bundles.model import Places, digest, read_places, read_shard
 from aiflow_sdk.errors import AiflowError, DocumentError, Where
 
 POINTER = "deployed.json"
@@ -44,6 +44,8 @@ class Deployed:
     """Options of the store; references to secrets raw."""
     objects: Path
     """Where objects are kept on this machine."""
+    lacking: set[str] = field(default_factory=set, compare=False)
+    """Digests of the objects that could not be had."""
 
     @classmethod
     def read(cls, folder: Path) -> Deployed:
@@ -91,57 +93,80 @@ class Deployed:
         found = []
         for name in sorted(self.bundle.projects):
             project = self.project(name)
-            if project and (digest := project.shards.get(number)):
-                found.append((name, digest))
+            if project and (sha := project.shards.get(number)):
+                found.append((name, sha))
         return tuple(found)
 
-    def pipelines(self, number: str) -> Iterator[Found]:
-        """Yield the pipelines of a shard, sorted within each project."""
-        for name, digest in self.shard(number):
-            project = self.project(name)
-            assert project is not None  # it has just told its shard
-            for dag_id, entry in sorted(read_shard(self.object(digest)).items()):
-                yield Found(dag_id, project, entry)
+    def pipelines(self, project: str, shard: str) -> Iterator[Found]:
+        """Yield a project's pipelines of a shard (digest of its document), sorted."""
+        document = self.project(project)
+        assert document is not None  # it has told its shard
+        for dag_id, entry in sorted(read_shard(self.object(shard)).items()):
+            yield Found(dag_id, document, entry)
 
     def pipeline(self, dag_id: str) -> Found | None:
-        """Return the pipeline that a DAG stands for; None where this version has none. Reads four small documents."""
+        """Return the pipeline that a DAG stands for; None where this version has none. Reads four small documents.
+
+        Another project whose documents cannot be had does no harm, unless the pipeline may be one of its.
+        """
         number = shard_of(dag_id)
+        failure: AiflowError | None = None
         for name in self._owners(dag_id):
-            project = self.project(name)
-            digest = project.shards.get(number) if project else None
-            if project and digest and (entry := read_shard(self.object(digest)).get(dag_id)):
-                return Found(dag_id, project, entry)
+            try:
+                project = self.project(name)
+                sha = project.shards.get(number) if project else None
+                if project and sha and (entry := read_shard(self.object(sha)).get(dag_id)):
+                    return Found(dag_id, project, entry)
+            except AiflowError as error:
+                failure = failure or error
+        if failure:
+            raise failure
         return None
 
     def places(self, found: Found) -> Places:
-        """Return where the author wrote the pipeline and its nodes, as far as that was deployed."""
-        digest = found.project.places.get(shard_of(found.dag_id))
-        return read_places(self.object(digest)).get(found.dag_id, {}) if digest else {}
+        """Return where the author wrote the pipeline and its nodes, as far as that was deployed and can be had."""
+        sha = found.project.places.get(shard_of(found.dag_id))
+        try:
+            return read_places(self.object(sha)).get(found.dag_id, {}) if sha else {}
+        except AiflowError:
+            return {}  # they make errors kinder, and no task fails for want of them
 
-    def object(self, digest: str) -> bytes:
-        """Return an object's content; from the store where this machine has not got it. Raises ``AiflowError``."""
-        return self.file(digest).read_bytes()
-
-    def file(self, digest: str) -> Path:
-        """Return the file with an object's content, fetched where it is not there."""
-        path = self.objects / digest[:2] / digest
-        if not path.exists():
-            content = self.store.read(digest)
+    def object(self, sha: str) -> bytes:
+        """Return an object's content, fetched where this machine has not got it whole. Raises ``AiflowError``."""
+        path = self._path(sha)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            content = None
+        if content is None or digest(content) != sha:
+            try:
+                content = self.store.read(sha)
+            except AiflowError:
+                self.lacking.add(sha)
+                raise
             path.parent.mkdir(parents=True, exist_ok=True)
             _replace(path, content)
-        return path
+        return content
 
-    def fetch(self, digests: Iterable[str]) -> None:
-        """Fetch several objects at once; those that cannot be had are left for whoever asks for them."""
-        missing = [digest for digest in digests if not (self.objects / digest[:2] / digest).exists()]
+    def file(self, sha: str) -> Path:
+        """Return the file with an object's content, fetched where it is not there whole."""
+        self.object(sha)
+        return self._path(sha)
+
+    def fetch(self, shas: Iterable[str]) -> bool:
+        """Fetch several objects at once, and tell whether any could be had; who asks for another is told why not."""
         with ThreadPoolExecutor(_FETCHES) as pool:
-            list(pool.map(self._try_fetch, missing))
+            return any(list(pool.map(self._can_fetch, shas)))
 
-    def _try_fetch(self, digest: str) -> None:
+    def _can_fetch(self, sha: str) -> bool:
         try:
-            self.file(digest)
+            self.object(sha)
         except AiflowError:
-            return  # the one pipeline that it belongs to will say so
+            return False
+        return True
+
+    def _path(self, sha: str) -> Path:
+        return self.objects / sha[:2] / sha
 
     def _owners(self, dag_id: str) -> Iterator[str]:
         """Yield the projects whose pipeline the DAG can be: ``a.b.c`` is of ``a.b``, of ``a``, or has no prefix."""

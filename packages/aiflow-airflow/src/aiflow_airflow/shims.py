@@ -5,8 +5,10 @@ A pipeline belongs to a shard by the hash of its DAG's id, so that it stays wher
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ from aiflow_sdk.errors import AiflowError
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
+
+    from aiflow_airflow.deployed import Deployed, Found
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +41,29 @@ def write_shim(path: Path) -> None:
     os.replace(beside, path)
 
 
+def read_lacking(shim: Path) -> list[str]:
+    """Return the digests of the objects that could not be had when the shim was parsed last."""
+    try:
+        return [str(sha) for sha in json.loads(_lacking_beside(shim).read_text("utf-8"))]
+    except (OSError, ValueError):
+        return []
+
+
+def _note_lacking(shim: Path, shas: Iterable[str]) -> None:
+    path = _lacking_beside(shim)
+    try:
+        if text := sorted(shas):
+            path.write_text(json.dumps(text), encoding="utf-8")
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("what the shard lacks is not noted, and not looked for before it is parsed again: %s", error)
+
+
+def _lacking_beside(shim: Path) -> Path:
+    return shim.with_suffix(".lacking")
+
+
 def dags_of(file: str) -> dict[str, DAG]:
     """Return the DAGs of the shard that the shim ``file`` stands for, by id; in a task's process its own alone.
 
@@ -44,19 +71,31 @@ def dags_of(file: str) -> dict[str, DAG]:
     """
     from airflow.sdk import get_parsing_context
 
-    from aiflow_airflow.dag import dag_of_plan, make_broken_dag
     from aiflow_airflow.deployed import Deployed
-    from aiflow_airflow.supply import BundleSupply
-    from aiflow_sdk.plan import read_plan
 
     path = Path(file)
     deployed = Deployed.read(path.parent)
     wanted = get_parsing_context().dag_id
     if wanted:
         one = deployed.pipeline(wanted)
-        found = [one] if one else []
-    else:
-        found = list(deployed.pipelines(path.stem.rpartition("_")[2]))
+        return _dags(file, deployed, [one] if one else [])
+    found: list[Found] = []
+    try:
+        for project, shard in deployed.shard(path.stem.rpartition("_")[2]):
+            try:
+                found += deployed.pipelines(project, shard)
+            except AiflowError as error:
+                _log.error("the DAGs of project %s in this shard are not known: %s", project, error)
+        return _dags(file, deployed, found)
+    finally:
+        _note_lacking(path, deployed.lacking)
+
+
+def _dags(file: str, deployed: Deployed, found: Iterable[Found]) -> dict[str, DAG]:
+    from aiflow_airflow.dag import dag_of_plan, make_broken_dag
+    from aiflow_airflow.supply import BundleSupply
+    from aiflow_sdk.plan import read_plan
+
     dags: dict[str, DAG] = {}
     for pipeline in found:
         try:

@@ -188,6 +188,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--store", required=True, help="address of the bundle store: `bundles` of aiflow.toml")
     parser.add_argument("--environment", default="dev", help="which environment's bundle (default: dev)")
     parser.add_argument("--port", type=int, default=8080, help="0: a free one")
+    parser.add_argument(
+        "--setting", action="append", default=[], metavar="NAME=VALUE", help="a further variable, as in AIRFLOW__…=…"
+    )
     given = parser.parse_args(arguments)
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -199,7 +202,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: port {given.port} is taken; take another with --port, or 0 for a free one", file=sys.stderr)
         return 2
     store = given.store if "://" in given.store else str(Path(given.store).absolute())
-    airflow = StandaloneAirflow(given.home.absolute(), store=store, environment=given.environment, port=given.port)
+    airflow = StandaloneAirflow(
+        given.home.absolute(),
+        store=store,
+        environment=given.environment,
+        port=given.port,
+        settings=dict(setting.split("=", 1) for setting in given.setting),
+    )
     print(f"starting Airflow in {given.home} …", flush=True)
     try:
         with airflow:

@@ -85,10 +85,20 @@ class BundleReader:
         return read_places(self.read(sha))
 
     def read(self, sha: str) -> bytes:
-        """Return an object. Raises ``StoreError``: ``missing-object``, or ``damaged-object`` where it is another."""
+        """Return an object. Raises ``StoreError``: ``missing-object``, or ``damaged-object`` where it is another.
+
+        Where nothing at all is there, the store is away (a folder that is not mounted): ``store-unavailable``.
+        """
         key = object_key(sha)
         content = self._try_read(key)
         if content is None:
+            if not self._numbers():  # whoever knows of an object knows of a release
+                raise StoreError(
+                    "store-unavailable",
+                    f"the bundle store {self.address} is empty, or away",
+                    hint="run it again once it can be read",
+                    retryable=True,
+                )
             raise StoreError(
                 "missing-object",
                 f"the object {sha} is not in the bundle store {self.address}",
