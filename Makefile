@@ -42,7 +42,7 @@ check: setup ## Lint, format, types, layers.
 	$(BIN)/ruff check $(PYTHON_FOLDERS)
 	$(BIN)/ruff format --check $(PYTHON_FOLDERS)
 	$(BIN)/mypy $(TYPED_FOLDERS)
-	.venv-airflow/bin/mypy packages/aiflow-airflow/src tests/airflow
+	.venv-airflow/bin/mypy packages/aiflow-airflow/src tests/airflow/*.py
 	$(BIN)/lint-imports
 
 bench: setup ## Measure against the bare engines; prints a table of ratios.

@@ -176,7 +176,7 @@ def main():
             return {row.dag_id: row.next_dagrun_partition_key for row in session.scalars(select(DagModel))}
 
     ids = ("latest", "all_days", "by_hand", "daily")
-    facts = {"now": datetime.now(UTC).isoformat()}
+    facts: dict = {"now": datetime.now(UTC).isoformat()}
     schedule(20)
     facts["scheduled"] = {dag_id: runs(dag_id, "scheduled") for dag_id in ids}
     facts["next_before"] = coming()

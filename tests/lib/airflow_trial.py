@@ -78,7 +78,8 @@ class LiveAirflow:
 
     def await_dag(self, dag_id: str, seconds: float = 60) -> dict[str, Any]:
         """Return a DAG once it is there."""
-        return self.until(lambda: self._dag(dag_id), f"the DAG {dag_id}", seconds)
+        found: dict[str, Any] = self.until(lambda: self._dag(dag_id), f"the DAG {dag_id}", seconds)
+        return found
 
     def version_of(self, dag_id: str) -> int:
         """Return the number of the DAG's newest version; 0 where there is none."""
@@ -110,7 +111,7 @@ class LiveAirflow:
 
     def await_run(self, dag_id: str, run_id: str, state: str = "success", seconds: float = 180) -> dict[str, Any]:
         """Return a run once it has ended in that state; else the tasks' logs are told."""
-        ended = self.until(
+        ended: dict[str, Any] = self.until(
             lambda: one if (one := self.run(dag_id, run_id))["state"] in _ENDED else None, f"run {run_id}", seconds
         )
         assert ended["state"] == state, f"{run_id} is {ended['state']}\n" + "\n".join(

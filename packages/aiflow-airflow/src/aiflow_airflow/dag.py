@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import DAG, Asset, Param, TaskGroup
+from airflow.sdk import DAG, Asset, Context, Param, TaskGroup
 
 from aiflow_airflow.assets import asset_of, restated_asset
+from aiflow_airflow.deadlines import deadline_of
+from aiflow_airflow.notices import tell_failed
 from aiflow_airflow.operator import AiflowOperator, BrokenOperator
 from aiflow_airflow.schedule import schedule_of
 from aiflow_airflow.supply import Supply
@@ -38,6 +41,7 @@ def dag_of_plan(plan: Plan, dag_id: str, supply: Supply | None = None) -> DAG:
         catchup=plan.catchup,
         max_active_runs=plan.max_active_runs,
         dagrun_timeout=timedelta(seconds=plan.timeout_seconds) if plan.timeout_seconds else None,
+        deadline=deadline_of(plan),
         tags=[tag[:_LONGEST_TAG] for tag in plan.tags],
         params={name: _param(value) for name, value in plan.params.items()},
         default_args={"owner": plan.owner or "aiflow"},
@@ -89,11 +93,19 @@ def _operator(
         doc_md=_task_documentation(task, nodes),
         inlets=_assets(plan, (node for node in nodes if node.type == "source")),
         outlets=_outlets(plan, [node for node in nodes if node.type == "sink"]),
+        on_failure_callback=_callback(plan),
         retries=task.retries,
         retry_delay=timedelta(seconds=task.retry_delay_seconds),
         execution_timeout=timedelta(seconds=task.timeout_seconds) if task.timeout_seconds else None,
         **_own_fields(plan.extra, ("pool", "pool_slots", "queue", "priority_weight", "weight_rule")),
     )
+
+
+def _callback(plan: Plan) -> Callable[[Context], None] | None:
+    if not plan.notify:
+        return None
+    pipeline = f"{plan.project}/{plan.pipeline_id}"
+    return partial(tell_failed, targets=plan.notify, pipeline=pipeline, owner=plan.owner)
 
 
 def _group(dag: DAG, plan: Plan, task: PlanTask, groups: dict[str, TaskGroup]) -> TaskGroup:

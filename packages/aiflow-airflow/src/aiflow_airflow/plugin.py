@@ -9,15 +9,17 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+from aiflow_airflow.deadlines import RunDue
 from aiflow_airflow.mappers import InputRollup, InputWindow, WindowMapper
 from aiflow_airflow.timetable import FiringTimetable, PartitionAssetTimetable, PartitionTimetable
 
 
 class AiflowPlugin(AirflowPlugin):
-    """Registers aiflow's timetables and partition mappers."""
+    """Registers aiflow's timetables, partition mappers and deadline."""
 
     name = "aiflow"
     # Lists on the class are how Airflow's plugins are written.
     timetables: list[Any] = [FiringTimetable, PartitionAssetTimetable, PartitionTimetable]  # noqa: RUF012
     partition_mappers: list[Any] = [InputRollup, WindowMapper]  # noqa: RUF012
     windows: list[Any] = [InputWindow]  # noqa: RUF012
+    deadline_references: list[Any] = [RunDue]  # noqa: RUF012
