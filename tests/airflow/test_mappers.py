@@ -8,6 +8,7 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
+from typing import cast
 
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
@@ -24,7 +25,7 @@ from airflow.partition_mappers.base import is_rollup
 from airflow.sdk import DAG, Asset, AssetAll, AssetAny
 from airflow.serialization.encoders import encode_timetable
 from airflow.serialization.serialized_objects import DagSerialization
-from airflow.timetables.base import TimeRestriction, compute_rollup_fingerprint
+from airflow.timetables.base import TimeRestriction, Timetable, compute_rollup_fingerprint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -338,8 +339,7 @@ class TestPlans:
 
 
 class TestAssetTimetables:
-    timetable = schedule_of(HOURLY)
-    assert timetable is not None
+    timetable = cast(Timetable, schedule_of(HOURLY))
 
     def test_may_be_backfilled(self):
         infos = self.timetable.iter_partition_dagrun_infos(
