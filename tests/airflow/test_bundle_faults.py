@@ -1,0 +1,269 @@
+"""What is damaged, missing or of a newer version in a bundle store, as the bundle and its shims meet it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
+os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+
+import pytest
+from aiflow_airflow.bundle import AiflowBundle
+from aiflow_airflow.dag import BROKEN_TAG
+from aiflow_airflow.deployed import POINTER, Deployed
+from aiflow_airflow.shims import dags_of, shim_name
+from airflow.sdk import DAG
+
+from aiflow_sdk.bundles import BundleStore, Content, Entry, StoredFile, digest, shard_of
+from aiflow_sdk.config import load_project
+from aiflow_sdk.deployment import deploy_project
+from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.plugins import installed_registry
+
+IDS = tuple(f"p{number}" for number in range(200))
+PIPELINE = """
+from aiflow_sdk import pipeline
+
+def made(name):
+    @pipeline(id=name)
+    def body(p):
+        p.transform(id="work", engine="python", fn="etl:work", external=True)
+    return body
+
+"""
+
+
+@pytest.fixture
+def ids() -> tuple[str, ...]:
+    """Three pipelines of the project ``shop`` whose DAGs lie in one shard."""
+    wanted = shard_of("shop.p0")
+    return tuple([one for one in IDS if shard_of(f"shop.{one}") == wanted][:3])
+
+
+@pytest.fixture(scope="module")
+def projects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the projects lie: what one deployment has built, the next one finds."""
+    return tmp_path_factory.mktemp("projects")
+
+
+@pytest.fixture
+def deploy(projects: Path, tmp_path: Path, ids: tuple[str, ...]) -> Callable[..., None]:
+    """A function that deploys those pipelines."""
+
+    def publish(project: str = "shop", names: tuple[str, ...] = ids, *, code: str = "", repair: bool = False) -> None:
+        root = projects / project
+        (root / "pipelines").mkdir(parents=True, exist_ok=True)
+        (root / "pipelines" / "__init__.py").touch()
+        (root / "pipelines" / "made.py").write_text(PIPELINE + "\n".join(f'{one} = made("{one}")' for one in names))
+        (root / "etl.py").write_text(f"def work():\n    return {code!r}\n")
+        (root / "requirements.txt").touch()
+        (root / "aiflow.toml").write_text(
+            f'project = "{project}"\nlock = "requirements.txt"\n[environments.test]\nbundles = "{tmp_path / "store"}"\n'
+        )
+        found = load_project(root)
+        assert not deploy_project(found, found.environment("test"), installed_registry(), repair=repair).problems
+
+    publish()
+    return publish
+
+
+@pytest.fixture
+def store(tmp_path: Path, deploy: object) -> BundleStore:
+    return BundleStore.open(str(tmp_path / "store"), "test")
+
+
+@pytest.fixture
+def open_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deploy: object) -> Callable[..., AiflowBundle]:
+    """A function that opens the bundle as Airflow does: the current one, or a version."""
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH", str(tmp_path / "machine"))
+
+    def opened(version: str | None = None) -> AiflowBundle:
+        bundle = AiflowBundle(store=str(tmp_path / "store"), environment="test", name="aiflow", version=version)
+        bundle.initialize()
+        return bundle
+
+    return opened
+
+
+def shim_of(bundle: AiflowBundle, dag_id: str) -> Path:
+    return bundle.path / shim_name(shard_of(dag_id))
+
+
+def parse(bundle: AiflowBundle, dag_id: str = "shop.p0") -> dict[str, DAG]:
+    """Return what Airflow sees of the shard that the DAG lies in."""
+    return dags_of(str(shim_of(bundle, dag_id)))
+
+
+def parse_one(bundle: AiflowBundle, dag_id: str) -> DAG | None:
+    """Return what a task's process sees of its DAG."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag_id)
+        return parse(bundle, dag_id).get(dag_id)
+
+
+def broken(dags: dict[str, DAG]) -> set[str]:
+    return {dag_id for dag_id, dag in dags.items() if BROKEN_TAG in dag.tags}
+
+
+def entry_of(store: BundleStore, dag_id: str) -> Entry:
+    newest = store.newest()
+    assert newest is not None
+    project = store.project(store.bundle(newest.version).projects[dag_id.partition(".")[0]])
+    return store.shard(project.shards[shard_of(dag_id)])[dag_id]
+
+
+def damage(tmp_path: Path, sha: str, *, gone: bool = False) -> None:
+    """Cut an object in half, or remove it, in the store and on this machine."""
+    for folder in (tmp_path / "store" / "test" / "objects", tmp_path / "machine" / "aiflow" / "objects"):
+        path = folder / sha[:2] / sha
+        if gone:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_damaged_and_a_missing_plan_say_so_and_heal_when_they_are_repaired(
+    tmp_path: Path, ids: tuple[str, ...], deploy: Callable[..., None], store: BundleStore, open_bundle
+):
+    good, cut, missing = (f"shop.{one}" for one in ids)
+    bundle = open_bundle()
+    assert broken(parse(bundle)) == set()
+    damage(tmp_path, entry_of(store, cut).plan)
+    damage(tmp_path, entry_of(store, missing).plan, gone=True)
+    dags = parse(bundle)
+    assert set(dags) == {good, cut, missing}
+    assert broken(dags) == {cut, missing}
+    assert "error[damaged-object]" in str(dags[cut].doc_md)
+    assert "error[missing-object]" in str(dags[missing].doc_md)
+
+    # Airflow parses again what has another time, and that only once it would help.
+    shim = shim_of(bundle, good)
+    os.utime(shim, (1, 1))
+    bundle.refresh()
+    assert shim.stat().st_mtime == 1
+    deploy(repair=True)
+    bundle.refresh()
+    assert shim.stat().st_mtime > 1
+    assert broken(parse(bundle)) == set()
+    os.utime(shim, (1, 1))
+    bundle.refresh()
+    assert shim.stat().st_mtime == 1
+
+
+def test_what_is_damaged_on_this_machine_alone_is_fetched_again(
+    tmp_path: Path, ids: tuple[str, ...], store: BundleStore, open_bundle
+):
+    bundle = open_bundle()
+    for path in (tmp_path / "machine" / "aiflow" / "objects").glob("*/*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert broken(parse(bundle)) == set()
+    assert len(parse(bundle)) == len(ids)
+
+
+def test_a_plan_of_a_newer_version_is_told_and_the_others_go_on(ids: tuple[str, ...], store: BundleStore, open_bundle):
+    good = f"shop.{ids[0]}"
+    pipeline = next(one for one in IDS if shard_of(f"future.{one}") == shard_of(good))
+    newer = f"future.{pipeline}"
+    plan = {**json.loads(store.read(entry_of(store, good).plan)), "plan_version": 99}
+    texts = {digest(text): text for text in (json.dumps(plan).encode(), b"code")}
+    plan_sha, code_sha = texts
+    content = Content(
+        "future",
+        StoredFile("code.whl", code_sha),
+        code_sha,
+        {newer: Entry(pipeline, plan_sha, plan_sha)},
+        texts.__getitem__,
+    )
+    store.publish(content)
+    dags = parse(open_bundle())
+    assert broken(dags) == {newer}
+    assert "error[newer-document]" in str(dags[newer].doc_md)
+    assert len(dags) == 1 + len(ids)
+
+
+def test_a_document_that_is_gone_leaves_what_was_there_before(
+    tmp_path: Path, ids: tuple[str, ...], deploy: Callable[..., None], store: BundleStore, open_bundle
+):
+    bundle = open_bundle()
+    before = bundle.get_current_version()
+    deploy(code="another")
+    newest = store.newest()
+    assert newest is not None
+    for sha in (*store.project(newest.project_version).shards.values(), newest.project_version):
+        damage(tmp_path, sha)
+        with pytest.raises(AiflowError):
+            bundle.refresh()
+        assert bundle.get_current_version() == before
+        assert len(parse(bundle)) == len(ids)
+        assert broken(parse(bundle)) == set()
+    deploy(code="another", repair=True)
+    bundle.refresh()
+    assert bundle.get_current_version() != before
+
+
+def test_a_shard_whose_document_is_gone_takes_no_other_project_down(
+    tmp_path: Path, ids: tuple[str, ...], deploy: Callable[..., None], store: BundleStore, open_bundle
+):
+    other = next(one for one in IDS if shard_of(f"other.{one}") == shard_of(f"shop.{ids[0]}"))
+    deploy("other", (other,))
+    newest = store.newest()
+    assert newest is not None
+    bundle = open_bundle()
+    shop = store.project(store.bundle(newest.version).projects["shop"])
+    damage(tmp_path, shop.shards[shard_of(f"shop.{ids[0]}")])
+    assert set(parse(bundle)) == {f"other.{other}"}
+    with pytest.raises(AiflowError):
+        parse_one(bundle, f"shop.{ids[0]}")
+    deploy(repair=True)
+    os.utime(shim_of(bundle, f"shop.{ids[0]}"), (1, 1))
+    bundle.refresh()
+    assert shim_of(bundle, f"shop.{ids[0]}").stat().st_mtime > 1
+    assert len(parse(bundle)) == 1 + len(ids)
+
+
+def test_a_task_needs_its_own_project_alone(
+    tmp_path: Path, ids: tuple[str, ...], deploy: Callable[..., None], store: BundleStore, open_bundle
+):
+    deploy("another", ("p",))
+    newest = store.newest()
+    assert newest is not None
+    damage(tmp_path, store.bundle(newest.version).projects["another"], gone=True)
+    bundle = open_bundle(newest.version)
+    dag = parse_one(bundle, f"shop.{ids[0]}")
+    assert dag is not None
+    assert broken({dag.dag_id: dag}) == set()
+
+
+def test_a_pointer_cut_in_half_is_written_again(tmp_path: Path, ids: tuple[str, ...], store: BundleStore, open_bundle):
+    newest = store.newest()
+    assert newest is not None
+    for version in (None, newest.version):
+        pointer = open_bundle(version).path / POINTER
+        pointer.write_text(pointer.read_text()[:20])
+        bundle = open_bundle(version)
+        assert Deployed.read(bundle.path).version == newest.version
+        assert len(parse(bundle)) == len(ids)
+
+
+def test_while_the_store_is_away_all_is_as_it_was(
+    tmp_path: Path, ids: tuple[str, ...], deploy: Callable[..., None], store: BundleStore, open_bundle
+):
+    bundle = open_bundle()
+    before = bundle.get_current_version()
+    (tmp_path / "store").rename(tmp_path / "away")
+    bundle.refresh()
+    assert before is not None
+    for one in (bundle, open_bundle(), open_bundle(before.version)):
+        assert one.get_current_version() == before
+        assert broken(parse(one)) == set()
+    with pytest.raises(AiflowError) as told:
+        store.read("0" * 64)
+    assert (told.value.code, told.value.retryable) == ("store-unavailable", True)
+    (tmp_path / "away").rename(tmp_path / "store")
+    deploy(code="another")
+    bundle.refresh()
+    assert bundle.get_current_version() != before
