@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from aiflow_sdk.bundles import dag_id_of
 from airflow_trial import LiveAirflow, Project, is_alive
 
 IDS = ("web-logs", "web_logs", "web.logs", "web-0x2d-logs", "web-0x5f-logs")
@@ -79,7 +80,7 @@ def test_only_a_tasks_own_process_imports_user_code_and_ids_stay_apart(
     project.deploy()
     assert imports.read_text()  # by who built the pipelines
     imports.unlink()
-    dags = {f"{project.name}.{one}": one for one in IDS}
+    dags = {dag_id_of(project.name, one): one for one in IDS}
     seen = {dag_id: airflow.await_dag(dag_id) for dag_id in dags}
     assert len({dag["dag_display_name"] for dag in seen.values()}) == len(IDS)
 
@@ -106,7 +107,8 @@ def test_only_a_tasks_own_process_imports_user_code_and_ids_stay_apart(
 def test_what_airflow_would_not_take_as_an_id_is_refused_when_it_is_built(project: Project):
     project.write("etl.py", "def work(name): ...\n")
     project.write("pipelines/made.py", PIPELINES.replace("import marker\n", "") + 'p = made("web logs")\n')
-    assert "error[bad-id]" in project.aiflow("deploy", "--env", project.airflow.environment, expected=1)
+    told = project.aiflow("--json", "deploy", "--env", project.airflow.environment, expected=1)
+    assert '"code": "bad-id"' in told
 
 
 def test_mark_failed_and_clear_end_the_process_within_five_seconds(
