@@ -176,6 +176,10 @@ class RunError(AiflowError, RuntimeError):
     """A run could not be started, resumed, or did not succeed."""
 
 
+class OrchestratorError(AiflowError, ConnectionError):
+    """Airflow cannot be reached, refuses what it is asked, or answers what cannot be understood."""
+
+
 class ProblemsError(AiflowError, ValueError):
     """Several problems at once, each with its own code and place."""
 

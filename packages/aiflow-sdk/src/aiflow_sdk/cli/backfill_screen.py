@@ -90,14 +90,15 @@ class BackfillScreen:
         due = self._due = [item["partition"] for item in partitions if item["reason"] is not None]
         self._is_started = True
         style = self.console.style
-        size = f"{plural(len(partitions), 'partition')}: {len(due)} to run, {len(partitions) - len(due)} up to date"
+        others = record.get("others") or "up to date"
+        size = f"{plural(len(partitions), 'partition')}: {len(due)} to run, {len(partitions) - len(due)} {others}"
         head = f"{record['first']} … {record['last']}"
         name = style(record.get("pipeline_id") or "backfill", "bold")
         lines = [f"{name}  {head}  {record['environment']}   {style(size, 'dim')}"]
         for text, number, reason, made_in in _grouped(partitions):
             many = f" ({number})" if number > 1 else ""
             there = f" (made in {made_in})" if made_in not in (None, record["environment"]) else ""
-            said = style(f"up to date{there}, skipped", "dim") if reason is None else printable(reason)
+            said = style(f"{others}{there}, skipped", "dim") if reason is None else printable(reason)
             lines.append(f"  {pad(text + many, 32)}  {said}")
         self._block.print(*lines)
 
@@ -107,7 +108,7 @@ class BackfillScreen:
             return
         run.tasks_done += 1
         for facts in record["nodes"]:
-            if facts["node_id"] in run.sinks:
+            if facts["node_id"] in run.sinks or not run.tasks:  # elsewhere only what was written is told
                 run.rows = _sum(run.rows, facts.get("rows"))
                 run.bytes = _sum(run.bytes, facts.get("bytes"))
 
@@ -147,7 +148,9 @@ class BackfillScreen:
         now = time.time()
         running: Sequence[_Run] = list(self._at_work.values())
         lines = [
-            f"  {pad(run.partition, 24)}{run.tasks_done}/{plural(run.tasks, 'task')}  {format_seconds(now - run.began)}"
+            f"  {pad(run.partition, 24)}"
+            + (f"{run.tasks_done}/{plural(run.tasks, 'task')}  " if run.tasks else "")
+            + format_seconds(now - run.began)
             for run in running[-_RUNNING_SHOWN:]
         ]
         total = len(self._due)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from aiflow_sdk.cli.console import Console, plural, printable, text_width
 
 _QUOTED = re.compile(r"'([^'\n]+)'")
+_SHOWN_ERRORS = 3
 _WORD = re.compile(r"[\w.-]+")
 
 USAGE_CODES = frozenset(
@@ -29,6 +31,7 @@ USAGE_CODES = frozenset(
         "no-ranges",
         "no-such-period",
         "no-time-partition",
+        "not-in-airflow",
         "reversed-range",
         "secret-in-param",
         "unknown-environment",
@@ -101,6 +104,14 @@ def print_errors(console: Console, errors: Iterable[Mapping[str, Any]], root: Pa
             console.print()
         for line in format_error(console, error, root):
             console.print(line)
+
+
+def print_first_errors(console: Console, errors: Sequence[Mapping[str, Any]], root: Path | None = None) -> None:
+    """Print what went wrong in many runs: the first errors to standard error, and how many more there are."""
+    console.print()
+    print_errors(Console(sys.stderr), errors[:_SHOWN_ERRORS], root)
+    if len(errors) > _SHOWN_ERRORS:
+        console.print(f"and {plural(len(errors) - _SHOWN_ERRORS, 'more error')}")
 
 
 def summarise_check(errors: int, wrong: int, checked: int, *, done: str = "nothing was run") -> str:

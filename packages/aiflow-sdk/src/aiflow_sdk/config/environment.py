@@ -95,6 +95,14 @@ class Environment:
     """How many of a project's newest releases are kept whatever their age."""
     bundles_keep_days: float = 30
     """How long a release is kept after it was the current one."""
+    airflow: str | None = None
+    """Address of the Airflow that runs what is deployed here, as a browser opens it."""
+    airflow_token: str | None = None
+    """A reference to the token that its REST API is called with."""
+    airflow_user: str | None = None
+    """Who logs in for a token, where none is given; or a reference to the name."""
+    airflow_password: str | None = None
+    """A reference to that user's password."""
     root: Path | None = None
     """The project's folder, known where something runs; relative addresses start there."""
 

@@ -42,6 +42,10 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _is_web_address(value: Any) -> bool:
+    return _is_text(value) and re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", value) is not None
+
+
 TEXT = Setting("text", _is_text)
 TEXTS = Setting("a list of texts", _is_texts)
 POSITIVE = Setting("a number above 0", _is_positive)
@@ -80,6 +84,10 @@ ENVIRONMENT_SETTINGS: Mapping[str, Setting] = {
     "bundles_storage": TABLE,
     "bundles_keep": COUNT,
     "bundles_keep_days": POSITIVE,
+    "airflow": Setting("an address http://… or https://…", _is_web_address),
+    "airflow_token": TEXT,
+    "airflow_user": TEXT,
+    "airflow_password": TEXT,
 }
 
 
@@ -184,6 +192,7 @@ def _find_problems(data: dict[str, Any], file: SettingsFile) -> Iterator[AiflowE
                         f'{plugin} = {{ kind = "…" }}',
                     )
         yield from _check_secrets(_table(settings.get("secrets")), (*keys, "secrets"), file)
+        yield from _check_login(settings, keys, file)
         yield from _literal_secrets({k: v for k, v in settings.items() if k != "secrets"}, keys, file)
     for table, columns in flatten_masked(_table(data.get("masked"))).items():
         if "." not in table or not _is_texts(columns):
@@ -218,6 +227,20 @@ def _check_secrets(settings: dict[str, Any], keys: KeyPath, file: SettingsFile) 
             yield file.bad((*keys, name), f"{'.'.join((*keys, name))} holds text")
     if provider == "file" and not settings.get("path"):
         yield file.bad(keys, "the provider 'file' needs a path", 'path = "/run/secrets", or a file')
+
+
+def _check_login(settings: dict[str, Any], keys: KeyPath, file: SettingsFile) -> Iterator[AiflowError]:
+    """Yield what is wrong with who calls Airflow: a token, or a user and a password."""
+    if "airflow_token" in settings and {"airflow_user", "airflow_password"} & settings.keys():
+        yield file.bad(
+            (*keys, "airflow_token"),
+            "Airflow is called with a token or with a user and a password",
+            "remove one of the two",
+        )
+    elif ("airflow_user" in settings) != ("airflow_password" in settings):
+        one = "airflow_user" if "airflow_user" in settings else "airflow_password"
+        other = "airflow_password" if one == "airflow_user" else "airflow_user"
+        yield file.bad((*keys, one), f"{one} stands without {other}", f"add {other}")
 
 
 def _literal_secrets(value: Any, keys: KeyPath, file: SettingsFile) -> Iterator[AiflowError]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from aiflow_sdk.local.executor import LiveRun
 from aiflow_sdk.local.ledger import Ledger
-from aiflow_sdk.local.preparation import Prepared, open_run, partition_range
+from aiflow_sdk.local.preparation import Prepared, open_run
 from aiflow_sdk.local.request import BackfillRequest
-from aiflow_sdk.partitions import Partition, partitions_between
+from aiflow_sdk.partitions import Partition, partition_range, partitions_between
 from aiflow_sdk.plan import make_run
 from aiflow_sdk.runtime import Data
 
@@ -30,7 +30,8 @@ def find_needs(prepared: Prepared, request: BackfillRequest, taken: Container[st
     Every date of the range counts, whether or not the schedule fires on it. Those in ``taken`` (keys) have had their
     run. Raises ``AiflowError`` for a range or param that the pipeline does not have.
     """
-    first, last = partition_range(prepared.plan, request.first, request.last)
+    plan = prepared.plan
+    first, last = partition_range(plan.pipeline_id, plan.partition, plan.timezone, request.first, request.last)
     make_run(prepared.plan, partition=first.key, params=request.params)  # says what is wrong with the params
     ledger = Ledger(prepared.project.root, prepared.plan)
     needs = []

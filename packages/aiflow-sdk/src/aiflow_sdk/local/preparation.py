@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.code import enter_project
 from aiflow_sdk.config import Project
-from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, RunError, UnknownNameError, Where
+from aiflow_sdk.errors import AiflowError, ProblemsError, RunError, UnknownNameError, Where
 from aiflow_sdk.ir import thaw
 from aiflow_sdk.local.executor import LiveRun
 from aiflow_sdk.local.request import RunRequest
@@ -21,7 +19,7 @@ from aiflow_sdk.local.selection import Selection, select_tasks
 from aiflow_sdk.local.settling import settle_loss
 from aiflow_sdk.local.state import Loss, RunState
 from aiflow_sdk.local.store import RunFolder, find_run, places_document, tasks_of_plan
-from aiflow_sdk.partitions import Grain, Partition
+from aiflow_sdk.partitions import check_date
 from aiflow_sdk.plan import Plan, Run, make_run, read_plan
 from aiflow_sdk.runtime import Data, claim_generation
 from aiflow_sdk.workspace import Workspace
@@ -33,8 +31,6 @@ LOCAL = "local"
 """The kind of cluster that is this machine."""
 _GONE_SECONDS = 10.0
 """How long what a killed process had forked may take to be gone too."""
-_CLOCK = re.compile(r"\d[T ]\d\d(?::?\d\d)*")
-_MIDNIGHT = re.compile(r"\d[T ]00(?::?00)*")
 
 
 @dataclass(frozen=True)
@@ -199,36 +195,6 @@ def check_clusters(plan: Plan, task_ids: Iterable[str]) -> None:
                 where=Where("aiflow.toml", about=f"environments.{name}.clusters.{cluster}"),
                 hint="run it in an environment where the cluster is local (--env dev), or deploy the pipeline",
             )
-
-
-def check_date(text: str, grain: Grain | None) -> None:
-    """Raise ``ConfigurationError`` where ``text`` names an hour and a run is for more than one."""
-    if grain not in (None, "hour") and _CLOCK.search(text) and not _MIDNIGHT.search(text):
-        raise ConfigurationError(
-            "bad-date",
-            f"'{text}' names an hour, and a run is for a {grain}",
-            hint=f"write the date alone, as in {text[:10]}",
-        )
-
-
-def partition_range(plan: Plan, first: str, last: str) -> tuple[Partition, Partition]:
-    """Return the partitions that two texts name; of an hourly pipeline a day stands for all its hours."""
-    grain = plan.partition
-    if grain is None:
-        raise ConfigurationError(
-            "no-time-partition",
-            f"the pipeline '{plan.pipeline_id}' has no time partition, so it has no range to fill",
-            hint='run it without a date, or add partition="day" to @pipeline',
-        )
-    for text in (first, last):
-        check_date(text, grain)
-    if grain == "hour":
-        if not _CLOCK.search(first):
-            first = Partition.containing(Partition.parse(first, "day", plan.timezone).start, "hour", plan.timezone).key
-        if not _CLOCK.search(last):
-            end = Partition.parse(last, "day", plan.timezone).end - timedelta(microseconds=1)
-            last = Partition.containing(end, "hour", plan.timezone).key
-    return Partition.parse(first, grain, plan.timezone), Partition.parse(last, grain, plan.timezone)
 
 
 def _check_resumable(plan: Plan, pipeline_id: str, environment: str, definition: str, state: RunState) -> None:

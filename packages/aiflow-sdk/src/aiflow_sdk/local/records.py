@@ -23,9 +23,14 @@ node ``node_id``. Besides:
 - ``run-finished``: ``state`` (``succeeded failed cancelled``), ``seconds errors``; ``tasks``, ``{id: state}``;
   ``superseded``, the sinks that changed nothing because a newer execution had written there.
 - ``backfill-started``: ``pipeline_id environment first last``; ``partitions``, a list of ``{partition reason}`` (reason
-  None: up to date); ``parallel``, how many runs at once; ``ranges``, whether one run takes many partitions.
+  None: up to date, or as ``others`` says); ``parallel``, how many runs at once; ``ranges``, whether one run takes many
+  partitions.
 - ``backfill-finished``: ``pipeline_id environment first last state seconds``, and how many partitions ``succeeded
   failed skipped``.
+- ``watching-ended``: nobody looks any more at what goes on in Airflow; ``pipeline_id``, ``run_id`` or ``backfill_id``.
+
+Of a run in Airflow (``--on airflow``) there is what Airflow tells: no ``trace_id`` and ``generation``, of a backfill's
+runs no nodes and tasks, and of ``NodeFacts`` those of what was written.
 """
 
 from __future__ import annotations

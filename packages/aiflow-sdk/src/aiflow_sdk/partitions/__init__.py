@@ -1,5 +1,6 @@
 """Time: the partitions that runs are for, the schedules that start them, and the windows of the inputs they read."""
 
+from aiflow_sdk.partitions.asked import check_date, partition_range
 from aiflow_sdk.partitions.partition import (
     GRAINS,
     Grain,
@@ -19,6 +20,7 @@ __all__ = [
     "Window",
     "WindowKind",
     "Windows",
+    "check_date",
     "column_value",
     "due_partitions",
     "fire_times",
@@ -26,6 +28,7 @@ __all__ = [
     "is_window",
     "last_complete",
     "normalise_schedule",
+    "partition_range",
     "partitions_between",
     "window",
 ]

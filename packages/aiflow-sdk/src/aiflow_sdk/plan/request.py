@@ -112,13 +112,16 @@ def _params(plan: Plan, given: Mapping[str, Any]) -> FrozenMap:
     for name, value in given.items():
         if name not in values:
             raise unknown_name("unknown-param", "param", name, values)
-        values[name] = _typed(name, value, values[name])
+        values[name] = typed_param(name, value, values[name])
         refuse_secrets(f"params.{name}", values[name])
     return FrozenMap(values)
 
 
-def _typed(name: str, value: Any, default: Any) -> Any:
-    """Return text from a command line as the type that the param's default has."""
+def typed_param(name: str, value: Any, default: Any) -> Any:
+    """Return text from a command line as the type that the param's default has.
+
+    Raises ``ConfigurationError`` (``bad-param``).
+    """
     if not isinstance(value, str) or default is None or isinstance(default, str):
         return value
     try:

@@ -9,16 +9,16 @@ import click
 from aiflow_sdk.cli.arguments import only_pipeline, read_params
 from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import Console, format_next, format_seconds, plural
-from aiflow_sdk.cli.diagnostics import exit_code, flatten_errors, print_errors
+from aiflow_sdk.cli.diagnostics import exit_code, flatten_errors, print_errors, print_first_errors
+from aiflow_sdk.cli.orchestration import on_option, refuse_elsewhere
 from aiflow_sdk.errors import AiflowError
-
-_SHOWN_ERRORS = 3
 
 
 @subcommand(
     "backfill",
     """aiflow backfill daily_revenue --from 2026-11-01 --to 2026-11-20
-aiflow backfill daily_revenue --from 2026-11-01 --to 2026-11-20 --dry-run""",
+aiflow backfill daily_revenue --from 2026-11-01 --to 2026-11-20 --dry-run
+aiflow backfill daily_revenue --from 2026-11-01 --to 2026-11-20 --on airflow --reprocess failed""",
 )
 @click.argument("pipeline", required=False)
 @click.option("--from", "first", metavar="D", required=True, help="The first partition.")
@@ -28,14 +28,44 @@ aiflow backfill daily_revenue --from 2026-11-01 --to 2026-11-20 --dry-run""",
 )
 @click.option("--force", is_flag=True, help="Run also what is up to date.")
 @click.option("--dry-run", "dry", is_flag=True, help="Say what would run and why, and run nothing.")
+@on_option
+@click.option(
+    "--reprocess",
+    type=click.Choice(["none", "failed", "completed"]),
+    help="In Airflow: make again partitions that have had a run: none (as without it), failed, or all that completed.",
+)
+@click.option("--max-active", metavar="N", type=click.IntRange(min=1), help="In Airflow: how many runs at once (10).")
+@click.option("--no-wait", is_flag=True, help="In Airflow: begin it and do not look at it until it is done.")
 def command(
-    invocation: Invocation, pipeline: str | None, first: str, last: str, params: tuple[str, ...], force: bool, dry: bool
+    invocation: Invocation,
+    pipeline: str | None,
+    first: str,
+    last: str,
+    params: tuple[str, ...],
+    force: bool,
+    dry: bool,
+    place: str,
+    reprocess: str | None,
+    max_active: int | None,
+    no_wait: bool,
 ) -> int:
     """Run PIPELINE for each partition from D to D that is not up to date.
 
     A partition is up to date when the same definition, code, params and inputs made what lies there. Ctrl-C ends it
     cleanly; the same command goes on where it stopped.
+
+    With --on airflow it is a backfill of Airflow's, of a deployed pipeline on whatever schedule: a run for each
+    partition that has had none. Ctrl-C then ends the watching alone, and the same command looks on.
     """
+    refuse_elsewhere(place, "local", force=force)
+    refuse_elsewhere(place, "airflow", reprocess=reprocess, max_active=max_active, no_wait=no_wait)
+    if place == "airflow":
+        from aiflow_sdk.cli.airflow_backfill import backfill_on_airflow
+
+        settings = {"reprocess": reprocess or "none", "max_active_runs": max_active or 10}
+        return backfill_on_airflow(
+            invocation, pipeline, first, last, read_params(params), dry=dry, wait=not no_wait, settings=settings
+        )
     from aiflow_sdk.local import BackfillRequest, backfill
 
     project = invocation.project
@@ -71,10 +101,7 @@ def command(
         return exit_code([error.to_dict()])
     errors = list(flatten_errors(error for run in summary.runs for error in run.errors))
     if errors:
-        console.print()
-        print_errors(Console(sys.stderr), errors[:_SHOWN_ERRORS], project.root)
-        if len(errors) > _SHOWN_ERRORS:
-            console.print(f"and {plural(len(errors) - _SHOWN_ERRORS, 'more error')}")
+        print_first_errors(console, errors, project.root)
     took = format_seconds(summary.seconds)
     made = sum(run.succeeded for run in summary.runs)
     word, following = "go on with", again

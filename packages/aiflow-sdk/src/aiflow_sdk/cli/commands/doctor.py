@@ -43,22 +43,37 @@ class Finding(NamedTuple):
 @subcommand(
     "doctor",
     """aiflow doctor
-aiflow doctor --no-spark --json""",
+aiflow doctor --no-spark --json
+aiflow doctor --airflow --env prod""",
 )
 @click.option(
     "--spark/--no-spark", "with_spark", default=True, help="Whether to start the embedded Spark, which takes seconds."
 )
-def command(invocation: Invocation, with_spark: bool) -> None:
-    """Look at Python, packages, the project, its lake and the engines: a line each, ok, warn or fail."""
+@click.option(
+    "--airflow", "of_airflow", is_flag=True, help="Look at the environment's Airflow instead, through its REST API."
+)
+@click.option(
+    "--airflow-python",
+    metavar="PATH",
+    help="With --airflow, on Airflow's own machine: its interpreter, which is asked for the settings that it has.",
+)
+def command(invocation: Invocation, with_spark: bool, of_airflow: bool, airflow_python: str | None) -> None:
+    """Look at Python, packages, the project, its lake and the engines: a line each, ok, warn or fail.
+
+    With --airflow: is the environment's Airflow there and new enough, are its processes well, has it aiflow's plugin,
+    the settings that aiflow needs and the newest release.
+    """
+    if airflow_python and not of_airflow:
+        raise click.UsageError("--airflow-python goes with --airflow")
     console = invocation.console
     findings: list[Finding] = []
-    for finding in _examine(invocation, with_spark):
+    for finding in _examine_airflow(invocation, airflow_python) if of_airflow else _examine(invocation, with_spark):
         findings.append(finding)
         if not invocation.as_json:
             state = console.style(f"{finding.state:<4}", _COLOURS[finding.state])
-            console.print(f"{state}  {finding.what:<12}  {finding.said}")
+            console.print(f"{state}  {finding.what:<13}  {finding.said}")
             if finding.todo:
-                console.print(f"{'':<20}{console.style('→', 'dim')} {finding.todo}")
+                console.print(f"{'':<21}{console.style('→', 'dim')} {finding.todo}")
     failed = sum(finding.state == "fail" for finding in findings)
     if invocation.as_json:
         console.print_json([finding._asdict() for finding in findings])
@@ -82,6 +97,12 @@ def _examine(invocation: Invocation, with_spark: bool) -> Iterator[Finding]:
     yield from _guarded("stubs", _stubs)
     if with_spark and all(find_spec(name) for name in EXTRAS["spark"]):
         yield from _guarded("spark", lambda: _engine(invocation, "spark"))
+
+
+def _examine_airflow(invocation: Invocation, python: str | None) -> Iterator[Finding]:
+    from aiflow_sdk.cli.airflow_doctor import examine_airflow
+
+    yield from _guarded("airflow", lambda: examine_airflow(invocation, python))
 
 
 def _guarded(what: str, examine: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

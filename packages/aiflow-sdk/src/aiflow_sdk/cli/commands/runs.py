@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aiflow_sdk.cli.arguments import discover_all
 from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.cli.console import Console, format_seconds, format_table
 from aiflow_sdk.cli.diagnostics import print_errors
+from aiflow_sdk.cli.orchestration import find_deployed, on_option, open_airflow
 from aiflow_sdk.local.store import short_run_id
 
 if TYPE_CHECKING:
@@ -20,16 +22,21 @@ if TYPE_CHECKING:
 @subcommand(
     "runs",
     """aiflow runs
-aiflow runs daily_revenue --limit 5 --json""",
+aiflow runs daily_revenue --limit 5 --json
+aiflow runs daily_revenue --on airflow --env prod""",
 )
 @click.argument("pipeline", required=False)
 @click.option("--limit", default=20, show_default=True, metavar="N", type=click.IntRange(min=1), help="How many.")
-def command(invocation: Invocation, pipeline: str | None, limit: int) -> None:
+@on_option
+def command(invocation: Invocation, pipeline: str | None, limit: int, place: str) -> None:
     """List past runs of the project, or of PIPELINE, the newest first.
 
     A run is listed with the end of its id, which is what other commands take; --json has the whole id. What of a run
     cannot be read is told after the others, in --json as a run whose state is "damaged".
     """
+    if place == "airflow":
+        _list_of_airflow(invocation, pipeline, limit)
+        return
     from aiflow_sdk.local import list_runs
 
     damaged: dict[str, dict[str, Any]] = {}
@@ -53,11 +60,32 @@ def command(invocation: Invocation, pipeline: str | None, limit: int) -> None:
         raise Exit(1)
 
 
-def _print_runs(invocation: Invocation, records: list[RunRecord], pipeline: str | None) -> None:
+def _list_of_airflow(invocation: Invocation, pipeline: str | None, limit: int) -> None:
+    airflow, project = open_airflow(invocation), invocation.project
+    if pipeline is not None:
+        deployed = find_deployed(invocation, airflow, pipeline)
+        records = airflow.runs(deployed.dag_id, project=deployed.project, limit=limit)
+    elif project.name != "default":
+        records = airflow.runs(None, project=project.name, limit=limit)
+    else:
+        # The DAGs of the project 'default' have nothing in their names that says so: its code knows them.
+        from aiflow_sdk.bundles import dag_id_of
+
+        known = [dag_id_of(one.project or project.name, one.id) for one in discover_all(invocation).pipelines]
+        records = airflow.runs(None, known=known, limit=limit)
+    if invocation.as_json:
+        invocation.console.print_json([record.to_dict() for record in records])
+    else:
+        _print_runs(invocation, records, pipeline, next_word="trigger")
+
+
+def _print_runs(
+    invocation: Invocation, records: list[RunRecord], pipeline: str | None, next_word: str = "show"
+) -> None:
     console = invocation.console
     if not records:
         of = f" of '{pipeline}'" if pipeline else ""
-        console.print(f"no run{of} yet   next: {invocation.next_command('show')}")
+        console.print(f"no run{of} yet   next: {invocation.next_command(next_word)}")
         return
     rows = [
         {
