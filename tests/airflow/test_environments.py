@@ -289,6 +289,8 @@ def test_a_maker_who_is_told_to_stop_removes_what_it_began(tmp_path, sdist):
     maker.send_signal(signal.SIGINT)  # raises in Python, as Airflow's handler of SIGTERM does
     maker.communicate(timeout=20)
     assert made(tmp_path) == []
+    builder = Path("/proc", tries.read_text().split()[0], "stat")
+    eventually(lambda: not builder.exists() or " Z " in builder.read_text())
 
 
 # What cannot be made

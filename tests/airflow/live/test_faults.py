@@ -126,7 +126,7 @@ def test_mark_failed_and_clear_end_the_process_within_five_seconds(
     run_id = airflow.trigger(dag_id)
 
     def processes() -> list[int]:
-        airflow.until(held.exists, "the task's process")
+        airflow.until(held.exists, "the task's process", 180)
         found = [int(one) for one in held.read_text().split()]
         held.unlink()
         return found
@@ -196,7 +196,7 @@ def test_a_run_keeps_its_version_while_two_projects_are_published_at_once(
     airflow.await_dag(dag_id)
     airflow.unpause(dag_id)
     began = airflow.trigger(dag_id)
-    airflow.until(lambda: airflow.task(dag_id, began, "first")["state"] == "running", "the run's first task")
+    airflow.until(lambda: airflow.task(dag_id, began, "first")["state"] == "running", "the run's first task", 180)
     version = rendered(airflow, dag_id, began, "first")
 
     before = airflow.version_of(dag_id)

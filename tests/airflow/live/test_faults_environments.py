@@ -142,7 +142,7 @@ def test_dependencies_of_one_project_are_no_other_projects_trouble(
         runs[name] = dag_id, airflow.trigger(dag_id)
 
     # The worker is killed while it makes an environment: nothing stays that is half, and the next attempt makes it.
-    airflow.until(held.exists, "the building of the environment")
+    airflow.until(held.exists, "the building of the environment", 180)
     builder = int(held.read_text())
     runner = next(one for one in ancestors_of(builder) if b"task" in title_of(one))
     os.kill(runner, signal.SIGKILL)

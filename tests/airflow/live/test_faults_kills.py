@@ -107,7 +107,9 @@ def test_killed_in_any_phase_and_tried_again_it_makes_the_same_table_once(
         return f"{project.name}.{phase}"
 
     def kill(phase: str) -> None:
-        child = int(airflow.until((signals / phase).exists, f"the phase {phase}", 60) and (signals / phase).read_text())
+        child = int(
+            airflow.until((signals / phase).exists, f"the phase {phase}", 180) and (signals / phase).read_text()
+        )
         runner = parent_of(child)
         os.kill(parent_of(runner) if phase == "supervised" else runner, signal.SIGKILL)
         airflow.until(lambda: not is_alive(child), f"the end of the child in phase {phase}", 5)

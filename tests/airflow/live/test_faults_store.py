@@ -65,7 +65,7 @@ def test_damaged_plans_harm_their_pipelines_alone_and_a_store_that_is_away_nobod
     airflow.unpause(good)
     hold.touch()
     running = airflow.trigger(good)
-    airflow.until(begun.exists, "its beginning")
+    airflow.until(begun.exists, "its beginning", 180)
 
     # One plan is cut in half and another one is gone, in the store and in what this machine keeps.
     store = BundleStore.open(str(airflow.store), airflow.environment)

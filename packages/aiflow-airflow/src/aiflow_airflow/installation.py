@@ -7,10 +7,12 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,7 @@ def _uv(*arguments: str, is_told: bool = True) -> _Answer:
         text=True,
         encoding="utf-8",
         errors="replace",
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
         try:
@@ -184,7 +187,8 @@ def _uv(*arguments: str, is_told: bool = True) -> _Answer:
                 is_detail = not is_told or line.startswith(" ")
                 LOG.log(logging.DEBUG if is_detail else logging.INFO, "uv: %s", lines[-1])
         except BaseException:
-            process.kill()  # Airflow ends the task
+            with suppress(ProcessLookupError):  # Airflow ends the task: what builds a package ends too
+                os.killpg(process.pid, signal.SIGKILL)
             raise
     return _Answer(process.returncode, tuple(lines))
 

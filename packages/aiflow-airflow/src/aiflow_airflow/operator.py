@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +52,12 @@ class AiflowOperator(BaseOperator):
         self.version = plan.version
         self.nodes = list(plan_task.node_ids)
         self.ui_color = _COLORS.get(plan_task.engine, "#f1f5f9")
+        self.custom_operator_name = plan_task.engine
         self._plan = plan
         self._plan_task = plan_task
         self._supply = supply
         self._process: TaskProcess | None = None
+        self._is_preparing = False
         self._is_again = False
 
     def execute(self, context: Context) -> Any:
@@ -66,9 +69,11 @@ class AiflowOperator(BaseOperator):
         return self._attempt(context, since=since)
 
     def on_kill(self) -> None:
-        """End the user's process."""
+        """End the user's process, or the making of what it needs."""
         if self._process:
             self._process.kill()
+        elif self._is_preparing:  # Airflow calls this in the midst of it
+            raise TaskFailed("ended while it was made what it runs with")
 
     def _attempt(self, context: Context, *, since: float) -> Any:
         try:
@@ -96,7 +101,7 @@ class AiflowOperator(BaseOperator):
         self._check_cluster()
         if self._supply is None:
             raise RunError("not-deployed", f"the DAG of '{plan.pipeline_id}' was made for looking at it alone")
-        with self._supply.ready() as ready:
+        with self._preparing(), self._supply.ready() as ready:
             order = {
                 "plan": str(ready.plan),
                 "task": task.id,
@@ -122,6 +127,15 @@ class AiflowOperator(BaseOperator):
                 raise
             finally:
                 self._process = None
+
+    @contextmanager
+    def _preparing(self) -> Iterator[None]:
+        """While the block runs and there is no process yet, a kill breaks off what is under way."""
+        self._is_preparing = True
+        try:
+            yield
+        finally:
+            self._is_preparing = False
 
     def _check_cluster(self) -> None:
         cluster, name = self._plan_task.cluster, self._plan.environment.name
