@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Brings .venv-servers to what its locks say: moto (locks/servers.txt) and azurite (locks/servers/, by the node in .venv),
-# which the tests of the lake write to, and a C compiler from apt where there is none, for their fault shim.
+# which the tests of the lake write to; from apt, where they are not there, a C compiler for their fault shim and Chromium,
+# which looks at Airflow's pages.
 #   scripts/servers.sh         nothing happens when neither lock has changed since
 #   scripts/servers.sh lock    writes locks/servers/package-lock.json anew
 # Needs what `scripts/environment.sh dev` has made.
@@ -26,13 +27,16 @@ if [ "${1:-}" = lock ]; then
     exit
 fi
 
-if ! command -v cc >/dev/null; then
-    say "no C compiler here: installing gcc"
+need=()
+command -v cc >/dev/null || need+=(gcc libc6-dev)
+command -v chromedriver >/dev/null || need+=(chromium chromium-driver)
+if [ ${#need[@]} -gt 0 ]; then
+    say "installing ${need[*]}"
     sudo=()
     [ "$(id -u)" = 0 ] || sudo=(sudo)
     "${sudo[@]}" apt-get update -qq
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 gcc libc6-dev >/dev/null
+        apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "${need[@]}" >/dev/null
 fi
 
 cat locks/servers.txt locks/servers/package-lock.json | cmp --silent - "$home/.installed" && exit
