@@ -126,7 +126,7 @@ def _pools(client: AirflowClient) -> Iterator[Finding]:
 
 
 def _pipelines(client: AirflowClient, invocation: Invocation) -> Iterator[Finding]:
-    from aiflow_sdk.orchestrator.airflow import BROKEN_TAG
+    from aiflow_sdk.orchestrator.deployed import BROKEN_TAG
 
     ours = [dag for dag in client.pages("dags", "dags", exclude_stale="true") if _is_ours(dag)]
     release, store = _newest_release(invocation)
@@ -177,7 +177,7 @@ def _settings(client: AirflowClient, python: str | None) -> Iterator[Finding]:
     from aiflow_sdk.orchestrator.requirements import REQUIREMENTS
 
     try:
-        values = _ask_python(python) if python else _ask_api(client)
+        values = ask_python(python) if python else _ask_api(client)
     except AiflowError as error:
         values = None
         yield Finding("fail", "settings", error.message, error.hint or "")
@@ -225,7 +225,8 @@ def _text(value: Any) -> str:
     return str(value[0] if isinstance(value, list) else value)
 
 
-def _ask_python(python: str) -> dict[str, str]:
+def ask_python(python: str) -> dict[str, str]:
+    """Return the settings that an Airflow's interpreter has. Raises ``OrchestratorError`` (``airflow-python``)."""
     from aiflow_sdk.errors import OrchestratorError
     from aiflow_sdk.orchestrator.requirements import REQUIREMENTS
 

@@ -22,7 +22,8 @@ _TIMEOUT_SECONDS = 30.0
 _PAGE = 100
 _SHOWN_CHARACTERS = 300
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-_BUSY = frozenset({429, 502, 503, 504})
+_BUSY = frozenset({429, 500, 502, 503, 504})
+"""What may pass: a database that is locked for a moment is a 500."""
 _ASKED_TOO_MUCH = frozenset({400, 404, 409, 422})
 
 
@@ -197,7 +198,7 @@ class AirflowClient:
         try:
             request = urllib.request.Request(address, method=method, data=data, headers=headers)
             with self._opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
-                return Answer(response.status, self._read(response.read()))
+                status, content = response.status, response.read()
         except urllib.error.HTTPError as error:
             with error:
                 return self._answer_of(error)
@@ -211,6 +212,7 @@ class AirflowClient:
                 + ("; on this machine `make airflow` starts one" if self.address == DEFAULT_ADDRESS else ""),
                 retryable=True,
             ) from error
+        return Answer(status, self._read(content))
 
     def _answer_of(self, error: urllib.error.HTTPError) -> Answer:
         if http.HTTPStatus.MULTIPLE_CHOICES <= error.code < http.HTTPStatus.BAD_REQUEST:

@@ -1,0 +1,144 @@
+"""A pipeline as an Airflow has it: what stands of it in a DAG's and a task's details.
+
+What Airflow has no field for (the environment, and for what a run is) stands in the DAG's documentation, in the one
+line that ``aiflow_airflow.dag`` writes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from aiflow_sdk.errors import ConfigurationError, DocumentError, Where, unknown_name
+from aiflow_sdk.partitions import GRAINS, Grain, Partition, check_date, last_complete, partition_range
+
+BROKEN_TAG = "aiflow-broken"
+"""As ``aiflow_airflow.dag`` tags the DAG of a plan that cannot be used."""
+_ABOUT = re.compile(
+    r"^`(?P<project>[^`/]+)/(?P<pipeline>[^`]+)` in the environment `(?P<environment>[^`]+)`, "
+    r"version `(?P<version>\w+)`"
+    rf"(?:, a run for one (?P<grain>{'|'.join(GRAINS)}) \((?P<timezone>[^)]+)\))?\.$",
+    re.MULTILINE,
+)
+_NODE = re.compile(r"^- `([^`]+)` \((source|transform|sink)\): `([^`]+)`$", re.MULTILINE)
+_ENGINE = re.compile(r"^On ([\w-]+):$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class DeployedPipeline:
+    """A pipeline as an Airflow has it."""
+
+    dag_id: str
+    project: str
+    pipeline_id: str
+    environment: str
+    version: str
+    """The beginning of the plan's fingerprint."""
+    grain: Grain | None
+    """For what a run is; None: for no partition."""
+    timezone: str
+    is_paused: bool
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Name → default."""
+
+    def keys(self, date: str | None) -> str | None:
+        """Return the key of the partition that ``date`` names, of a range ``first..last``; without one the last.
+
+        That is the last complete one; of a pipeline without partitions there is none. Raises ``ConfigurationError``.
+        """
+        if self.grain is None:
+            if date is None:
+                return None
+            raise ConfigurationError(
+                "no-time-partition",
+                f"the pipeline '{self.pipeline_id}' has no time partition, so a run is for no date",
+                hint="leave the date out",
+            )
+        if date is None:
+            return last_complete(self.grain, self.timezone, datetime.now(UTC)).key
+        first, dots, last = date.partition("..")
+        if not dots:
+            check_date(date, self.grain)
+            return Partition.parse(date, self.grain, self.timezone).key
+        begin, end = partition_range(self.pipeline_id, self.grain, self.timezone, first, last)
+        if end < begin:
+            raise ConfigurationError(
+                "reversed-range", f"the range ends ({end}) before it begins ({begin})", hint="swap the two dates"
+            )
+        return begin.key if begin == end else f"{begin.key}..{end.key}"
+
+    def values(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """Return params as the types that their defaults have. Raises ``UnknownNameError``, ``ConfigurationError``."""
+        from aiflow_sdk.plan.request import typed_param
+
+        for name in given:
+            if name not in self.params:
+                raise unknown_name("unknown-param", "param", name, self.params)
+        return {name: typed_param(name, value, self.params[name]) for name, value in given.items()}
+
+
+def read_details(details: Mapping[str, Any]) -> DeployedPipeline:
+    """Return the pipeline that a DAG's details tell of. Raises ``DocumentError``, ``ConfigurationError``."""
+    dag_id, text = str(details["dag_id"]), str(details.get("doc_md") or "")
+    found = list(_ABOUT.finditer(text))
+    if not found:
+        if BROKEN_TAG in [tag.get("name") for tag in details.get("tags") or ()]:
+            said = [line for line in text.splitlines() if line.startswith("error[")]
+            raise DocumentError(
+                "broken-dag",
+                f"Airflow cannot use the plan of '{dag_id}'",
+                hint="deploy the pipeline again, with the version of aiflow that Airflow has",
+                notes=said,
+            )
+        raise ConfigurationError(
+            "foreign-dag",
+            f"the DAG '{dag_id}' was not deployed by aiflow",
+            where=Where(about=f"DAG '{dag_id}'"),
+            hint="use Airflow's own page or command line for it",
+        )
+    about = found[-1]  # what the pipeline says of itself stands before
+    params = details.get("params") or {}
+    return DeployedPipeline(
+        dag_id=dag_id,
+        project=about["project"],
+        pipeline_id=about["pipeline"],
+        environment=about["environment"],
+        version=about["version"],
+        grain=about["grain"],  # type: ignore[arg-type]  # one of GRAINS, by the pattern
+        timezone=about["timezone"] or "UTC",
+        is_paused=bool(details.get("is_paused")),
+        params={name: param.get("value") if isinstance(param, dict) else param for name, param in params.items()},
+    )
+
+
+def read_nodes(task: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the nodes of a task, from its documentation; of a task that is not ours the task itself."""
+    text = str(task.get("doc_md") or "")
+    engine = _ENGINE.search(text)
+    nodes = [
+        {
+            "id": name,
+            "type": kind,
+            "kind": "",
+            "engine": engine[1] if engine else "",
+            "entrypoint": what if kind == "transform" else None,
+            "input_ids": [],
+            "place": what if kind != "transform" else None,
+        }
+        for name, kind, what in _NODE.findall(text)
+    ]
+    operator = str(task.get("operator_name") or "")
+    return nodes or [
+        {
+            "id": task["task_id"],
+            "type": "transform",
+            "kind": "",
+            "engine": "airflow",
+            "entrypoint": operator or "task",
+            "input_ids": [],
+            "place": None,
+        }
+    ]

@@ -1,0 +1,73 @@
+"""What the command line reads of an Airflow is what Airflow's side of aiflow writes."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
+os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+
+import pytest
+from aiflow_airflow.dag import BROKEN_TAG, dag_of_plan, make_broken_dag, task_id_of
+from aiflow_airflow.settings import REQUIRED
+
+from aiflow_sdk.cli.airflow_doctor import ask_python
+from aiflow_sdk.errors import AiflowError, DocumentError
+from aiflow_sdk.orchestrator import deployed
+from aiflow_sdk.orchestrator.deployed import read_details, read_nodes
+from aiflow_sdk.orchestrator.requirements import REQUIREMENTS
+from aiflow_sdk.partitions import GRAINS
+from aiflow_sdk.plan import Plan, read_plan
+
+PLAN = Path(__file__).parents[1] / "golden" / "documents" / "0.1.0" / "plan.json"
+
+
+@pytest.mark.parametrize("grain", [None, *GRAINS])
+def test_a_deployed_pipeline_is_read_from_its_dag(grain):
+    plan = read_plan(PLAN.read_bytes())
+    described = "`a/b` in the environment `x`, version `1`, a run for one day (UTC).\n\nOn spark:"
+    plan = Plan.model_validate(
+        {**dict(plan), "partition": grain, "timezone": "America/New_York", "description": described}
+    )
+    dag = dag_of_plan(plan, "some.dag")
+    found = read_details({"dag_id": "some.dag", "doc_md": dag.doc_md, "is_paused": True, "params": dag.params.dump()})
+    named = (found.project, found.pipeline_id, found.environment)
+    assert named == (plan.project, plan.pipeline_id, plan.environment.name)
+    assert (found.grain, found.timezone) == (grain, plan.timezone if grain else "UTC")
+    assert found.is_paused
+    assert set(found.params) == set(plan.params)
+    assert plan.version.rpartition(":")[2].startswith(found.version)
+    for task in plan.tasks:
+        operator = dag.get_task(task_id_of(task.id))
+        nodes = read_nodes({"task_id": operator.task_id, "doc_md": operator.doc_md})
+        assert [node["id"] for node in nodes] == list(task.node_ids)
+        assert {node["engine"] for node in nodes} == {task.engine}
+
+
+def test_a_broken_dag_is_read_with_its_reason():
+    assert deployed.BROKEN_TAG == BROKEN_TAG
+    dag = make_broken_dag("shop.orders", DocumentError("damaged-object", "the plan is cut in half"))
+    with pytest.raises(DocumentError) as caught:
+        read_details({"dag_id": dag.dag_id, "doc_md": dag.doc_md, "tags": [{"name": tag} for tag in dag.tags]})
+    assert caught.value.code == "broken-dag"
+    assert "cut in half" in caught.value.notes[0]
+
+
+def test_the_two_lists_of_required_settings_are_one():
+    assert {(one.section, one.name, one.value) for one in REQUIREMENTS} == {
+        (one.section, one.name, one.value) for one in REQUIRED
+    }
+    assert all(one.accepts(one.value) for one in REQUIREMENTS)
+
+
+def test_airflows_interpreter_tells_the_settings_that_it_has(monkeypatch):
+    for one in REQUIRED:
+        monkeypatch.setenv(one.variable, one.value)
+    monkeypatch.delenv("AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL")
+    values = ask_python(sys.executable)
+    wrong = [one.name for one in REQUIREMENTS if not one.accepts(values[f"{one.section}.{one.name}"])]
+    assert wrong == ["refresh_interval"]
+    with pytest.raises(AiflowError) as caught:
+        ask_python("/nowhere/python")
+    assert caught.value.code == "airflow-python"
