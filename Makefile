@@ -42,11 +42,12 @@ check: setup ## Lint, format, types, layers.
 	$(BIN)/ruff check $(PYTHON_FOLDERS)
 	$(BIN)/ruff format --check $(PYTHON_FOLDERS)
 	$(BIN)/mypy $(TYPED_FOLDERS)
-	.venv-airflow/bin/mypy packages/aiflow-airflow/src tests/airflow/*.py
+	.venv-airflow/bin/mypy packages/aiflow-airflow/src tests/airflow/*.py benchmarks/airflow/*.py
 	$(BIN)/lint-imports
 
 bench: setup ## Measure against the bare engines; prints a table of ratios.
-	@$(BIN)/python benchmarks/run.py $(BENCHMARKS)
+	@scripts/airflow_environment.sh
+	$(BIN)/python benchmarks/run.py $(BENCHMARKS)
 
 format: setup ## Let ruff repair and format what it can.
 	@$(BIN)/ruff check --fix --quiet $(PYTHON_FOLDERS) || true

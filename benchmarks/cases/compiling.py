@@ -25,8 +25,9 @@ for path in sorted(pathlib.Path("pipelines").glob("m*.py")):
 """
 
 
-def _project(pipelines: int) -> Path:
-    folder = DATA / f"compile-{pipelines}"
+def project_of(pipelines: int, name: str = "compile") -> Path:
+    """Return a project with so many pipelines, ten a file, made anew."""
+    folder = DATA / f"{name}-{pipelines}"
     set_aside(folder)
     for name in ("pipelines", "etl"):
         (folder / name).mkdir(parents=True)
@@ -39,7 +40,7 @@ def _project(pipelines: int) -> Path:
 
 
 def _measure(pipelines: int) -> list[Row]:
-    folder = _project(pipelines)
+    folder = project_of(pipelines)
     importing = Command(python("-c", IMPORT_TWICE), folder)
     run(importing)
     imported = 2 * statistics.median(run(importing).seconds for _ in range(3))

@@ -1,0 +1,134 @@
+"""Airflow over many deployed pipelines, against DAG files written by hand; needs ``scripts/airflow_environment.sh``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from measure import DATA, ROOT, Row, aiflow, set_aside
+
+from cases.compiling import project_of
+
+PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
+SCRIPTS = ROOT / "benchmarks" / "airflow"
+HAND_WRITTEN = '''"""An Airflow DAG."""
+import datetime
+
+from airflow.sdk import DAG, Asset
+from airflow.providers.standard.operators.python import PythonOperator
+
+
+def spend(**context):
+    from etl.spend import main
+
+    main(**context)
+
+
+with DAG(
+    "p{number}",
+    schedule="0 3 * * *",
+    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+    catchup=False,
+    default_args={{"owner": "team_{team}"}},
+):
+    PythonOperator(
+        task_id="spend",
+        python_callable=spend,
+        inlets=[Asset("raw.t{number}", uri="x-lake://raw/t{number}")],
+        outlets=[Asset("mart.t{number}", uri="x-lake://mart/t{number}")],
+    )
+'''
+
+
+def _deployed(pipelines: int) -> Path:
+    """Return a bundle store with so many pipelines deployed to it."""
+    folder = project_of(pipelines, "deployed")
+    (folder / "requirements.txt").write_text("")
+    (folder / "aiflow.toml").write_text('lock = "requirements.txt"\n[environments.dev]\nbundles = "store"\n')
+    subprocess.run(aiflow("deploy"), cwd=folder, check=True, capture_output=True)
+    return folder / "store"
+
+
+def _home(name: str, bundles: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the environment variables of an Airflow that was just made."""
+    home = DATA / f"airflow-{name}"
+    set_aside(home)
+    home.mkdir(parents=True)
+    variables = {
+        **os.environ,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "2",
+    }
+    subprocess.run([PYTHON, "-m", "airflow", "db", "migrate"], env=variables, check=True, capture_output=True)
+    return variables
+
+
+def _ours(store: Path) -> list[dict[str, Any]]:
+    kwargs = {"store": str(store), "environment": "dev"}
+    return [{"name": "aiflow", "classpath": "aiflow_airflow.bundle.AiflowBundle", "kwargs": kwargs}]
+
+
+def _files(pipelines: int) -> list[dict[str, Any]]:
+    folder = DATA / f"dags-{pipelines}"
+    set_aside(folder)
+    folder.mkdir(parents=True)
+    for number in range(pipelines):
+        (folder / f"p{number}.py").write_text(HAND_WRITTEN.format(number=number, team=number % 7))
+    classpath = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    return [{"name": "files", "classpath": classpath, "kwargs": {"path": str(folder)}}]
+
+
+def _measured(script: str, variables: Mapping[str, str], *arguments: object) -> dict[str, Any]:
+    done = subprocess.run(
+        [PYTHON, SCRIPTS / script, *map(str, arguments)], env=variables, check=True, capture_output=True, text=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def airflow_parse() -> list[Row]:
+    """Parsing in one process, for all pipelines and for the one of a task, from 10 to 10,000."""
+    rows = []
+    first = None
+    for pipelines in (10, 1_000, 10_000):
+        store = _deployed(pipelines)
+        found = _measured("parse.py", _home(f"parse-{pipelines}", _ours(store)), store, "dev")
+        assert found["pipelines"] == pipelines, found
+        first = first or found["task_ms"]
+        name = f"airflow_parse_{pipelines}"
+        parse, task = found["parse_ms"], found["task_ms"]
+        rows += [
+            Row(name, f"{parse:.2f} ms", "1.20 ms", parse / 1.2, "≤ 1", parse <= 1.2),
+            Row(f"{name}_task", f"{task:.2f} ms", "5.00 ms", task / 5, "≤ 1", task <= 5),
+        ]
+    return rows
+
+
+def airflow_processor() -> list[Row]:
+    """A DAG processor from nothing until 1,000 pipelines are visible, against 1,000 files written by hand."""
+    ours = _measured("processor.py", _home("ours", _ours(_deployed(1_000))), 1_000, 300)
+    files = _measured("processor.py", _home("files", _files(1_000)), 1_000, 900)
+    assert (ours["visible"], files["visible"]) == (1_000, 1_000), (ours, files)
+    ratio = files["seconds"] / ours["seconds"]
+    mine, theirs = f"{ours['seconds']:.1f} s", f"{files['seconds']:.1f} s"
+    return [
+        Row("airflow_processor", mine, theirs, ratio, "≥ 5", ratio >= 5),
+        Row("airflow_processor_10s", mine, "10.0 s", ours["seconds"] / 10, "≤ 1", ours["seconds"] <= 10),
+    ]
+
+
+def airflow_processor_10000() -> list[Row]:
+    """The same with 10,000 pipelines, ours alone: seconds, and the memory of the processor."""
+    ours = _measured("processor.py", _home("ours-10000", _ours(_deployed(10_000))), 10_000, 900)
+    assert ours["visible"] == 10_000, ours
+    seconds, memory = ours["seconds"], ours["megabytes"]
+    return [Row("airflow_processor_10000", f"{seconds:.1f} s", f"{memory:.0f} MB", seconds, "stated", None)]
