@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -29,7 +29,7 @@ _FORBIDDEN = re.compile(r"[^A-Za-z0-9_.-]")
 
 def dag_of_plan(plan: Plan, dag_id: str, supply: Supply | None = None) -> DAG:
     """Return the DAG of a plan; ``supply`` gives its tasks what they run with, and without it none can run."""
-    optional = _own_fields(plan.extra, ("access_control", "owner_links"))
+    optional = {**_defaults(), **_own_fields(plan.extra, ("access_control", "owner_links"))}
     if plan.concurrency:
         optional["max_active_tasks"] = plan.concurrency
     dag = DAG(
@@ -71,6 +71,18 @@ def make_broken_dag(dag_id: str, error: BaseException) -> DAG:
     )
     BrokenOperator(task_id="broken", message=text, dag=dag)
     return dag
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    """Return what Airflow's configuration gives a DAG that does not say it; a DAG alone would look it up each time."""
+    from airflow.configuration import conf
+
+    return {
+        "max_active_tasks": conf.getint("core", "max_active_tasks_per_dag"),
+        "max_consecutive_failed_dag_runs": conf.getint("core", "max_consecutive_failed_dag_runs_per_dag"),
+        "disable_bundle_versioning": conf.getboolean("dag_processor", "disable_bundle_versioning"),
+    }
 
 
 def task_id_of(text: str) -> str:
