@@ -25,7 +25,9 @@ from aiflow_sdk.plugins import installed_registry
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SOURCES = sorted((ROOT / "packages").glob("*/src"))
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "packages").glob("*/*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "deploy").glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "packages").glob("*/*.md")]
+)
 
 RAISERS = {"unknown_name"} | {
     name

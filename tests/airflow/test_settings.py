@@ -1,0 +1,38 @@
+"""The settings that an Airflow for aiflow needs stand alike in the code, in the guide and in ``deploy``."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import yaml  # type: ignore[import-untyped]  # its types are a package that Airflow's lock has not
+from aiflow_airflow.bundle import AiflowBundle
+from aiflow_airflow.settings import REQUIRED
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_guide_names_every_required_setting() -> None:
+    rows = re.findall(
+        r"^\| `\[(\w+)\] (\w+)` \| `?([\w]+)`? \|", (ROOT / "docs/airflow.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert rows == [(setting.section, setting.name, setting.value) for setting in REQUIRED]
+
+
+def test_compose_sets_them_and_a_bundle_that_can_be_opened() -> None:
+    text = re.sub(r"\$\{ENVIRONMENT:-(\w+)\}", r"\1", (ROOT / "deploy/compose.yaml").read_text("utf-8"))
+    compose = yaml.safe_load(text.replace("${BUNDLES:?}", "/bundles"))
+    variables = compose["services"]["worker"]["environment"]
+    assert {setting.variable: setting.value for setting in REQUIRED}.items() <= variables.items()
+    (bundle,) = json.loads(variables["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+    assert bundle["classpath"] == f"{AiflowBundle.__module__}.{AiflowBundle.__name__}"
+    AiflowBundle(name=bundle["name"], **bundle["kwargs"])
+
+
+def test_helm_sets_them_and_a_bundle_that_can_be_opened() -> None:
+    values = yaml.safe_load((ROOT / "deploy/helm-values.yaml").read_text("utf-8"))
+    for setting in REQUIRED:
+        assert values["config"][setting.section][setting.name] == setting.value
+    (bundle,) = json.loads(values["config"]["dag_processor"]["dag_bundle_config_list"])
+    AiflowBundle(name=bundle["name"], **bundle["kwargs"])
