@@ -18,7 +18,10 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8080"
 OLDEST = (3, 3)
 """The oldest Airflow whose runs carry our partitions."""
 
-_TIMEOUT_SECONDS = 30.0
+_FIRST_SECONDS = 30.0
+"""How long the first answer may take: until then nobody knows whether there is anybody."""
+_TIMEOUT_SECONDS = 90.0
+"""How long any other may: one that writes may wait for Airflow's database."""
 _PAGE = 100
 _SHOWN_CHARACTERS = 300
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -66,6 +69,7 @@ class AirflowClient:
         self.environment = environment
         self._token = token
         self._login = login
+        self._has_answered = False
         host = urllib.parse.urlsplit(self.address).hostname
         proxies = [urllib.request.ProxyHandler({})] if host in _LOOPBACK else []
         self._opener = urllib.request.build_opener(_NoRedirects, *proxies)
@@ -195,9 +199,11 @@ class AirflowClient:
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         data = json.dumps(body).encode() if body is not None else None
+        timeout = _TIMEOUT_SECONDS if self._has_answered else _FIRST_SECONDS
+        is_known = method == "GET" or not self._has_answered
         try:
             request = urllib.request.Request(address, method=method, data=data, headers=headers)
-            with self._opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
+            with self._opener.open(request, timeout=timeout) as response:
                 status, content = response.status, response.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -211,7 +217,9 @@ class AirflowClient:
                 hint="see that it runs and that the address is right"
                 + ("; on this machine `make airflow` starts one" if self.address == DEFAULT_ADDRESS else ""),
                 retryable=True,
+                notes=[] if is_known else ["what was asked may have been done already"],
             ) from error
+        self._has_answered = True
         return Answer(status, self._read(content))
 
     def _answer_of(self, error: urllib.error.HTTPError) -> Answer:
