@@ -10,6 +10,7 @@ import signal
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -93,7 +94,7 @@ def source_of(held: str) -> bytes:
 
 @pytest.fixture
 def served() -> Iterator[Callable[[str, bytes], str]]:
-    """A function that offers a file on this machine and returns its address."""
+    """A function that offers a file on this machine and returns how a lock names it."""
     offered: dict[str, bytes] = {}
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -114,7 +115,7 @@ def served() -> Iterator[Callable[[str, bytes], str]]:
 
         def offer(name: str, content: bytes) -> str:
             offered[f"/{name}"] = content
-            return f"http://127.0.0.1:{server.server_port}/{name}"
+            return f"http://127.0.0.1:{server.server_port}/{name} --hash=sha256:{sha256(content).hexdigest()}"
 
         yield offer
         server.shutdown()
@@ -144,7 +145,7 @@ def test_dependencies_of_one_project_are_no_other_projects_trouble(
     # The worker is killed while it makes an environment: nothing stays that is half, and the next attempt makes it.
     airflow.until(held.exists, "the building of the environment", 180)
     builder = int(held.read_text())
-    runner = next(one for one in ancestors_of(builder) if b"task" in title_of(one))
+    runner = next(one for one in ancestors_of(builder) if title_of(one).startswith(b"airflow"))
     os.kill(runner, signal.SIGKILL)
     airflow.await_run(*runs["slow"])
     assert airflow.task(*runs["slow"], "work")["try_number"] == 2
