@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
@@ -11,13 +12,15 @@ os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 import pytest
 from aiflow_airflow.dag import BROKEN_TAG, dag_of_plan, make_broken_dag, task_id_of
 from aiflow_airflow.settings import REQUIRED
+from aiflow_airflow.timetable import Partitions
 
 from aiflow_sdk.cli.airflow_doctor import ask_python
 from aiflow_sdk.errors import AiflowError, DocumentError
 from aiflow_sdk.orchestrator import deployed
+from aiflow_sdk.orchestrator.airflow import bound_of
 from aiflow_sdk.orchestrator.deployed import read_details, read_nodes
 from aiflow_sdk.orchestrator.requirements import REQUIREMENTS
-from aiflow_sdk.partitions import GRAINS
+from aiflow_sdk.partitions import GRAINS, Partition, partitions_between
 from aiflow_sdk.plan import Plan, read_plan
 
 PLAN = Path(__file__).parents[1] / "golden" / "documents" / "0.1.0" / "plan.json"
@@ -43,6 +46,20 @@ def test_a_deployed_pipeline_is_read_from_its_dag(grain):
         nodes = read_nodes({"task_id": operator.task_id, "doc_md": operator.doc_md})
         assert [node["id"] for node in nodes] == list(task.node_ids)
         assert {node["engine"] for node in nodes} == {task.engine}
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"])
+@pytest.mark.parametrize("grain", GRAINS)
+def test_a_backfill_is_of_the_partitions_that_were_typed(grain, timezone):
+    first = Partition.containing(datetime(2026, 3, 7, 18, tzinfo=UTC), grain, timezone)
+    last = first.offset(30 if grain in ("hour", "day") else 5)
+    earliest, latest = (datetime.fromisoformat(bound_of(one)) for one in (first, last))
+    assert list(Partitions(grain, timezone).between(earliest, latest)) == partitions_between(first, last)
+    day = Partition.containing(datetime(2026, 3, 7, 18, tzinfo=UTC), "day", timezone)
+    if grain == "hour":  # midnight alone is an hour too, and not its day
+        midnight = Partition.containing(day.start, "hour", timezone)
+        bound = datetime.fromisoformat(bound_of(midnight))
+        assert list(Partitions(grain, timezone).between(bound, bound)) == [midnight]
 
 
 def test_a_broken_dag_is_read_with_its_reason():

@@ -88,12 +88,10 @@ def test_trigger_backfill_runs_logs_pause_and_doctor(shop: Project, airflow: Liv
     assert (told["is_paused"], told["is_changed"]) == (False, True)
     aiflow(shop, "unpause", f"{shop.name}/cron")
 
-    # A backfill of what an input starts, begun and left alone; its first day has a run before.
-    begun = aiflow(shop, "trigger", "driven", "--date", day(9).replace("-", ""), "--param", "factor=10")[0]
-    assert (begun["partition"], begun["run"]["params"], begun["state"]) == (day(9), {"factor": 10.0}, "queued")
-    options = ["--from", day(9), "--to", day(8), "--on", "airflow"]
-    (left,) = aiflow(shop, "backfill", "driven", *options, "--no-wait")
-    assert [(one["partition"], one["reason"]) for one in left["partitions"]] == [(day(9), None), (day(8), "no run yet")]
+    # A backfill of what an input starts, begun and left alone.
+    options_of_driven = ["--from", day(8), "--to", day(8), "--on", "airflow"]
+    (left,) = aiflow(shop, "backfill", "driven", *options_of_driven, "--no-wait")
+    assert left["partitions"] == [{"partition": day(8), "reason": "no run yet"}]
 
     # A backfill of what a clock starts, looked at: one of its days fails, with the user's own traceback.
     options = ["--from", day(6), "--to", day(5), "--on", "airflow", "--param", "factor=3"]
@@ -107,20 +105,20 @@ def test_trigger_backfill_runs_logs_pause_and_doctor(shop: Project, airflow: Liv
     assert (last["record"], last["succeeded"], last["failed"], last["skipped"]) == ("backfill-finished", 1, 1, 0)
     assert written(shop, "cron")[day(5)] == 15.0
 
-    # The same command again looks on, or finds nothing to do: the other backfill is done by now.
-    options = ["--from", day(9), "--to", day(8), "--on", "airflow"]
-    looked = aiflow(shop, "backfill", "driven", *options)
+    # The same command again looks on, or finds that nothing is to be done: the other backfill has gone on meanwhile.
+    looked = aiflow(shop, "backfill", "driven", *options_of_driven)
     assert looked[0]["record"] == "backfill-started"
-    airflow.await_run(f"{shop.name}.driven", begun["run"]["run_id"])
-    assert written(shop, "driven") == {day(9): 90.0, day(8): 16.0}
+    (run,) = airflow.runs(f"{shop.name}.driven")
+    airflow.await_run(f"{shop.name}.driven", run["dag_run_id"])
+    assert written(shop, "driven") == {day(8): 16.0}
 
     # A run that is waited for; Ctrl-C ends the waiting alone, and the log can be followed.
-    watched = subprocess.Popen(typed(shop, "trigger", "cron", "--wait"), stdout=subprocess.PIPE, text=True)
-    assert watched.stdout
-    head = watched.stdout.readline()
-    watched.send_signal(signal.SIGINT)
-    assert watched.wait(20) == 130
-    assert "no longer watching" in watched.stdout.read()
+    with subprocess.Popen(typed(shop, "trigger", "cron", "--wait"), stdout=subprocess.PIPE, text=True) as watched:
+        assert watched.stdout
+        head = watched.stdout.readline()
+        watched.send_signal(signal.SIGINT)
+        rest = watched.stdout.read()
+    assert (watched.returncode, "no longer watching" in rest) == (130, True)
     assert day(1) in head
     run_id = head.split(" run ")[1].split()[0]
     log = aiflow(shop, "logs", run_id[-8:], "--on", "airflow", "--follow")
@@ -129,17 +127,19 @@ def test_trigger_backfill_runs_logs_pause_and_doctor(shop: Project, airflow: Liv
     assert airflow.run(f"{shop.name}.cron", run_id)["state"] == "success"
 
     # Waited for to its end, as a person sees it.
-    done = subprocess.run(typed(shop, "trigger", "cron", "--date", day(4), "--wait"), capture_output=True, text=True)
+    options = ["--date", day(4).replace("-", ""), "--param", "factor=10", "--wait"]
+    done = subprocess.run(typed(shop, "trigger", "cron", *options), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     out = next(line for line in done.stdout.splitlines() if line.strip().startswith("out"))
     assert (day(4) in out, "1 row" in out) == (True, True)
+    assert written(shop, "cron")[day(4)] == 40.0
 
     # What was run, and how all is.
     (runs,) = aiflow(shop, "runs", "--on", "airflow", "--limit", "100")
     kinds = {(one["run"]["pipeline_id"], one["run"]["cause"]) for one in runs}
-    assert kinds >= {("driven", "manual"), ("driven", "backfill"), ("cron", "backfill"), ("cron", "manual")}
-    (of_one,) = aiflow(shop, "runs", "driven", "--on", "airflow")
-    assert [one["partition"] for one in of_one] == [day(8), day(9)]
+    assert kinds >= {("driven", "backfill"), ("cron", "backfill"), ("cron", "manual"), ("cron", "schedule")}
+    failed = {one["partition"] for one in runs if one["state"] == "failed"}
+    assert failed == {day(6)}
     aiflow(shop, "pause", "cron")
     assert airflow.call("GET", f"dags/{shop.name}.cron")["is_paused"]
     (unknown,) = aiflow(shop, "trigger", "drivn", expected=2)

@@ -344,15 +344,15 @@ def _body(pipeline: DeployedPipeline, request: Request) -> dict[str, Any]:
         raise ConfigurationError("reversed-range", f"{last} comes before {first}", hint="name the earlier one first")
     return {
         "dag_id": pipeline.dag_id,
-        "from_date": _bound(first),
-        "to_date": _bound(last),
+        "from_date": bound_of(first),
+        "to_date": bound_of(last),
         "reprocess_behavior": request.reprocess,
         "max_active_runs": request.max_active_runs,
         "dag_run_conf": dict(request.params),
     }
 
 
-def _bound(partition: Partition) -> str:
+def bound_of(partition: Partition) -> str:
     """Return a moment that our timetables read as the partition: what is written is by the pipeline's own clocks.
 
     Of an hour it lies within, because a day's midnight stands for the whole day.
