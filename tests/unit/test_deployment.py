@@ -392,13 +392,13 @@ def test_what_is_wrong_with_an_own_plugins_options_has_its_place(project: Projec
     [
         ("raise ValueError('not here')", "not here"),
         ("os._exit(3)", "their process ended"),
-        ("import time; time.sleep(60)", "no answer within 2 seconds"),
+        ("import time; time.sleep(60)", "no answer within 5 seconds"),
     ],
 )
 def test_a_plugins_module_that_cannot_be_imported_to_compile_is_told(project: Project, more: str, said: str) -> None:
     files = a_plugin("moody_rss", f"if 'aiflow_sdk.workspace' in sys.modules: {more}")
     files["pipelines/c.py"] = files["pipelines/a.py"].replace('id="a"', 'id="c"').replace("feature.a", "feature.c")
-    write(project.root, {**files, "aiflow.toml": 'project = "shop"\ndiscovery_timeout_seconds = 2\n'})
+    write(project.root, {**files, "aiflow.toml": 'project = "shop"\ndiscovery_timeout_seconds = 5\n'})
     report = compile_(load_project(project.root))
     for problem in report.problems:
         assert (problem.code, problem.where and problem.where.path) == ("broken-plugin", "moody_rss.py")
