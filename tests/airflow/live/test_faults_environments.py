@@ -18,6 +18,9 @@ import pytest
 
 from airflow_trial import LOCK, LiveAirflow, Project, is_alive, parent_of
 
+pytestmark = pytest.mark.timeout(600)
+"""Whoever comes first waits for Airflow and for the user's environment too."""
+
 PIPELINE = """
 from aiflow_sdk import pipeline
 

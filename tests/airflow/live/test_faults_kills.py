@@ -11,6 +11,9 @@ import pytest
 
 from airflow_trial import LiveAirflow, Project, is_alive, parent_of
 
+pytestmark = pytest.mark.timeout(600)
+"""Whoever comes first waits for Airflow and for the user's environment too."""
+
 PHASES = ("supervised", "read", "user", "write", "before_commit", "after_commit")
 PIPELINES = f"""
 from aiflow_sdk import pipeline, sink, source

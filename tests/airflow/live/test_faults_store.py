@@ -11,6 +11,9 @@ import pytest
 from aiflow_sdk.bundles import BundleStore, shard_of
 from airflow_trial import LiveAirflow, Project
 
+pytestmark = pytest.mark.timeout(600)
+"""Whoever comes first waits for Airflow and for the user's environment too."""
+
 PIPELINE = """
 from aiflow_sdk import pipeline, sink, source
 
