@@ -64,12 +64,12 @@ def test_what_a_provider_says_is_not_shown(vault: Path, name: str, options: dict
 
 def test_an_unknown_provider_is_told_of_all_that_there_are(vault: Path) -> None:
     (vault / "aiflow.toml").write_text('[environments.prod.secrets]\nprovider = "keychain"\n')
-    with pytest.raises(AiflowError, match="providers: env, file, vault"):
+    with pytest.raises(AiflowError, match="providers: airflow, env, file, vault"):
         load_project(vault)
     with pytest.raises(AiflowError) as caught:
         resolve_secret("secret://db", Environment(secrets={"provider": "vaul"}))
     assert caught.value.hint == "did you mean 'vault'?"
-    assert caught.value.notes == ("providers: env, file, vault",)
+    assert caught.value.notes == ("providers: airflow, env, file, vault",)
 
 
 @pytest.mark.parametrize(
