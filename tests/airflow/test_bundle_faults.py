@@ -21,7 +21,7 @@ from airflow.sdk import DAG
 from aiflow_sdk.bundles import BundleStore, Content, Entry, StoredFile, digest, shard_of
 from aiflow_sdk.config import load_project
 from aiflow_sdk.deployment import deploy_project
-from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.errors import AiflowError, StoreError
 from aiflow_sdk.plugins import installed_registry
 
 IDS = tuple(f"p{number}" for number in range(200))
@@ -265,5 +265,49 @@ def test_while_the_store_is_away_all_is_as_it_was(
     assert (told.value.code, told.value.retryable) == ("store-unavailable", True)
     (tmp_path / "away").rename(tmp_path / "store")
     deploy(code="another")
+    bundle.refresh()
+    assert bundle.get_current_version() != before
+
+
+def test_a_layout_that_was_broken_off_is_done_again(
+    open_bundle: Callable[..., AiflowBundle],
+    deploy: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    ids: tuple[str, ...],
+):
+    bundle = open_bundle()
+    other = next(one for one in IDS if shard_of(f"shop.{one}") != shard_of("shop.p0"))
+    deploy("shop", (*ids, other))
+    with monkeypatch.context() as patch:
+        patch.setattr("aiflow_airflow.bundle.write_shim", lambda path: (_ for _ in ()).throw(OSError("no space")))
+        with pytest.raises(OSError, match="no space"):
+            bundle.refresh()
+    assert not shim_of(bundle, f"shop.{other}").exists()
+    bundle.refresh()
+    assert f"shop.{other}" in parse(bundle, f"shop.{other}")
+
+
+def test_a_store_that_is_away_for_a_moment_takes_no_dag_down(
+    open_bundle: Callable[..., AiflowBundle],
+    deploy: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    ids: tuple[str, ...],
+):
+    bundle = open_bundle()
+    before = bundle.get_current_version()
+    deploy(code="new")
+    real = Deployed.object
+
+    def away(deployed: Deployed, sha: str) -> bytes:
+        if b'"plan_version"' in (content := real(deployed, sha)):
+            raise StoreError("store-unavailable", "503", retryable=True)
+        return content
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Deployed, "object", away)
+        with pytest.raises(StoreError, match="503"):
+            bundle.refresh()
+    assert bundle.get_current_version() == before
+    assert broken(parse(bundle)) == set()
     bundle.refresh()
     assert bundle.get_current_version() != before

@@ -231,13 +231,15 @@ def test_a_part_that_is_cleared_reads_what_the_tasks_before_it_staged(project, p
     assert [row["made"] for row in rows_of(project)] == ["3", "3"]
 
 
-def test_it_is_told_whether_the_run_makes_something_again(project, plan_file):
-    told = []
-    for run in (run_of(plan_file), run_of(plan_file)):
-        for task in ("first", "second"):
-            _, _, records = Child(project, plan_file, task, run).end()
-            told.append(records[0]["is_again"])
-    assert told == [False, False, True, True]
+def test_it_is_told_whether_a_sink_has_made_the_partition_before(project, plan_file):
+    def told(run: Run, *tasks: str) -> list[list[str]]:
+        return [Child(project, plan_file, task, run).end()[2][0]["again"] for task in tasks]
+
+    first = run_of(plan_file)
+    assert told(first, "first") == [[]]  # what did not get to its sink has made nothing
+    cleared = Run.model_validate({**dict(first), "execution": 2})
+    assert told(cleared, "first", "second", "second") == [[], [], []]
+    assert told(run_of(plan_file), "first", "second") == [["out"], ["out"]]
 
 
 def test_standard_input_is_not_the_users(project, plan_file, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import polars as pl
 import pytest
 
@@ -99,3 +101,39 @@ def test_a_day_made_again_before_its_week_was_made_waits_for_the_others(web: Pro
     rows.write_delta(web.lakes[0] / web.name / "daily", mode="append")
     airflow.await_run(weekly, started["dag_run_id"])
     assert weeks(web) == [{"page": "home", "clicks": 14, "days": 7}]
+
+
+def test_a_table_without_partitions_starts_its_readers_each_time_it_is_made(project: Project, airflow: LiveAirflow):
+    project.write(
+        "pipelines/whole.py",
+        f"""
+from aiflow_sdk import dataset, pipeline, sink, source
+
+@pipeline(id="made", schedule=None)
+def made(p):
+    raw = p.read(source.onelake(id="raw", table="raw.clicks"))
+    p.write(raw, sink.onelake(id="out", table="{project.name}.whole"))
+
+@pipeline(id="reads", schedule=dataset("{project.name}.whole"))
+def reads(p):
+    whole = p.read(source.onelake(id="whole", table="{project.name}.whole"))
+    p.write(whole, sink.onelake(id="out", table="{project.name}.copy"))
+""",
+    )
+    (project.lakes[0] / "raw" / "clicks").mkdir(parents=True)
+    pl.DataFrame({"page": ["home"]}).write_delta(project.lakes[0] / "raw" / "clicks")
+    project.deploy()
+    made, reads = f"{project.name}.made", f"{project.name}.reads"
+    for dag_id in (made, reads):
+        airflow.await_dag(dag_id)
+        airflow.unpause(dag_id)
+    for _ in range(2):
+        before = len(airflow.runs(reads))
+        airflow.await_run(made, airflow.trigger(made))
+        found = airflow.until(partial(runs_beyond, airflow, reads, before), "its reader", 90)
+        airflow.await_run(reads, found[-1]["dag_run_id"])
+
+
+def runs_beyond(airflow: LiveAirflow, dag_id: str, number: int) -> list[dict]:
+    found = airflow.runs(dag_id)
+    return found if len(found) > number else []

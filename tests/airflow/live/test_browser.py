@@ -72,7 +72,7 @@ def test_grid_and_graph_show_the_finished_run(
         WebDriverWait(browser, 60).until(lambda _: all(text in page() for text in texts), page())
 
     browser.get(f"{airflow.url}/dags/{dag_id}/runs/{urllib.parse.quote(run_id, safe='')}")
-    shows("Success", "2026-11-20", "enrich.us", "enrich.eu", "python", "Met")
+    shows("Success", "2026-11-20", "enrich.us", "enrich.eu", "python")
     assert "AiflowOperator" not in page()
 
     # The graph is the view beside the grid, one button further.

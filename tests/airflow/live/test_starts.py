@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -172,7 +172,3 @@ def test_params_given_by_hand_reach_the_function(shop: Project, airflow: LiveAir
     airflow.await_run(dag_id, run)
     (amount,) = {row["amount"] for row in rows(shop.lakes[0], day)}
     assert amount == sum(range(4, 5 + int(day[-1])))
-
-
-def utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()

@@ -20,12 +20,14 @@ from typing import Any
 
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
 
-from aiflow_airflow.deployed import POINTER, Deployed
+from aiflow_airflow.deployed import POINTER, Deployed, open_bundles
 from aiflow_airflow.shims import read_lacking, shim_name, write_shim
-from aiflow_sdk.bundles import SHARDS, BundleStore
+from aiflow_sdk.bundles import SHARDS
 from aiflow_sdk.errors import AiflowError, DocumentError
 
 _log = logging.getLogger(__name__)
+_LAID_OUT = "laid_out"
+"""Says which version's shims are all there and touched."""
 
 
 class AiflowBundle(BaseDagBundle):
@@ -74,12 +76,14 @@ class AiflowBundle(BaseDagBundle):
         """
         if self.version:
             raise ValueError(f"version {self.version} of the bundle '{self.name}' never changes")
-        release = BundleStore.open(self._address, self._environment, storage=self._storage).newest()
+        release = open_bundles(self._address, self._environment, self._storage).newest()
         with self.lock():
             self.path.mkdir(parents=True, exist_ok=True)
             before = _lying_in(self.path)
-            if release and not (before and before.version == release.version):
-                self._lay_out(self._deployed(release.version), before)
+            is_whole = before is not None and _laid_out(self.path) == before.version
+            if release and not (before and is_whole and before.version == release.version):
+                # Where somebody was broken off, nobody knows which shims are as they should be.
+                self._lay_out(self._deployed(release.version), before if is_whole else None)
             elif before:
                 self._heal(before)
 
@@ -100,7 +104,9 @@ class AiflowBundle(BaseDagBundle):
         shards = {number: deployed.shard(number) for number in numbers}
         changed = [number for number in numbers if before is None or before.shard(number) != shards[number]]
         parts = [part for number in changed for part in shards[number]]
-        deployed.fetch([found.entry.plan for part in parts for found in deployed.pipelines(*part)])
+        failures = deployed.fetch([found.entry.plan for part in parts for found in deployed.pipelines(*part)])
+        if passing := next((error for error in failures if error.retryable), None):
+            raise passing  # a DAG that works is not taken down for a store that is away for a moment
         deployed.write(folder)
         for number in changed:
             path = folder / shim_name(number)
@@ -110,11 +116,17 @@ class AiflowBundle(BaseDagBundle):
                 os.utime(path)
             else:
                 write_shim(path)
+        (folder / _LAID_OUT).write_text(deployed.version)  # last: a break before it has all laid out anew
 
     def _heal(self, deployed: Deployed) -> None:
         for path in self.path.glob("*.py"):
-            if (shas := read_lacking(path)) and deployed.fetch(shas):
+            if (shas := read_lacking(path)) and len(deployed.fetch(shas)) < len(shas):
                 os.utime(path)
+
+
+def _laid_out(folder: Path) -> str | None:
+    path = folder / _LAID_OUT
+    return path.read_text() if path.is_file() else None
 
 
 def _lying_in(folder: Path) -> Deployed | None:

@@ -109,6 +109,7 @@ def _operator(
         retries=task.retries,
         retry_delay=timedelta(seconds=task.retry_delay_seconds),
         execution_timeout=timedelta(seconds=task.timeout_seconds) if task.timeout_seconds else None,
+        max_active_tis_per_dag=plan.concurrency,
         **_own_fields(plan.extra, ("pool", "pool_slots", "queue", "priority_weight", "weight_rule")),
     )
 

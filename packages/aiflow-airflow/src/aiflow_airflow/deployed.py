@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from aiflow_sdk.bundles import BundleDocument, BundleStore, Entry, ProjectDocument, shard_of
 from aiflow_sdk.bundles.model import Places, digest, read_places, read_shard
+from aiflow_sdk.config import Environment, resolve_secrets
 from aiflow_sdk.errors import AiflowError, DocumentError, Where
 
 POINTER = "deployed.json"
@@ -76,7 +77,7 @@ class Deployed:
     @cached_property
     def store(self) -> BundleStore:
         """The store, opened when something is first fetched from it."""
-        return BundleStore.open(self.address, self.environment, storage=self.storage)
+        return open_bundles(self.address, self.environment, self.storage)
 
     @cached_property
     def bundle(self) -> BundleDocument:
@@ -153,17 +154,17 @@ class Deployed:
         self.object(sha)
         return self._path(sha)
 
-    def fetch(self, shas: Iterable[str]) -> bool:
-        """Fetch several objects at once, and tell whether any could be had; who asks for another is told why not."""
+    def fetch(self, shas: Iterable[str]) -> list[AiflowError]:
+        """Fetch several objects at once, and return what kept those back that cannot be had."""
         with ThreadPoolExecutor(_FETCHES) as pool:
-            return any(list(pool.map(self._can_fetch, shas)))
+            return [error for error in pool.map(self._fetch, shas) if error]
 
-    def _can_fetch(self, sha: str) -> bool:
+    def _fetch(self, sha: str) -> AiflowError | None:
         try:
             self.object(sha)
-        except AiflowError:
-            return False
-        return True
+        except AiflowError as error:
+            return error
+        return None
 
     def _path(self, sha: str) -> Path:
         return self.objects / sha[:2] / sha
@@ -173,6 +174,11 @@ class Deployed:
         names = self.bundle.projects
         yield from (name for name in names if dag_id.startswith(f"{name}.") or name == "default")
         yield from (name for name in names if not dag_id.startswith(f"{name}.") and name != "default")
+
+
+def open_bundles(address: str, environment: str, storage: Mapping[str, Any]) -> BundleStore:
+    """Return an environment's bundles; ``secret://name`` in the store's options is ``AIFLOW_SECRET_NAME``'s value."""
+    return BundleStore.open(address, environment, storage=resolve_secrets(dict(storage), Environment(environment)))
 
 
 _STATED = ("version", "address", "environment", "storage", "objects")

@@ -58,7 +58,7 @@ class AiflowOperator(BaseOperator):
         self._supply = supply
         self._process: TaskProcess | None = None
         self._is_preparing = False
-        self._is_again = False
+        self._again: frozenset[str] = frozenset()
 
     def execute(self, context: Context) -> Any:
         """Do the task. Raises ``AirflowFailException`` where trying again cannot help, else ``TaskFailed``."""
@@ -171,8 +171,9 @@ class AiflowOperator(BaseOperator):
     def _tell(self, context: Context, run: Run, result: TaskResult) -> None:
         """Leave, of the assets that the task may write, those that it wrote, with what is known of the writing.
 
-        Of one that was written for the first time it is the asset itself, of one that was made again its restated twin
-        alone: whoever waits for all of its partitions has had this one.
+        Of one that was made for the first time it is the asset itself, of one that was made again its restated twin:
+        whoever waits for all of its partitions has had this one. A clear may repair what nobody was ever told of, and
+        tells both.
         """
         keys = [partition.key for partition in run.partitions] or [UNPARTITIONED]
         environment, written = self._plan.environment.name, []
@@ -180,19 +181,21 @@ class AiflowOperator(BaseOperator):
             node, facts = self._plan.nodes[node_id], result.node(node_id)
             if node.type != "sink" or node.dataset is None or facts.superseded:
                 continue
-            asset = (restated_asset if self._is_again else asset_of)(environment, node.dataset[1])
-            written.append(asset)
-            event = context["outlet_events"][asset]
-            event.extra = _event(run, facts, node_id)
-            event.add_partitions(keys)
+            is_again = node_id in self._again
+            for make, is_due in ((asset_of, not is_again or run.execution > 1), (restated_asset, is_again)):
+                if is_due:
+                    written.append(make(environment, node.dataset[1]))
+                    event = context["outlet_events"][written[-1]]
+                    event.extra = _event(run, facts, node_id)
+                    event.add_partitions(keys)
         self.outlets = written
 
     def _hear(self, record: Mapping[str, Any]) -> None:
         match record["record"]:
             case "task-began":
-                self._is_again = record["is_again"]
+                self._again = frozenset(record["again"])
             case "node-finished":
-                _show(NodeFacts.model_validate({name: value for name, value in record.items() if name != "record"}))
+                _show(NodeFacts.from_dict(record))
 
 
 class BrokenOperator(BaseOperator):

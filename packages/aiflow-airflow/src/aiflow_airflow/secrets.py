@@ -1,21 +1,21 @@
 """Secrets that lie in Airflow: looked up by the operator in connections, piped to the task, written down nowhere.
 
-``secret://warehouse`` is the password of the connection ``warehouse``; ``secret://warehouse/login`` another of its
-fields (``login``, ``host``, ``port``, ``schema``, ``uri``), else a key of its extra.
+``secret://warehouse`` is the password of the connection ``aiflow_warehouse``; ``secret://warehouse/login`` another of
+its fields (``login``, ``host``, ``port``, ``schema``, ``uri``), else a key of its extra.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aiflow_sdk.config.secret import SCHEME
 from aiflow_sdk.errors import ConfigurationError, Where
 from aiflow_sdk.plan import Plan, PlanTask
 from aiflow_sdk.redaction import REDACTOR
 
-_REFERENCE = re.compile(r"secret://([A-Za-z0-9_][A-Za-z0-9_./-]*)")
+DEFAULT_PREFIX = "aiflow_"
+"""Begins the ids of the connections that hold secrets, so that no pipeline can ask for others."""
 _FIELDS = {"login", "password", "host", "port", "schema"}
 
 
@@ -24,22 +24,34 @@ def secrets_of(plan: Plan, task: PlanTask) -> dict[str, str]:
 
     Raises ``ConfigurationError`` (``unknown-secret``), which never shows a value.
     """
-    if plan.environment.secrets.get("provider") != "airflow":
+    stated = plan.environment
+    if stated.secrets.get("provider") != "airflow":
         return {}
-    nodes = [plan.nodes[node_id].to_full_dict() for node_id in task.node_ids]
-    text = json.dumps([plan.environment.to_full_dict(), task.to_full_dict(), nodes])
-    return {name: _looked_up(name) for name in sorted(set(_names(text)))}
+    prefix = str(stated.secrets.get("prefix", DEFAULT_PREFIX))
+    nodes = [(node.options, node.params) for node in (plan.nodes[node_id] for node_id in task.node_ids)]
+    used = [stated.storage, [one.storage for one in stated.reads], stated.clusters.get(task.cluster), task.resources]
+    return {name: _looked_up(name, prefix) for name in sorted(set(_names([used, nodes])))}
 
 
-def _names(text: str) -> Iterator[str]:
-    yield from _REFERENCE.findall(text)
+def _names(value: Any) -> Iterator[str]:
+    """Yield the names of the texts that are references as a whole, as those who look secrets up take them."""
+    match value:
+        case str() if value.startswith(SCHEME):
+            yield value.removeprefix(SCHEME)
+        case Mapping():
+            for item in value.values():
+                yield from _names(item)
+        case list() | tuple():
+            for item in value:
+                yield from _names(item)
 
 
-def _looked_up(name: str) -> str:
+def _looked_up(name: str, prefix: str) -> str:
     from airflow.sdk import Connection
     from airflow.sdk.exceptions import AirflowNotFoundException
 
-    connection_id, _, field = name.partition("/")
+    short, _, field = name.partition("/")
+    connection_id = prefix + short
     field = field or "password"
     try:
         connection = Connection.get(connection_id)

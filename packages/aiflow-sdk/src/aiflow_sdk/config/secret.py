@@ -22,7 +22,7 @@ DEFAULT_PREFIX = "AIFLOW_SECRET_"
 PROVIDERS: Mapping[str, frozenset[str]] = {
     "env": frozenset({"prefix"}),
     "file": frozenset({"path"}),
-    "airflow": frozenset(),
+    "airflow": frozenset({"prefix"}),
 }
 """What may be said of each provider of ours in ``[environments.NAME.secrets]``, beside ``provider`` itself."""
 

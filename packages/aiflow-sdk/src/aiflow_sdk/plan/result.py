@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 from aiflow_sdk.ir import Frozen, FrozenMap, PlainMap
 from aiflow_sdk.plan.run import JobHandle
@@ -36,6 +37,11 @@ class NodeFacts(Frozen):
     touched: tuple[tuple[str, str, str], ...] = ()
     """Of an external function: (``read`` or ``write``, namespace, name) of each dataset that it named."""
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the facts that ``to_dict`` described; what a newer aiflow says more is left out."""
+        return cls.model_validate({name: value for name, value in data.items() if name in cls.model_fields})
+
 
 class TaskResult(Frozen):
     """What one successful attempt of a task did."""
@@ -52,5 +58,6 @@ class TaskResult(Frozen):
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> TaskResult:
-        """Return the result that ``to_dict`` described."""
-        return TaskResult.model_validate(data)
+        """Return the result that ``to_dict`` described; what a newer aiflow says more is left out."""
+        known = {name: value for name, value in data.items() if name in TaskResult.model_fields}
+        return TaskResult.model_validate({**known, "nodes": tuple(map(NodeFacts.from_dict, data.get("nodes", ())))})

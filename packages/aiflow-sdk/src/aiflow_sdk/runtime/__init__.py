@@ -5,7 +5,7 @@ has the plan, the user's code and the packages.
 """
 
 from aiflow_sdk.runtime.context import Context
-from aiflow_sdk.runtime.execution import Joined, join_execution
+from aiflow_sdk.runtime.execution import Joined, join_execution, note_told
 from aiflow_sdk.runtime.generation import claim_generation
 from aiflow_sdk.runtime.identities import Data, sink_identities, source_identities
 from aiflow_sdk.runtime.lineage import Lineage
@@ -23,6 +23,7 @@ __all__ = [
     "claim_generation",
     "execute_task",
     "join_execution",
+    "note_told",
     "sink_identities",
     "source_identities",
     "sweep_staging",

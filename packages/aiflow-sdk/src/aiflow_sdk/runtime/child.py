@@ -60,14 +60,21 @@ def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     from aiflow_sdk.config.secret import HANDED
     from aiflow_sdk.errors import StoreError
     from aiflow_sdk.plan import read_plan, read_run
-    from aiflow_sdk.runtime import StoreStaging, bound_environment, execute_task, join_execution, sweep_staging
+    from aiflow_sdk.runtime import (
+        StoreStaging,
+        bound_environment,
+        execute_task,
+        join_execution,
+        note_told,
+        sweep_staging,
+    )
 
     HANDED.update(order.get("secrets") or {})
     root = Path(order["project"])
     plan, run = read_plan(Path(order["plan"]).read_bytes()), read_run(order["run"])
     environment = bound_environment(plan, root)
-    run, is_again = join_execution(plan, run, root)
-    emit({"record": "task-began", "generation": run.generation, "is_again": is_again})
+    run, again = join_execution(plan, run, root)
+    emit({"record": "task-began", "generation": run.generation, "again": sorted(again)})
     with suppress(StoreError):  # the task itself will say what is wrong with the store
         sweep_staging(environment, time.time())
     staging = StoreStaging(environment)
@@ -82,6 +89,8 @@ def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         places={node_id: Where(path, line) for node_id, (path, line) in (order.get("places") or {}).items()},
         patient=order.get("patient", True),
     )
+    with suppress(StoreError):  # it will be told as new once more, which wakes somebody in vain
+        note_told(plan, run, result, root)
     return result.to_full_dict()
 
 

@@ -1,22 +1,26 @@
-"""What the tasks of one execution share although each runs in a process of its own: generation and pins.
+"""What the tasks of one execution share although each runs in a process of its own: generation, pins, what is told.
 
 The first task to begin claims them and leaves them beside the execution's staged frames, in
-``<staging>/<run>/<execution>/execution.json``; whoever comes later takes what lies there.
+``<staging>/<run>/<execution>/execution.json``; whoever comes later takes what lies there. That a sink has made a
+partition is noted in ``<staging>/told/<project>/<pipeline>/<sink>/<partition>``, for those who tell others of it: what
+is made a second time is told in another way.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from aiflow_sdk.config import resolve_secrets
+from aiflow_sdk.config import Environment, resolve_secrets
 from aiflow_sdk.errors import StoreError
-from aiflow_sdk.plan import Plan, Run
+from aiflow_sdk.plan import Plan, Run, TaskResult
 from aiflow_sdk.runtime.generation import claim_generation
 from aiflow_sdk.runtime.identities import Data
-from aiflow_sdk.stores import Store, open_store
+from aiflow_sdk.runtime.task import bound_environment
+from aiflow_sdk.stores import Store, folder_name, open_store
 
 
 class Joined(NamedTuple):
@@ -24,8 +28,8 @@ class Joined(NamedTuple):
 
     run: Run
     """With the generation and the pins that all of them share."""
-    is_again: bool
-    """Whether the pipeline had written what the run is for before the execution began."""
+    again: frozenset[str]
+    """The sinks that had made all of the run's partitions, and said so, before the execution began."""
 
 
 def join_execution(plan: Plan, run: Run, root: Path) -> Joined:
@@ -34,18 +38,15 @@ def join_execution(plan: Plan, run: Run, root: Path) -> Joined:
     Idempotent: every task and attempt of one execution gets the same. Raises ``StoreError``.
     """
     data = Data(plan, root)
-    environment = data.environment
-    store = open_store(environment.staging_root, storage=resolve_secrets(dict(environment.storage), environment))
+    store = _staging(data.environment)
     key = f"{run.run_id}/{run.execution}/execution.json"
     agreed = _read(store, key)
     if agreed is None:
-        known = data.newest_generation(run)
-        generation = claim_generation(environment, run, known=known)
-        # What the claim is signed with tells a put whose answer was lost from another task's.
         document = {
-            "generation": generation,
+            "generation": claim_generation(data.environment, run, known=data.newest_generation(run)),
             "pins": data.pins(run),
-            "is_again": known > 0,
+            "again": sorted(_told(plan, run, store)),
+            # What the claim is signed with tells a put whose answer was lost from another task's.
             "claim": uuid4().hex,
         }
         store.put_if_absent(key, json.dumps(document).encode())
@@ -53,12 +54,38 @@ def join_execution(plan: Plan, run: Run, root: Path) -> Joined:
     if agreed is None:
         raise StoreError(
             "no-generation",
-            f"what execution {run.execution} of run {run.run_id} agreed on is gone from {environment.staging_address}",
+            f"what execution {run.execution} of run {run.run_id} agreed on is gone from "
+            f"{data.environment.staging_address}",
             hint="see who removes files from the environment's staging",
             retryable=True,
         )
     shared = {"generation": agreed["generation"], "pins": agreed["pins"]}
-    return Joined(Run.model_validate({**dict(run), **shared}), agreed["is_again"])
+    return Joined(Run.model_validate({**dict(run), **shared}), frozenset(agreed["again"]))
+
+
+def note_told(plan: Plan, run: Run, result: TaskResult, root: Path) -> None:
+    """Note of the sinks that a task has written that their partitions were made. Raises ``StoreError``."""
+    store = _staging(bound_environment(plan, root))
+    for facts in result.nodes:
+        if plan.nodes[facts.node_id].type == "sink" and not facts.superseded:
+            for partition in run.partitions:
+                store.put(_told_key(run, facts.node_id, partition.key), run.run_id.encode())
+
+
+def _told(plan: Plan, run: Run, store: Store) -> Iterator[str]:
+    """Yield the sinks that have made all of the run's partitions before; of a run without any it is not known."""
+    for node in plan.node_list:
+        keys = [_told_key(run, node.id, partition.key) for partition in run.partitions]
+        if node.type == "sink" and keys and all(store.read(key) is not None for key in keys):
+            yield node.id
+
+
+def _told_key(run: Run, node_id: str, partition: str) -> str:
+    return "/".join(("told", *map(folder_name, (run.project, run.pipeline_id, node_id, partition))))
+
+
+def _staging(environment: Environment) -> Store:
+    return open_store(environment.staging_root, storage=resolve_secrets(dict(environment.storage), environment))
 
 
 def _read(store: Store, key: str) -> dict[str, Any] | None:
