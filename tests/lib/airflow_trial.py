@@ -76,7 +76,7 @@ class LiveAirflow:
             raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()[:2000]}") from error
         return json.loads(text) if text else None
 
-    def await_dag(self, dag_id: str, seconds: float = 60) -> dict[str, Any]:
+    def await_dag(self, dag_id: str, seconds: float = 180) -> dict[str, Any]:
         """Return a DAG once it is there."""
         found: dict[str, Any] = self.until(lambda: self._dag(dag_id), f"the DAG {dag_id}", seconds)
         return found
@@ -109,7 +109,7 @@ class LiveAirflow:
         found: dict[str, Any] = self.call("GET", f"dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id, safe='')}")
         return found
 
-    def await_run(self, dag_id: str, run_id: str, state: str = "success", seconds: float = 180) -> dict[str, Any]:
+    def await_run(self, dag_id: str, run_id: str, state: str = "success", seconds: float = 400) -> dict[str, Any]:
         """Return a run once it has ended in that state; else the tasks' logs are told."""
         ended: dict[str, Any] = self.until(
             lambda: one if (one := self.run(dag_id, run_id))["state"] in _ENDED else None, f"run {run_id}", seconds
@@ -160,7 +160,7 @@ class LiveAirflow:
         }
         self.call("POST", f"dags/{dag_id}/clearTaskInstances", body)
 
-    def until(self, ask: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    def until(self, ask: Callable[[], Any], what: str, seconds: float = 180) -> Any:
         """Return the first answer that is not empty."""
         deadline = time.monotonic() + seconds
         while not (found := ask()):

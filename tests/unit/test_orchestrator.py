@@ -146,13 +146,15 @@ def test_a_token_is_sent_and_a_user_gets_one(tmp_path, server, monkeypatch):
     assert server.asked[-1][2] == "Bearer open-sesame"
 
     write(tmp_path, f'airflow = "{server.address}"', 'airflow_user = "ana"', 'airflow_password = "secret://airflow"')
-    tokens = iter(["first", "second"])
+    tokens = iter(["token-of-morning", "token-of-evening"])
     server.answers["POST /auth/token"] = (0, lambda _: (201, {"access_token": next(tokens)}))
     client = AirflowClient.open(load_project(tmp_path).environment("prod"))
     assert json.loads(server.asked[-2][1]) == {"username": "ana", "password": "open-sesame"}
     server.answers["GET /api/v2/pools"] = (
         0,
-        lambda asked: (200, {"pools": []}) if asked.headers["Authorization"] == "Bearer second" else (401, {}),
+        lambda asked: (
+            (200, {"pools": []}) if asked.headers["Authorization"] == "Bearer token-of-evening" else (401, {})
+        ),
     )
     assert client.get("pools") == {"pools": []}  # the first token has had its time
 

@@ -28,3 +28,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveAirflow]:
 def project(tmp_path: Path, airflow: LiveAirflow, request: pytest.FixtureRequest) -> Project:
     """A project whose name is the test's, so that tests do not meet."""
     return Project(tmp_path / "project", airflow, request.node.name.split("[")[0].removeprefix("test_")[:60])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give all here time: the first one waits until Airflow is up and the user's environment is made."""
+    for item in items:
+        item.add_marker(pytest.mark.timeout(900))

@@ -71,7 +71,7 @@ def test_a_week_is_made_when_its_days_are_and_again_when_one_is(web: Project, ai
         airflow.await_run(daily, run)
     assert airflow.runs(weekly) == []
     airflow.await_run(daily, airflow.trigger(daily, last))
-    (made,) = airflow.until(lambda: airflow.runs(weekly), "the week's run", 90)
+    (made,) = airflow.until(lambda: airflow.runs(weekly), "the week's run")
     assert (made["partition_key"], made["run_type"]) == (WEEK, "asset_triggered")
     airflow.await_run(weekly, made["dag_run_id"])
     assert weeks(web) == [{"page": "home", "clicks": 14, "days": 7}]
@@ -85,7 +85,7 @@ def test_a_week_is_made_when_its_days_are_and_again_when_one_is(web: Project, ai
     options = {"predicate": f"dt = '{DAYS[5]}'"}
     clicks.write_delta(web.lakes[0] / "raw" / "clicks", mode="overwrite", delta_write_options=options)
     airflow.await_run(daily, airflow.trigger(daily, DAYS[5]))
-    both = airflow.until(lambda: found if len(found := airflow.runs(weekly)) == 2 else None, "the second run", 90)
+    both = airflow.until(lambda: found if len(found := airflow.runs(weekly)) == 2 else None, "the second run")
     airflow.await_run(weekly, both[1]["dag_run_id"])
     assert weeks(web) == [{"page": "home", "clicks": 14 - 2 + 100, "days": 7}]
 
@@ -95,8 +95,8 @@ def test_a_day_made_again_before_its_week_was_made_waits_for_the_others(web: Pro
     first, *others = DAYS
     for _ in range(2):
         airflow.await_run(daily, airflow.trigger(daily, first))
-    (started,) = airflow.until(lambda: airflow.runs(weekly), "the run that waits", 90)
-    airflow.until(lambda: airflow.task(weekly, started["dag_run_id"], "weeks")["state"] == "deferred", "its wait", 90)
+    (started,) = airflow.until(lambda: airflow.runs(weekly), "the run that waits")
+    airflow.until(lambda: airflow.task(weekly, started["dag_run_id"], "weeks")["state"] == "deferred", "its wait")
     rows = pl.DataFrame([{"page": "home", "clicks": 2, "dt": day} for day in others])
     rows.write_delta(web.lakes[0] / web.name / "daily", mode="append")
     airflow.await_run(weekly, started["dag_run_id"])
@@ -130,7 +130,7 @@ def reads(p):
     for _ in range(2):
         before = len(airflow.runs(reads))
         airflow.await_run(made, airflow.trigger(made))
-        found = airflow.until(partial(runs_beyond, airflow, reads, before), "its reader", 90)
+        found = airflow.until(partial(runs_beyond, airflow, reads, before), "its reader")
         airflow.await_run(reads, found[-1]["dag_run_id"])
 
 

@@ -13,7 +13,6 @@ import pytest
 from aiflow_sdk.bundles import dag_id_of
 from airflow_trial import LiveAirflow, Project, is_alive
 
-pytestmark = pytest.mark.timeout(600)
 """Whoever comes first waits for Airflow and for the user's environment too."""
 
 IDS = ("web-logs", "web_logs", "web.logs", "web-0x2d-logs", "web-0x5f-logs")

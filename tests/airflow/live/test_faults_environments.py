@@ -18,7 +18,6 @@ import pytest
 
 from airflow_trial import LOCK, LiveAirflow, Project, is_alive, parent_of
 
-pytestmark = pytest.mark.timeout(600)
 """Whoever comes first waits for Airflow and for the user's environment too."""
 
 PIPELINE = """

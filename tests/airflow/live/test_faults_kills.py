@@ -11,7 +11,6 @@ import pytest
 
 from airflow_trial import LiveAirflow, Project, is_alive, parent_of
 
-pytestmark = pytest.mark.timeout(600)
 """Whoever comes first waits for Airflow and for the user's environment too."""
 
 PHASES = ("supervised", "read", "user", "write", "before_commit", "after_commit")

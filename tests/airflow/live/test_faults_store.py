@@ -11,7 +11,6 @@ import pytest
 from aiflow_sdk.bundles import BundleStore, shard_of
 from airflow_trial import LiveAirflow, Project
 
-pytestmark = pytest.mark.timeout(600)
 """Whoever comes first waits for Airflow and for the user's environment too."""
 
 PIPELINE = """
