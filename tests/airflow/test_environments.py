@@ -29,12 +29,13 @@ PYTHON = ".".join(map(str, sys.version_info[:2]))
 SIX = b"six==1.17.0 --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274\n"
 
 MAKE = """
-import logging, sys, time
+import logging, signal, sys, time
 from pathlib import Path
 from aiflow_airflow.environments import Recipe, UserEnvironments
 from aiflow_airflow.folders import Artifact
 from aiflow_sdk.errors import AiflowError
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is deaf to it
 logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
 home, lock, python, then = sys.argv[1:]
 environments = UserEnvironments(Path(home))

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import BaseDeadlineReference, DeadlineAlert, deadline_reference
 
-from aiflow_sdk.plan import Plan
-
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.orm import Session
+
+    from aiflow_sdk.plan import Plan
 
 
 @deadline_reference
