@@ -15,10 +15,9 @@ from pathlib import Path
 # As Airflow's own processes are before they look at a DAG file.
 import airflow.dag_processing.bundles.manager
 import airflow.models.dagbag
-import airflow.sdk  # noqa: F401
+import airflow.sdk  # noqa: F401 loaded, as in Airflow's own processes
 from aiflow_airflow.bundle import AiflowBundle
 from aiflow_airflow.shims import dags_of
-from airflow.sdk.definitions.context import Context  # noqa: F401
 
 
 def main() -> None:

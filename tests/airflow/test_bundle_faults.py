@@ -279,6 +279,7 @@ def test_a_layout_that_was_broken_off_is_done_again(
     other = next(one for one in IDS if shard_of(f"shop.{one}") != shard_of("shop.p0"))
     deploy("shop", (*ids, other))
     with monkeypatch.context() as patch:
+        # A disk that is full at just this file cannot be had otherwise.
         patch.setattr("aiflow_airflow.bundle.write_shim", lambda path: (_ for _ in ()).throw(OSError("no space")))
         with pytest.raises(OSError, match="no space"):
             bundle.refresh()
@@ -304,7 +305,7 @@ def test_a_store_that_is_away_for_a_moment_takes_no_dag_down(
         return content
 
     with monkeypatch.context() as patch:
-        patch.setattr(Deployed, "object", away)
+        patch.setattr(Deployed, "object", away)  # the real one, away for plans alone
         with pytest.raises(StoreError, match="503"):
             bundle.refresh()
     assert bundle.get_current_version() == before

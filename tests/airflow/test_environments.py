@@ -230,7 +230,7 @@ def test_one_that_is_there_costs_no_process_no_network_and_no_look_at_a_wheel(tm
     environments = UserEnvironments(tmp_path)
     python = environments.python_of(Recipe(lock, (tool,), PYTHON))
     monkeypatch.setenv("UV_INDEX_URL", nowhere)
-    monkeypatch.setattr(subprocess, "Popen", None)
+    monkeypatch.setattr(subprocess, "Popen", None)  # whoever starts a process fails
     again = Recipe(Artifact(lock.file, lock.sha, unread), (Artifact(tool.file, tool.sha, unread),), PYTHON)
     seconds = []
     for _ in range(200):
@@ -321,7 +321,7 @@ def test_a_failure_is_found_once_for_all_who_wait_and_looked_for_again_later(tmp
     error = failure(tmp_path, recipe(b"fussy==1.0"))
     assert tries.read_text() == once
     assert any("after that it is tried again" in note for note in error.notes)
-    monkeypatch.setattr(folders, "REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr(folders, "REMEMBERED_SECONDS", 0.0)  # of 30, in place of waiting
     failure(tmp_path, recipe(b"fussy==1.0"))
     assert len(tries.read_text()) > len(once)
 
@@ -331,7 +331,7 @@ def test_what_was_mended_meanwhile_is_made(tmp_path, monkeypatch, nowhere):
     with monkeypatch.context() as broken:
         broken.setenv("UV_INDEX_URL", nowhere)
         failure(tmp_path / "home", recipe(SIX))
-    monkeypatch.setattr(folders, "RETRYABLE_REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr(folders, "RETRYABLE_REMEMBERED_SECONDS", 0.0)  # of 5, in place of waiting
     assert installed(UserEnvironments(tmp_path / "home").python_of(recipe(SIX))) == {"six==1.17.0"}
     assert len(made(tmp_path / "home")) == 1
 

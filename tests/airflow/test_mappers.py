@@ -40,7 +40,7 @@ BERLIN = "Europe/Berlin"
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
-    monkeypatch.setattr(mappers_module, "_now", lambda: NOW)
+    monkeypatch.setattr(mappers_module, "_now", lambda: NOW)  # which days are over must not change
 
 
 def rollup(window, grain="day", zone="UTC", needed=None):

@@ -53,7 +53,7 @@ class SlowSupply:
     def ready(self) -> Iterator[Ready]:
         try:
             time.sleep(60)
-        except BaseException:
+        except BaseException:  # whatever it is broken off by is what the test is about; it goes on up
             self.was_broken_off = True
             raise
         raise AssertionError("nobody broke it off")

@@ -58,7 +58,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
-    monkeypatch.setattr(timetable_module, "_now", lambda: Clock.now)
+    monkeypatch.setattr(timetable_module, "_now", lambda: Clock.now)  # simulated time
     Clock.now = datetime(2026, 11, 29, 12, tzinfo=UTC)
     return Clock
 

@@ -114,7 +114,7 @@ def test_the_wheel_is_one_and_unpacked_a_project(tmp_path):
 
 
 def test_data_among_the_code_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_LARGEST_BYTES", 20)
+    monkeypatch.setattr(files, "_LARGEST_BYTES", 20)  # of a size that no test writes
     write(tmp_path, "pipelines/a.py", "dump.csv")
     with pytest.raises(ConfigurationError) as caught:
         code_wheel(load_project(tmp_path))
@@ -131,7 +131,7 @@ def test_a_name_that_is_no_text_is_refused(tmp_path):
 
 def test_a_file_that_goes_while_it_is_read_is_an_error(tmp_path, monkeypatch):
     write(tmp_path, "pipelines/a.py")
-    monkeypatch.setattr(files, "_find", lambda root, places: iter([("x.py", root / "x.py")]))
+    monkeypatch.setattr(files, "_find", lambda root, places: iter([("x.py", root / "x.py")]))  # gone since
     with pytest.raises(StoreError) as caught:
         code_wheel(load_project(tmp_path))
     assert caught.value.code == "unreadable-project"

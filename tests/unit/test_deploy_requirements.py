@@ -42,7 +42,7 @@ polars==2.1.0 \\
 Aiflow_SDK==0.1.0
 tool @ git+https://example.com/x.git@abc
 -e ./own
---index-url https://example.com/simple
+--only-binary polars
 other @ file:///srv/other-1.0-py3-none-any.whl
 """,
         )
@@ -51,7 +51,7 @@ other @ file:///srv/other-1.0-py3-none-any.whl
         "polars==2.1.0 --hash=sha256:aa --hash=sha256:bb",
         "Aiflow_SDK==0.1.0",
         "tool @ git+https://example.com/x.git@abc",
-        "--index-url https://example.com/simple",
+        "--only-binary polars",
     ]
     assert found.folders == (tmp_path / "own", Path("/srv/other-1.0-py3-none-any.whl"))
     assert "aiflow-sdk" not in {one.key for one in found.local}, "the lock names it, so a registry has it"

@@ -127,7 +127,7 @@ def test_nobody_at_the_address(tmp_path, capsys):
 def test_an_environment_must_say_where_its_airflow_is_but_dev(tmp_path, capsys, monkeypatch):
     write(tmp_path)
     assert error_of(capsys, tmp_path, "pause", "orders")["code"] == "no-airflow"
-    monkeypatch.setattr("aiflow_sdk.orchestrator.client.DEFAULT_ADDRESS", "http://127.0.0.1:1")
+    monkeypatch.setattr("aiflow_sdk.orchestrator.client.DEFAULT_ADDRESS", "http://127.0.0.1:1")  # nobody's
     with pytest.raises(OrchestratorError) as caught:
         AirflowClient.open(load_project(tmp_path).environment("dev"))
     assert caught.value.code == "airflow-unreachable"

@@ -367,6 +367,7 @@ def test_a_collection_spares_what_somebody_rolls_back_to_meanwhile(store, tmp_pa
         return iter(found)
 
     releases = store.releases()
+    # A real rollback, at just the moment between the two looks of a collection.
     monkeypatch.setattr(type(store), "releases", lambda self: releases)
     monkeypatch.setattr(type(store.store), "moments", roll_back_first)
     store.collect("default", keep=1, keep_days=0.1, now=time.time() + 5 * DAY)

@@ -206,7 +206,7 @@ class SharedFolders:
                     shutil.rmtree(self._put_away(key), ignore_errors=True)
                 os.rename(making, self.root / key)
                 (self.root / f"{key}.failed").unlink(missing_ok=True)
-        except BaseException:
+        except BaseException:  # a kill too leaves nothing half made behind; it goes on up
             shutil.rmtree(making, ignore_errors=True)
             raise
         return self.root / key / "files"

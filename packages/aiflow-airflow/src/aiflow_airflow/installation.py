@@ -186,7 +186,7 @@ def _uv(*arguments: str, is_told: bool = True) -> _Answer:
                 lines.append(_PASSWORD.sub("***@", line.rstrip()))
                 is_detail = not is_told or line.startswith(" ")
                 LOG.log(logging.DEBUG if is_detail else logging.INFO, "uv: %s", lines[-1])
-        except BaseException:
+        except BaseException:  # Airflow's handler raises in the middle of a line; it goes on up
             with suppress(ProcessLookupError):  # Airflow ends the task: what builds a package ends too
                 os.killpg(process.pid, signal.SIGKILL)
             raise

@@ -122,7 +122,7 @@ class AiflowOperator(BaseOperator):
             self._process = TaskProcess(ready.python, order, environment=ready.environment, folder=ready.folder)
             try:
                 return TaskResult.from_dict(self._process.watch(_say, self._hear))
-            except BaseException:
+            except BaseException:  # a time-out or a kill ends the user's process too; it goes on up
                 self._process.kill()
                 raise
             finally:

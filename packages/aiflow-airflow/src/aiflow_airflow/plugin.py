@@ -18,8 +18,7 @@ class AiflowPlugin(AirflowPlugin):
     """Registers aiflow's timetables, partition mappers and deadline."""
 
     name = "aiflow"
-    # Lists on the class are how Airflow's plugins are written.
-    timetables: list[Any] = [FiringTimetable, PartitionAssetTimetable, PartitionTimetable]  # noqa: RUF012
-    partition_mappers: list[Any] = [InputRollup, WindowMapper]  # noqa: RUF012
-    windows: list[Any] = [InputWindow]  # noqa: RUF012
-    deadline_references: list[Any] = [RunDue]  # noqa: RUF012
+    timetables: list[Any] = [FiringTimetable, PartitionAssetTimetable, PartitionTimetable]  # noqa: RUF012 how Airflow's plugins are written
+    partition_mappers: list[Any] = [InputRollup, WindowMapper]  # noqa: RUF012 how Airflow's plugins are written
+    windows: list[Any] = [InputWindow]  # noqa: RUF012 how Airflow's plugins are written
+    deadline_references: list[Any] = [RunDue]  # noqa: RUF012 how Airflow's plugins are written

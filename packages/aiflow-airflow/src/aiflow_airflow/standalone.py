@@ -96,7 +96,7 @@ class StandaloneAirflow:
             for component in COMPONENTS:
                 self.start(component)
             self._await_api()
-        except BaseException:
+        except BaseException:  # Ctrl-C while it starts leaves no process behind; it goes on up
             self.stop()
             raise
         return self
