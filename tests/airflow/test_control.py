@@ -10,7 +10,7 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 
 import pytest
-from aiflow_airflow.dag import BROKEN_TAG, dag_of_plan, make_broken_dag, task_id_of
+from aiflow_airflow.dag import BROKEN_TAG, dag_of_plan, make_broken_dag
 from aiflow_airflow.settings import REQUIRED
 from aiflow_airflow.timetable import Partitions
 
@@ -42,7 +42,7 @@ def test_a_deployed_pipeline_is_read_from_its_dag(grain):
     assert set(found.params) == set(plan.params)
     assert plan.version.rpartition(":")[2].startswith(found.version)
     for task in plan.tasks:
-        operator = dag.get_task(task_id_of(task.id))
+        operator = dag.get_task(task.id)
         nodes = read_nodes({"task_id": operator.task_id, "doc_md": operator.doc_md})
         assert [node["id"] for node in nodes] == list(task.node_ids)
         assert {node["engine"] for node in nodes} == {task.engine}

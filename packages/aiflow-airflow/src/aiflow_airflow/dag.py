@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import cache, partial
@@ -23,8 +22,6 @@ from aiflow_sdk.plan import Plan, PlanNode, PlanTask
 
 BROKEN_TAG = "aiflow-broken"
 _LONGEST_TAG = 100
-_LONGEST_ID = 250
-_FORBIDDEN = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def dag_of_plan(plan: Plan, dag_id: str, supply: Supply | None = None) -> DAG:
@@ -85,18 +82,12 @@ def _defaults() -> dict[str, Any]:
     }
 
 
-def task_id_of(text: str) -> str:
-    """Return a task's or a group's id in Airflow: other characters than its own are escaped."""
-    escaped = _FORBIDDEN.sub(lambda match: f"-0x{ord(match[0]):x}-", text)
-    return escaped[:_LONGEST_ID]
-
-
 def _operator(
     dag: DAG, plan: Plan, task: PlanTask, supply: Supply | None, groups: dict[str, TaskGroup]
 ) -> AiflowOperator:
     nodes = [plan.nodes[node_id] for node_id in task.node_ids]
     return AiflowOperator(
-        task_id=task_id_of(task.id),
+        task_id=task.id,
         dag=dag,
         task_group=_group(dag, plan, task, groups),
         plan=plan,
@@ -127,9 +118,8 @@ def _group(dag: DAG, plan: Plan, task: PlanTask, groups: dict[str, TaskGroup]) -
     if not branch:
         return dag.task_group
     if branch not in groups:
-        taken = {task_id_of(other.id) for other in plan.tasks}
-        name = task_id_of(branch)
-        group_id = f"{name}-branch" if name in taken else name
+        taken = {other.id for other in plan.tasks}
+        group_id = f"{branch}-branch" if branch in taken else branch
         groups[branch] = TaskGroup(group_id, prefix_group_id=False, dag=dag, parent_group=dag.task_group)
     return groups[branch]
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.stores import replace_file
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -36,9 +36,7 @@ def shim_name(number: str) -> str:
 
 def write_shim(path: Path) -> None:
     """Write a shim, in one step."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    beside.write_text(SHIM, encoding="utf-8")
-    os.replace(beside, path)
+    replace_file(path, SHIM)
 
 
 def read_lacking(shim: Path) -> list[str]:

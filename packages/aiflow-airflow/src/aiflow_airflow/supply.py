@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
-from uuid import uuid4
 
 from aiflow_airflow.code import UserCode
 from aiflow_airflow.deployed import Deployed, Found
@@ -17,6 +15,7 @@ from aiflow_airflow.environments import Recipe, UserEnvironments, child_environm
 from aiflow_airflow.folders import Artifact
 from aiflow_sdk.errors import Where
 from aiflow_sdk.plan import Plan
+from aiflow_sdk.stores import replace_file
 
 
 class Ready(NamedTuple):
@@ -79,7 +78,5 @@ class FolderSupply:
         path = home() / "plans" / f"{self.plan.fingerprint.rpartition(':')[2]}.json"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            beside = path.with_suffix(f".{uuid4().hex[:8]}.part")
-            beside.write_text(self.plan.to_json(), encoding="utf-8")
-            os.replace(beside, path)
+            replace_file(path, self.plan.to_json())
         yield Ready(self.python, self.root, child_environment(self.python), path, {})

@@ -12,13 +12,14 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from aiflow_sdk.errors import AiflowError, UserCodeError, Where, said
+from aiflow_sdk.errors import AiflowError, Where
 from aiflow_sdk.local.logs import AttemptLog, OutputRouter
 from aiflow_sdk.local.records import OnRecord, Record, attempt_ended, run_finished, run_started, task_record
 from aiflow_sdk.local.state import RunState, TaskState
 from aiflow_sdk.local.store import RunFolder
 from aiflow_sdk.plan import Plan, Run, TaskResult
 from aiflow_sdk.runtime import StoreStaging, bound_environment, execute_task
+from aiflow_sdk.runtime.failure import unexpected
 
 _CANCEL = object()
 
@@ -228,24 +229,3 @@ class Executor:
         if task.state == "failed":
             live.folder.save_tasks(live.state, "blocked")
         self._tell(live, record)
-
-
-def unexpected(error: BaseException, task_id: str) -> AiflowError:
-    """Return the error for an exception that nobody foresaw; another attempt may go better."""
-    return UserCodeError(
-        "task-crashed",
-        f"{type(error).__name__}: {text}" if (text := said(error)) else type(error).__name__,
-        where=Where(about=f"task '{task_id}'"),
-        hint="see the traceback",
-        retryable=True,
-        notes=_traceback(error),
-    )
-
-
-def _traceback(error: BaseException) -> list[str]:
-    import traceback
-
-    try:
-        return "".join(traceback.format_exception(error)).rstrip().splitlines()
-    except BaseException:  # noqa: BLE001 a user's class may fail even while it is shown
-        return "".join(traceback.format_tb(error.__traceback__)).rstrip().splitlines()

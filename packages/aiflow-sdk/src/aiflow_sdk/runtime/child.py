@@ -18,15 +18,15 @@ import logging
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO, cast
 
 from aiflow_sdk.channel import RecordWriter, die_with
-from aiflow_sdk.errors import AiflowError, UserCodeError, Where, said
+from aiflow_sdk.errors import AiflowError, Where
 from aiflow_sdk.redaction import REDACTOR, hidden_in_output
+from aiflow_sdk.runtime.failure import unexpected
 
 Emit = Callable[[Mapping[str, Any]], None]
 
@@ -48,7 +48,8 @@ def main() -> None:
         try:
             emit({"record": "result", "result": _do(order, emit)})
         except BaseException as error:  # noqa: BLE001 whatever user code raises, SystemExit included; the parent tells it
-            emit({"record": "error", "error": _told(error, order["task"]).to_dict()})
+            told = error if isinstance(error, AiflowError) else unexpected(error, order["task"])
+            emit({"record": "error", "error": told.to_dict()})
             code = 1
     for stream in (sys.stdout, sys.stderr):
         _flush(stream)
@@ -102,19 +103,6 @@ def _own_lifeline() -> int:
     os.dup2(nothing, 0)
     os.close(nothing)
     return lifeline
-
-
-def _told(error: BaseException, task_id: str) -> AiflowError:
-    if isinstance(error, AiflowError):
-        return error
-    name = type(error).__name__
-    return UserCodeError(
-        "task-crashed",
-        f"task '{task_id}': {name}: {text}" if (text := said(error)) else f"task '{task_id}': {name}",
-        hint="see the traceback",
-        retryable=True,
-        notes="".join(traceback.format_exception(error)).rstrip().splitlines(),
-    )
 
 
 def _log_to(emit: Emit) -> None:
