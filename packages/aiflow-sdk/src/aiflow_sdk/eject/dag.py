@@ -118,7 +118,7 @@ def _docstring(plan: Plan, notes: Notes) -> list[str]:
     said = [
         f'"""{first}.',
         "",
-        f"Written by `aiflow eject {plan.pipeline_id}` from the environment {plan.environment.name}; it is yours to edit.",
+        f"Written by `aiflow eject {plan.pipeline_id}`, environment {plan.environment.name}; it is yours to edit.",
         "Lay it where Airflow looks for DAGs, beside the packages that it imports. Airflow",
         "runs the tasks, so its environment needs the packages that are imported here.",
     ]
@@ -214,13 +214,11 @@ def _dag(writer: Writer) -> list[str]:
         # Behind the bracket, where the arguments begin.
         text = [text[0], *indented(above, 4), *text[1:]]
     groups = dict.fromkeys(branch for one in plan.tasks if (branch := one.id.partition(".")[2]))
-    body: list[str] = []
     for branch in groups:
-        body.append(f"{writer.names.of_group(branch)} = TaskGroup({quoted(branch)}, prefix_group_id=False)")
+        text.append(f"    {writer.names.of_group(branch)} = TaskGroup({quoted(branch)}, prefix_group_id=False)")
     for one in plan.tasks:
-        body += ["", *writer.task(one)]
-    body += ["", *_wiring(writer)]
-    return [*text, *indented(body if groups else body[1:] if body[0] else ["", *body[1:]], 4)]
+        text += ["", *writer.task(one)]
+    return [*text, "", *indented(_wiring(writer), 4)]
 
 
 def _arguments(plan: Plan, values: Values, notes: Notes) -> tuple[list[Code], list[str]]:
@@ -265,7 +263,8 @@ def _arguments(plan: Plan, values: Values, notes: Notes) -> tuple[list[Code], li
     ]
     if plan.notify:
         above += notes.add(
-            f"notify: {', '.join(plan.notify)} is not told of failures and late runs; add on_failure_callback and deadline"
+            f"notify: {', '.join(plan.notify)} hears of no failure and no late run; add on_failure_callback "
+            "and deadline"
         )
     return found, above
 

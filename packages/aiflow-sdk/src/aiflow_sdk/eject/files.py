@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from aiflow_sdk.eject.functions import LAZY, SPARK, Frame
-from aiflow_sdk.eject.layout import Code, Group, call, keyword, lines, literal, quoted
+from aiflow_sdk.eject.layout import Code, Group, call, keyword, literal, quoted
 from aiflow_sdk.eject.notes import Notes
 from aiflow_sdk.eject.onelake import fill_code
 from aiflow_sdk.eject.values import Values
@@ -29,16 +29,14 @@ _POLARS = {
 }
 
 
-def read_files(node: PlanNode, frame: Frame, values: Values, notes: Notes, where: Where) -> list[str]:
+def read_files(node: PlanNode, frame: Frame, values: Values, notes: Notes, where: Where) -> list[Code]:
     """Return the lines that read files into a variable."""
     options = node.options
     kind = _format(options, notes, node, where)
     base = "LAKE" if options.get("root") == "lake" else "PROJECT"
     suffixes = literal(_SUFFIXES[kind])
     assert isinstance(suffixes, Group)
-    found = lines(
-        keyword("files", call("find_files", base, values.code(options["path"]), Group("(", suffixes.items, ")")), " = ")
-    )
+    asked = call("find_files", base, values.code(options["path"]), Group("(", suffixes.items, ")"))
     types = _types(options.get("types") or {}, kind, notes, node, where)
     given: dict[str, Code] = {}
     if kind == "csv":
@@ -58,10 +56,10 @@ def read_files(node: PlanNode, frame: Frame, values: Values, notes: Notes, where
     read = call(reader, base, "files", types, **given)
     if frame.kind is SPARK:
         read = Group("to_spark(", ("spark", read), ")")
-    return found + lines(keyword(frame.name, read, " = "))
+    return [keyword("files", asked, " = "), keyword(frame.name, read, " = ")]
 
 
-def write_files(node: PlanNode, frame: Frame, values: Values, notes: Notes, where: Where) -> list[str]:
+def write_files(node: PlanNode, frame: Frame, values: Values, notes: Notes, where: Where) -> list[Code]:
     """Return the lines that write a frame as files."""
     options = node.options
     suffix = _SUFFIXES[_format(options, notes, node, where, default="parquet")][0]
@@ -71,7 +69,7 @@ def write_files(node: PlanNode, frame: Frame, values: Values, notes: Notes, wher
     if options.get("partition_by"):
         given["partition_by"] = literal(list(options["partition_by"]))
     given["fill"] = fill_code(node, values)
-    return lines(call("write_files", frame.as_kind(LAZY), values.code(options["path"]), quoted(suffix), **given))
+    return [call("write_files", frame.as_kind(LAZY), values.code(options["path"]), quoted(suffix), **given)]
 
 
 def _format(options: Any, notes: Notes, node: PlanNode, where: Where, default: str | None = None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -57,7 +56,7 @@ class Called:
 
 
 def read_signature(node: PlanNode, code: CodeIndex) -> tuple[Signature, FrameKind | None] | None:
-    """Return a function's arguments and the kind of frame that it says it returns; None where its text does not tell."""
+    """Return a function's arguments and the frame that it says it returns; None where its text does not tell."""
     found = code.function_source(node.entrypoint or "")
     if found.path is None or found.definition is None:
         return None
@@ -155,8 +154,3 @@ def default_param(value: object) -> Code:
     kinds = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
     kind = kinds.get(type(value))
     return call("Param", literal(value), **({"type": quoted(kind)} if kind else {}))
-
-
-def as_identifier(text: str) -> str:
-    """Return a node's id as a name of Python."""
-    return re.sub(r"\W", "_", text)

@@ -80,16 +80,27 @@ def lines(code: Code, indent: int = 0, after: str = "") -> list[str]:
     """Return the text as lines, indented."""
     space = " " * indent
     whole = one_line(code) + after
+    if isinstance(code, str) and not code:
+        return [""]
     if isinstance(code, str) or not code.items or ("\n" not in whole and len(space + whole) <= WIDTH):
         return [space + whole]
     inner = [line for item in code.items for line in lines(item, indent + 4, ",")]
     return [space + code.before, *inner, space + code.after + after]
 
 
-def comment(text: str, indent: int = 0) -> list[str]:
-    """Return a comment, filled."""
-    space = f"{' ' * indent}# "
-    return textwrap.wrap(text, WIDTH, initial_indent=space, subsequent_indent=space, break_on_hyphens=False)
+def laid_out(code: Iterable[Code], indent: int = 0) -> list[str]:
+    """Return several statements as lines."""
+    return [line for one in code for line in lines(one, indent)]
+
+
+def led(words: str, code: Code) -> Code:
+    """Return the code with words before it."""
+    return Group(words + code.before, code.items, code.after) if isinstance(code, Group) else words + code
+
+
+def comment(text: str) -> list[str]:
+    """Return a comment, filled so that it may stand within a function."""
+    return textwrap.wrap(text, WIDTH - 12, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
 
 
 def indented(text: Iterable[str], indent: int) -> list[str]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiflow_sdk.eject.functions import LAZY, SPARK, Frame
-from aiflow_sdk.eject.layout import Code, Group, call, keyword, lines, literal, one_line, quoted
+from aiflow_sdk.eject.layout import Code, Group, call, keyword, literal, one_line, quoted
 from aiflow_sdk.eject.notes import Notes
 from aiflow_sdk.eject.values import Values
 from aiflow_sdk.eject.windows import wanted_keys
@@ -17,10 +17,10 @@ from aiflow_sdk.partitions import is_window
 from aiflow_sdk.plan import PlanNode
 
 
-def read_table(node: PlanNode, frame: Frame, values: Values, notes: Notes, where: Where) -> list[str]:
+def read_table(node: PlanNode, frame: Frame, values: Values, notes: Notes, where: Where) -> list[Code]:
     """Return the lines that read a table, or the partitions that the run wants, into a variable."""
     options = node.options
-    found: list[str] = []
+    found: list[Code] = []
     if options.get("restated") == "rerun":
         found += notes.add(f"{node.id}: nothing starts a run again when this input changes afterwards")
     named: dict[str, Code] = {}
@@ -31,11 +31,11 @@ def read_table(node: PlanNode, frame: Frame, values: Values, notes: Notes, where
     opened = call("open_table", table_code(options, values), **named)
     filters = _filters(node, values, notes, where)
     if not filters and frame.kind is LAZY:
-        return found + lines(keyword(frame.name, Group("pl.scan_delta(", (opened,), ")"), " = "))
-    found += lines(keyword("table", opened, " = "))
+        return [*found, keyword(frame.name, Group("pl.scan_delta(", (opened,), ")"), " = ")]
+    found += [keyword("table", opened, " = ")]
     for name, code, _ in filters:
         if name is not None:
-            found += lines(keyword(name, code, " = "))
+            found += [keyword(name, code, " = ")]
     if frame.kind is SPARK:
         found += [
             'delta = spark.read.format("delta").option("versionAsOf", table.version())',
@@ -47,33 +47,29 @@ def read_table(node: PlanNode, frame: Frame, values: Values, notes: Notes, where
         ]
         return found
     conditions = tuple(f"pl.col({quoted(column)}).{_polars(name)}" for name, _, column in filters)
-    return found + lines(Group(f"{frame.name} = pl.scan_delta(table).filter(", conditions, ")"))
+    return [*found, Group(f"{frame.name} = pl.scan_delta(table).filter(", conditions, ")")]
 
 
-def wait_for_table(node: PlanNode, values: Values, notes: Notes, where: Where) -> list[str]:
-    """Return the body of a sensor that waits for the partitions that the run wants."""
+def wait_for_table(node: PlanNode, values: Values) -> Code:
+    """Return the expression that tells whether a table has the partitions that the run wants."""
     table = table_code(node.options, values)
-    asked = [
+    asked: list[Code] = [
         call("has_partitions", table, quoted(column), keys, *_needed(node, required))
         for column, raw in _partitions(node).items()
         if (wanted := wanted_keys(raw, values)) is not None
         for keys, required in [wanted]
     ]
-    if not asked:
-        return ["return True"]
-    return (
-        lines(Group("return ", (asked[0],), ""))
-        if len(asked) == 1
-        else lines(Group("return all([", tuple(asked), "])"))
-    )
+    if len(asked) == 1:
+        return asked[0]
+    return Group("all([", tuple(asked), "])") if asked else "True"
 
 
-def write_table(node: PlanNode, frame: Frame, values: Values, notes: Notes, where: Where) -> list[str]:
+def write_table(node: PlanNode, frame: Frame, values: Values, notes: Notes, where: Where) -> list[Code]:
     """Return the lines that write a frame to a table in the sink's mode."""
     options = node.options
     mode, columns = str(options["mode"]), list(options.get("partition_by") or ())
     table = table_code(options, values)
-    found: list[str] = []
+    found: list[Code] = []
     given: dict[str, Code] = {"partition_by": literal(columns), "fill": fill_code(node, values)}
     if options.get("schema_evolution") != "none":
         given["evolves"] = "True"
@@ -105,7 +101,7 @@ def write_table(node: PlanNode, frame: Frame, values: Values, notes: Notes, wher
         case _:
             notes.refuse(f"the mode '{mode}' of '{node.id}' is known where the run is", where, "write the mode itself")
             return []
-    return found + lines(code)
+    return [*found, code]
 
 
 def table_code(options: Mapping[str, Any], values: Values) -> str:

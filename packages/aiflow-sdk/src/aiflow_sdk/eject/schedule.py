@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from aiflow_sdk.eject.layout import Code, call, quoted
@@ -27,7 +28,7 @@ def schedule_of(plan: Plan, notes: Notes) -> tuple[Code, list[str]]:
                 if plan.partition is None
                 else notes.add(
                     "schedule: Airflow starts a run whenever these assets change, and the run is for the last complete "
-                    f"{plan.partition} unless its param says otherwise; aiflow made the {plan.partition} that had changed"
+                    f"{plan.partition} unless its param says otherwise; aiflow made the one that had changed"
                 )
             )
             return _assets(condition), said
@@ -109,7 +110,7 @@ def _skipped(plan: Plan, schedule: str, notes: Notes) -> list[str]:
         return []
     span = 15 * _DAY if plan.partition == "hour" else 800 * _DAY
     fires = fire_times(schedule, plan.timezone, _LOOKED_AT, _LOOKED_AT + min(span, 800 * _DAY))[:2000]
-    for before, fire in zip(fires, fires[1:], strict=False):
+    for before, fire in pairwise(fires):
         newest = last_complete(plan.partition, plan.timezone, fire)
         if Partition.containing(before, plan.partition, plan.timezone) < newest:
             return notes.add(

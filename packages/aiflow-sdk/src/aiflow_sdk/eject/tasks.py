@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
 from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.eject.files import read_files, write_files
-from aiflow_sdk.eject.functions import EAGER, LAZY, SPARK, Frame, as_identifier, call_function
-from aiflow_sdk.eject.layout import Code, Group, call, indented, keyword, lines, one_line, quoted
+from aiflow_sdk.eject.functions import EAGER, LAZY, SPARK, Frame, call_function
+from aiflow_sdk.eject.layout import Code, Group, call, indented, keyword, laid_out, led, lines, one_line, quoted
 from aiflow_sdk.eject.names import Names
 from aiflow_sdk.eject.notes import Notes
 from aiflow_sdk.eject.onelake import read_table, wait_for_table, write_table
@@ -42,23 +41,23 @@ class Writer:
         return node_place(self.places, self.plan.pipeline_id, node_id)
 
     def task(self, task: PlanTask) -> list[str]:
-        """Return the decorated function of a task."""
-        name = self.names.of_task(task.id)
+        """Return the decorated function of a task, indented as it stands in the DAG."""
         if task.waits:
-            return self._sensor(task, name)
+            return self._sensor(task)
         body = self._body(task)
-        above = [f"import {module}" for module in sorted(self._modules(task))]
-        used = names_in("\n".join(body))
-        facts = self._facts(used)
-        if facts or above:
-            body = [*above, *([""] if above else []), *facts, *body]
-        return [
-            *self._decorator("@task", task, self._outlets(task)),
-            f"def {name}() -> None:",
-            *indented([f'"""{self._said(task)}"""', *([""] if above else []), *body], 4),
-        ]
+        used = names_in("\n".join(laid_out(body)))
+        modules = [f"import {module}" for module in sorted(self._modules(task))]
+        above = [*(["", *modules, ""] if modules else []), *self._facts(used)]
+        name = self.names.of_task(task.id)
+        text = [f"def {name}() -> None:", f'    """{self._said(task)}"""', *indented(above, 4)]
+        if task.engine == "spark":
+            conf = task.resources.get("conf") or {}
+            given = (keyword("", self.values.code(dict(conf)), "**"),) if conf else ()
+            text += lines(Group("with spark_session(", given, ") as spark:"), 4)
+        inner = 12 if task.engine == "spark" else 8
+        return [*self._decorator("@task", task, self._outlets(task)), *indented(text, 4), *laid_out(body, inner)]
 
-    def _sensor(self, task: PlanTask, name: str) -> list[str]:
+    def _sensor(self, task: PlanTask) -> list[str]:
         node = self.plan.nodes[task.node_ids[0]]
         minutes = node.options.get("wait_minutes", 0)
         if isinstance(minutes, str):
@@ -66,18 +65,21 @@ class Writer:
                 f"how long '{node.id}' waits is known where the run is", self.where(node.id), "write wait_minutes=60"
             )
             minutes = 0
-        waits = node.kind == "onelake"
-        body = wait_for_table(node, self.values) if waits else ["return True"]
-        facts = self._facts(names_in("\n".join(body).replace("return ", "", 1)))
+        asked: Code = wait_for_table(node, self.values) if node.kind == "onelake" else "True"
         named: dict[str, Code] = {
             "mode": quoted("reschedule"),
             "poke_interval": "60",
             "timeout": f"{minutes * 60:g}",
         }
+        text = [
+            f"def {self.names.of_task(task.id)}() -> bool:",
+            f'    """Wait for what {node.id} reads."""',
+            *indented(self._facts(names_in(one_line(asked))), 4),
+        ]
         return [
             *self._decorator("@task.sensor", task, named),
-            f"def {name}() -> bool:",
-            *indented([f'"""Wait for what {node.id} reads."""', *facts, *body], 4),
+            *indented(text, 4),
+            *lines(led("return ", asked), 8),
         ]
 
     def _decorator(self, name: str, task: PlanTask, given: Mapping[str, Code]) -> list[str]:
@@ -93,7 +95,7 @@ class Writer:
             named["retry_delay"] = duration(task.retry_delay_seconds)
         if task.timeout_seconds:
             named["execution_timeout"] = duration(task.timeout_seconds)
-        return lines(call(name, **named)) if named else [name]
+        return lines(call(name, **named) if named else name, 4)
 
     def _outlets(self, task: PlanTask) -> dict[str, Code]:
         datasets = [node.dataset[1] for node in self._nodes(task) if node.type == "sink" and node.dataset]
@@ -122,10 +124,10 @@ class Writer:
     def _modules(self, task: PlanTask) -> set[str]:
         return {node.entrypoint.partition(":")[0] for node in self._nodes(task) if node.entrypoint}
 
-    def _body(self, task: PlanTask) -> list[str]:
+    def _body(self, task: PlanTask) -> list[Code]:
         is_spark = task.engine == "spark"
         frames: dict[str, Frame] = {}
-        found: list[str] = []
+        found: list[Code] = []
         uses = Counter(input_id for node in self._nodes(task) for input_id in node.input_ids)
         uses.update(task.stages)
         for node_id in task.staged_inputs:
@@ -135,7 +137,7 @@ class Writer:
             if is_spark:
                 rows = Group("to_spark(", ("spark", rows), ")")
             frames[node_id] = Frame(name, SPARK if is_spark else LAZY)
-            found += lines(keyword(name, rows, " = "))
+            found.append(keyword(name, rows, " = "))
         for node in self._nodes(task):
             match node.type:
                 case "source":
@@ -146,27 +148,19 @@ class Writer:
                     found += self._transform(node, frames, many=uses[node.id] > 1)
                 case "sink":
                     pass
-        found += self._writes(task, frames, uses)
-        if not is_spark:
-            return found
-        conf = task.resources.get("conf") or {}
-        session = Group("with spark_session(", (self._conf(conf),) if conf else (), ") as spark:")
-        return [*lines(session), *indented(found, 4)]
+        return [*found, *self._writes(task, frames)]
 
-    def _conf(self, conf: Mapping[str, str]) -> Code:
-        return keyword("", self.values.code(dict(conf)), "**")
-
-    def _transform(self, node: PlanNode, frames: dict[str, Frame], *, many: bool) -> list[str]:
+    def _transform(self, node: PlanNode, frames: dict[str, Frame], *, many: bool) -> list[Code]:
         is_spark = node.engine == "spark"
         name = self.names.of_frame(node.id)
         inputs = {input_id: frames[input_id] for input_id in node.input_ids}
         if node.sql is not None:
             text, asked = run_query(node, inputs, self.values)
             frames[node.id] = Frame(name, SPARK if is_spark else LAZY)
-            return [f"sql = {one_line(text)}", *lines(keyword(name, asked, " = "))]
+            return [f"sql = {one_line(text)}", keyword(name, asked, " = ")]
         called = call_function(node, inputs, self.code, self.values, self.notes, self.where(node.id))
         if node.external and not self._is_read(node):
-            return [*called.above, *lines(called.code)]
+            return [*called.above, called.code]
         code, kind = called.code, called.kind
         if is_spark:
             if kind is not SPARK:
@@ -181,13 +175,13 @@ class Writer:
                 # What two read is computed once, so that both see the same rows.
                 code = _followed(code, ".collect()")
             frames[node.id] = Frame(name, EAGER if many else LAZY)
-        return [*called.above, *lines(keyword(name, code, " = "))]
+        return [*called.above, keyword(name, code, " = ")]
 
     def _is_read(self, node: PlanNode) -> bool:
         return any(node.id in other.input_ids for other in self.plan.node_list)
 
-    def _writes(self, task: PlanTask, frames: dict[str, Frame], uses: Counter[str]) -> list[str]:
-        found: list[str] = []
+    def _writes(self, task: PlanTask, frames: dict[str, Frame]) -> list[Code]:
+        found: list[Code] = []
         rows: dict[str, Frame] = {}
         wanted = [node.input_ids[0] for node in self._nodes(task) if node.type == "sink"] + list(task.stages)
         for node_id in dict.fromkeys(wanted):
@@ -207,7 +201,7 @@ class Writer:
                 (call("staged", quoted(node_id)), "mkdir=True", "storage_options=STORAGE"),
                 ")",
             )
-            found += lines(code)
+            found.append(code)
         return found
 
 
@@ -220,8 +214,4 @@ def duration(seconds: float) -> Code:
     for unit, size in (("hours", 3600), ("minutes", 60)):
         if seconds and seconds % size == 0:
             return call("timedelta", **{unit: f"{seconds // size:g}"})
-    given: Code = call("timedelta", seconds=f"{seconds:g}")
-    return given if seconds else call("timedelta", str(timedelta(0).days))
-
-
-__all__ = ["Writer", "as_identifier", "duration"]
+    return call("timedelta", seconds=f"{seconds:g}")

@@ -15,7 +15,7 @@ _FIELDS = ("login", "password", "host", "schema", "port", "description")
 
 
 class Values:
-    """Writes values as a run of a pipeline knows them: by the variables ``day`` (or ``hour`` …), ``params``, ``run_id``."""
+    """Writes values as a run knows them: by the variables ``day`` (or ``hour`` …), ``params`` and ``run_id``."""
 
     def __init__(self, grain: Grain | None, secrets: Mapping[str, Any], notes: Notes) -> None:
         self.grain = grain
@@ -51,7 +51,7 @@ class Values:
         """Return what a template stands for, as an expression."""
         if (plain := self._plain(reference, '"')) is not None:
             return plain
-        time, is_date = self._time(reference)
+        time, _ = self._time(reference)
         if reference.pattern is not None:
             return f"{_called(time)}.strftime({quoted(reference.pattern)})"
         return f"{_called(time)}.isoformat()"

@@ -55,7 +55,7 @@ def kind_of_annotation(annotation: object, function: Callable[..., Any]) -> Fram
 
 
 def kind_of_written(annotation: ast.expr, source: str) -> FrameKind | None:
-    """Return the kind that an annotation in a module's text names, as far as the text tells what its names stand for."""
+    """Return the kind that an annotation in a module's text names, as far as that tells what its names stand for."""
     aliases = _aliases(source)
     for part in _parts(annotation):
         if isinstance(part, ast.Constant):

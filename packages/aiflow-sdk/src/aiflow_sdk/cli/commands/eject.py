@@ -29,6 +29,7 @@ def command(invocation: Invocation, pipeline: str | None, output: Path | None, f
 
     What has no plain equivalent stands in the code as a comment, and is told as a warning.
     """
+    from aiflow_sdk.code import CodeIndex
     from aiflow_sdk.eject import eject_pipeline
 
     if output is not None and output.suffix != ".py":
@@ -41,7 +42,7 @@ def command(invocation: Invocation, pipeline: str | None, output: Path | None, f
     # Without a file the text is meant to lie in the project's folder.
     way = os.path.relpath(project, output.absolute().parent) if output is not None else "."
     root = "" if way == "." else Path(way).as_posix()
-    ejected = eject_pipeline(plan, invocation.environment, discovery.code, found.locations, root)
+    ejected = eject_pipeline(plan, invocation.environment, discovery.code or CodeIndex(project), found.locations, root)
     if output is not None:
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
