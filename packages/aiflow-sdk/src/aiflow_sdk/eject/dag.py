@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from textwrap import wrap
 
 from aiflow_sdk.bundles import dag_id_of
 from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.config import Environment
 from aiflow_sdk.eject.functions import default_param
 from aiflow_sdk.eject.imports import Imports
-from aiflow_sdk.eject.layout import Code, Group, call, comment, indented, keyword, lines, literal, quoted
+from aiflow_sdk.eject.layout import WIDTH, Code, Group, call, comment, indented, keyword, lines, literal, quoted
 from aiflow_sdk.eject.names import Names
 from aiflow_sdk.eject.notes import Notes
-from aiflow_sdk.eject.parts import Part, names_in, part, parts_for, read_part
+from aiflow_sdk.eject.parts import names_in, parts_for
 from aiflow_sdk.eject.schedule import schedule_of, start_date_of
+from aiflow_sdk.eject.setting import CONSTANTS, Setting
 from aiflow_sdk.eject.support import check_support, modules_of_ours
 from aiflow_sdk.eject.tasks import Writer, duration
 from aiflow_sdk.eject.values import Values
 from aiflow_sdk.errors import Where
 from aiflow_sdk.ir import thaw
 from aiflow_sdk.plan import Plan
-from aiflow_sdk.stores import driver_options, server_variables
 
 _IMPORTS = {
     **{
@@ -65,7 +66,7 @@ def eject_pipeline(
     notes.check()
     values = Values(plan.partition, plan.environment.secrets, notes)
     modules = [node.entrypoint.split(":")[0].split(".")[0] for node in plan.node_list if node.entrypoint]
-    writer = Writer(plan, code, values, notes, Names(plan.nodes, [*modules, *_IMPORTS, *_CONSTANTS]), places)
+    writer = Writer(plan, code, values, notes, Names(plan.nodes, [*modules, *_IMPORTS, *CONSTANTS]), places)
     imported = modules_of_ours(plan, code)
     if imported:
         notes.add(
@@ -73,9 +74,9 @@ def eject_pipeline(
         )
     dag = _dag(writer)
     notes.check()
-    others = _others(plan, environment, values)
-    parts = parts_for(names_in("\n".join(dag)), others)
-    constants = _constants(plan, environment, values, root, {*names_in("\n".join(dag)), *_names_of(parts)})
+    setting = Setting(plan, environment, values, root)
+    parts = parts_for(names_in("\n".join(dag)), setting.parts())
+    constants = setting.constants({*names_in("\n".join(dag)), *(name for one in parts for name in one.names)})
     imports = Imports()
     used = names_in("\n".join([*constants, *dag]))
     imports.add(_IMPORTS[name] for name in sorted(used & _IMPORTS.keys()))
@@ -85,124 +86,30 @@ def eject_pipeline(
         *_docstring(plan, notes),
         "",
         *imports.lines(),
-        "",
-        *constants,
+        *(["", *constants] if constants else []),
         *(line for one in parts for line in ("", "", *one.text.splitlines())),
         "",
         "",
         *dag,
     ]
-    return Ejected("\n".join(sections) + "\n", tuple(notes.warnings))
-
-
-_CONSTANTS = (
-    "DAG_ID",
-    "PIPELINE_ID",
-    "ZONE",
-    "PROJECT",
-    "LAKE",
-    "STORAGE",
-    "READ_ALSO",
-    "STAGING",
-    "SPARK",
-    "FILE_SUFFIXES",
-)
-
-
-def _names_of(parts: list[Part]) -> set[str]:
-    return {name for one in parts for name in one.names}
+    return Ejected(setting.named("\n".join(sections) + "\n"), tuple(notes.warnings))
 
 
 def _docstring(plan: Plan, notes: Notes) -> list[str]:
     first = plan.description.strip().partition("\n")[0].rstrip(".") or f"The pipeline {plan.pipeline_id}"
     said = [
-        f'"""{first}.',
+        f"{first}.",
         "",
         f"Written by `aiflow eject {plan.pipeline_id}`, environment {plan.environment.name}; it is yours to edit.",
         "Lay it where Airflow looks for DAGs, beside the packages that it imports. Airflow",
         "runs the tasks, so its environment needs the packages that are imported here.",
     ]
     if notes.warnings:
-        from textwrap import wrap
-
         said += ["", "What differs from the pipeline that it was made of:", ""]
         for warning in notes.warnings:
-            said += wrap(f"{warning}.", 88, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
-    return [*(line.replace("\\", "\\\\").replace('"""', "'''") if n else line for n, line in enumerate(said)), '"""']
-
-
-def _constants(plan: Plan, environment: Environment, values: Values, root: str, used: set[str]) -> list[str]:
-    own = environment.own_root
-    zone = {"ZONE"} if plan.start_date is not None else set()
-    used = used | zone
-    found: list[str] = []
-    if "DAG_ID" in used:
-        found.append(f"DAG_ID = {quoted(dag_id_of(plan.project, plan.pipeline_id))}")
-    if "PIPELINE_ID" in used:
-        found.append(f"PIPELINE_ID = {quoted(plan.pipeline_id)}")
-    if "ZONE" in used:
-        found.append(f"ZONE = ZoneInfo({quoted(plan.timezone)})")
-    lake, staging = _place(plan.environment.lake), _place(plan.environment.staging)
-    if (used & {"LAKE", "STAGING"} and own.address.is_folder) or "PROJECT" in used:
-        below = f" / {quoted(root)}" if root else ""
-        found.append(f"PROJECT = Path(__file__).parent{below}")
-    if "LAKE" in used:
-        found.append(f"LAKE = {lake}")
-    if "STORAGE" in used and "storage" not in {*()}:
-        options = {} if own.address.is_folder else driver_options(own.address, own.storage)
-        found += _assigned("STORAGE", "None" if not options else values.code(options))
-    if "READ_ALSO" in used:
-        reads = [
-            Group(
-                "(",
-                (
-                    _place(one.lake),
-                    values.code(driver_options(root_.address, root_.storage))
-                    if not root_.address.is_folder
-                    else "None",
-                ),
-                ")",
-            )
-            for one, root_ in zip(plan.environment.reads, environment.read_roots, strict=True)
-        ]
-        found += _assigned("READ_ALSO", Group("[", tuple(reads), "]"))
-    if "STAGING" in used:
-        found.append(f"STAGING = {staging}")
-    if "SPARK" in used:
-        found.append(f"SPARK = {quoted(plan.environment.spark or '')}")
-    if "FILE_SUFFIXES" in used:
-        found += _assigned("FILE_SUFFIXES", '(".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson")')
-    return found
-
-
-def _assigned(name: str, code: Code) -> list[str]:
-    return lines(keyword(name, code, " = "))
-
-
-def _place(text: str) -> str:
-    """Return a lake's address, or its folder, which is relative to the project's."""
-    if "://" in text or text.startswith("/"):
-        return quoted(text)
-    return f"PROJECT / {quoted(text)}"
-
-
-def _others(plan: Plan, environment: Environment, values: Values) -> dict[str, Part]:
-    """Return the parts that this environment needs otherwise."""
-    found: dict[str, Part] = {}
-    if plan.environment.reads:
-        found["open_table"] = part("open_table_of_several")
-    if plan.environment.spark is not None:
-        found["spark_session"] = part("spark_session_of_server")
-    elif not environment.own_root.address.is_folder:
-        own = environment.own_root
-        variables = lines(
-            Group("os.environ.update(", (values.code(server_variables(own.address, own.storage)),), ")"), 4
-        )
-        plain = part("spark_session")
-        first = "    server = SparkConnectServer"
-        text = plain.text.replace(first, "\n".join(variables) + f"\n{first}")
-        found["spark_session"] = read_part("\n".join(["import os", *plain.imports, "", text]))
-    return found
+            said += wrap(f"{warning}.", WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
+    plain = [line.replace("\\", "\\\\").replace('"""', "'''") for line in said]
+    return [f'"""{plain[0]}', *plain[1:], '"""']
 
 
 def _dag(writer: Writer) -> list[str]:

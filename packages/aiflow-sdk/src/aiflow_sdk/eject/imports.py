@@ -6,7 +6,7 @@ import ast
 import sys
 from collections.abc import Iterable
 
-from aiflow_sdk.eject.layout import Group, lines
+from aiflow_sdk.eject.layout import WIDTH, Group, lines
 
 
 class Imports:
@@ -23,7 +23,7 @@ class Imports:
                 case ast.Import(names=names):
                     self._modules |= {(one.name, one.asname or "") for one in names}
                 case ast.ImportFrom(module=str() as module, names=names):
-                    self._names.setdefault(module, set()).update(one.name for one in names)
+                    self._names.setdefault(module, set()).update(map(ast.unparse, names))
 
     def lines(self) -> list[str]:
         """Return the statements: the standard library's first, then the others'."""
@@ -52,5 +52,9 @@ def _is_standard(module: str) -> bool:
 def _named(module: str, names: set[str]) -> list[str]:
     # Constants first, then classes, then the rest: so does isort.
     ordered = sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
-    whole = f"from {module} import {', '.join(ordered)}"
-    return [whole] if len(whole) <= 88 else lines(Group(f"from {module} import (", tuple(ordered), ")"))
+    renamed = [f"from {module} import {name}" for name in ordered if " as " in name]
+    plain = [name for name in ordered if " as " not in name]
+    whole = f"from {module} import {', '.join(plain)}"
+    if len(whole) > WIDTH:
+        return [*lines(Group(f"from {module} import (", tuple(plain), ")")), *renamed]
+    return [*([whole] if plain else []), *renamed]

@@ -12,7 +12,7 @@ _FOLDER = Path(__file__).parent / "parts"
 _END = ".py.txt"
 _ORDER = (
     *("run_day", "run_week", "run_month", "run_hour", "start_of", "hours_later", "hour_key", "hours", "days"),
-    *("weeks", "months", "monday", "month_of", "call_context", "staged", "storage"),
+    *("weeks", "months", "monday", "month_of", "call_context", "staged", "store"),
     *("open_table", "partitions", "present_values", "has_partitions", "typed"),
     *("find_files", "folder_values", "read_parquet_files", "read_csv_files", "read_json_files", "text_rows"),
     *("query", "sql_literal", "sql_text", "spark_literal", "spark_text", "text_of"),
@@ -60,10 +60,10 @@ def known_parts() -> frozenset[str]:
 def parts_for(names: Iterable[str], others: Mapping[str, Part]) -> list[Part]:
     """Return the parts that these names need, and those that they need in turn, in order.
 
-    ``others`` are to be taken in place of the folder's.
+    ``others`` are to be taken in place of the folder's; one that is called ``store`` is needed always.
     """
     needed: set[str] = set()
-    waiting = set(names) & set(_ORDER)
+    waiting = (set(names) | others.keys() & {"store"}) & set(_ORDER)
     while waiting:
         name = waiting.pop()
         needed.add(name)

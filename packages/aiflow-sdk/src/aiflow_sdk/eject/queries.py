@@ -12,15 +12,17 @@ from aiflow_sdk.plan import PlanNode
 from aiflow_sdk.variables import Reference, map_query
 
 _BEGIN, _END = "\0", "\1"
+_SHORT = 60
 
 
 def run_query(node: PlanNode, inputs: Mapping[str, Frame], values: Values) -> tuple[Code, Code]:
     """Return the query's text, and the call that gives its rows from a variable ``sql`` that holds it."""
+    quote = '"' if _has_lines(node.sql or "") else "'"
     dialect = "spark" if node.engine == "spark" else "duckdb"
     found: list[str] = []
 
     def write(reference: Reference, escape: Callable[[str], str] | None) -> str:
-        found.append(_in_query(reference, values, dialect, is_quoted=escape is not None))
+        found.append(_in_query(values.inside(reference, quote), reference, dialect, is_quoted=escape is not None))
         return f"{_BEGIN}{len(found) - 1}{_END}"
 
     views: dict[str, Frame] = {}
@@ -39,13 +41,12 @@ def run_query(node: PlanNode, inputs: Mapping[str, Frame], values: Values) -> tu
         if not all(map(str.isidentifier, views)):
             items = tuple(keyword(f'"{view}"', frame.as_kind(LAZY), ": ") for view, frame in views.items())
             given = (Group("**{", items, "}"),)
-        return _text(text, found), Group("query(", ("sql", *given), ")")
+        return _text(text, found, has_lines=quote == '"'), Group("query(", ("sql", *given), ")")
     named = tuple(keyword(view, frame.as_kind(SPARK)) for view, frame in views.items())
-    return _text(text, found, braces=bool(views)), Group("spark.sql(", ("sql", *named), ")")
+    return _text(text, found, has_lines=quote == '"', braces=bool(views)), Group("spark.sql(", ("sql", *named), ")")
 
 
-def _in_query(reference: Reference, values: Values, dialect: str, *, is_quoted: bool) -> str:
-    inside = values.inside(reference)
+def _in_query(inside: str, reference: Reference, dialect: str, *, is_quoted: bool) -> str:
     is_safe = not reference.name.startswith("params.") and reference.name != "run_id"
     names = ("spark_literal", "spark_text") if dialect == "spark" else ("sql_literal", "sql_text")
     if is_safe:
@@ -54,7 +55,7 @@ def _in_query(reference: Reference, values: Values, dialect: str, *, is_quoted: 
     return f"{names[is_quoted]}({plain})"
 
 
-def _text(query: str, found: list[str], *, braces: bool = False) -> str:
+def _text(query: str, found: list[str], *, has_lines: bool, braces: bool = False) -> str:
     """Return the query as a literal; where ``braces`` its own are doubled once more, for PySpark."""
     pieces: list[str | tuple[str]] = []
     rest = query
@@ -76,16 +77,13 @@ def _text(query: str, found: list[str], *, braces: bool = False) -> str:
             joined[-1] += piece
         elif piece:
             joined.append(piece)
-    return joined_text(joined)
+    return fstring(joined, '"""' if has_lines else '"')
 
 
 def _own(text: str, braces: bool) -> str:
     return text.replace("{", "{{").replace("}", "}}") if braces else text
 
 
-def joined_text(pieces: list[str | tuple[str]]) -> str:
-    """Return a literal, over several lines where the text is of several."""
-    whole = "".join(piece for piece in pieces if isinstance(piece, str))
-    if "\n" not in whole and len(whole) < 60:
-        return fstring(pieces)
-    return fstring(pieces, '"""')
+def _has_lines(query: str) -> bool:
+    """Whether the query is better written over several lines."""
+    return "\n" in query or len(query) >= _SHORT

@@ -104,8 +104,9 @@ class Writer:
     def _said(self, task: PlanTask) -> str:
         made = [node.id for node in self._nodes(task) if node.type == "transform"]
         written = [node.dataset[1] if node.dataset else node.id for node in self._nodes(task) if node.type == "sink"]
-        doing = f"Make {' and '.join(made)}" if made else "Copy"
-        return f"{doing}{' for ' if written else ''}{' and '.join(written)}."
+        if not made:
+            return f"Copy {task.node_ids[0]} to {' and '.join(written)}."
+        return f"Make {' and '.join(made)}{' for ' if written else ''}{' and '.join(written)}."
 
     def _facts(self, used: frozenset[str]) -> list[str]:
         """Return the lines that look up what the body names of the run."""

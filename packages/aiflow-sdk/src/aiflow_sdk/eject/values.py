@@ -56,9 +56,9 @@ class Values:
             return f"{_called(time)}.strftime({quoted(reference.pattern)})"
         return f"{_called(time)}.isoformat()"
 
-    def inside(self, reference: Reference) -> str:
-        """Return what stands in the braces of an f-string in double quotes."""
-        if (plain := self._plain(reference, "'")) is not None:
+    def inside(self, reference: Reference, quote: str = "'") -> str:
+        """Return what stands in the braces of an f-string, of whose own quotes ``quote`` is not one."""
+        if (plain := self._plain(reference, quote)) is not None:
             return f"text_of({plain})" if reference.name.startswith("params.") else plain
         time, is_date = self._time(reference)
         if reference.pattern is not None:
