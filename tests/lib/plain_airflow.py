@@ -1,6 +1,6 @@
 """Runs DAG files by a real Airflow, in its own environment, to which the packages of the tests' one are added.
 
-``python plain_airflow.py FOLDER DAG_ID CONF …`` runs DAGs of a folder one after the other, each with its conf (JSON),
+``python plain_airflow.py FOLDER STATE DAG_ID CONF …`` runs DAGs of a folder one after the other, each with its conf,
 in this process. What imports aiflow fails: an ejected file needs none of it.
 """
 
@@ -16,13 +16,14 @@ from typing import Any
 from airflow_trial import AIRFLOW_PYTHON
 
 
-def run_dags(home: Path, folder: Path, *runs: tuple[str, Mapping[str, Any]]) -> str:
-    """Run DAGs of a folder, each with its conf, and return what was printed. Raises ``AssertionError``."""
+def run_dags(home: Path, folder: Path, *runs: tuple[str, Mapping[str, Any]], state: str = "success") -> str:
+    """Run DAGs of a folder, each with its conf, and return what was printed; each must end in that state."""
     done = subprocess.run(
         [
             str(AIRFLOW_PYTHON),
             __file__,
             str(folder),
+            state,
             *(word for dag_id, conf in runs for word in (dag_id, json.dumps(conf))),
         ],
         cwd=home.parent,
@@ -49,8 +50,8 @@ class _NoAiflow:
             raise ImportError(f"{name} is imported, and there is to be no aiflow")
 
 
-def main(folder: str, *words: str) -> int:
-    """Run the DAGs; the exit code is 1 where a run does not succeed."""
+def main(folder: str, state: str, *words: str) -> int:
+    """Run the DAGs; the exit code is 1 where a run does not end in that state."""
     sys.path[:] = [
         folder,
         *(one for one in sys.path if Path(one) != Path(__file__).parent),
@@ -66,7 +67,7 @@ def main(folder: str, *words: str) -> int:
     for dag_id, conf in zip(words[::2], words[1::2], strict=True):
         run = bag.dags[dag_id].test(run_conf=json.loads(conf))
         print(f"{dag_id} {conf}: {run.state}", flush=True)
-        if str(run.state) != "success":
+        if str(run.state) != state:
             return 1
     return 0
 

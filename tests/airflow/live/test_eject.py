@@ -127,6 +127,56 @@ def test_every_kind_of_node_makes_the_same_rows(shop, home):
     assert {name: rows_of(lake / name) for name in files} == read
 
 
+STRICT = """
+from aiflow_sdk import pipeline, sink, source
+
+
+def copy(id, **options):
+    @pipeline(id=id, schedule="@daily")
+    def made(p):
+        rows = p.read(source.onelake(id="rows", table="raw.rows", partitions={"dt": "{{ ds }}"}))
+        p.write(rows, sink.onelake(id="out", table=f"out.{id}", **options))
+
+    return made
+
+
+appended = copy("appended", mode="append")
+fresh = copy("fresh", mode="error_if_exists", partition_by=["dt"])
+narrow = copy("narrow", partition_by=["dt"])
+elsewhere = copy("elsewhere", partition_by=["day"], time="day")
+"""
+
+
+def test_what_would_be_other_rows_is_an_error(tmp_path, home):
+    root = tmp_path / "strict"
+    for path, text in {"pipelines/__init__.py": "", "pipelines/strict.py": STRICT, "aiflow.toml": ""}.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    lay(root, "raw/rows", [{"n": 1.5, "day": "2026-11-19", "dt": "2026-11-20"}], "dt")
+    lay(root, "out/narrow", [{"n": 1, "day": "x", "dt": "2026-11-01"}], "dt")
+    names = ("appended", "fresh", "narrow", "elsewhere")
+    for name in names:
+        aiflow(root, "eject", name, "-o", f"{name}_dag.py")
+    twice = {"partition": "2026-11-20"}
+    run_dags(home, root, ("appended", twice), ("fresh", twice))
+    before = facts_of(root, "out/appended")
+    told = run_dags(
+        home, root, *((name, twice) for name in names), ("fresh", {"partition": "2026-11-21"}), state="failed"
+    )
+    for words in (
+        "out/appended has the rows of 2026-11-20 from an earlier run",
+        "out/fresh holds 1 rows of 2026-11-20",
+        "out/narrow: n is Float64, and Int64 in the table",
+        "out/elsewhere: 1 rows are not of day=2026-11-20",
+        "lacks dt: ['2026-11-21']",
+    ):
+        assert words in told
+    assert facts_of(root, "out/appended") == before
+    assert not (root / ".aiflow" / "lake" / "out" / "elsewhere").exists()
+    run_dags(home, root, ("appended", {**twice, "append_again": True}))
+    assert len(facts_of(root, "out/appended")["rows"]) == 2
+
+
 def rows_of(place: Path) -> list[Any]:
     """Return the rows of files, sorted, those of a folder without the folders' names."""
     if place.suffix == ".csv":

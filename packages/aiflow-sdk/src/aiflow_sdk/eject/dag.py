@@ -11,14 +11,26 @@ from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.config import Environment
 from aiflow_sdk.eject.functions import default_param
 from aiflow_sdk.eject.imports import Imports
-from aiflow_sdk.eject.layout import WIDTH, Code, Group, call, comment, indented, keyword, lines, literal, quoted
+from aiflow_sdk.eject.layout import (
+    WIDTH,
+    Code,
+    Group,
+    call,
+    comment,
+    duration,
+    indented,
+    keyword,
+    lines,
+    literal,
+    quoted,
+)
 from aiflow_sdk.eject.names import Names
 from aiflow_sdk.eject.notes import Notes
 from aiflow_sdk.eject.parts import names_in, parts_for
 from aiflow_sdk.eject.schedule import schedule_of, start_date_of
 from aiflow_sdk.eject.setting import CONSTANTS, Setting
 from aiflow_sdk.eject.support import check_support, modules_of_ours
-from aiflow_sdk.eject.tasks import Writer, duration
+from aiflow_sdk.eject.tasks import Writer
 from aiflow_sdk.eject.values import Values
 from aiflow_sdk.errors import Where
 from aiflow_sdk.ir import thaw
@@ -28,7 +40,7 @@ _IMPORTS = {
     **{
         name: f"from airflow.sdk import {name}"
         for name in (
-            *("DAG", "Asset", "Connection", "CronTriggerTimetable", "DeltaTriggerTimetable", "Param", "TaskGroup"),
+            *("DAG", "Asset", "CronTriggerTimetable", "DeltaTriggerTimetable", "Param", "TaskGroup"),
             *("get_current_context", "task"),
         )
     },
@@ -78,7 +90,7 @@ def eject_pipeline(
     parts = parts_for(names_in("\n".join(dag)), setting.parts())
     constants = setting.constants({*names_in("\n".join(dag)), *(name for one in parts for name in one.names)})
     imports = Imports()
-    used = names_in("\n".join([*constants, *dag]))
+    used = names_in("\n".join([*constants, *dag])).union(*(one.names for one in parts))
     imports.add(_IMPORTS[name] for name in sorted(used & _IMPORTS.keys()))
     for one in parts:
         imports.add(one.imports)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiflow_sdk.code import CodeIndex
-from aiflow_sdk.eject.layout import Code, Group, call, keyword, literal, mapping, quoted
+from aiflow_sdk.eject.layout import Code, Group, call, is_argument, keyword, literal, mapping, quoted
 from aiflow_sdk.eject.notes import Notes
 from aiflow_sdk.eject.values import Values
 from aiflow_sdk.errors import Where
@@ -120,7 +120,7 @@ def call_function(
             taken.add(parameter.name)
             named.append(keyword(parameter.name, value))
     if has_rest and (rest := {name: value for name, value in params.items() if name not in taken}):
-        plain = all(map(str.isidentifier, rest))
+        plain = all(map(is_argument, rest))
         named += (
             [keyword(name, values.code(value)) for name, value in rest.items()]
             if plain

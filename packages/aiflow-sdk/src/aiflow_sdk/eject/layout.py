@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping
+from keyword import iskeyword
 from typing import Any, NamedTuple, TypeAlias
 
 WIDTH = 88
@@ -33,6 +34,11 @@ def keyword(name: str, value: Code, sign: str = "=") -> Code:
             return Group(f"{name}{sign}{before}", items, after)
         case _:
             return f"{name}{sign}{value}"
+
+
+def is_argument(name: str) -> bool:
+    """Whether an argument may be called so where a function is called."""
+    return name.isidentifier() and not iskeyword(name)
 
 
 def literal(value: Any) -> Code:
@@ -106,3 +112,11 @@ def comment(text: str) -> list[str]:
 def indented(text: Iterable[str], indent: int) -> list[str]:
     """Return the lines further to the right; empty ones stay empty."""
     return [f"{' ' * indent}{line}" if line else "" for line in text]
+
+
+def duration(seconds: float) -> Code:
+    """Return a duration in the largest unit that it is whole in."""
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds and seconds % size == 0:
+            return call("timedelta", **{unit: f"{seconds // size:g}"})
+    return call("timedelta", seconds=f"{seconds:g}")

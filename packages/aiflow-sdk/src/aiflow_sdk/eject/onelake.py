@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiflow_sdk.eject.functions import LAZY, SPARK, Frame
-from aiflow_sdk.eject.layout import Code, Group, call, keyword, literal, one_line, quoted
+from aiflow_sdk.eject.layout import Code, Group, call, is_argument, keyword, literal, one_line, quoted
 from aiflow_sdk.eject.notes import Notes
 from aiflow_sdk.eject.values import Values
 from aiflow_sdk.eject.windows import wanted_keys
@@ -89,7 +89,7 @@ def write_table(node: PlanNode, frame: Frame, values: Values, notes: Notes, wher
                 f"{node.id}: rows that were appended for a partition are not replaced when it is made again; that is "
                 "an error, unless they were deleted and the param append_again is set"
             )
-            code = call("append_once", rows, table, key if values.grain else '"all"', **given)
+            code = call("append_once", rows, table, quoted(node.id), key if values.grain else '"all"', **given)
         case "upsert":
             order = options.get("order_by")
             found += notes.add(_upsert_note(node, order))
@@ -146,7 +146,7 @@ def _filters(node: PlanNode, values: Values, notes: Notes, where: Where) -> list
             found.append((names[column], code, column))
     others = {column: name for name, _, column in found if name is not None}
     for column in newest:
-        plain = all(map(str.isidentifier, others))
+        plain = all(map(is_argument, others))
         given = others if plain else {}
         if not plain:
             notes.refuse(f"'{node.id}' asks for the latest of columns that are no names", where, "rename the columns")

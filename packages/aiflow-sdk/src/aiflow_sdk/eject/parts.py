@@ -12,7 +12,7 @@ _FOLDER = Path(__file__).parent / "parts"
 _END = ".py.txt"
 _ORDER = (
     *("run_day", "run_week", "run_month", "run_hour", "start_of", "hours_later", "hour_key", "hours", "days"),
-    *("weeks", "months", "monday", "month_of", "call_context", "staged", "store"),
+    *("weeks", "months", "monday", "month_of", "call_context", "connection_secret", "staged", "store"),
     *("open_table", "partitions", "present_values", "has_partitions", "typed"),
     *("find_files", "folder_values", "read_parquet_files", "read_csv_files", "read_json_files", "text_rows"),
     *("query", "sql_literal", "sql_text", "spark_literal", "spark_text", "text_of"),

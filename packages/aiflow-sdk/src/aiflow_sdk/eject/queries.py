@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from aiflow_sdk.eject.functions import LAZY, SPARK, Frame
-from aiflow_sdk.eject.layout import Code, Group, keyword
+from aiflow_sdk.eject.layout import Code, Group, is_argument, keyword
 from aiflow_sdk.eject.values import Values, fstring
 from aiflow_sdk.frames import name_inputs
 from aiflow_sdk.plan import PlanNode
@@ -38,7 +38,7 @@ def run_query(node: PlanNode, inputs: Mapping[str, Frame], values: Values) -> tu
     text = name_inputs(map_query(node.sql or "", dialect, write), node.input_ids, view_of)
     if dialect == "duckdb":
         given = tuple(keyword(view, frame.as_kind(LAZY)) for view, frame in views.items())
-        if not all(map(str.isidentifier, views)):
+        if not all(map(is_argument, views)):
             items = tuple(keyword(f'"{view}"', frame.as_kind(LAZY), ": ") for view, frame in views.items())
             given = (Group("**{", items, "}"),)
         return _text(text, found, has_lines=quote == '"'), Group("query(", ("sql", *given), ")")

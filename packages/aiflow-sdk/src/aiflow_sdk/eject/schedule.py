@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-from aiflow_sdk.eject.layout import Code, call, quoted
+from aiflow_sdk.eject.layout import Code, call, duration, quoted
 from aiflow_sdk.eject.notes import Notes
 from aiflow_sdk.ir.schedule import DatasetCondition
 from aiflow_sdk.partitions import Partition, fire_times, last_complete, read_duration
@@ -78,11 +78,8 @@ def _timetable(plan: Plan, schedule: str, notes: Notes) -> tuple[Code, list[str]
     cron = schedule if not schedule.startswith("P") else _cron_of(schedule, plan.timezone)
     if cron is not None:
         return call("CronTriggerTimetable", quoted(cron), timezone=quoted(plan.timezone)), said
-    seconds = int(read_duration(schedule).total_seconds())
-    days, rest = divmod(seconds, 86400)
-    given = {"days": str(days)} if not rest else {"seconds": str(seconds)}
     said += notes.add("schedule: Airflow counts from the run before, aiflow from a fixed day in 1970")
-    return call("DeltaTriggerTimetable", call("timedelta", **given)), said
+    return call("DeltaTriggerTimetable", duration(read_duration(schedule).total_seconds())), said
 
 
 def _cron_of(duration: str, timezone: str) -> str | None:

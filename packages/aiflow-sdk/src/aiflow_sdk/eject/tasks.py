@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.eject.files import read_files, write_files
 from aiflow_sdk.eject.functions import EAGER, LAZY, SPARK, Frame, call_function
-from aiflow_sdk.eject.layout import Code, Group, call, indented, keyword, laid_out, led, lines, one_line, quoted
+from aiflow_sdk.eject.layout import (
+    Code,
+    Group,
+    call,
+    duration,
+    indented,
+    keyword,
+    laid_out,
+    led,
+    lines,
+    one_line,
+    quoted,
+)
 from aiflow_sdk.eject.names import Names
 from aiflow_sdk.eject.notes import Notes
 from aiflow_sdk.eject.onelake import read_table, wait_for_table, write_table
@@ -192,10 +204,6 @@ class Writer:
                 found.append(f"{rows[node_id].name} = from_spark({frame.name})")
             else:
                 rows[node_id] = frame
-        for node in self._nodes(task):
-            if node.type == "sink":
-                writer = _WRITERS[node.kind or ""]
-                found += writer(node, rows[node.input_ids[0]], self.values, self.notes, self.where(node.id))
         for node_id in task.stages:
             code = Group(
                 f"{rows[node_id].as_kind(EAGER)}.write_parquet(",
@@ -203,16 +211,13 @@ class Writer:
                 ")",
             )
             found.append(code)
+        sinks = [node for node in self._nodes(task) if node.type == "sink"]
+        # Last those that cannot be done again, so that nothing after them can fail and have it tried.
+        for node in sorted(sinks, key=lambda sink: sink.options.get("mode") in ("append", "error_if_exists")):
+            writer = _WRITERS[node.kind or ""]
+            found += writer(node, rows[node.input_ids[0]], self.values, self.notes, self.where(node.id))
         return found
 
 
 def _followed(code: Code, after: str) -> Code:
     return f"{code}{after}" if isinstance(code, str) else Group(code.before, code.items, code.after + after)
-
-
-def duration(seconds: float) -> Code:
-    """Return a duration in the largest unit that it is whole in."""
-    for unit, size in (("hours", 3600), ("minutes", 60)):
-        if seconds and seconds % size == 0:
-            return call("timedelta", **{unit: f"{seconds // size:g}"})
-    return call("timedelta", seconds=f"{seconds:g}")

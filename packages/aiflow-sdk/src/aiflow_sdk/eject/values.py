@@ -6,12 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aiflow_sdk.eject.layout import Code, Group, escaped, keyword, literal, quoted
+from aiflow_sdk.eject.layout import Code, Group, call, escaped, keyword, literal, quoted
 from aiflow_sdk.eject.notes import Notes
 from aiflow_sdk.partitions import Grain
 from aiflow_sdk.variables import Reference, has_secret, has_template, replace_templates, secret_name
-
-_FIELDS = ("login", "password", "host", "schema", "port", "description")
 
 
 class Values:
@@ -97,7 +95,7 @@ class Values:
             case _:
                 return self.start(reference.offset), False
 
-    def _secret(self, name: str) -> str:
+    def _secret(self, name: str) -> Code:
         provider = str(self._secrets.get("provider", "env"))
         if provider == "env":
             prefix = str(self._secrets.get("prefix", "AIFLOW_SECRET_"))
@@ -109,10 +107,8 @@ class Values:
                 f"secrets of the provider '{provider}': 'secret://{name}' is read from Airflow's connection "
                 f"'{prefix}{connection}', which somebody has to make"
             )
-        found = f"Connection.get({quoted(prefix + connection)})"
-        if not field:
-            return f"{found}.password"
-        return f"{found}.{field}" if field in _FIELDS else f"{found}.extra_dejson[{quoted(field)}]"
+        given = [quoted(prefix + connection), *([quoted(field)] if field else [])]
+        return call("connection_secret", *given)
 
 
 def fstring(pieces: list[str | tuple[str]], quote: str = '"') -> str:

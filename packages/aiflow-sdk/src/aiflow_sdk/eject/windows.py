@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiflow_sdk.eject.layout import Code, Group
+from aiflow_sdk.eject.layout import Code, Group, call
 from aiflow_sdk.eject.values import Values
 from aiflow_sdk.partitions import Grain, Window, is_window
 from aiflow_sdk.variables import has_template
@@ -37,7 +37,7 @@ def _of_window(window: Window, grain: Grain, values: Values) -> Code:
     if grain == "hour":
         end = values.start(1)
         start = values.start() if window.kind != "last" else f"hours_later({end}, {-(window.n or 0)})"
-        return f"hours({start}, {end})"
+        return call("hours", start, end)
     first, last = _first_day(values), _last_day(values)
     match window.kind:
         case "last":
@@ -46,7 +46,7 @@ def _of_window(window: Window, grain: Grain, values: Values) -> Code:
             first = last = _shifted(first, grain, window.n or 0)
         case _:
             pass
-    return f"{grain}s({first}, {last})"
+    return call(f"{grain}s", first, last)
 
 
 def _key(shifted: str, grain: Grain) -> str:

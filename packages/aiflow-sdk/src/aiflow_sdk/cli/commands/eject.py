@@ -66,4 +66,6 @@ def command(invocation: Invocation, pipeline: str | None, output: Path | None, f
     for warning in ejected.warnings:
         aside.print(f"{aside.style('warning', 'yellow', 'bold')}: {warning}")
     if ejected.warnings:
-        aside.print(f"{plural(len(ejected.warnings), 'thing')} differ from the pipeline; each is a comment in the code")
+        count = len(ejected.warnings)
+        differs = "differs" if count == 1 else "differ"
+        aside.print(f"{plural(count, 'thing')} {differs} from the pipeline; each is told in the code too")
