@@ -82,9 +82,9 @@ def test_a_broken_project_is_told_with_its_place(tmp_path):
     told = aiflow(root, "eject", code=1).err
     assert "pipelines/it.py" in told
     (root / "pipelines" / "it.py").write_text("def it(:\n")
-    told = aiflow(root, "eject", "it", code=None)
-    assert told.code in (1, 2)
-    assert "pipelines/it.py" in told.err
+    result = aiflow(root, "eject", "it", code=None)
+    assert result.code in (1, 2)
+    assert "pipelines/it.py" in result.err
 
 
 def test_what_is_a_plugins_is_refused_all_at_once(tmp_path):

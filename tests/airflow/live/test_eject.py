@@ -51,6 +51,7 @@ def taken_away(root: Path, *tables: str) -> Iterator[dict[str, Any]]:
 def test_the_flights_example(tmp_path, home):
     root = example("flights", tmp_path)
     spec = importlib.util.spec_from_file_location("demo", root / "demo.py")
+    assert spec is not None
     demo = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(demo)
     demo.load_flights(root / ".aiflow" / "lake")
