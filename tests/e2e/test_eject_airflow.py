@@ -15,7 +15,7 @@ from plain_airflow import run_dags
 from plain_projects import lay_shop
 from projects import aiflow, lay
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 ZONE = "America/New_York"
 
 
