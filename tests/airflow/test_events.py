@@ -92,10 +92,13 @@ class Worker:
         (self.plan_path,) = root.glob(".aiflow/compiled/**/plan.json")
         self.plan: Plan = read_plan(self.plan_path.read_bytes())
         self.states: dict[str, str] = {}
+        self.objects: Path | None = None
 
     @contextmanager
     def ready(self) -> Iterator[Ready]:
-        yield Ready(PYTHON, self.root, self.environment, self.plan_path, {"second": Where("pipelines/orders.py", 8)})
+        yield Ready(
+            PYTHON, self.root, self.root, self.environment, self.plan_path, {"second": Where("pipelines/orders.py", 8)}
+        )
 
     def context(self, *, attempt: int = 1, tries: int = 0, execution: int = 1) -> Any:
         dag_run = SimpleNamespace(

@@ -142,7 +142,7 @@ class AiflowOperator(BaseOperator):
                 run.execution,
                 run.attempt,
             )
-            self._process = TaskProcess(ready.python, order, environment=ready.environment, folder=ready.folder)
+            self._process = TaskProcess(ready.python, order, environment=ready.environment, folder=ready.scratch)
             try:
                 return TaskResult.from_dict(self._process.watch(_say, self._hear))
             except BaseException:  # a time-out or a kill ends the user's process too; it goes on up
