@@ -7,19 +7,19 @@ versions, by its content, in ``objects`` beside them. One that is damaged there 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
+from aiflow_airflow.objects import KeptObjects
 from aiflow_sdk.bundles import BundleDocument, BundleStore, Entry, ProjectDocument, shard_of
-from aiflow_sdk.bundles.model import Places, digest, read_places, read_shard
+from aiflow_sdk.bundles.model import Places, read_places, read_shard
 from aiflow_sdk.config import Environment, resolve_secrets
 from aiflow_sdk.errors import AiflowError, DocumentError, Where
+from aiflow_sdk.stores import replace_file
 
 POINTER = "deployed.json"
 _FETCHES = 16
@@ -72,7 +72,12 @@ class Deployed:
     def write(self, folder: Path) -> None:
         """Write the pointer into ``folder``, in one step."""
         text = json.dumps({**{k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items() if k in _STATED}})
-        _replace(folder / POINTER, text.encode())
+        replace_file(folder / POINTER, text)
+
+    @cached_property
+    def kept(self) -> KeptObjects:
+        """The objects on this machine."""
+        return KeptObjects(self.objects)
 
     @cached_property
     def store(self) -> BundleStore:
@@ -134,25 +139,20 @@ class Deployed:
 
     def object(self, sha: str) -> bytes:
         """Return an object's content, fetched where this machine has not got it whole. Raises ``AiflowError``."""
-        path = self._path(sha)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            content = None
-        if content is None or digest(content) != sha:
+        content = self.kept.find(sha)
+        if content is None:
             try:
                 content = self.store.read(sha)
             except AiflowError:
                 self.lacking.add(sha)
                 raise
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path, content)
+            self.kept.keep(sha, content)
         return content
 
     def file(self, sha: str) -> Path:
         """Return the file with an object's content, fetched where it is not there whole."""
         self.object(sha)
-        return self._path(sha)
+        return self.kept.path(sha)
 
     def fetch(self, shas: Iterable[str]) -> list[AiflowError]:
         """Fetch several objects at once, and return what kept those back that cannot be had."""
@@ -165,9 +165,6 @@ class Deployed:
         except AiflowError as error:
             return error
         return None
-
-    def _path(self, sha: str) -> Path:
-        return self.objects / sha[:2] / sha
 
     def _owners(self, dag_id: str) -> Iterator[str]:
         """Yield the projects whose pipeline the DAG can be: ``a.b.c`` is of ``a.b``, of ``a``, or has no prefix."""
@@ -182,9 +179,3 @@ def open_bundles(address: str, environment: str, storage: Mapping[str, Any]) -> 
 
 
 _STATED = ("version", "address", "environment", "storage", "objects")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")
-    beside.write_bytes(content)
-    os.replace(beside, path)

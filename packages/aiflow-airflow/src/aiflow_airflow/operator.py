@@ -18,6 +18,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from aiflow_airflow.assets import UNPARTITIONED, asset_of, is_restated, restated_asset
 from aiflow_airflow.child import TaskProcess
+from aiflow_airflow.environments import home
+from aiflow_airflow.housekeeping import keep_house
 from aiflow_airflow.run import run_of
 from aiflow_airflow.telling import FORWARDING_SECONDS, Telling
 from aiflow_sdk.errors import AiflowError, RunError, Where
@@ -112,6 +114,7 @@ class AiflowOperator(BaseOperator):
             raise
         telling.succeeded(result, lambda: _states(context))
         telling.forward()
+        keep_house(home(), self._supply.objects if self._supply else None)
         self._tell(context, run, result)
         return {"partition": run.partition_text, "version": run.version, "seconds": result.seconds}
 

@@ -128,7 +128,6 @@ class Telling:
         run = Run.model_validate({**dict(self._run), "generation": record["generation"]})
         self._lineage = Lineage(self._plan, run, lambda task: version)
         if record.get("is_first") and not self._resumed:
-            self._start_spool()
             self._tell("run-started", {})
         self._begin()
 
@@ -153,6 +152,7 @@ class Telling:
             self._mark = None
 
     def _tell(self, kind: str, results: Mapping[str, TaskResult], **facts: Any) -> None:
+        self._start_spool()  # one that has lain here for long may have been collected
         self._spool.append(self._event(kind, results, **facts))
 
     def _event(self, kind: str, results: Mapping[str, TaskResult], **facts: Any) -> dict[str, Any]:
