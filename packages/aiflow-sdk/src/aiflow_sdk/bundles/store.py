@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -19,6 +20,19 @@ _DAY_SECONDS = 86_400.0
 _YOUNG_SECONDS = _DAY_SECONDS
 """An object that nobody needs may belong to a publication that is still under way."""
 _DELETED_AT_ONCE = 500
+_WORK = "work"
+_PUBLISHING, _COLLECTING = f"{_WORK}/publishing-", f"{_WORK}/collecting-"
+"""Who publishes and who collects says so first, in a key of its own, and only then looks whether the other is at it.
+
+So one of the two always sees the other: who collects goes home, who publishes waits for that. Without this somebody
+who collects could remove an object that nobody needed when it looked, just after a publisher had written it again or
+had seen it there, and before that one's release said so: stores cannot delete on the condition that nothing changed.
+"""
+_PUBLISHING_SECONDS = _DAY_SECONDS
+"""A publisher's key that is older is a dead one's."""
+_COLLECTING_SECONDS = 600.0
+"""The same of one who collects: that one writes it anew before each batch, and removes none after half of that time."""
+_LOOK_AGAIN_SECONDS = 0.5
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -53,34 +67,43 @@ class BundleStore(BundleReader):
         Raises ``DefinitionError`` (``duplicate-dag-id``) where another project has a DAG of the same id.
         """
         documents = Documents(content)
-        base, known, written = self.newest(), _Known(), 0
-        while True:
-            bundle = self._bundle_after(base, repair)
-            previous = bundle.projects.get(content.project)
-            if known.version != previous:
-                known = self._what_is_there(previous, documents)
-            self._refuse_taken(content.project, known.added, bundle, content.entries)
-            is_new = previous != documents.version
-            text = BundleDocument(self.environment, {**bundle.projects, content.project: documents.version}).to_bytes()
-            wanted = {**dict.fromkeys(_objects_of(content)), **documents.texts, digest(text): text}
-            absent = {}
-            if is_new or repair:
-                absent = {name: one for name, one in wanted.items() if repair or name not in known.objects}
-            release = base
-            written += len(absent)
-            if not dry:
-                self._put(absent, content.read, progress)
-                if is_new:
-                    release = self._announce(base, digest(text), content.project, documents.version, "deploy", by)
-                if is_new and release is None:
-                    # Somebody else was first: what they left is where we go on from.
-                    known.objects.update(absent)
-                    base, repair = self.newest(), False
-                    continue
-            unchanged = len(content.entries) - sum(change.action != "removed" for change in known.changes)
-            return Publication(
-                digest(text), documents.version, release, is_new, tuple(known.changes), unchanged, written
-            )
+        with ExitStack() as stack:
+            base, known, written, is_held = self.newest(), _Known(), 0, False
+            while True:
+                bundle = self._bundle_after(base, repair)
+                previous = bundle.projects.get(content.project)
+                if known.version != previous:
+                    known = self._what_is_there(previous, documents)
+                self._refuse_taken(content.project, known.added, bundle, content.entries)
+                is_new = previous != documents.version
+                projects = {**bundle.projects, content.project: documents.version}
+                text = BundleDocument(self.environment, projects).to_bytes()
+                wanted = {**dict.fromkeys(_objects_of(content)), **documents.texts, digest(text): text}
+                absent = {}
+                if is_new or repair:
+                    absent = {name: one for name, one in wanted.items() if repair or name not in known.objects}
+                release = base
+                if not dry and absent and not is_held:
+                    # From here on nothing is removed; what a base held that is not current any more may have been.
+                    stack.enter_context(self._publishing())
+                    is_held = True
+                    if (newest := self.newest()) != base:
+                        base, known = newest, _Known()
+                        continue
+                written += len(absent)
+                if not dry:
+                    self._put(absent, content.read, progress)
+                    if is_new:
+                        release = self._announce(base, digest(text), content.project, documents.version, "deploy", by)
+                    if is_new and release is None:
+                        # Somebody else was first: what they left is where we go on from.
+                        known.objects.update(absent)
+                        base, repair = self.newest(), False
+                        continue
+                unchanged = len(content.entries) - sum(change.action != "removed" for change in known.changes)
+                return Publication(
+                    digest(text), documents.version, release, is_new, tuple(known.changes), unchanged, written
+                )
 
     def roll_back(self, project: str, version: str, *, by: str = "") -> Release:
         """Make an earlier version of a project (a prefix that tells it from the others is enough) the current one.
@@ -89,6 +112,10 @@ class BundleStore(BundleReader):
         (``unknown-release``) where no release that is kept holds it, ``ConfigurationError`` (``ambiguous-release``),
         ``DefinitionError`` (``duplicate-dag-id``), and what :meth:`read` raises where a part of it is gone.
         """
+        with self._publishing():
+            return self._roll_back(project, version, by)
+
+    def _roll_back(self, project: str, version: str, by: str) -> Release:
         found = self.find_version(project, version)
         document = self.project(found)
         shards = dict(zip(document.shards, side_by_side(self.shard, document.shards.values()), strict=True))
@@ -133,21 +160,42 @@ class BundleStore(BundleReader):
 
         Kept are its newest ``keep`` releases and all that were current within ``keep_days``. No object is removed that
         was written within a day, nor the newest release, nor a release of another project. Where no release is to go,
-        nothing is looked at. Raises ``DocumentError`` where a document cannot be understood (of a newer aiflow): then
-        no object is removed.
+        nothing is looked at; where somebody publishes, what is old goes the next time. Raises ``DocumentError`` where a
+        document cannot be understood (of a newer aiflow): then no object is removed.
         """
         now = time.time() if now is None else now
         since = now - keep_days * _DAY_SECONDS
         releases = self.releases()
-        old = self.dispensable(releases, project, keep, since)
-        if not old:
+        if not self.dispensable(releases, project, keep, since):
             return Collected()
+        key = f"{_COLLECTING}{uuid.uuid4().hex}"
+        try:
+            return self._collect(project, keep, since, now, key)
+        finally:
+            self.store.delete([key, *self._left_by_the_dead()])
+
+    def _may_remove(self, key: str) -> bool:
+        """Say again that we collect, so that nobody thinks us dead, and tell whether nobody publishes."""
+        self._try_put(key, b"")
+        return not self._at_work(_PUBLISHING, _PUBLISHING_SECONDS)
+
+    def _left_by_the_dead(self) -> list[str]:
+        oldest = time.time() - _PUBLISHING_SECONDS
+        return [key for key, moment in self.store.moments(_WORK) if moment < oldest]
+
+    def _collect(self, project: str, keep: int, since: float, now: float, key: str) -> Collected:
+        if not self._may_remove(key):
+            return Collected()
+        releases = self.releases()
+        old = self.dispensable(releases, project, keep, since)
         needed: set[str] = set()
         looked: set[str] = set()
         kept = [(release, ended) for release, ended in _with_ends(releases) if release not in old]
         self._need([release for release, ended in kept if ended >= since], needed, looked)
         # Of one that no run can have begun with lately, what it can be rolled back to is enough.
         self._need_projects([release.project_version for release, _ in kept], needed, looked)
+        if not self._may_remove(key):
+            return Collected()
         self.store.delete([release_key(release.number) for release in old])
         newest = releases[0].number
         found = [
@@ -157,14 +205,37 @@ class BundleStore(BundleReader):
         ]
         removed = 0
         for first in range(0, len(found), _DELETED_AT_ONCE):
+            began = time.monotonic()
+            if not self._may_remove(key):
+                break
             if (newer := [number for number in self._numbers() if number > newest]) and (release := self.newest()):
                 # Somebody published, or rolled back to what we were about to remove.
                 self._need([release, *filter(None, map(self._release, newer))], needed, looked)
                 newest = newer[-1]
-            batch = [key for key in found[first : first + _DELETED_AT_ONCE] if key.rpartition("/")[2] not in needed]
+            batch = [one for one in found[first : first + _DELETED_AT_ONCE] if one.rpartition("/")[2] not in needed]
+            if time.monotonic() - began > _COLLECTING_SECONDS / 2:
+                break  # this machine slept, and somebody may publish who thinks us dead
             self.store.delete(batch)
             removed += len(batch)
         return Collected(tuple(old), removed)
+
+    @contextmanager
+    def _publishing(self) -> Iterator[None]:
+        """While the block runs, nobody removes an object or a release; see :data:`_PUBLISHING`."""
+        key = f"{_PUBLISHING}{uuid.uuid4().hex}"
+        self._try_put(key, b"")
+        try:
+            while self._at_work(_COLLECTING, _COLLECTING_SECONDS):
+                time.sleep(_LOOK_AGAIN_SECONDS)
+            yield
+        finally:
+            with suppress(StoreError):  # what remains is taken for a dead one's tomorrow
+                self.store.delete([key])
+
+    def _at_work(self, prefix: str, seconds: float) -> bool:
+        """Tell whether somebody says, not longer ago than so many seconds, that they publish or collect."""
+        oldest = time.time() - seconds
+        return any(key.startswith(prefix) and moment >= oldest for key, moment in self.store.moments(_WORK))
 
     @staticmethod
     def dispensable(releases: tuple[Release, ...], project: str, keep: int, since: float) -> list[Release]:
