@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aiflow_sdk.bundles import BundleStore, Collected, Content, Entry, StoredFile, dag_id_of, digest, shard_of
+from aiflow_sdk.bundles import BundleStore, Collected, Content, Entry, StoredFile, dag_id_of, digest, shard_of, work
 from aiflow_sdk.errors import ConfigurationError, DefinitionError, DocumentError, StoreError, UnknownNameError, Where
 from aiflow_sdk.stores import FolderStore
 
@@ -427,18 +427,18 @@ def test_who_publishes_is_left_alone_by_a_collection(store, monkeypatch):
 def test_a_base_that_was_collected_meanwhile_is_none(store, monkeypatch):
     """What a publisher takes for there, because it was current when it looked, may be gone when it writes."""
     store.publish(content({"a": "kept", "b": "0"}))
-    publishing = BundleStore._publishing
+    publishing = work.publishing
 
-    def others_first(self):
-        monkeypatch.setattr(BundleStore, "_publishing", publishing)
+    def others_first(place):
+        monkeypatch.setattr("aiflow_sdk.bundles.store.publishing", publishing)
         for number in range(2):
             store.publish(content({"c": str(number)}, code="other"))
         for path in Path(store.address).glob("objects/*/*"):
             os.utime(path, (time.time() - 2 * DAY, time.time() - 2 * DAY))
         assert store.collect("default", keep=1, keep_days=0, now=time.time() + 1).objects
-        return publishing(self)
+        return publishing(place)
 
-    monkeypatch.setattr(BundleStore, "_publishing", others_first)
+    monkeypatch.setattr("aiflow_sdk.bundles.store.publishing", others_first)
     store.publish(content({"a": "kept", "b": "1"}))
     assert plans(store) == {"a": "kept", "b": "1"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -13,26 +13,13 @@ from typing import TypeVar
 from aiflow_sdk.bundles.model import Action, BundleDocument, Entry, Release, digest
 from aiflow_sdk.bundles.publication import Change, Content, Documents, Publication, changes_between
 from aiflow_sdk.bundles.reader import BundleReader, object_key, release_key, side_by_side
+from aiflow_sdk.bundles.work import Collection, again, collecting, publishing
 from aiflow_sdk.errors import ConfigurationError, DefinitionError, StoreError, UnknownNameError, Where, did_you_mean
 
-_TRIES = 5
 _DAY_SECONDS = 86_400.0
 _YOUNG_SECONDS = _DAY_SECONDS
 """An object that nobody needs may belong to a publication that is still under way."""
 _DELETED_AT_ONCE = 500
-_WORK = "work"
-_PUBLISHING, _COLLECTING = f"{_WORK}/publishing-", f"{_WORK}/collecting-"
-"""Who publishes and who collects says so first, in a key of its own, and only then looks whether the other is at it.
-
-So one of the two always sees the other: who collects goes home, who publishes waits for that. Without this somebody
-who collects could remove an object that nobody needed when it looked, just after a publisher had written it again or
-had seen it there, and before that one's release said so: stores cannot delete on the condition that nothing changed.
-"""
-_PUBLISHING_SECONDS = _DAY_SECONDS
-"""A publisher's key that is older is a dead one's."""
-_COLLECTING_SECONDS = 600.0
-"""The same of one who collects: that one writes it anew before each batch, and removes none after half of that time."""
-_LOOK_AGAIN_SECONDS = 0.5
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -85,7 +72,7 @@ class BundleStore(BundleReader):
                 release = base
                 if not dry and absent and not is_held:
                     # From here on nothing is removed; what a base held that is not current any more may have been.
-                    stack.enter_context(self._publishing())
+                    stack.enter_context(publishing(self.store))
                     is_held = True
                     if (newest := self.newest()) != base:
                         base, known = newest, _Known()
@@ -112,7 +99,7 @@ class BundleStore(BundleReader):
         (``unknown-release``) where no release that is kept holds it, ``ConfigurationError`` (``ambiguous-release``),
         ``DefinitionError`` (``duplicate-dag-id``), and what :meth:`read` raises where a part of it is gone.
         """
-        with self._publishing():
+        with publishing(self.store):
             return self._roll_back(project, version, by)
 
     def _roll_back(self, project: str, version: str, by: str) -> Release:
@@ -168,23 +155,11 @@ class BundleStore(BundleReader):
         releases = self.releases()
         if not self.dispensable(releases, project, keep, since):
             return Collected()
-        key = f"{_COLLECTING}{uuid.uuid4().hex}"
-        try:
-            return self._collect(project, keep, since, now, key)
-        finally:
-            self.store.delete([key, *self._left_by_the_dead()])
+        with collecting(self.store) as collection:
+            return self._collect(collection, project, keep, since, now)
 
-    def _may_remove(self, key: str) -> bool:
-        """Say again that we collect, so that nobody thinks us dead, and tell whether nobody publishes."""
-        self._try_put(key, b"")
-        return not self._at_work(_PUBLISHING, _PUBLISHING_SECONDS)
-
-    def _left_by_the_dead(self) -> list[str]:
-        oldest = time.time() - _PUBLISHING_SECONDS
-        return [key for key, moment in self.store.moments(_WORK) if moment < oldest]
-
-    def _collect(self, project: str, keep: int, since: float, now: float, key: str) -> Collected:
-        if not self._may_remove(key):
+    def _collect(self, collection: Collection, project: str, keep: int, since: float, now: float) -> Collected:
+        if not collection.may_go_on():
             return Collected()
         releases = self.releases()
         old = self.dispensable(releases, project, keep, since)
@@ -194,7 +169,7 @@ class BundleStore(BundleReader):
         self._need([release for release, ended in kept if ended >= since], needed, looked)
         # Of one that no run can have begun with lately, what it can be rolled back to is enough.
         self._need_projects([release.project_version for release, _ in kept], needed, looked)
-        if not self._may_remove(key):
+        if not collection.may_go_on():
             return Collected()
         self.store.delete([release_key(release.number) for release in old])
         newest = releases[0].number
@@ -205,37 +180,18 @@ class BundleStore(BundleReader):
         ]
         removed = 0
         for first in range(0, len(found), _DELETED_AT_ONCE):
-            began = time.monotonic()
-            if not self._may_remove(key):
+            if not collection.may_go_on():
                 break
             if (newer := [number for number in self._numbers() if number > newest]) and (release := self.newest()):
                 # Somebody published, or rolled back to what we were about to remove.
                 self._need([release, *filter(None, map(self._release, newer))], needed, looked)
                 newest = newer[-1]
             batch = [one for one in found[first : first + _DELETED_AT_ONCE] if one.rpartition("/")[2] not in needed]
-            if time.monotonic() - began > _COLLECTING_SECONDS / 2:
-                break  # this machine slept, and somebody may publish who thinks us dead
+            if collection.is_late:
+                break
             self.store.delete(batch)
             removed += len(batch)
         return Collected(tuple(old), removed)
-
-    @contextmanager
-    def _publishing(self) -> Iterator[None]:
-        """While the block runs, nobody removes an object or a release; see :data:`_PUBLISHING`."""
-        key = f"{_PUBLISHING}{uuid.uuid4().hex}"
-        self._try_put(key, b"")
-        try:
-            while self._at_work(_COLLECTING, _COLLECTING_SECONDS):
-                time.sleep(_LOOK_AGAIN_SECONDS)
-            yield
-        finally:
-            with suppress(StoreError):  # what remains is taken for a dead one's tomorrow
-                self.store.delete([key])
-
-    def _at_work(self, prefix: str, seconds: float) -> bool:
-        """Tell whether somebody says, not longer ago than so many seconds, that they publish or collect."""
-        oldest = time.time() - seconds
-        return any(key.startswith(prefix) and moment >= oldest for key, moment in self.store.moments(_WORK))
 
     @staticmethod
     def dispensable(releases: tuple[Release, ...], project: str, keep: int, since: float) -> list[Release]:
@@ -364,21 +320,10 @@ class BundleStore(BundleReader):
         number = base.number + 1 if base else 1
         release = Release(number, version, project, project_version, action, by, moment, uuid.uuid4().hex)
         key = release_key(number)
-        return release if self._again(lambda: self.store.put_if_absent(key, release.to_bytes())) else None
+        return release if again(lambda: self.store.put_if_absent(key, release.to_bytes())) else None
 
     def _try_put(self, key: str, content: bytes) -> None:
-        self._again(lambda: self.store.put(key, content))
-
-    @staticmethod
-    def _again(write: Callable[[], _T]) -> _T:
-        """Write once more where, in a folder, a collection removed the empty folder that was about to be written to."""
-        for _ in range(_TRIES - 1):
-            try:
-                return write()
-            except StoreError as error:
-                if not isinstance(error.__cause__, FileNotFoundError):
-                    raise
-        return write()
+        again(lambda: self.store.put(key, content))
 
 
 class _Known:
