@@ -88,3 +88,21 @@ def test_airflows_interpreter_tells_the_settings_that_it_has(monkeypatch):
     with pytest.raises(AiflowError) as caught:
         ask_python("/nowhere/python")
     assert caught.value.code == "airflow-python"
+
+
+def test_no_group_is_called_like_a_task_or_another_group():
+    plan = read_plan(PLAN.read_bytes())
+    one = plan.tasks[0]
+    names = ("us", "load.us", "us-branch", "load.us-branch", "us-branch-branch", "load.us-branch2", "load.eu")
+    tasks = tuple(type(one).model_validate({**dict(one), "id": name, "upstream": ()}) for name in names)
+    dags = [
+        dag_of_plan(Plan.model_validate({**plan.to_full_dict(), "tasks": some}), "d") for some in (tasks, tasks[::-1])
+    ]
+    for dag in dags:
+        groups = {name: str(dag.get_task(name).task_group.group_id) for name in names if "." in name}
+        assert groups == {
+            "load.us": "us-branch3",
+            "load.us-branch": "us-branch-branch2",
+            "load.us-branch2": "us-branch2",
+            "load.eu": "eu",
+        }
