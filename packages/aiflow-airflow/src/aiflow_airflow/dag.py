@@ -17,11 +17,11 @@ from aiflow_airflow.notices import tell_failed
 from aiflow_airflow.operator import AiflowOperator, BrokenOperator
 from aiflow_airflow.schedule import schedule_of
 from aiflow_airflow.supply import Supply
+from aiflow_sdk.bundles.airflow import ABOUT, BROKEN_TAG, about_broken, about_plan, short_version, what_of
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.ir import thaw
 from aiflow_sdk.plan import Plan, PlanNode, PlanTask
 
-BROKEN_TAG = "aiflow-broken"
 _LONGEST_TAG = 100
 
 
@@ -42,7 +42,7 @@ def dag_of_plan(plan: Plan, dag_id: str, supply: Supply | None = None) -> DAG:
         deadline=deadline_of(plan),
         tags=[tag[:_LONGEST_TAG] for tag in plan.tags],
         params={name: _param(value) for name, value in plan.params.items()},
-        default_args={"owner": plan.owner or "aiflow"},
+        default_args={"owner": plan.owner or "aiflow", ABOUT: about_plan(plan)},
         # Fix, deploy, clear: what is done again is done by the code that is current then.
         rerun_with_latest_version=True,
         **optional,
@@ -64,6 +64,7 @@ def make_broken_dag(dag_id: str, error: BaseException) -> DAG:
         schedule=None,
         catchup=False,
         tags=[BROKEN_TAG],
+        default_args={ABOUT: about_broken(text)},
         description="the plan of this pipeline cannot be used",
         doc_md=f"**The plan of this pipeline cannot be used.**\n\n```\n{text}\n```\n\nDeploy the pipeline again.",
     )
@@ -83,9 +84,7 @@ def _defaults() -> dict[str, Any]:
     }
 
 
-def _operator(
-    dag: DAG, plan: Plan, task: PlanTask, supply: Supply | None, groups: _Groups
-) -> AiflowOperator:
+def _operator(dag: DAG, plan: Plan, task: PlanTask, supply: Supply | None, groups: _Groups) -> AiflowOperator:
     nodes = [plan.nodes[node_id] for node_id in task.node_ids]
     return AiflowOperator(
         task_id=task.id,
@@ -204,7 +203,7 @@ def _documentation(plan: Plan) -> str:
     lines = [plan.description.strip(), ""] if plan.description.strip() else []
     lines += [
         f"`{plan.project}/{plan.pipeline_id}` in the environment `{plan.environment.name}`, "
-        f"version `{plan.version.rpartition(':')[2][:12]}`"
+        f"version `{short_version(plan)}`"
         + (f", a run for one {plan.partition} ({plan.timezone})." if plan.partition else "."),
         "",
         "| task | engine | nodes |",
@@ -220,8 +219,5 @@ def _documentation(plan: Plan) -> str:
 
 
 def _task_documentation(task: PlanTask, nodes: Iterable[PlanNode]) -> str:
-    def told(node: PlanNode) -> str:
-        what = node.entrypoint or (node.dataset[1] if node.dataset else node.kind) or "sql"
-        return f"- `{node.id}` ({node.type}): `{what}`"
-
-    return "\n".join([f"On {task.engine}:", "", *map(told, nodes)])
+    told = (f"- `{node.id}` ({node.type}): `{what_of(node)}`" for node in nodes)
+    return "\n".join([f"On {task.engine}:", "", *told])

@@ -22,6 +22,7 @@ from aiflow_airflow.environments import home
 from aiflow_airflow.housekeeping import keep_house
 from aiflow_airflow.run import run_of
 from aiflow_airflow.telling import FORWARDING_SECONDS, Telling
+from aiflow_sdk.bundles.airflow import short_version
 from aiflow_sdk.errors import AiflowError, RunError, Where
 from aiflow_sdk.plan import NodeFacts, Plan, PlanTask, Run, TaskResult
 
@@ -141,7 +142,7 @@ class AiflowOperator(BaseOperator):
                 "%s %s, version %s, execution %d, attempt %d",
                 plan.pipeline_id,
                 run.partition_text,
-                plan.version.rpartition(":")[2][:12],
+                short_version(plan),
                 run.execution,
                 run.attempt,
             )

@@ -72,12 +72,12 @@ class BundleSupply:
         code = self._artifact(project.code.file, project.code.sha)
         place = home()
         with UserCode(place).in_use(code) as folder, UserEnvironments(place).in_use(recipe) as python:
-            plan, places = self.deployed.file(self.found.entry.plan), self.deployed.places(self.found)
+            plan, places = self.deployed.file(self.found.entry.plan), self.deployed.places_of(self.found)
             with _scratch(place, folder) as scratch:
                 yield Ready(python, folder, scratch, child_environment(python), plan, places)
 
     def _artifact(self, file: str, sha: str) -> Artifact:
-        return Artifact(file, sha, lambda: self.deployed.object(sha))
+        return Artifact(file, sha, lambda: self.deployed.read(sha))
 
 
 @dataclass(frozen=True)
