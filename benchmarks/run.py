@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 
-from cases import airflow, backfill, commands, compiling, jobs, lake, lake_environment, upsert
+from cases import airflow, airflow_runs, backfill, commands, compiling, jobs, lake, lake_environment, upsert
 from measure import ASIDE, Row
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "airflow_parse": airflow.airflow_parse,
     "airflow_processor": airflow.airflow_processor,
     "airflow_processor_10000": airflow.airflow_processor_10000,
+    "airflow_runs": airflow_runs.airflow_runs,
 }
 
 

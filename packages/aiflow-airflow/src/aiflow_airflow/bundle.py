@@ -15,6 +15,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,12 @@ from aiflow_sdk.errors import AiflowError, DocumentError
 _log = logging.getLogger(__name__)
 _LAID_OUT = "laid_out"
 """Says which version's shims are all there and touched."""
+_NEEDED_TO_PARSE = (
+    "aiflow_airflow.dag",
+    # Airflow looks at each task for these when it serializes it.
+    "airflow.providers.standard.operators.trigger_dagrun",
+    "airflow.providers.standard.sensors.external_task",
+)
 
 
 class AiflowBundle(BaseDagBundle):
@@ -76,6 +84,7 @@ class AiflowBundle(BaseDagBundle):
         """
         if self.version:
             raise ValueError(f"version {self.version} of the bundle '{self.name}' never changes")
+        _load_for_forks()
         release = open_bundles(self._address, self._environment, self._storage).newest()
         with self.lock():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -122,6 +131,13 @@ class AiflowBundle(BaseDagBundle):
         for path in self.path.glob("*.py"):
             if (shas := read_lacking(path)) and len(deployed.fetch(shas)) < len(shas):
                 os.utime(path)
+
+
+def _load_for_forks() -> None:
+    """Load what parsing needs: the DAG processor parses each file in a fork of itself, which then finds it there."""
+    for module in _NEEDED_TO_PARSE:
+        with suppress(ImportError):
+            import_module(module)
 
 
 def _laid_out(folder: Path) -> str | None:

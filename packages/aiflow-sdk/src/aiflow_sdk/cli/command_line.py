@@ -32,6 +32,7 @@ COMMANDS = {
     "runs": "List past runs, the newest first.",
     "logs": "Show what the code of a run printed.",
     "sample": "Make inputs for a test from real tables.",
+    "eject": "Write a pipeline as plain Airflow code.",
     "plugins": "List sources, sinks, engines, clusters and listeners.",
     "env": "List the environments, compare their tables, remove one.",
     "doctor": "Say what works on this machine, and what to do where it does not.",

@@ -54,6 +54,28 @@ def kind_of_annotation(annotation: object, function: Callable[..., Any]) -> Fram
     return next(filter(None, (kind_of_annotation(part, function) for part in inside)), None)
 
 
+def kind_of_written(annotation: ast.expr, source: str) -> FrameKind | None:
+    """Return the kind that an annotation in a module's text names, as far as that tells what its names stand for."""
+    aliases = _aliases(source)
+    for part in _parts(annotation):
+        if isinstance(part, ast.Constant):
+            inner = _expression(part.value) if isinstance(part.value, str) else None
+            kind = kind_of_written(inner, source) if inner is not None else None
+        else:
+            root, _, rest = ast.unparse(part).partition(".")
+            kind = _kind_of_name(".".join(filter(None, (aliases.get(root), rest))))
+        if kind:
+            return kind
+    return None
+
+
+def _expression(text: str) -> ast.expr | None:
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        return None
+
+
 def _kind_of_class(found: type) -> FrameKind | None:
     return next(filter(None, (_kind_of_name(f"{part.__module__}.{part.__name__}") for part in found.__mro__)), None)
 
@@ -66,9 +88,8 @@ def _kind_of_name(name: str) -> FrameKind | None:
 
 
 def _kind_of_text(text: str, function: Callable[..., Any]) -> FrameKind | None:
-    try:
-        expression = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
+    expression = _expression(text)
+    if expression is None:
         return None
     code = inspect.unwrap(function)
     names: Mapping[str, object] = getattr(code, "__globals__", {})

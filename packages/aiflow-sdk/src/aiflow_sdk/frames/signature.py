@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from aiflow_sdk.errors import AiflowError, DefinitionError, Where, did_you_mean
-from aiflow_sdk.frames.kind import FrameKind, kind_of_annotation
+from aiflow_sdk.frames.kind import FrameKind, kind_of_annotation, kind_of_written
 from aiflow_sdk.ir import RESERVED_NODE_IDS
 from aiflow_sdk.place import relative_path
 
@@ -100,7 +100,7 @@ def check_signature(
     ``extras`` are what the engine gives by name.
     """
     if isinstance(function, Definition):
-        function = _written_signature(function)
+        function = written_signature(function)
     elif not isinstance(function, Signature):
         function = signature_of(function)
     bindings = bind(function, input_ids, param_names, extras)
@@ -210,8 +210,13 @@ def _unmatched(
 
 
 @lru_cache(maxsize=256)
-def _written_signature(node: Definition) -> Signature:
+def written_signature(node: Definition, source: str | None = None) -> Signature:
+    """Return the signature of a function that was only read; with its module's ``source`` the kinds of frames too."""
     kinds, written = inspect.Parameter, node.args
+
+    def frame(annotation: ast.expr | None) -> FrameKind | None:
+        return kind_of_written(annotation, source) if annotation is not None and source is not None else None
+
     positional = [*written.posonlyargs, *written.args]
     without_default = len(positional) - len(written.defaults)
     parameters = [
@@ -219,13 +224,14 @@ def _written_signature(node: Definition) -> Signature:
             one.arg,
             kinds.POSITIONAL_ONLY if position < len(written.posonlyargs) else kinds.POSITIONAL_OR_KEYWORD,
             position >= without_default,
+            frame=frame(one.annotation),
         )
         for position, one in enumerate(positional)
     ]
     if written.vararg:
         parameters.append(Parameter(written.vararg.arg, kinds.VAR_POSITIONAL))
     for one, default in zip(written.kwonlyargs, written.kw_defaults, strict=True):
-        parameters.append(Parameter(one.arg, kinds.KEYWORD_ONLY, default is not None))
+        parameters.append(Parameter(one.arg, kinds.KEYWORD_ONLY, default is not None, frame=frame(one.annotation)))
     if written.kwarg:
         parameters.append(Parameter(written.kwarg.arg, kinds.VAR_KEYWORD))
     return Signature(node.name, tuple(parameters), Where(None, node.lineno))

@@ -20,7 +20,9 @@ PlainMap: TypeAlias = Annotated[
 class Frozen(BaseModel):
     """A value that never changes, refuses unknown fields and hashes by its content."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=(), defer_build=True
+    )
 
     @classmethod
     def make(cls, **fields: Any) -> Self:

@@ -9,7 +9,14 @@ from aiflow_sdk.partitions.partition import (
     last_complete,
     partitions_between,
 )
-from aiflow_sdk.partitions.schedule import PRESETS, due_partitions, fire_times, infer_grain, normalise_schedule
+from aiflow_sdk.partitions.schedule import (
+    PRESETS,
+    due_partitions,
+    fire_times,
+    infer_grain,
+    normalise_schedule,
+    read_duration,
+)
 from aiflow_sdk.partitions.window import Window, WindowKind, Windows, is_window, window
 
 __all__ = [
@@ -30,5 +37,6 @@ __all__ = [
     "normalise_schedule",
     "partition_range",
     "partitions_between",
+    "read_duration",
     "window",
 ]

@@ -50,7 +50,7 @@ def normalise_schedule(schedule: str | timedelta) -> str:
             raise _bad_schedule(text, "there is no such preset", hint or f"known: {', '.join(PRESETS)}; None: by hand")
         return PRESETS[text.lower()]
     if text[:1] in ("P", "p"):
-        return _write_duration(_read_duration(text.upper()))
+        return _write_duration(read_duration(text.upper()))
     try:
         return _canonical_cron(text)
     except ValueError as error:
@@ -103,7 +103,7 @@ def fire_times(schedule: str, timezone: str, after: datetime, until: datetime) -
         cron = Cron.parse(text)
         for local in cron.local_times(first - _FOLD, last + _FOLD):
             found.update(moments(local, zone) if cron.every_hour else (first_moment(local, zone),))
-    elif (step := _read_duration(text)) % _DAY:
+    elif (step := read_duration(text)) % _DAY:
         epoch = first_moment_of(_EPOCH, zone)
         at = epoch + ((low - epoch) // step + 1) * step
         while at <= high:
@@ -157,7 +157,8 @@ def _last_fire(schedule: str, timezone: str, until: datetime) -> datetime | None
 
 
 @lru_cache(maxsize=256)
-def _read_duration(text: str) -> timedelta:
+def read_duration(text: str) -> timedelta:
+    """Return how long an ISO 8601 duration is. Raises ``DefinitionError`` (``bad-schedule``)."""
     found = _DURATION.fullmatch(text)
     if not found or not any(found.groups()):
         hint = "write weeks, days, hours, minutes: P1W, P1D, PT6H, PT15M; for months cron text, as in '0 0 1 * *'"

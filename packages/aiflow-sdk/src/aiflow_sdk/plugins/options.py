@@ -21,7 +21,7 @@ class Plugin(BaseModel):
     ``class Rss(Source, kind="rss")`` names it. Validation, JSON Schema and the type stubs come from the fields.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), defer_build=True)
 
     kind: ClassVar[str] = ""
     # Set on each that is made for an environment. A private attribute of pydantic's would cost as much as a few fields.

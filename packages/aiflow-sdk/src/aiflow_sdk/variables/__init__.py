@@ -2,7 +2,7 @@
 
 from aiflow_sdk.variables.query import map_query, render_query
 from aiflow_sdk.variables.rendering import refuse_secrets, render, run_facts
-from aiflow_sdk.variables.template import NAMES, TIME_NAMES, Reference, find_name, has_template
+from aiflow_sdk.variables.template import NAMES, TIME_NAMES, Reference, find_name, has_template, replace_templates
 from aiflow_sdk.variables.value import canonicalise, has_secret, names_in, secret_name, secrets_in
 from aiflow_sdk.variables.variable import Variable, Variables
 
@@ -21,6 +21,7 @@ __all__ = [
     "refuse_secrets",
     "render",
     "render_query",
+    "replace_templates",
     "run_facts",
     "secret_name",
     "secrets_in",
