@@ -109,7 +109,7 @@ def test_a_task_starts_it_and_goes_on(home: Path, tmp_path: Path):
     assert process.wait(30) == 0
     assert left(home) == NEW
     keep_house(home, None)
-    assert housekeeping._LEFT == [process]
+    assert [process] == housekeeping._LEFT
 
 
 def test_nothing_that_goes_wrong_there_is_the_task_s(home: Path, monkeypatch: pytest.MonkeyPatch):
