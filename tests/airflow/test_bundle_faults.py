@@ -13,12 +13,12 @@ os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 
 import pytest
 from aiflow_airflow.bundle import AiflowBundle
-from aiflow_airflow.dag import BROKEN_TAG
 from aiflow_airflow.deployed import POINTER, Deployed
 from aiflow_airflow.shims import dags_of, shim_name
 from airflow.sdk import DAG
 
 from aiflow_sdk.bundles import BundleStore, Content, Entry, StoredFile, digest, shard_of
+from aiflow_sdk.bundles.airflow import BROKEN_TAG
 from aiflow_sdk.config import load_project
 from aiflow_sdk.deployment import deploy_project
 from aiflow_sdk.errors import AiflowError, StoreError
@@ -245,7 +245,7 @@ def test_a_pointer_cut_in_half_is_written_again(tmp_path: Path, ids: tuple[str, 
         pointer = open_bundle(version).path / POINTER
         pointer.write_text(pointer.read_text()[:20])
         bundle = open_bundle(version)
-        assert Deployed.read(bundle.path).version == newest.version
+        assert Deployed.lying_in(bundle.path).version == newest.version
         assert len(parse(bundle)) == len(ids)
 
 
@@ -297,7 +297,7 @@ def test_a_store_that_is_away_for_a_moment_takes_no_dag_down(
     bundle = open_bundle()
     before = bundle.get_current_version()
     deploy(code="new")
-    real = Deployed.object
+    real = Deployed.read
 
     def away(deployed: Deployed, sha: str) -> bytes:
         if b'"plan_version"' in (content := real(deployed, sha)):
@@ -305,7 +305,7 @@ def test_a_store_that_is_away_for_a_moment_takes_no_dag_down(
         return content
 
     with monkeypatch.context() as patch:
-        patch.setattr(Deployed, "object", away)  # the real one, away for plans alone
+        patch.setattr(Deployed, "read", away)  # the real one, away for plans alone
         with pytest.raises(StoreError, match="503"):
             bundle.refresh()
     assert bundle.get_current_version() == before

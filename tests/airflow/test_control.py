@@ -1,5 +1,6 @@
 """What the command line reads of an Airflow is what Airflow's side of aiflow writes."""
 
+import json
 import os
 import sys
 import tempfile
@@ -10,16 +11,14 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 
 import pytest
-from aiflow_airflow.dag import BROKEN_TAG, dag_of_plan, make_broken_dag
-from aiflow_airflow.settings import REQUIRED
+from aiflow_airflow.dag import dag_of_plan, make_broken_dag
 from aiflow_airflow.timetable import Partitions
 
+from aiflow_sdk.bundles.airflow import BROKEN_TAG, REQUIRED
 from aiflow_sdk.cli.airflow_doctor import ask_python
 from aiflow_sdk.errors import AiflowError, DocumentError
-from aiflow_sdk.orchestrator import deployed
 from aiflow_sdk.orchestrator.airflow import bound_of
 from aiflow_sdk.orchestrator.deployed import read_details, read_nodes
-from aiflow_sdk.orchestrator.requirements import REQUIREMENTS
 from aiflow_sdk.partitions import GRAINS, Partition, partitions_between
 from aiflow_sdk.plan import Plan, read_plan
 
@@ -34,7 +33,9 @@ def test_a_deployed_pipeline_is_read_from_its_dag(grain):
         {**dict(plan), "partition": grain, "timezone": "America/New_York", "description": described}
     )
     dag = dag_of_plan(plan, "some.dag")
-    found = read_details({"dag_id": "some.dag", "doc_md": dag.doc_md, "is_paused": True, "params": dag.params.dump()})
+    default_args = json.loads(json.dumps(dag.default_args))
+    details = {"dag_id": "some.dag", "default_args": default_args, "is_paused": True, "params": dag.params.dump()}
+    found = read_details(details)
     named = (found.project, found.pipeline_id, found.environment)
     assert named == (plan.project, plan.pipeline_id, plan.environment.name)
     assert (found.grain, found.timezone) == (grain, plan.timezone if grain else "UTC")
@@ -42,8 +43,7 @@ def test_a_deployed_pipeline_is_read_from_its_dag(grain):
     assert set(found.params) == set(plan.params)
     assert plan.version.rpartition(":")[2].startswith(found.version)
     for task in plan.tasks:
-        operator = dag.get_task(task.id)
-        nodes = read_nodes({"task_id": operator.task_id, "doc_md": operator.doc_md})
+        nodes = read_nodes(details, {"task_id": dag.get_task(task.id).task_id})
         assert [node["id"] for node in nodes] == list(task.node_ids)
         assert {node["engine"] for node in nodes} == {task.engine}
 
@@ -63,19 +63,16 @@ def test_a_backfill_is_of_the_partitions_that_were_typed(grain, timezone):
 
 
 def test_a_broken_dag_is_read_with_its_reason():
-    assert deployed.BROKEN_TAG == BROKEN_TAG
     dag = make_broken_dag("shop.orders", DocumentError("damaged-object", "the plan is cut in half"))
     with pytest.raises(DocumentError) as caught:
-        read_details({"dag_id": dag.dag_id, "doc_md": dag.doc_md, "tags": [{"name": tag} for tag in dag.tags]})
+        read_details({"dag_id": dag.dag_id, "default_args": dag.default_args})
+    assert dag.tags == {BROKEN_TAG}
     assert caught.value.code == "broken-dag"
     assert "cut in half" in caught.value.notes[0]
 
 
-def test_the_two_lists_of_required_settings_are_one():
-    assert {(one.section, one.name, one.value) for one in REQUIREMENTS} == {
-        (one.section, one.name, one.value) for one in REQUIRED
-    }
-    assert all(one.accepts(one.value) for one in REQUIREMENTS)
+def test_what_is_required_is_accepted():
+    assert all(one.accepts(one.value) for one in REQUIRED)
 
 
 def test_airflows_interpreter_tells_the_settings_that_it_has(monkeypatch):
@@ -83,8 +80,26 @@ def test_airflows_interpreter_tells_the_settings_that_it_has(monkeypatch):
         monkeypatch.setenv(one.variable, one.value)
     monkeypatch.delenv("AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL")
     values = ask_python(sys.executable)
-    wrong = [one.name for one in REQUIREMENTS if not one.accepts(values[f"{one.section}.{one.name}"])]
+    wrong = [one.name for one in REQUIRED if not one.accepts(values[f"{one.section}.{one.name}"])]
     assert wrong == ["refresh_interval"]
     with pytest.raises(AiflowError) as caught:
         ask_python("/nowhere/python")
     assert caught.value.code == "airflow-python"
+
+
+def test_no_group_is_called_like_a_task_or_another_group():
+    plan = read_plan(PLAN.read_bytes())
+    one = plan.tasks[0]
+    names = ("us", "load.us", "us-branch", "load.us-branch", "us-branch-branch", "load.us-branch2", "load.eu")
+    tasks = tuple(type(one).model_validate({**dict(one), "id": name, "upstream": ()}) for name in names)
+    dags = [
+        dag_of_plan(Plan.model_validate({**plan.to_full_dict(), "tasks": some}), "d") for some in (tasks, tasks[::-1])
+    ]
+    for dag in dags:
+        groups = {name: str(dag.get_task(name).task_group.group_id) for name in names if "." in name}
+        assert groups == {
+            "load.us": "us-branch3",
+            "load.us-branch": "us-branch-branch2",
+            "load.us-branch2": "us-branch2",
+            "load.eu": "eu",
+        }

@@ -40,7 +40,8 @@ SHOP = wheel(
 
 
 def all_below(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path) for path in found if "__pycache__" not in path.parts)
 
 
 def unpack_into(home: Path) -> str:
@@ -144,3 +145,56 @@ def test_code_in_use_stays_and_old_code_goes(tmp_path):
     os.utime(folder.parent / "used", (then, then))
     assert code.collect(30) == [SHOP.sha[:32]]
     assert os.listdir(tmp_path / "code") == []
+
+
+WRITE = """
+import os, pathlib, sys
+from aiflow_airflow.code import UserCode
+from test_environments_code import SHOP
+home, what = pathlib.Path(sys.argv[1]), sys.argv[2]
+folder = UserCode(home).folder_of(SHOP)
+if what == "collect":
+    os.utime(folder.parent / "used", (0, 0))
+    print(UserCode(home).collect(30) == [SHOP.sha[:32]], os.listdir(home / "code"))
+    sys.exit()
+for change in (
+    lambda: (folder / "etl_jobs" / "clean.py").write_text("def main(): return 13"),
+    lambda: (folder / "etl_jobs" / "new.py").touch(),
+    lambda: (folder / "json.py").touch(),
+    lambda: (folder / "etl_jobs" / "clean.py").unlink(),
+):
+    try:
+        change()
+        print("changed")
+    except PermissionError:
+        print("refused")
+"""
+
+
+def by_anybody(home: Path, what: str) -> str:
+    """Return what the program above says where it has not root's power to write what nobody may."""
+    command = [sys.executable, "-c", WRITE, str(home), what]
+    if os.getuid() == 0:
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+    here = Path(__file__).parent
+    variables = {**os.environ, "PYTHONPATH": f"{here}:{here.parent / 'lib'}"}
+    return subprocess.run(command, env=variables, cwd="/", capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_task_cannot_change_what_the_next_one_imports(tmp_path):
+    assert by_anybody(tmp_path, "write").split() == ["refused"] * 4
+
+
+def test_what_may_not_be_written_is_collected(tmp_path):
+    assert by_anybody(tmp_path, "collect") == "True []"
+
+
+def test_what_is_unpacked_is_compiled_because_no_task_could_keep_it(tmp_path):
+    folder = UserCode(tmp_path).folder_of(SHOP)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import etl_jobs.clean as it; print(it.main.__code__.co_filename)"
+    )
+    done = subprocess.run([sys.executable, "-v", "-c", code, folder], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(folder / "etl_jobs" / "clean.py")
+    assert [line for line in done.stderr.splitlines() if "matches" in line and "clean.py" in line]
+    assert not [line for line in done.stderr.splitlines() if line.startswith("# wrote") and "clean" in line]

@@ -46,6 +46,8 @@ def plan(tmp_path: Path) -> Plan:
 class SlowSupply:
     """Takes a minute to make what the task runs with."""
 
+    objects = None
+
     def __init__(self) -> None:
         self.was_broken_off = False
 

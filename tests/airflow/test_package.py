@@ -46,6 +46,7 @@ def test_airflows_side_imports_nothing_above_the_plugins() -> None:
         "config",
         "errors",
         "ir",
+        "lineage",
         "partitions",
         "place",
         "plan",

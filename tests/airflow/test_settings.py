@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]  # its types are a package that Airflow's lock has not
 from aiflow_airflow.bundle import AiflowBundle
-from aiflow_airflow.settings import REQUIRED
+
+from aiflow_sdk.bundles.airflow import REQUIRED
 
 ROOT = Path(__file__).parents[2]
 

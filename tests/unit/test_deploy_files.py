@@ -16,7 +16,7 @@ import pytest
 from aiflow_sdk.config import load_project
 from aiflow_sdk.deployment import files
 from aiflow_sdk.deployment.files import code_wheel
-from aiflow_sdk.errors import ConfigurationError, StoreError
+from aiflow_sdk.errors import ConfigurationError, ProblemsError, StoreError
 
 
 def write(root: Path, *names: str) -> Path:
@@ -135,3 +135,15 @@ def test_a_file_that_goes_while_it_is_read_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(StoreError) as caught:
         code_wheel(load_project(tmp_path))
     assert caught.value.code == "unreadable-project"
+
+
+@pytest.mark.parametrize("name", ["requirements-dev.txt", "pyproject.toml", "sub/pip.conf", "uv.toml"])
+def test_a_file_for_installers_that_holds_a_password_is_not_published(tmp_path, name):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / name).write_text("\nindex-url = https://user:hunter22@index.example.com/simple\n")
+    (tmp_path / "notes.txt").write_text("https://user:password@example.com is how one writes it")
+    with pytest.raises(ProblemsError) as caught:
+        code_wheel(load_project(tmp_path))
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.where.path, problem.where.line) == ("literal-secret", name, 2)
+    assert "hunter22" not in str(problem.to_dict())

@@ -11,7 +11,7 @@ import pytest
 from aiflow_sdk.config import Project
 from aiflow_sdk.deployment.packaging import local_wheels, pack_again
 from aiflow_sdk.deployment.requirements import Installed, Requirements, find_requirements
-from aiflow_sdk.errors import ConfigurationError
+from aiflow_sdk.errors import ConfigurationError, DefinitionError, ProblemsError
 
 
 def locked(root: Path, text: str, name: str = "requirements.lock") -> Project:
@@ -224,3 +224,51 @@ def test_what_cannot_be_packed_again_is_told(tmp_path, fault):
     with pytest.raises(ConfigurationError) as caught:
         list(local_wheels(Project(tmp_path), Requirements("", "3.11", (one,))))
     assert caught.value.code == "unbuildable-package"
+
+
+SECRETS = [
+    "--index-url https://user:{}@index.example.com/simple",
+    "--extra-index-url=https://user:{}@index.example.com/simple",
+    "tool @ https://user:{}@files.example.com/tool-1.0-py3-none-any.whl",
+    "tool @ git+https://{}@git.example.com/tool.git@abc",
+    "# uv pip compile --index-url https://user:{}@index.example.com/simple",
+]
+PASSWORD = "hunter22hunter22hunter22"
+
+
+@pytest.mark.parametrize("line", SECRETS)
+def test_a_password_in_an_address_is_refused_and_not_shown(tmp_path, line):
+    with pytest.raises(ProblemsError) as caught:
+        find_requirements(locked(tmp_path, f"polars==1.0\n{line.format(PASSWORD)}\n"))
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.where.path, problem.where.line) == ("literal-secret", "requirements.lock", 2)
+    assert "UV_INDEX_" in problem.hint
+    assert PASSWORD not in str(problem.to_dict())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--index-url https://index.example.com/simple",
+        "--index-url https://VssSessionToken@index.example.com/simple",
+        "--index-url https://${USER}:${TOKEN}@index.example.com/simple",
+        "--index-url https://reader:${TOKEN}@index.example.com/simple",
+        "tool @ git+ssh://git@git.example.com/tool.git@abc",
+        "tool @ https://files.example.com/a@b/tool-1.0-py3-none-any.whl",
+    ],
+)
+def test_an_address_without_a_password_is_taken(tmp_path, line):
+    assert find_requirements(locked(tmp_path, f"{line}\n")).text == f"{line}\n"
+
+
+def test_a_package_that_was_installed_with_a_password_is_told_by_its_name(tmp_path, monkeypatch):
+    installed = Installed("tool", "1.0", {"url": f"https://user:{PASSWORD}@files.example.com/tool.whl"}, "")
+    # Installers leave it out of what they write down; an old one may not have.
+    monkeypatch.setattr("aiflow_sdk.deployment.requirements._ask", lambda python: ("3.11", [installed]))
+    with pytest.raises(DefinitionError) as caught:
+        find_requirements(Project(tmp_path))
+    assert (caught.value.code, "'tool'" in str(caught.value), PASSWORD in str(caught.value)) == (
+        "literal-secret",
+        True,
+        False,
+    )

@@ -19,9 +19,10 @@ from aiflow_sdk.config import load_project
 from aiflow_sdk.errors import StoreError
 from aiflow_sdk.events import Spool
 from aiflow_sdk.ir import NodeIR, PipelineIR
+from aiflow_sdk.lineage import Lineage
 from aiflow_sdk.plan import NodeFacts, TaskResult, make_run
 from aiflow_sdk.plugins import installed_registry
-from aiflow_sdk.runtime import Lineage
+from aiflow_sdk.runtime import installed_version
 
 # What the specification 2-0-2 demands of a run event, restated.
 FACETS = {
@@ -114,7 +115,7 @@ def lineage(tmp_path):
         nodes=nodes,
     )
     plan = compile_pipeline(ir, project=project, environment=project.environment(), registry=installed_registry())
-    return Lineage(plan, make_run(plan, partition="2026-11-01"))
+    return Lineage(plan, make_run(plan, partition="2026-11-01"), installed_version)
 
 
 RESULT = TaskResult(
@@ -230,6 +231,18 @@ def test_a_spool_keeps_every_event_of_many_threads(tmp_path):
     assert sorted(event["number"] for event in spool) == list(range(200))
 
 
+def test_a_spool_keeps_every_event_of_many_processes(tmp_path):
+    path = tmp_path / "events.jsonl"
+    context = multiprocessing.get_context("spawn")
+    children = [context.Process(target=_append, args=(path, number)) for number in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    found = sorted((event["process"], event["number"]) for event in Spool(path))
+    assert found == [(process, number) for process in range(4) for number in range(50)]
+
+
 def test_a_spool_survives_a_process_that_died_in_the_middle_of_a_line(tmp_path):
     path = tmp_path / "events.jsonl"
     Spool(path).append({"number": 1})
@@ -266,8 +279,8 @@ def test_moments_are_written_in_utc():
 
 
 def test_a_line_that_is_being_written_is_not_passed_over(tmp_path):
-    from aiflow_sdk.local.delivery import Delivery
     from aiflow_sdk.plugins import Listener
+    from aiflow_sdk.runtime.delivery import Delivery
 
     class Hearing(Listener, kind="hearing"):
         def on_event(self, event):
@@ -277,7 +290,7 @@ def test_a_line_that_is_being_written_is_not_passed_over(tmp_path):
     run = tmp_path / ".aiflow" / "runs" / "one"
     run.mkdir(parents=True)
     spool = run / "events.jsonl"
-    delivery = Delivery("mine", Hearing(), tmp_path, "dev", print)
+    delivery = Delivery("mine", Hearing(), "dev", print)
     delivery.begin(spool)
     spool.write_bytes(b'{"number": 1}\n{"num')
     delivery.notice(spool)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from aiflow_sdk.bundles.airflow import REQUIRED
 from aiflow_sdk.cli import main
 from aiflow_sdk.config import load_project
 from aiflow_sdk.errors import AiflowError, OrchestratorError
@@ -18,10 +19,16 @@ from aiflow_sdk.local.store import RunRecord
 from aiflow_sdk.orchestrator import AirflowClient, DeployedPipeline
 from aiflow_sdk.orchestrator.deployed import read_details
 from aiflow_sdk.orchestrator.logs import read_error
-from aiflow_sdk.orchestrator.requirements import REQUIREMENTS
 
 VERSION = (200, {"version": "3.3.2"})
-ABOUT = "`shop/orders` in the environment `{}`, version `ab12`, a run for one day (Europe/Berlin)."
+ABOUT = {
+    "project": "shop",
+    "pipeline": "orders",
+    "version": "ab12",
+    "partition": "day",
+    "timezone": "Europe/Berlin",
+    "tasks": {},
+}
 
 
 class Server(ThreadingHTTPServer):
@@ -87,7 +94,8 @@ def error_of(capsys: pytest.CaptureFixture[str], project: Path, *arguments: str,
 
 
 def details(environment: str = "prod", **fields: Any) -> dict[str, Any]:
-    return {"dag_id": "shop.orders", "doc_md": ABOUT.format(environment), "is_paused": False, "params": {}, **fields}
+    about = {"owner": "o", "aiflow": {**ABOUT, "environment": environment}}
+    return {"dag_id": "shop.orders", "default_args": about, "is_paused": False, "params": {}, **fields}
 
 
 # What may be at the address.
@@ -199,8 +207,8 @@ def test_a_pipeline_that_is_not_there(project, server, capsys):
     ("fields", "code"),
     [
         ({"is_paused": True}, "dag-paused"),
-        ({"doc_md": "mine"}, "foreign-dag"),
-        ({"doc_md": "**broken**\n\nerror[x]: y", "tags": [{"name": "aiflow-broken"}]}, "broken-dag"),
+        ({"default_args": {"owner": "mine"}}, "foreign-dag"),
+        ({"default_args": {"aiflow": {"error": "error[x]: y"}}}, "broken-dag"),
         ({"environment": "dev"}, "other-environment"),
     ],
 )
@@ -290,7 +298,7 @@ def test_the_error_of_a_task_is_read_from_its_log():
 
 
 def test_a_setting_is_judged_by_what_it_is_for():
-    by_name = {one.name: one for one in REQUIREMENTS}
+    by_name = {one.name: one for one in REQUIRED}
     assert by_name["refresh_interval"].accepts("1")
     assert not by_name["refresh_interval"].accepts("300")
     assert by_name["min_file_process_interval"].accepts("7200")

@@ -22,10 +22,10 @@ from aiflow_sdk.errors import (
     Where,
 )
 from aiflow_sdk.ir import NodeIR, PipelineIR
+from aiflow_sdk.lineage import Lineage
 from aiflow_sdk.plan import Run, make_run, read_plan
 from aiflow_sdk.plugins import Write, installed_registry
 from aiflow_sdk.runtime import (
-    Lineage,
     StoreStaging,
     bound_environment,
     execute_task,

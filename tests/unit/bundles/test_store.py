@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import threading
 import time
 from dataclasses import replace
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from aiflow_sdk.bundles import BundleStore, Content, Entry, StoredFile, dag_id_of, digest, shard_of
+from aiflow_sdk.bundles import BundleStore, Collected, Content, Entry, StoredFile, dag_id_of, digest, shard_of, work
 from aiflow_sdk.errors import ConfigurationError, DefinitionError, DocumentError, StoreError, UnknownNameError, Where
+from aiflow_sdk.stores import FolderStore
 
 DAY = 86_400
 
@@ -372,6 +374,83 @@ def test_a_collection_spares_what_somebody_rolls_back_to_meanwhile(store, tmp_pa
     monkeypatch.setattr(type(store.store), "moments", roll_back_first)
     store.collect("default", keep=1, keep_days=0.1, now=time.time() + 5 * DAY)
     assert plans(store) == {"a": "0"}
+
+
+def forsaken(store) -> None:
+    """Two versions, of which the first may go, and with it the plan that the next publication brings back."""
+    store.publish(content({"a": "back again"}, code="code 0"))
+    for number in range(2):
+        store.publish(content({"a": str(number)}))
+    for path in Path(store.address).glob("objects/*/*"):
+        os.utime(path, (time.time() - 2 * DAY, time.time() - 2 * DAY))
+
+
+def test_a_collection_takes_nothing_from_who_publishes_when_it_has_looked(store, monkeypatch):
+    """The publisher comes just when what it needs is about to be deleted."""
+    forsaken(store)
+    delete = FolderStore.delete
+    published = threading.Thread(target=lambda: store.publish(content({"a": "back again"}, code="code 0")))
+
+    def publish_before(self, keys):
+        if any(digest(b"back again") in key for key in keys) and not published.ident:
+            published.start()
+            published.join(3)
+        delete(self, keys)
+
+    monkeypatch.setattr(FolderStore, "delete", publish_before)
+    done = store.collect("default", keep=1, keep_days=0, now=time.time() + 1)
+    assert done.objects > 0
+    published.join()
+    assert plans(store) == {"a": "back again"}
+
+
+def test_who_publishes_is_left_alone_by_a_collection(store, monkeypatch):
+    """The collection comes when objects are there and the release is not."""
+    forsaken(store)
+    announce = BundleStore._announce
+    collected = []
+
+    def collect_before(self, *arguments):
+        monkeypatch.setattr(BundleStore, "_announce", announce)
+        for path in Path(store.address).glob("objects/*/*"):  # a slow publisher: all that it wrote has become old
+            os.utime(path, (time.time() - 2 * DAY, time.time() - 2 * DAY))
+        collected.append(store.collect("default", keep=1, keep_days=0, now=time.time() + 1))
+        return announce(self, *arguments)
+
+    monkeypatch.setattr(BundleStore, "_announce", collect_before)
+    store.publish(content({"a": "back again"}, code="code 0"))
+    assert collected == [Collected()]
+    assert plans(store) == {"a": "back again"}
+    assert not list(Path(store.address, "work").glob("*"))
+
+
+def test_a_base_that_was_collected_meanwhile_is_none(store, monkeypatch):
+    """What a publisher takes for there, because it was current when it looked, may be gone when it writes."""
+    store.publish(content({"a": "kept", "b": "0"}))
+    publishing = work.publishing
+
+    def others_first(place):
+        monkeypatch.setattr("aiflow_sdk.bundles.store.publishing", publishing)
+        for number in range(2):
+            store.publish(content({"c": str(number)}, code="other"))
+        for path in Path(store.address).glob("objects/*/*"):
+            os.utime(path, (time.time() - 2 * DAY, time.time() - 2 * DAY))
+        assert store.collect("default", keep=1, keep_days=0, now=time.time() + 1).objects
+        return publishing(place)
+
+    monkeypatch.setattr("aiflow_sdk.bundles.store.publishing", others_first)
+    store.publish(content({"a": "kept", "b": "1"}))
+    assert plans(store) == {"a": "kept", "b": "1"}
+
+
+def test_the_dead_hold_nobody_up(store):
+    forsaken(store)
+    for name, age in (("publishing-dead", 2 * DAY), ("collecting-dead", 700)):
+        store.store.put(f"work/{name}", b"")
+        os.utime(Path(store.address, "work", name), (time.time() - age, time.time() - age))
+    store.publish(content({"a": "2"}))
+    assert store.collect("default", keep=1, keep_days=0, now=time.time() + 1).releases
+    assert [path.name for path in Path(store.address, "work").glob("*")] == ["collecting-dead"]
 
 
 def test_nothing_is_removed_where_a_document_is_not_understood(store, tmp_path):

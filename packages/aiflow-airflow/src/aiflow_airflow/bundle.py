@@ -110,8 +110,8 @@ class AiflowBundle(BaseDagBundle):
                     write_shim(folder / shim_name(number))
                 deployed.write(folder)  # last: where it lies, the version is whole
             return
-        shards = {number: deployed.shard(number) for number in numbers}
-        changed = [number for number in numbers if before is None or before.shard(number) != shards[number]]
+        shards = {number: deployed.parts(number) for number in numbers}
+        changed = [number for number in numbers if before is None or before.parts(number) != shards[number]]
         parts = [part for number in changed for part in shards[number]]
         failures = deployed.fetch([found.entry.plan for part in parts for found in deployed.pipelines(*part)])
         if passing := next((error for error in failures if error.retryable), None):
@@ -148,7 +148,7 @@ def _laid_out(folder: Path) -> str | None:
 def _lying_in(folder: Path) -> Deployed | None:
     """Return the version that lies in the folder; None where none does, or a half of one, which is laid out anew."""
     try:
-        return Deployed.read(folder) if (folder / POINTER).is_file() else None
+        return Deployed.lying_in(folder) if (folder / POINTER).is_file() else None
     except DocumentError as error:
         _log.warning("%s", error)
         return None

@@ -1,7 +1,11 @@
-"""The user's own code: a project's wheel, unpacked once as the folder that tasks import it from."""
+"""The user's own code: a project's wheel, unpacked once as the folder that tasks import it from.
+
+Nothing there may be written: what one run changed, the next would import.
+"""
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +45,14 @@ class UserCode:
         return self._folders.collect(keep_days)
 
 
+def _forbid_writing(folder: Path) -> None:
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = os.path.join(place, name)
+            os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) & ~0o222)
+        os.chmod(place, 0o555)
+
+
 def _key(wheel: Artifact) -> str:
     return wheel.sha[:32]
 
@@ -50,6 +62,7 @@ class _Unpacking:
     wheel: Artifact
 
     def __call__(self, folder: Path) -> None:
+        import compileall
         import io
         import zlib
         from zipfile import BadZipFile, ZipFile
@@ -61,6 +74,10 @@ class _Unpacking:
                     self._unpack(archive, member, folder)
         except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
             raise self._broken(f"it cannot be unpacked: {error}") from error
+        with writing(folder):
+            # Tasks cannot keep what they compile. Of a user's Python of another version it is of no use and no harm.
+            compileall.compile_dir(folder, quiet=2, stripdir=str(folder))
+            _forbid_writing(folder)
 
     def _unpack(self, archive: ZipFile, member: ZipInfo, folder: Path) -> None:
         name, mode = member.filename, member.external_attr >> 16

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import cache, partial
+from itertools import count
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,11 +17,11 @@ from aiflow_airflow.notices import tell_failed
 from aiflow_airflow.operator import AiflowOperator, BrokenOperator
 from aiflow_airflow.schedule import schedule_of
 from aiflow_airflow.supply import Supply
+from aiflow_sdk.bundles.airflow import ABOUT, BROKEN_TAG, about_broken, about_plan, short_version, what_of
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.ir import thaw
 from aiflow_sdk.plan import Plan, PlanNode, PlanTask
 
-BROKEN_TAG = "aiflow-broken"
 _LONGEST_TAG = 100
 
 
@@ -41,12 +42,12 @@ def dag_of_plan(plan: Plan, dag_id: str, supply: Supply | None = None) -> DAG:
         deadline=deadline_of(plan),
         tags=[tag[:_LONGEST_TAG] for tag in plan.tags],
         params={name: _param(value) for name, value in plan.params.items()},
-        default_args={"owner": plan.owner or "aiflow"},
+        default_args={"owner": plan.owner or "aiflow", ABOUT: about_plan(plan)},
         # Fix, deploy, clear: what is done again is done by the code that is current then.
         rerun_with_latest_version=True,
         **optional,
     )
-    groups: dict[str, TaskGroup] = {}
+    groups = _Groups(dag, plan)
     operators: dict[str, AiflowOperator] = {}
     for task in plan.tasks:
         operators[task.id] = _operator(dag, plan, task, supply, groups)
@@ -63,6 +64,7 @@ def make_broken_dag(dag_id: str, error: BaseException) -> DAG:
         schedule=None,
         catchup=False,
         tags=[BROKEN_TAG],
+        default_args={ABOUT: about_broken(text)},
         description="the plan of this pipeline cannot be used",
         doc_md=f"**The plan of this pipeline cannot be used.**\n\n```\n{text}\n```\n\nDeploy the pipeline again.",
     )
@@ -82,14 +84,12 @@ def _defaults() -> dict[str, Any]:
     }
 
 
-def _operator(
-    dag: DAG, plan: Plan, task: PlanTask, supply: Supply | None, groups: dict[str, TaskGroup]
-) -> AiflowOperator:
+def _operator(dag: DAG, plan: Plan, task: PlanTask, supply: Supply | None, groups: _Groups) -> AiflowOperator:
     nodes = [plan.nodes[node_id] for node_id in task.node_ids]
     return AiflowOperator(
         task_id=task.id,
         dag=dag,
-        task_group=_group(dag, plan, task, groups),
+        task_group=groups.of(task),
         plan=plan,
         plan_task=task,
         supply=supply,
@@ -112,16 +112,44 @@ def _callback(plan: Plan) -> Callable[[Context], None] | None:
     return partial(tell_failed, targets=plan.notify, pipeline=pipeline, owner=plan.owner)
 
 
-def _group(dag: DAG, plan: Plan, task: PlanTask, groups: dict[str, TaskGroup]) -> TaskGroup:
-    """Return the group of the branch that the task lies in (``enrich.us``: ``us``), else the DAG's own."""
-    _, _, branch = task.id.partition(".")
-    if not branch:
-        return dag.task_group
-    if branch not in groups:
-        taken = {other.id for other in plan.tasks}
-        group_id = f"{branch}-branch" if branch in taken else branch
-        groups[branch] = TaskGroup(group_id, prefix_group_id=False, dag=dag, parent_group=dag.task_group)
-    return groups[branch]
+class _Groups:
+    """The task groups of a DAG: one for each branch."""
+
+    def __init__(self, dag: DAG, plan: Plan) -> None:
+        self._dag = dag
+        self._ids = _group_ids(plan)
+        self._made: dict[str, TaskGroup] = {}
+
+    def of(self, task: PlanTask) -> TaskGroup:
+        """Return the group of the branch that the task lies in (``enrich.us``: ``us``), else the DAG's own."""
+        branch = _branch_of(task)
+        if not branch:
+            return self._dag.task_group
+        if branch not in self._made:
+            self._made[branch] = TaskGroup(
+                self._ids[branch], prefix_group_id=False, dag=self._dag, parent_group=self._dag.task_group
+            )
+        return self._made[branch]
+
+
+def _group_ids(plan: Plan) -> dict[str, str]:
+    """Return what the group of each branch is called: like the branch, unless a task is called so.
+
+    Airflow has one set of ids for tasks and groups. No other name is taken that a branch could have for its own.
+    """
+    branches = sorted({branch for task in plan.tasks if (branch := _branch_of(task))})
+    tasks = {task.id for task in plan.tasks}
+    taken = tasks | set(branches)
+    found: dict[str, str] = {}
+    for branch in branches:
+        names = (f"{branch}-branch{number if number > 1 else ''}" for number in count(1))
+        found[branch] = branch if branch not in tasks else next(name for name in names if name not in taken)
+        taken.add(found[branch])
+    return found
+
+
+def _branch_of(task: PlanTask) -> str:
+    return task.id.partition(".")[2]
 
 
 def _assets(plan: Plan, nodes: Iterable[PlanNode]) -> list[Asset]:
@@ -175,7 +203,7 @@ def _documentation(plan: Plan) -> str:
     lines = [plan.description.strip(), ""] if plan.description.strip() else []
     lines += [
         f"`{plan.project}/{plan.pipeline_id}` in the environment `{plan.environment.name}`, "
-        f"version `{plan.version.rpartition(':')[2][:12]}`"
+        f"version `{short_version(plan)}`"
         + (f", a run for one {plan.partition} ({plan.timezone})." if plan.partition else "."),
         "",
         "| task | engine | nodes |",
@@ -191,8 +219,5 @@ def _documentation(plan: Plan) -> str:
 
 
 def _task_documentation(task: PlanTask, nodes: Iterable[PlanNode]) -> str:
-    def told(node: PlanNode) -> str:
-        what = node.entrypoint or (node.dataset[1] if node.dataset else node.kind) or "sql"
-        return f"- `{node.id}` ({node.type}): `{what}`"
-
-    return "\n".join([f"On {task.engine}:", "", *map(told, nodes)])
+    told = (f"- `{node.id}` ({node.type}): `{what_of(node)}`" for node in nodes)
+    return "\n".join([f"On {task.engine}:", "", *told])

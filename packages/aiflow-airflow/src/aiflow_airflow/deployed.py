@@ -7,19 +7,19 @@ versions, by its content, in ``objects`` beside them. One that is damaged there 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
-from aiflow_sdk.bundles import BundleDocument, BundleStore, Entry, ProjectDocument, shard_of
-from aiflow_sdk.bundles.model import Places, digest, read_places, read_shard
+from aiflow_airflow.objects import KeptObjects
+from aiflow_sdk.bundles import BundleStore, Entry, ObjectReader, ProjectDocument, shard_of
+from aiflow_sdk.bundles.model import Places
 from aiflow_sdk.config import Environment, resolve_secrets
 from aiflow_sdk.errors import AiflowError, DocumentError, Where
+from aiflow_sdk.stores import replace_file
 
 POINTER = "deployed.json"
 _FETCHES = 16
@@ -34,8 +34,8 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Deployed:
-    """A version of a bundle."""
+class Deployed(ObjectReader):
+    """A version of a bundle; its documents are read as those of the store are."""
 
     version: str
     address: str
@@ -49,7 +49,7 @@ class Deployed:
     """Digests of the objects that could not be had."""
 
     @classmethod
-    def read(cls, folder: Path) -> Deployed:
+    def lying_in(cls, folder: Path) -> Deployed:
         """Return the version that lies in ``folder``. Raises ``DocumentError`` where its pointer cannot be read."""
         path = folder / POINTER
         try:
@@ -72,7 +72,12 @@ class Deployed:
     def write(self, folder: Path) -> None:
         """Write the pointer into ``folder``, in one step."""
         text = json.dumps({**{k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items() if k in _STATED}})
-        _replace(folder / POINTER, text.encode())
+        replace_file(folder / POINTER, text)
+
+    @cached_property
+    def kept(self) -> KeptObjects:
+        """The objects on this machine."""
+        return KeptObjects(self.objects)
 
     @cached_property
     def store(self) -> BundleStore:
@@ -80,29 +85,19 @@ class Deployed:
         return open_bundles(self.address, self.environment, self.storage)
 
     @cached_property
-    def bundle(self) -> BundleDocument:
-        """What the bundle is made of."""
-        return BundleDocument.read(self.object(self.version))
+    def projects(self) -> Mapping[str, str]:
+        """What the bundle is made of: name of a project → its version."""
+        return self.bundle(self.version).projects
 
-    def project(self, name: str) -> ProjectDocument | None:
-        """Return what was deployed of a project; None where it has no part in this version."""
-        version = self.bundle.projects.get(name)
-        return ProjectDocument.read(self.object(version)) if version else None
-
-    def shard(self, number: str) -> tuple[tuple[str, str], ...]:
+    def parts(self, number: str) -> tuple[tuple[str, str], ...]:
         """Return what a shard is made of: (project, digest of its shard document), sorted."""
-        found = []
-        for name in sorted(self.bundle.projects):
-            project = self.project(name)
-            if project and (sha := project.shards.get(number)):
-                found.append((name, sha))
-        return tuple(found)
+        shards = ((name, self.project(self.projects[name]).shards.get(number)) for name in sorted(self.projects))
+        return tuple((name, sha) for name, sha in shards if sha)
 
     def pipelines(self, project: str, shard: str) -> Iterator[Found]:
         """Yield a project's pipelines of a shard (digest of its document), sorted."""
-        document = self.project(project)
-        assert document is not None  # it has told its shard
-        for dag_id, entry in sorted(read_shard(self.object(shard)).items()):
+        document = self.project(self.projects[project])
+        for dag_id, entry in sorted(self.shard(shard).items()):
             yield Found(dag_id, document, entry)
 
     def pipeline(self, dag_id: str) -> Found | None:
@@ -114,9 +109,8 @@ class Deployed:
         failure: AiflowError | None = None
         for name in self._owners(dag_id):
             try:
-                project = self.project(name)
-                sha = project.shards.get(number) if project else None
-                if project and sha and (entry := read_shard(self.object(sha)).get(dag_id)):
+                project = self.project(self.projects[name])
+                if (sha := project.shards.get(number)) and (entry := self.shard(sha).get(dag_id)):
                     return Found(dag_id, project, entry)
             except AiflowError as error:
                 failure = failure or error
@@ -124,35 +118,30 @@ class Deployed:
             raise failure
         return None
 
-    def places(self, found: Found) -> Places:
+    def places_of(self, found: Found) -> Places:
         """Return where the author wrote the pipeline and its nodes, as far as that was deployed and can be had."""
         sha = found.project.places.get(shard_of(found.dag_id))
         try:
-            return read_places(self.object(sha)).get(found.dag_id, {}) if sha else {}
+            return self.places(sha).get(found.dag_id, {}) if sha else {}
         except AiflowError:
             return {}  # they make errors kinder, and no task fails for want of them
 
-    def object(self, sha: str) -> bytes:
+    def read(self, sha: str) -> bytes:
         """Return an object's content, fetched where this machine has not got it whole. Raises ``AiflowError``."""
-        path = self._path(sha)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            content = None
-        if content is None or digest(content) != sha:
+        content = self.kept.find(sha)
+        if content is None:
             try:
                 content = self.store.read(sha)
             except AiflowError:
                 self.lacking.add(sha)
                 raise
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path, content)
+            self.kept.keep(sha, content)
         return content
 
     def file(self, sha: str) -> Path:
         """Return the file with an object's content, fetched where it is not there whole."""
-        self.object(sha)
-        return self._path(sha)
+        self.read(sha)
+        return self.kept.path(sha)
 
     def fetch(self, shas: Iterable[str]) -> list[AiflowError]:
         """Fetch several objects at once, and return what kept those back that cannot be had."""
@@ -161,17 +150,14 @@ class Deployed:
 
     def _fetch(self, sha: str) -> AiflowError | None:
         try:
-            self.object(sha)
+            self.read(sha)
         except AiflowError as error:
             return error
         return None
 
-    def _path(self, sha: str) -> Path:
-        return self.objects / sha[:2] / sha
-
     def _owners(self, dag_id: str) -> Iterator[str]:
         """Yield the projects whose pipeline the DAG can be: ``a.b.c`` is of ``a.b``, of ``a``, or has no prefix."""
-        names = self.bundle.projects
+        names = self.projects
         yield from (name for name in names if dag_id.startswith(f"{name}.") or name == "default")
         yield from (name for name in names if not dag_id.startswith(f"{name}.") and name != "default")
 
@@ -182,9 +168,3 @@ def open_bundles(address: str, environment: str, storage: Mapping[str, Any]) -> 
 
 
 _STATED = ("version", "address", "environment", "storage", "objects")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")
-    beside.write_bytes(content)
-    os.replace(beside, path)

@@ -115,7 +115,7 @@ class SharedFolders:
                 return found
             self._raise_remembered(key, asked)
             for leftover in self.root.glob(f".making-{key}-*"):  # its maker is dead, or we would not be alone
-                shutil.rmtree(leftover, ignore_errors=True)
+                remove_tree(leftover)
             try:
                 return self._make(key, make)
             except AiflowError as error:
@@ -158,11 +158,11 @@ class SharedFolders:
             for name in names:
                 path = self.root / name
                 if name.startswith(".removing-"):
-                    shutil.rmtree(path, ignore_errors=True)
+                    remove_tree(path)
                 elif name.startswith(".making-"):
                     with self._alone_at_once(name.split("-")[1]) as alone:
                         if alone:
-                            shutil.rmtree(path, ignore_errors=True)
+                            remove_tree(path)
                 elif name.endswith(".failed"):
                     if _time_of(path) < time.time() - _DAY_SECONDS:
                         path.unlink(missing_ok=True)
@@ -191,7 +191,7 @@ class SharedFolders:
                 gone = self._put_away(key)
             finally:
                 os.close(handle)
-        shutil.rmtree(gone, ignore_errors=True)
+        remove_tree(gone)
         return True
 
     def _make(self, key: str, make: Make) -> Path:
@@ -203,11 +203,11 @@ class SharedFolders:
             with writing(self.root):
                 (making / "used").touch()
                 if (self.root / key).exists():  # damaged: it is there, and no proof that it is whole
-                    shutil.rmtree(self._put_away(key), ignore_errors=True)
+                    remove_tree(self._put_away(key))
                 os.rename(making, self.root / key)
                 (self.root / f"{key}.failed").unlink(missing_ok=True)
         except BaseException:  # a kill too leaves nothing half made behind; it goes on up
-            shutil.rmtree(making, ignore_errors=True)
+            remove_tree(making)
             raise
         return self.root / key / "files"
 
@@ -269,6 +269,14 @@ class SharedFolders:
             again = f"{by} found this {age_seconds:.0f} s ago; {remembered_seconds:.0f} s after that it is tried again"
             error.notes = (*error.notes, again)
             raise error
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all below it, also where nothing in it may be written; what cannot be removed stays."""
+    for place, _, _ in os.walk(folder):
+        with suppress(OSError):
+            os.chmod(place, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

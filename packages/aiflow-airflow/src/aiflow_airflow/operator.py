@@ -18,7 +18,11 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from aiflow_airflow.assets import UNPARTITIONED, asset_of, is_restated, restated_asset
 from aiflow_airflow.child import TaskProcess
+from aiflow_airflow.environments import home
+from aiflow_airflow.housekeeping import keep_house
 from aiflow_airflow.run import run_of
+from aiflow_airflow.telling import FORWARDING_SECONDS, Telling
+from aiflow_sdk.bundles.airflow import short_version
 from aiflow_sdk.errors import AiflowError, RunError, Where
 from aiflow_sdk.plan import NodeFacts, Plan, PlanTask, Run, TaskResult
 
@@ -58,7 +62,9 @@ class AiflowOperator(BaseOperator):
         self._supply = supply
         self._process: TaskProcess | None = None
         self._is_preparing = False
+        self._is_killed = False
         self._again: frozenset[str] = frozenset()
+        self._telling: Telling | None = None
 
     def execute(self, context: Context) -> Any:
         """Do the task. Raises ``AirflowFailException`` where trying again cannot help, else ``TaskFailed``."""
@@ -66,16 +72,17 @@ class AiflowOperator(BaseOperator):
 
     def look_again(self, context: Context, event: Any = None, since: float = 0) -> Any:
         """Go on with waiting for data, after a while without a worker."""
-        return self._attempt(context, since=since)
+        return self._attempt(context, since=since, resumed=True)
 
     def on_kill(self) -> None:
         """End the user's process, or the making of what it needs."""
+        self._is_killed = True
         if self._process:
             self._process.kill()
         elif self._is_preparing:  # Airflow calls this in the midst of it
             raise TaskFailed("ended while it was made what it runs with")
 
-    def _attempt(self, context: Context, *, since: float) -> Any:
+    def _attempt(self, context: Context, *, since: float, resumed: bool = False) -> Any:
         try:
             run = run_of(
                 self._plan,
@@ -83,14 +90,32 @@ class AiflowOperator(BaseOperator):
                 try_number=context["ti"].try_number,
                 params=context["params"],
             )
+        except AiflowError as error:  # without a run there is nothing to tell of
+            self._fail(error)
+        is_final = run.attempt > context["ti"].max_tries
+        telling = self._telling = Telling(self._plan, self._plan_task, run, resumed=resumed, is_final=is_final)
+        try:
             result = self._do(run)
         except AiflowError as error:
             if error.code in _NOT_READY:
                 if time.time() < since + self._patience_seconds(context):
+                    telling.put_off()
                     self._wait(error, since)
                 if _is_restated(context):
+                    telling.left()
+                    telling.forward()
                     raise AirflowSkipException(f"an input was made again, and others are missing: {error}") from None
+            telling.failed(error, again=error.retryable)
+            # Airflow gives who is killed five seconds.
+            telling.forward(seconds=0.1 if self._is_killed else FORWARDING_SECONDS)
             self._fail(error)
+        except BaseException as error:  # a time-out, a kill while it was prepared; it goes on up
+            telling.failed(_ended_by(error), again=True)
+            telling.forward(seconds=0.1)
+            raise
+        telling.succeeded(result, lambda: _states(context))
+        telling.forward()
+        keep_house(home(), self._supply.objects if self._supply else None)
         self._tell(context, run, result)
         return {"partition": run.partition_text, "version": run.version, "seconds": result.seconds}
 
@@ -102,6 +127,8 @@ class AiflowOperator(BaseOperator):
         if self._supply is None:
             raise RunError("not-deployed", f"the DAG of '{plan.pipeline_id}' was made for looking at it alone")
         with self._preparing(), self._supply.ready() as ready:
+            if self._telling:
+                self._telling.prepared(ready)
             order = {
                 "plan": str(ready.plan),
                 "task": task.id,
@@ -115,11 +142,11 @@ class AiflowOperator(BaseOperator):
                 "%s %s, version %s, execution %d, attempt %d",
                 plan.pipeline_id,
                 run.partition_text,
-                plan.version.rpartition(":")[2][:12],
+                short_version(plan),
                 run.execution,
                 run.attempt,
             )
-            self._process = TaskProcess(ready.python, order, environment=ready.environment, folder=ready.folder)
+            self._process = TaskProcess(ready.python, order, environment=ready.environment, folder=ready.scratch)
             try:
                 return TaskResult.from_dict(self._process.watch(_say, self._hear))
             except BaseException:  # a time-out or a kill ends the user's process too; it goes on up
@@ -191,6 +218,8 @@ class AiflowOperator(BaseOperator):
         self.outlets = written
 
     def _hear(self, record: Mapping[str, Any]) -> None:
+        if self._telling:
+            self._telling.hear(record)
         match record["record"]:
             case "task-began":
                 self._again = frozenset(record["again"])
@@ -208,6 +237,20 @@ class BrokenOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         """Raise ``AirflowFailException``."""
         raise AirflowFailException(self.message)
+
+
+def _ended_by(error: BaseException) -> RunError:
+    if type(error).__name__ == "AirflowTaskTimeout":
+        return RunError("task-timeout", "the task took longer than it may", hint="raise timeout_minutes of its node")
+    return RunError("task-crashed", f"{type(error).__name__}: {error}")
+
+
+def _states(context: Context) -> Mapping[str, Any]:
+    """Return Airflow's states of the run's tasks."""
+    dag_run = context["dag_run"]
+    states: Mapping[str, Any] = context["ti"].get_task_states(dag_id=dag_run.dag_id, run_ids=[dag_run.run_id])
+    found: Mapping[str, Any] = states.get(dag_run.run_id, {})
+    return found
 
 
 def _say(level: int, logger: str, text: str) -> None:

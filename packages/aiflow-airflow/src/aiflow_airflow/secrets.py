@@ -25,12 +25,22 @@ def secrets_of(plan: Plan, task: PlanTask) -> dict[str, str]:
     Raises ``ConfigurationError`` (``unknown-secret``), which never shows a value.
     """
     stated = plan.environment
-    if stated.secrets.get("provider") != "airflow":
-        return {}
-    prefix = str(stated.secrets.get("prefix", DEFAULT_PREFIX))
     nodes = [(node.options, node.params) for node in (plan.nodes[node_id] for node_id in task.node_ids)]
     used = [stated.storage, [one.storage for one in stated.reads], stated.clusters.get(task.cluster), task.resources]
-    return {name: _looked_up(name, prefix) for name in sorted(set(_names([used, nodes])))}
+    return _secrets_in([used, nodes], plan)
+
+
+def secrets_of_listeners(plan: Plan) -> dict[str, str]:
+    """Return the same of what the listeners refer to, which no task needs to know."""
+    return _secrets_in([one.options for one in plan.environment.listeners], plan)
+
+
+def _secrets_in(value: Any, plan: Plan) -> dict[str, str]:
+    stated = plan.environment.secrets
+    if stated.get("provider") != "airflow":
+        return {}
+    prefix = str(stated.get("prefix", DEFAULT_PREFIX))
+    return {name: _looked_up(name, prefix) for name in sorted(set(_names(value)))}
 
 
 def _names(value: Any) -> Iterator[str]:

@@ -1,60 +1,12 @@
-"""The settings of an Airflow that runs what aiflow deploys, each with its reason; ``docs/airflow.md`` shows them."""
+"""Sets what an Airflow needs that runs what aiflow deploys."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Setting(NamedTuple):
-    """One setting of airflow.cfg."""
-
-    section: str
-    name: str
-    value: str
-    why: str
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that sets it."""
-        return f"AIRFLOW__{self.section.upper()}__{self.name.upper()}"
-
-
-REQUIRED = (
-    Setting(
-        "core",
-        "min_serialized_dag_update_interval",
-        "0",
-        "two publishes within the default's 30 seconds would run new plans on the old graph",
-    ),
-    Setting(
-        "dag_processor",
-        "refresh_interval",
-        "2",
-        "how long a publish may stay unseen; looking costs one listing of the store",
-    ),
-    Setting("dag_processor", "bundle_refresh_check_interval", "1", "how often Airflow asks whether it is time to look"),
-    Setting(
-        "dag_processor",
-        "min_file_process_interval",
-        "3600",
-        "the shims never change: parsing them again without a publish is work for nothing",
-    ),
-    Setting(
-        "dag_processor",
-        "file_parsing_sort_mode",
-        "modified_time",
-        "a shard that a publish changed is parsed first, not when its turn comes",
-    ),
-    Setting(
-        "workers",
-        "min_heartbeat_interval",
-        "2",
-        "a task hears of a user's mark-failed or clear with its next heartbeat; with two seconds its process ends "
-        "within five",
-    ),
-)
+from aiflow_sdk.bundles.airflow import REQUIRED
 
 
 def bundle_config(

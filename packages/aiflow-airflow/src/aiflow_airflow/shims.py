@@ -72,14 +72,14 @@ def dags_of(file: str) -> dict[str, DAG]:
     from aiflow_airflow.deployed import Deployed
 
     path = Path(file)
-    deployed = Deployed.read(path.parent)
+    deployed = Deployed.lying_in(path.parent)
     wanted = get_parsing_context().dag_id
     if wanted:
         one = deployed.pipeline(wanted)
         return _dags(file, deployed, [one] if one else [])
     found: list[Found] = []
     try:
-        for project, shard in deployed.shard(path.stem.rpartition("_")[2]):
+        for project, shard in deployed.parts(path.stem.rpartition("_")[2]):
             try:
                 found += deployed.pipelines(project, shard)
             except AiflowError as error:
@@ -97,7 +97,7 @@ def _dags(file: str, deployed: Deployed, found: Iterable[Found]) -> dict[str, DA
     dags: dict[str, DAG] = {}
     for pipeline in found:
         try:
-            plan = read_plan(deployed.object(pipeline.entry.plan))
+            plan = read_plan(deployed.read(pipeline.entry.plan))
             dags[pipeline.dag_id] = dag_of_plan(plan, pipeline.dag_id, BundleSupply(deployed, pipeline))
         except Exception as error:  # noqa: BLE001 whatever is wrong with one pipeline, the others of the shard are shown
             level = logging.WARNING if isinstance(error, AiflowError) else logging.ERROR

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
+from uuid import uuid4
 
 from aiflow_airflow.code import UserCode
 from aiflow_airflow.deployed import Deployed, Found
 from aiflow_airflow.environments import Recipe, UserEnvironments, child_environment, home
-from aiflow_airflow.folders import Artifact
+from aiflow_airflow.folders import Artifact, remove_tree, writing
 from aiflow_sdk.errors import Where
 from aiflow_sdk.plan import Plan
 from aiflow_sdk.stores import replace_file
@@ -24,6 +28,8 @@ class Ready(NamedTuple):
     python: Path
     folder: Path
     """The project's root."""
+    scratch: Path
+    """Where the process works."""
     environment: Mapping[str, str]
     """The process's environment variables."""
     plan: Path
@@ -33,6 +39,10 @@ class Ready(NamedTuple):
 
 class Supply(Protocol):
     """Provides what the tasks of one pipeline run with."""
+
+    @property
+    def objects(self) -> Path | None:
+        """Where this machine keeps what it has fetched; None where it fetches nothing."""
 
     def ready(self) -> AbstractContextManager[Ready]:
         """Make what is not there yet, and keep it while the block runs. Raises ``AiflowError``."""
@@ -44,6 +54,11 @@ class BundleSupply:
 
     deployed: Deployed
     found: Found
+
+    @property
+    def objects(self) -> Path:
+        """Where this machine keeps the bundle's objects."""
+        return self.deployed.objects
 
     @contextmanager
     def ready(self) -> Iterator[Ready]:
@@ -57,11 +72,12 @@ class BundleSupply:
         code = self._artifact(project.code.file, project.code.sha)
         place = home()
         with UserCode(place).in_use(code) as folder, UserEnvironments(place).in_use(recipe) as python:
-            plan, places = self.deployed.file(self.found.entry.plan), self.deployed.places(self.found)
-            yield Ready(python, folder, child_environment(python), plan, places)
+            plan, places = self.deployed.file(self.found.entry.plan), self.deployed.places_of(self.found)
+            with _scratch(place, folder) as scratch:
+                yield Ready(python, folder, scratch, child_environment(python), plan, places)
 
     def _artifact(self, file: str, sha: str) -> Artifact:
-        return Artifact(file, sha, lambda: self.deployed.object(sha))
+        return Artifact(file, sha, lambda: self.deployed.read(sha))
 
 
 @dataclass(frozen=True)
@@ -71,6 +87,8 @@ class FolderSupply:
     root: Path
     python: Path
     plan: Plan
+    objects: None = None
+    """Nothing is fetched."""
 
     @contextmanager
     def ready(self) -> Iterator[Ready]:
@@ -79,4 +97,24 @@ class FolderSupply:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, self.plan.to_json())
-        yield Ready(self.python, self.root, child_environment(self.python), path, {})
+        yield Ready(self.python, self.root, self.root, child_environment(self.python), path, {})
+
+
+@contextmanager
+def _scratch(home: Path, project: Path) -> Iterator[Path]:
+    """Make an attempt's own folder, in which the project's files are found and what is written is nobody else's."""
+    folder = home / "scratch" / uuid4().hex
+    try:
+        folder.mkdir(parents=True)
+    except OSError:  # a home that may only be read serves as well
+        folder = Path(tempfile.mkdtemp(prefix="aiflow-scratch-"))
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)  # who collects sees that it is in use, however long that takes
+        with writing(folder):
+            for entry in project.iterdir():
+                (folder / entry.name).symlink_to(entry)
+        yield folder
+    finally:
+        remove_tree(folder)
+        os.close(handle)

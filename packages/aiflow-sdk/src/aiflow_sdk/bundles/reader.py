@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,8 +31,32 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
+class ObjectReader(ABC):
+    """Reads the documents of a bundle store, wherever its objects come from."""
+
+    @abstractmethod
+    def read(self, sha: str) -> bytes:
+        """Return an object, which is what its digest says. Raises ``AiflowError``."""
+
+    def bundle(self, version: str) -> BundleDocument:
+        """Return a bundle by its version. Raises as :meth:`read`, and ``DocumentError``."""
+        return BundleDocument.read(self.read(version))
+
+    def project(self, version: str) -> ProjectDocument:
+        """Return a project by its version. Raises as :meth:`read`, and ``DocumentError``."""
+        return ProjectDocument.read(self.read(version))
+
+    def shard(self, sha: str) -> Mapping[str, Entry]:
+        """Return the pipelines of a shard by DAG id. Raises as :meth:`read`, and ``DocumentError``."""
+        return read_shard(self.read(sha))
+
+    def places(self, sha: str) -> Mapping[str, Places]:
+        """Return, by DAG id, where the pipelines of a shard and their nodes are written. Raises as :meth:`read`."""
+        return read_places(self.read(sha))
+
+
 @dataclass(frozen=True)
-class BundleReader:
+class BundleReader(ObjectReader):
     """What is deployed to one environment, of all projects that are deployed there.
 
     Objects never change, so that whoever holds a version may read all of it at leisure; a release appears when all that
@@ -67,22 +92,6 @@ class BundleReader:
         """Return all releases that are kept, the newest first."""
         found = side_by_side(self._release, reversed(self._numbers()))
         return tuple(release for release in found if release is not None)
-
-    def bundle(self, version: str) -> BundleDocument:
-        """Return a bundle by its version. Raises as :meth:`read`, and ``DocumentError``."""
-        return BundleDocument.read(self.read(version))
-
-    def project(self, version: str) -> ProjectDocument:
-        """Return a project by its version. Raises as :meth:`read`, and ``DocumentError``."""
-        return ProjectDocument.read(self.read(version))
-
-    def shard(self, sha: str) -> Mapping[str, Entry]:
-        """Return the pipelines of a shard by DAG id. Raises as :meth:`read`, and ``DocumentError``."""
-        return read_shard(self.read(sha))
-
-    def places(self, sha: str) -> Mapping[str, Places]:
-        """Return, by DAG id, where the pipelines of a shard and their nodes are written. Raises as :meth:`read`."""
-        return read_places(self.read(sha))
 
     def read(self, sha: str) -> bytes:
         """Return an object. Raises ``StoreError``: ``missing-object``, or ``damaged-object`` where it is another.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -12,9 +13,9 @@ from typing import TypeVar
 from aiflow_sdk.bundles.model import Action, BundleDocument, Entry, Release, digest
 from aiflow_sdk.bundles.publication import Change, Content, Documents, Publication, changes_between
 from aiflow_sdk.bundles.reader import BundleReader, object_key, release_key, side_by_side
+from aiflow_sdk.bundles.work import Collection, again, collecting, publishing
 from aiflow_sdk.errors import ConfigurationError, DefinitionError, StoreError, UnknownNameError, Where, did_you_mean
 
-_TRIES = 5
 _DAY_SECONDS = 86_400.0
 _YOUNG_SECONDS = _DAY_SECONDS
 """An object that nobody needs may belong to a publication that is still under way."""
@@ -53,34 +54,43 @@ class BundleStore(BundleReader):
         Raises ``DefinitionError`` (``duplicate-dag-id``) where another project has a DAG of the same id.
         """
         documents = Documents(content)
-        base, known, written = self.newest(), _Known(), 0
-        while True:
-            bundle = self._bundle_after(base, repair)
-            previous = bundle.projects.get(content.project)
-            if known.version != previous:
-                known = self._what_is_there(previous, documents)
-            self._refuse_taken(content.project, known.added, bundle, content.entries)
-            is_new = previous != documents.version
-            text = BundleDocument(self.environment, {**bundle.projects, content.project: documents.version}).to_bytes()
-            wanted = {**dict.fromkeys(_objects_of(content)), **documents.texts, digest(text): text}
-            absent = {}
-            if is_new or repair:
-                absent = {name: one for name, one in wanted.items() if repair or name not in known.objects}
-            release = base
-            written += len(absent)
-            if not dry:
-                self._put(absent, content.read, progress)
-                if is_new:
-                    release = self._announce(base, digest(text), content.project, documents.version, "deploy", by)
-                if is_new and release is None:
-                    # Somebody else was first: what they left is where we go on from.
-                    known.objects.update(absent)
-                    base, repair = self.newest(), False
-                    continue
-            unchanged = len(content.entries) - sum(change.action != "removed" for change in known.changes)
-            return Publication(
-                digest(text), documents.version, release, is_new, tuple(known.changes), unchanged, written
-            )
+        with ExitStack() as stack:
+            base, known, written, is_held = self.newest(), _Known(), 0, False
+            while True:
+                bundle = self._bundle_after(base, repair)
+                previous = bundle.projects.get(content.project)
+                if known.version != previous:
+                    known = self._what_is_there(previous, documents)
+                self._refuse_taken(content.project, known.added, bundle, content.entries)
+                is_new = previous != documents.version
+                projects = {**bundle.projects, content.project: documents.version}
+                text = BundleDocument(self.environment, projects).to_bytes()
+                wanted = {**dict.fromkeys(_objects_of(content)), **documents.texts, digest(text): text}
+                absent = {}
+                if is_new or repair:
+                    absent = {name: one for name, one in wanted.items() if repair or name not in known.objects}
+                release = base
+                if not dry and absent and not is_held:
+                    # From here on nothing is removed; what a base held that is not current any more may have been.
+                    stack.enter_context(publishing(self.store))
+                    is_held = True
+                    if (newest := self.newest()) != base:
+                        base, known = newest, _Known()
+                        continue
+                written += len(absent)
+                if not dry:
+                    self._put(absent, content.read, progress)
+                    if is_new:
+                        release = self._announce(base, digest(text), content.project, documents.version, "deploy", by)
+                    if is_new and release is None:
+                        # Somebody else was first: what they left is where we go on from.
+                        known.objects.update(absent)
+                        base, repair = self.newest(), False
+                        continue
+                unchanged = len(content.entries) - sum(change.action != "removed" for change in known.changes)
+                return Publication(
+                    digest(text), documents.version, release, is_new, tuple(known.changes), unchanged, written
+                )
 
     def roll_back(self, project: str, version: str, *, by: str = "") -> Release:
         """Make an earlier version of a project (a prefix that tells it from the others is enough) the current one.
@@ -89,6 +99,10 @@ class BundleStore(BundleReader):
         (``unknown-release``) where no release that is kept holds it, ``ConfigurationError`` (``ambiguous-release``),
         ``DefinitionError`` (``duplicate-dag-id``), and what :meth:`read` raises where a part of it is gone.
         """
+        with publishing(self.store):
+            return self._roll_back(project, version, by)
+
+    def _roll_back(self, project: str, version: str, by: str) -> Release:
         found = self.find_version(project, version)
         document = self.project(found)
         shards = dict(zip(document.shards, side_by_side(self.shard, document.shards.values()), strict=True))
@@ -133,21 +147,30 @@ class BundleStore(BundleReader):
 
         Kept are its newest ``keep`` releases and all that were current within ``keep_days``. No object is removed that
         was written within a day, nor the newest release, nor a release of another project. Where no release is to go,
-        nothing is looked at. Raises ``DocumentError`` where a document cannot be understood (of a newer aiflow): then
-        no object is removed.
+        nothing is looked at; where somebody publishes, what is old goes the next time. Raises ``DocumentError`` where a
+        document cannot be understood (of a newer aiflow): then no object is removed.
         """
         now = time.time() if now is None else now
         since = now - keep_days * _DAY_SECONDS
         releases = self.releases()
-        old = self.dispensable(releases, project, keep, since)
-        if not old:
+        if not self.dispensable(releases, project, keep, since):
             return Collected()
+        with collecting(self.store) as collection:
+            return self._collect(collection, project, keep, since, now)
+
+    def _collect(self, collection: Collection, project: str, keep: int, since: float, now: float) -> Collected:
+        if not collection.may_go_on():
+            return Collected()
+        releases = self.releases()
+        old = self.dispensable(releases, project, keep, since)
         needed: set[str] = set()
         looked: set[str] = set()
         kept = [(release, ended) for release, ended in _with_ends(releases) if release not in old]
         self._need([release for release, ended in kept if ended >= since], needed, looked)
         # Of one that no run can have begun with lately, what it can be rolled back to is enough.
         self._need_projects([release.project_version for release, _ in kept], needed, looked)
+        if not collection.may_go_on():
+            return Collected()
         self.store.delete([release_key(release.number) for release in old])
         newest = releases[0].number
         found = [
@@ -157,11 +180,15 @@ class BundleStore(BundleReader):
         ]
         removed = 0
         for first in range(0, len(found), _DELETED_AT_ONCE):
+            if not collection.may_go_on():
+                break
             if (newer := [number for number in self._numbers() if number > newest]) and (release := self.newest()):
                 # Somebody published, or rolled back to what we were about to remove.
                 self._need([release, *filter(None, map(self._release, newer))], needed, looked)
                 newest = newer[-1]
-            batch = [key for key in found[first : first + _DELETED_AT_ONCE] if key.rpartition("/")[2] not in needed]
+            batch = [one for one in found[first : first + _DELETED_AT_ONCE] if one.rpartition("/")[2] not in needed]
+            if collection.is_late:
+                break
             self.store.delete(batch)
             removed += len(batch)
         return Collected(tuple(old), removed)
@@ -293,21 +320,10 @@ class BundleStore(BundleReader):
         number = base.number + 1 if base else 1
         release = Release(number, version, project, project_version, action, by, moment, uuid.uuid4().hex)
         key = release_key(number)
-        return release if self._again(lambda: self.store.put_if_absent(key, release.to_bytes())) else None
+        return release if again(lambda: self.store.put_if_absent(key, release.to_bytes())) else None
 
     def _try_put(self, key: str, content: bytes) -> None:
-        self._again(lambda: self.store.put(key, content))
-
-    @staticmethod
-    def _again(write: Callable[[], _T]) -> _T:
-        """Write once more where, in a folder, a collection removed the empty folder that was about to be written to."""
-        for _ in range(_TRIES - 1):
-            try:
-                return write()
-            except StoreError as error:
-                if not isinstance(error.__cause__, FileNotFoundError):
-                    raise
-        return write()
+        again(lambda: self.store.put(key, content))
 
 
 class _Known:

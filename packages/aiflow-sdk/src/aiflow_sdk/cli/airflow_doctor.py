@@ -13,8 +13,8 @@ from aiflow_sdk.cli.commands.doctor import Finding
 from aiflow_sdk.errors import AiflowError
 
 if TYPE_CHECKING:
+    from aiflow_sdk.bundles.airflow import Setting
     from aiflow_sdk.orchestrator import AirflowClient
-    from aiflow_sdk.orchestrator.requirements import Requirement
 
 _COMPONENTS = {"metadatabase": "database", "scheduler": "scheduler", "dag_processor": "dag-processor"}
 _PLUGIN = "aiflow"
@@ -126,7 +126,7 @@ def _pools(client: AirflowClient) -> Iterator[Finding]:
 
 
 def _pipelines(client: AirflowClient, invocation: Invocation) -> Iterator[Finding]:
-    from aiflow_sdk.orchestrator.deployed import BROKEN_TAG
+    from aiflow_sdk.bundles.airflow import BROKEN_TAG
 
     ours = [dag for dag in client.pages("dags", "dags", exclude_stale="true") if _is_ours(dag)]
     release, store = _newest_release(invocation)
@@ -174,7 +174,7 @@ def _newest_release(invocation: Invocation) -> tuple[str | None, Finding]:
 
 
 def _settings(client: AirflowClient, python: str | None) -> Iterator[Finding]:
-    from aiflow_sdk.orchestrator.requirements import REQUIREMENTS
+    from aiflow_sdk.bundles.airflow import REQUIRED
 
     try:
         values = ask_python(python) if python else _ask_api(client)
@@ -182,7 +182,7 @@ def _settings(client: AirflowClient, python: str | None) -> Iterator[Finding]:
         values = None
         yield Finding("fail", "settings", error.message, error.hint or "")
     if values is None:
-        todo = " ".join(f"{one.variable}={one.value}" for one in REQUIREMENTS)
+        todo = " ".join(f"{one.variable}={one.value}" for one in REQUIRED)
         yield Finding(
             "warn",
             "settings",
@@ -191,11 +191,11 @@ def _settings(client: AirflowClient, python: str | None) -> Iterator[Finding]:
             f"see that these hold: {todo}",
         )
         return
-    for one in REQUIREMENTS:
+    for one in REQUIRED:
         yield _judge(one, values.get(f"{one.section}.{one.name}"))
 
 
-def _judge(one: Requirement, value: str | None) -> Finding:
+def _judge(one: Setting, value: str | None) -> Finding:
     said = f"[{one.section}] {one.name} = {value}"
     if value is not None and one.accepts(str(value)):
         return Finding("ok", "setting", said)
@@ -227,10 +227,10 @@ def _text(value: Any) -> str:
 
 def ask_python(python: str) -> dict[str, str]:
     """Return the settings that an Airflow's interpreter has. Raises ``OrchestratorError`` (``airflow-python``)."""
+    from aiflow_sdk.bundles.airflow import REQUIRED
     from aiflow_sdk.errors import OrchestratorError
-    from aiflow_sdk.orchestrator.requirements import REQUIREMENTS
 
-    asked = json.dumps([[one.section, one.name] for one in REQUIREMENTS])
+    asked = json.dumps([[one.section, one.name] for one in REQUIRED])
     hint = "name the interpreter of Airflow's environment, and run this with Airflow's own variables (AIRFLOW_HOME)"
     try:
         done = subprocess.run(

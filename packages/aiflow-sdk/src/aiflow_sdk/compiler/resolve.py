@@ -10,7 +10,7 @@ from aiflow_sdk.compiler.resources import LOCAL, cluster_of, engine_options
 from aiflow_sdk.compiler.subject import Subject
 from aiflow_sdk.compiler.windows import fixed_values, time_column, with_grains
 from aiflow_sdk.ir import FrozenMap, NodeIR, fingerprint
-from aiflow_sdk.plan import PlanEnvironment, PlanLake, PlanNode
+from aiflow_sdk.plan import PlanEnvironment, PlanLake, PlanListener, PlanNode
 
 
 def resolve_environment(subject: Subject) -> PlanEnvironment:
@@ -29,6 +29,15 @@ def resolve_environment(subject: Subject) -> PlanEnvironment:
         reads=tuple(
             PlanLake(environment=one.environment, lake=one.lake, storage=FrozenMap(one.storage))
             for one in environment.reads
+        ),
+        listeners=tuple(
+            PlanListener(
+                name=name,
+                kind=str(stated["kind"]),
+                plugin=subject.registry.listeners.reference(str(stated["kind"])),
+                options=FrozenMap({key: value for key, value in stated.items() if key != "kind"}),
+            )
+            for name, stated in sorted(environment.listeners.items())
         ),
     )
 

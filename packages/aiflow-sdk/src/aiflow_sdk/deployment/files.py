@@ -12,8 +12,9 @@ from pathlib import Path
 
 from aiflow_sdk.bundles import StoredFile, digest
 from aiflow_sdk.config import CONFIG_FILE, Environment, Project, parse_address
+from aiflow_sdk.deployment.credentials import credential_problems, is_installers_file
 from aiflow_sdk.deployment.wheel import pure_wheel
-from aiflow_sdk.errors import AiflowError, ConfigurationError, StoreError, Where
+from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, StoreError, Where
 
 _LEFT_OUT = frozenset({"__pycache__", "__pypackages__", "node_modules"})
 _LEFT_OUT_AT_ROOT = frozenset({"build", "dist", "tests"})
@@ -27,8 +28,9 @@ def code_wheel(project: Project) -> tuple[StoredFile, bytes]:
     Equal files give equal bytes. Left out are hidden files, ``tests``, ``build`` and ``dist`` at the root, virtual
     environments, caches, what git ignores, and the places that ``aiflow.toml`` names: lakes, staging, bundles and
     files of secrets. Raises ``ConfigurationError`` (``code-too-large``, ``bad-file-name``), ``StoreError``
-    (``unreadable-project``).
+    (``unreadable-project``), ``ProblemsError`` of ``literal-secret`` where a file for installers holds a password.
     """
+    problems: list[AiflowError] = []
     files: dict[str, tuple[bytes, bool]] = {}
     total = 0
     for path, file in sorted(_find(project.root, _places(project))):
@@ -39,6 +41,8 @@ def code_wheel(project: Project) -> tuple[StoredFile, bytes]:
             if total > _LARGEST_BYTES:
                 raise _too_large(project)
             files[path] = (file.read_bytes(), bool(status.st_mode & 0o100))
+            if is_installers_file(path) and path != project.lock:  # that one is looked at as the lock
+                problems += credential_problems(path, files[path][0].decode("utf-8", "replace"))
         except UnicodeEncodeError as error:
             raise ConfigurationError(
                 "bad-file-name",
@@ -54,6 +58,8 @@ def code_wheel(project: Project) -> tuple[StoredFile, bytes]:
                 where=Where(path),
                 hint="let it be read, or have git ignore it",
             ) from error
+    if problems:
+        raise ProblemsError(problems)
     if CONFIG_FILE not in files:
         # Whoever unpacks it finds the project's root, and its name, by this file.
         files[CONFIG_FILE] = (b"", False)

@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 from aiflow_sdk.code import interpreter
 from aiflow_sdk.config import Project
-from aiflow_sdk.errors import ConfigurationError, Where
+from aiflow_sdk.deployment.credentials import credential_problems, literal_credential
+from aiflow_sdk.errors import ConfigurationError, ProblemsError, Where
 
 _PATIENCE_SECONDS = 120
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -92,10 +93,14 @@ def find_requirements(project: Project) -> Requirements:
     """Return what the project needs: of its lock, else of what its interpreter has installed.
 
     With a lock, what is installed from this machine counts as far as the lock does not name it. Raises
-    ``ConfigurationError`` (``missing-lock``, ``unusable-lock``, ``broken-interpreter``).
+    ``ConfigurationError`` (``missing-lock``, ``unusable-lock``, ``broken-interpreter``), and where a password stands in
+    an address, comments included, ``DefinitionError`` (``literal-secret``), several as ``ProblemsError``.
     """
     python, installed = _ask(interpreter(project))
     if project.lock is None:
+        for one in installed:
+            if one.path is None and any(credential_problems(one.name, one.requirement)):
+                raise literal_credential(Where(about=f"the installed package '{one.name}'"))
         text = "".join(sorted(f"{one.requirement}\n" for one in installed if one.path is None))
         return Requirements(text, python, tuple(one for one in installed if one.path))
     path = project.root / project.lock
@@ -116,6 +121,8 @@ def find_requirements(project: Project) -> Requirements:
             where=where,
             hint='correct lock = "…" in aiflow.toml, or remove it: then the installed versions count',
         ) from error
+    if problems := list(credential_problems(project.lock, content)):
+        raise ProblemsError(problems)
     kept: list[str] = []
     named: set[str] = set()
     folders: list[Path] = []

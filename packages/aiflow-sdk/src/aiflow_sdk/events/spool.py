@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
@@ -13,7 +14,7 @@ from aiflow_sdk.errors import StoreError
 
 
 class Spool:
-    """A file of JSON lines that is only ever added to, by one process and any of its threads."""
+    """A file of JSON lines that is only ever added to, by any number of processes and threads."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -24,7 +25,8 @@ class Spool:
         line = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace") + b"\n"
         try:
             with self._lock, self.path.open("ab") as file:
-                if file.tell() and not self._ends_whole():
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if file.seek(0, os.SEEK_END) and not self._ends_whole():
                     # A process died in the middle of a line; what it began must not swallow this event.
                     line = b"\n" + line
                 file.write(line)

@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiflow_sdk.config import Environment, Project, resolve_secrets
 from aiflow_sdk.errors import Where
-from aiflow_sdk.events import EventType, Spool
-from aiflow_sdk.local.delivery import Delivery, close_all
+from aiflow_sdk.events import Spool
+from aiflow_sdk.lineage import RECORDS, Lineage, event_of_record
+from aiflow_sdk.local.store import RunFolder, newest_run_ids
 from aiflow_sdk.plan import Plan, Run, TaskResult
 from aiflow_sdk.plugins import Listener, Registry
-from aiflow_sdk.runtime import Lineage
+from aiflow_sdk.runtime.delivery import Delivery, close_all
+from aiflow_sdk.runtime.engine_version import installed_version
 from aiflow_sdk.stores import writing
 
 if TYPE_CHECKING:
     from aiflow_sdk.local.records import Record
     from aiflow_sdk.local.state import RunState
-    from aiflow_sdk.local.store import RunFolder
 
+EARLIER_RUNS = 100
+"""How many of the newest runs are looked at for events that a listener has not heard."""
 CLOSE_SECONDS = 30.0
 """How long listeners have, when all runs have ended, to hear what they have not heard yet."""
-RECORDS = frozenset(
-    {
-        "run-started",
-        "run-finished",
-        "task-started",
-        "task-finished",
-        "task-failed",
-        "task-retried",
-        "task-repeated",
-        "task-cancelled",
-    }
-)
-"""The records that stand for an event."""
 _LOGGER = logging.getLogger("aiflow.events")
 
 
@@ -67,7 +57,7 @@ class Journaled(Protocol):
 class Journal:
     """Makes events of the records of runs. One is made for a process; it is used by one thread at a time for a run.
 
-    Listeners hear of them in threads of their own (:mod:`aiflow_sdk.local.delivery`); ``say`` is told, in words, what
+    Listeners hear of them in threads of their own (:mod:`aiflow_sdk.runtime.delivery`); ``say`` is told, in words, what
     went wrong there.
     """
 
@@ -93,7 +83,7 @@ class Journal:
             return
         run_id = live.run.run_id
         if run_id not in self._lineages:
-            self._lineages[run_id] = Lineage(live.plan, live.run)
+            self._lineages[run_id] = Lineage(live.plan, live.run, installed_version)
             self._begin(live)
         results = {
             task.task_id: TaskResult.from_dict(
@@ -118,8 +108,9 @@ class Journal:
     def _begin(self, live: Journaled) -> None:
         if self._listeners and not self._deliveries:
             root = self._root or live.folder.path.parents[2]
+            earlier = partial(_spools_left, root)
             self._deliveries = [
-                Delivery(name, listener, root, live.run.environment, self._say)
+                Delivery(name, listener, live.run.environment, self._say, earlier)
                 for name, listener in self._listeners.items()
             ]
         for delivery in self._deliveries:
@@ -139,35 +130,9 @@ def open_listeners(environment: Environment, registry: Registry, project: Projec
     return listeners
 
 
-def event_of_record(
-    lineage: Lineage, record: Mapping[str, Any], results: Mapping[str, TaskResult]
-) -> dict[str, Any] | None:
-    """Return the event that a record stands for, or None of those that stand for none.
-
-    ``results`` are those of the tasks that have succeeded so far.
-    """
-    time = datetime.fromtimestamp(record["time"], UTC)
-    match record["record"]:
-        case "run-started":
-            return lineage.run_event("START", time=time)
-        case "run-finished":
-            kinds: dict[str, EventType] = {"succeeded": "COMPLETE", "cancelled": "ABORT"}
-            errors = record.get("errors") or [None]
-            return lineage.run_event(
-                kinds.get(record["state"], "FAIL"), results=results.values(), error=errors[0], time=time
-            )
-        case "task-started":
-            return lineage.task_event("START", lineage.plan.task(record["task_id"]), record["attempt"], time=time)
-        case "task-finished":
-            task_id = record["task_id"]
-            result = results.get(task_id) or TaskResult.from_dict(
-                {"task_id": task_id, "seconds": record["seconds"], "nodes": record.get("nodes", [])}
-            )
-            task = lineage.plan.task(task_id)
-            return lineage.task_event("COMPLETE", task, record["attempt"], result=result, time=time)
-        case "task-failed" | "task-retried":
-            task = lineage.plan.task(record["task_id"])
-            return lineage.task_event("FAIL", task, record["attempt"], error=record.get("error"), time=time)
-        case "task-repeated" | "task-cancelled":
-            return lineage.task_event("ABORT", lineage.plan.task(record["task_id"]), record["attempt"], time=time)
-    return None
+def _spools_left(root: Path) -> Iterator[Path]:
+    """Yield the spools of the newest runs that nobody does, the oldest first."""
+    for run_id in reversed(newest_run_ids(root, EARLIER_RUNS)):
+        folder = RunFolder(root, run_id)
+        if not folder.is_owned():
+            yield folder.events_path

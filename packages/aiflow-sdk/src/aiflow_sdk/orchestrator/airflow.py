@@ -204,8 +204,9 @@ class Airflow:
 
     def tasks(self, dag_id: str) -> list[dict[str, Any]]:
         """Return the pipeline's tasks, each with its nodes as the deployment describes them."""
+        details = self.client.get(f"{_dag(dag_id)}/details")
         found = self.client.get(f"{_dag(dag_id)}/tasks")["tasks"]
-        return [{**task, "nodes": read_nodes(task)} for task in found]
+        return [{**task, "nodes": read_nodes(details, task)} for task in found]
 
     def attempts(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return how each task of a run stands, in the order in which they began."""

@@ -1,30 +1,19 @@
 """A pipeline as an Airflow has it: what stands of it in a DAG's and a task's details.
 
-What Airflow has no field for (the environment, and for what a run is) stands in the DAG's documentation, in the one
-line that ``aiflow_airflow.dag`` writes.
+What Airflow has no field for (the environment, and for what a run is) stands in the DAG's default arguments; see
+:mod:`aiflow_sdk.bundles.airflow`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from aiflow_sdk.bundles.airflow import read_about
 from aiflow_sdk.errors import ConfigurationError, DocumentError, Where, unknown_name
-from aiflow_sdk.partitions import GRAINS, Grain, Partition, check_date, last_complete, partition_range
-
-BROKEN_TAG = "aiflow-broken"
-"""As ``aiflow_airflow.dag`` tags the DAG of a plan that cannot be used."""
-_ABOUT = re.compile(
-    r"^`(?P<project>[^`/]+)/(?P<pipeline>[^`]+)` in the environment `(?P<environment>[^`]+)`, "
-    r"version `(?P<version>\w+)`"
-    rf"(?:, a run for one (?P<grain>{'|'.join(GRAINS)}) \((?P<timezone>[^)]+)\))?\.$",
-    re.MULTILINE,
-)
-_NODE = re.compile(r"^- `([^`]+)` \((source|transform|sink)\): `([^`]+)`$", re.MULTILINE)
-_ENGINE = re.compile(r"^On ([\w-]+):$", re.MULTILINE)
+from aiflow_sdk.partitions import Grain, Partition, check_date, last_complete, partition_range
 
 
 @dataclass(frozen=True)
@@ -82,24 +71,21 @@ class DeployedPipeline:
 
 def read_details(details: Mapping[str, Any]) -> DeployedPipeline:
     """Return the pipeline that a DAG's details tell of. Raises ``DocumentError``, ``ConfigurationError``."""
-    dag_id, text = str(details["dag_id"]), str(details.get("doc_md") or "")
-    found = list(_ABOUT.finditer(text))
-    if not found:
-        if BROKEN_TAG in [tag.get("name") for tag in details.get("tags") or ()]:
-            said = [line for line in text.splitlines() if line.startswith("error[")]
-            raise DocumentError(
-                "broken-dag",
-                f"Airflow cannot use the plan of '{dag_id}'",
-                hint="deploy the pipeline again, with the version of aiflow that Airflow has",
-                notes=said,
-            )
+    dag_id, about = str(details["dag_id"]), read_about(details)
+    if about is None:
         raise ConfigurationError(
             "foreign-dag",
             f"the DAG '{dag_id}' was not deployed by aiflow",
             where=Where(about=f"DAG '{dag_id}'"),
             hint="use Airflow's own page or command line for it",
         )
-    about = found[-1]  # what the pipeline says of itself stands before
+    if "error" in about:
+        raise DocumentError(
+            "broken-dag",
+            f"Airflow cannot use the plan of '{dag_id}'",
+            hint="deploy the pipeline again, with the version of aiflow that Airflow has",
+            notes=[str(about["error"])],
+        )
     params = details.get("params") or {}
     return DeployedPipeline(
         dag_id=dag_id,
@@ -107,28 +93,27 @@ def read_details(details: Mapping[str, Any]) -> DeployedPipeline:
         pipeline_id=about["pipeline"],
         environment=about["environment"],
         version=about["version"],
-        grain=about["grain"],  # type: ignore[arg-type]  # one of GRAINS, by the pattern
-        timezone=about["timezone"] or "UTC",
+        grain=about["partition"],
+        timezone=about["timezone"],
         is_paused=bool(details.get("is_paused")),
         params={name: param.get("value") if isinstance(param, dict) else param for name, param in params.items()},
     )
 
 
-def read_nodes(task: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the nodes of a task, from its documentation; of a task that is not ours the task itself."""
-    text = str(task.get("doc_md") or "")
-    engine = _ENGINE.search(text)
+def read_nodes(details: Mapping[str, Any], task: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the nodes of a task, as its DAG's details tell them; of a task that is not ours the task itself."""
+    told = ((read_about(details) or {}).get("tasks") or {}).get(task["task_id"]) or {}
     nodes = [
         {
-            "id": name,
-            "type": kind,
+            "id": node["id"],
+            "type": node["type"],
             "kind": "",
-            "engine": engine[1] if engine else "",
-            "entrypoint": what if kind == "transform" else None,
+            "engine": told["engine"],
+            "entrypoint": node["what"] if node["type"] == "transform" else None,
             "input_ids": [],
-            "place": what if kind != "transform" else None,
+            "place": node["what"] if node["type"] != "transform" else None,
         }
-        for name, kind, what in _NODE.findall(text)
+        for node in told.get("nodes", ())
     ]
     operator = str(task.get("operator_name") or "")
     return nodes or [

@@ -1,6 +1,15 @@
 """The plan: what will run, as frozen data, and the names that its runs are known by."""
 
-from aiflow_sdk.plan.model import PLAN_VERSION, Plan, PlanEnvironment, PlanLake, PlanNode, PlanTask, plan_schema
+from aiflow_sdk.plan.model import (
+    PLAN_VERSION,
+    Plan,
+    PlanEnvironment,
+    PlanLake,
+    PlanListener,
+    PlanNode,
+    PlanTask,
+    plan_schema,
+)
 from aiflow_sdk.plan.reader import read_plan
 from aiflow_sdk.plan.request import make_run, new_run_id
 from aiflow_sdk.plan.result import NodeFacts, TaskResult
@@ -16,6 +25,7 @@ __all__ = [
     "Plan",
     "PlanEnvironment",
     "PlanLake",
+    "PlanListener",
     "PlanNode",
     "PlanTask",
     "Run",

@@ -93,6 +93,17 @@ class PlanLake(Frozen):
     storage: PlainMap = FrozenMap()
 
 
+class PlanListener(Frozen):
+    """One who hears of the events of runs."""
+
+    name: str
+    kind: str
+    plugin: str
+    """``module:object``, so that any process can load it."""
+    options: PlainMap = FrozenMap()
+    """References to secrets raw."""
+
+
 class PlanEnvironment(Frozen):
     """The environment that the plan was compiled for, as a task needs it; see ``aiflow_sdk.config.Environment``."""
 
@@ -108,6 +119,8 @@ class PlanEnvironment(Frozen):
     """How the lake's store is opened; references to secrets raw."""
     reads: tuple[PlanLake, ...] = ()
     """The lakes in which a table is looked for that is absent in this one, nearest first."""
+    listeners: tuple[PlanListener, ...] = ()
+    """Who hears of the events of runs that the local runner does not do."""
 
 
 class Plan(Frozen):

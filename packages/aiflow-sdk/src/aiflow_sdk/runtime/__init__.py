@@ -5,10 +5,10 @@ has the plan, the user's code and the packages.
 """
 
 from aiflow_sdk.runtime.context import Context
-from aiflow_sdk.runtime.execution import Joined, join_execution, note_told
+from aiflow_sdk.runtime.engine_version import installed_version
+from aiflow_sdk.runtime.execution import Joined, ended_tasks, join_execution, note_ended, note_told
 from aiflow_sdk.runtime.generation import claim_generation
 from aiflow_sdk.runtime.identities import Data, sink_identities, source_identities
-from aiflow_sdk.runtime.lineage import Lineage
 from aiflow_sdk.runtime.staging import Staging, StoreStaging, sweep_staging
 from aiflow_sdk.runtime.task import bound_environment, execute_task
 
@@ -16,13 +16,15 @@ __all__ = [
     "Context",
     "Data",
     "Joined",
-    "Lineage",
     "Staging",
     "StoreStaging",
     "bound_environment",
     "claim_generation",
+    "ended_tasks",
     "execute_task",
+    "installed_version",
     "join_execution",
+    "note_ended",
     "note_told",
     "sink_identities",
     "source_identities",

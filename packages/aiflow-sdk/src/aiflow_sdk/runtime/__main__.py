@@ -10,9 +10,10 @@ from typing import Literal
 
 from aiflow_sdk.errors import AiflowError, DocumentError, RunError, Where
 from aiflow_sdk.events import Spool
+from aiflow_sdk.lineage import Lineage
 from aiflow_sdk.plan import Plan, Run, TaskResult, make_run, read_plan, read_run
 from aiflow_sdk.redaction import hidden_in_output
-from aiflow_sdk.runtime.lineage import Lineage
+from aiflow_sdk.runtime.engine_version import installed_version
 from aiflow_sdk.runtime.task import execute_task
 
 
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _execute(plan: Plan, run: Run, given: argparse.Namespace) -> TaskResult:
     """Do the task; each event lies in the spool before anybody is told."""
-    lineage, task = Lineage(plan, run), plan.task(given.task)
+    lineage, task = Lineage(plan, run, installed_version), plan.task(given.task)
     spool = Spool(given.spool) if given.spool else None
 
     def tell(

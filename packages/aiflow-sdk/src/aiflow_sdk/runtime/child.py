@@ -5,8 +5,9 @@ The first line of standard input is the order, as JSON: ``plan`` (a file), ``tas
 ``patient`` (whether a task that waits does so). The rest of standard input is the lifeline: when it is closed, whatever
 is left of this process group ends. Generation and pins are agreed on with the execution's other tasks.
 
-Records are written to the descriptor ``RECORDS``, one JSON a line: ``task-began``, ``node-started``,
-``node-finished``, ``log``, ``secret`` (a value to hide), and at the end ``result`` or ``error``. What user
+Records are written to the descriptor ``RECORDS``, one JSON a line: ``task-began`` (with what events tell of the attempt
+that only this process knows), ``node-started``, ``node-finished``, ``log``, ``secret`` (a value to hide),
+``others-ended`` (what the run's tasks have done, this one included) and at the end ``result`` or ``error``. What user
 code prints goes to standard output and error as it is printed.
 """
 
@@ -64,8 +65,11 @@ def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     from aiflow_sdk.runtime import (
         StoreStaging,
         bound_environment,
+        ended_tasks,
         execute_task,
+        installed_version,
         join_execution,
+        note_ended,
         note_told,
         sweep_staging,
     )
@@ -74,24 +78,40 @@ def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     root = Path(order["project"])
     plan, run = read_plan(Path(order["plan"]).read_bytes()), read_run(order["run"])
     environment = bound_environment(plan, root)
-    run, again = join_execution(plan, run, root)
-    emit({"record": "task-began", "generation": run.generation, "again": sorted(again)})
+    run, again, is_first = join_execution(plan, run, root)
+    emit(
+        {
+            "record": "task-began",
+            "generation": run.generation,
+            "again": sorted(again),
+            "engine_version": installed_version(plan.task(order["task"])),
+            "is_first": is_first,
+        }
+    )
     with suppress(StoreError):  # the task itself will say what is wrong with the store
         sweep_staging(environment, time.time())
     staging = StoreStaging(environment)
     staging.earlier = staging.earlier_executions(plan, order["task"], run) if run.execution > 1 else {}
-    result = execute_task(
-        plan,
-        order["task"],
-        run,
-        root=root,
-        report=emit,
-        staging=staging,
-        places={node_id: Where(path, line) for node_id, (path, line) in (order.get("places") or {}).items()},
-        patient=order.get("patient", True),
-    )
+    try:
+        result = execute_task(
+            plan,
+            order["task"],
+            run,
+            root=root,
+            report=emit,
+            staging=staging,
+            places={node_id: Where(path, line) for node_id, (path, line) in (order.get("places") or {}).items()},
+            patient=order.get("patient", True),
+        )
+    except AiflowError:
+        with suppress(StoreError):  # the run's event tells less
+            emit({"record": "others-ended", **ended_tasks(plan, run, root, some=True)})
+        raise
     with suppress(StoreError):  # it will be told as new once more, which wakes somebody in vain
         note_told(plan, run, result, root)
+    with suppress(StoreError):  # that the run has ended is not told
+        note_ended(plan, run, result, root)
+        emit({"record": "others-ended", **ended_tasks(plan, run, root)})
     return result.to_full_dict()
 
 

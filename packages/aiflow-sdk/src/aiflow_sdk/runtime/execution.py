@@ -3,7 +3,8 @@
 The first task to begin claims them and leaves them beside the execution's staged frames, in
 ``<staging>/<run>/<execution>/execution.json``; whoever comes later takes what lies there. That a sink has made a
 partition is noted in ``<staging>/told/<project>/<pipeline>/<sink>/<partition>``, for those who tell others of it: what
-is made a second time is told in another way.
+is made a second time is told in another way. What a task has done is noted in
+``<staging>/<run>/<execution>/_results/<task>.json``: the last one to end tells of the whole run.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Joined(NamedTuple):
     """With the generation and the pins that all of them share."""
     again: frozenset[str]
     """The sinks that had made all of the run's partitions, and said so, before the execution began."""
+    is_first: bool
+    """Whether this task is the first of the execution."""
 
 
 def join_execution(plan: Plan, run: Run, root: Path) -> Joined:
@@ -39,6 +42,7 @@ def join_execution(plan: Plan, run: Run, root: Path) -> Joined:
     """
     data = Data(plan, root)
     store = _staging(data.environment)
+    claim = uuid4().hex
     key = f"{run.run_id}/{run.execution}/execution.json"
     agreed = _read(store, key)
     if agreed is None:
@@ -47,7 +51,7 @@ def join_execution(plan: Plan, run: Run, root: Path) -> Joined:
             "pins": data.pins(run),
             "again": sorted(_told(plan, run, store)),
             # What the claim is signed with tells a put whose answer was lost from another task's.
-            "claim": uuid4().hex,
+            "claim": claim,
         }
         store.put_if_absent(key, json.dumps(document).encode())
         agreed = _read(store, key)
@@ -60,7 +64,8 @@ def join_execution(plan: Plan, run: Run, root: Path) -> Joined:
             retryable=True,
         )
     shared = {"generation": agreed["generation"], "pins": agreed["pins"]}
-    return Joined(Run.model_validate({**dict(run), **shared}), frozenset(agreed["again"]))
+    is_first = agreed.get("claim") == claim
+    return Joined(Run.model_validate({**dict(run), **shared}), frozenset(agreed["again"]), is_first)
 
 
 def note_told(plan: Plan, run: Run, result: TaskResult, root: Path) -> None:
@@ -70,6 +75,38 @@ def note_told(plan: Plan, run: Run, result: TaskResult, root: Path) -> None:
         if plan.nodes[facts.node_id].type == "sink" and not facts.superseded:
             for partition in run.partitions:
                 store.put(_told_key(run, facts.node_id, partition.key), run.run_id.encode())
+
+
+def note_ended(plan: Plan, run: Run, result: TaskResult, root: Path) -> None:
+    """Note what a task of the execution has done. Raises ``StoreError``."""
+    if len(plan.tasks) > 1:  # of one alone nobody asks
+        content = json.dumps({"attempt": run.attempt, "result": result.to_full_dict()}).encode()
+        _staging(bound_environment(plan, root)).put(f"{_results(run, run.execution)}/{result.task_id}.json", content)
+
+
+def ended_tasks(plan: Plan, run: Run, root: Path, *, some: bool = False) -> dict[str, Any]:
+    """Return which tasks have ended in this execution (``now``), and what each has done, here or in an earlier one.
+
+    Of two that end at once the one that notes it later sees the other. What they have done (``results``) is only
+    looked up once there is none left that has never ended, unless ``some`` will do. Raises ``StoreError``.
+    """
+    if len(plan.tasks) < 2:
+        return {"now": [], "results": {}}
+    store = _staging(bound_environment(plan, root))
+    keys: dict[str, str] = {}
+    now: list[str] = []
+    for execution in range(run.execution, 0, -1):
+        found = {key.rpartition("/")[2].removesuffix(".json"): key for key in store.list(_results(run, execution))}
+        now = now or (sorted(found) if execution == run.execution else [])
+        keys = {**found, **keys}
+    if not (some or keys.keys() >= {task.id for task in plan.tasks}):
+        return {"now": now, "results": {}}
+    noted = {task_id: _read(store, key) for task_id, key in keys.items()}
+    return {"now": now, "results": {task_id: one["result"] for task_id, one in noted.items() if one}}
+
+
+def _results(run: Run, execution: int) -> str:
+    return f"{run.run_id}/{execution}/_results"
 
 
 def _told(plan: Plan, run: Run, store: Store) -> Iterator[str]:

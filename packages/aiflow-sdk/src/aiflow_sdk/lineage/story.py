@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeAlias
 
 from aiflow_sdk import events
-from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plan import NodeFacts, Plan, PlanNode, PlanTask, Run, TaskResult
-from aiflow_sdk.plugins import Engine, load_plugin
+
+EngineVersion: TypeAlias = Callable[[PlanTask], str | None]
+"""Returns the version of what a task's engine stands on, where it is known: the engine is installed where it runs."""
 
 
 class Lineage:
     """Makes the events of one run of a plan. Whoever makes them, the same happening has the same run id and job."""
 
-    def __init__(self, plan: Plan, run: Run) -> None:
+    def __init__(self, plan: Plan, run: Run, engine_version: EngineVersion = lambda task: None) -> None:
         self.plan = plan
         self.run = run
+        self._engine_version = engine_version
         self.namespace = f"aiflow/{plan.environment.name}"
         self.name = f"{plan.project}/{plan.pipeline_id}"
 
@@ -39,7 +39,7 @@ class Lineage:
             run_id=self.run.run_id,
             job_namespace=self.namespace,
             job_name=self.name,
-            run_facets={**self._run_facets(), **_error(error)},
+            run_facets={**self._run_facets(), **error_facets(error)},
             job_facets={
                 "jobType": events.job_type_facet("PIPELINE", bounded=all(task.bounded for task in self.plan.tasks)),
                 **({"ownership": events.owner_facet(self.plan.owner)} if self.plan.owner else {}),
@@ -63,7 +63,7 @@ class Lineage:
         nodes = [self.plan.nodes[node_id] for node_id in task.node_ids]
         facts = {facts.node_id: facts for facts in result.nodes} if result else {}
         queries = [node.sql for node in nodes if node.sql]
-        engine = _engine_version(task.engine_plugin, task.engine)
+        engine = self._engine_version(task)
         told = [
             {
                 "node_id": one.node_id,
@@ -82,7 +82,7 @@ class Lineage:
                 "parent": events.parent_facet(self.run.run_id, self.namespace, self.name),
                 **({"processing_engine": events.processing_engine_facet(task.engine, engine)} if engine else {}),
                 **({"aiflow_nodes": events.own_facet("nodes", {"nodes": told})} if told else {}),
-                **_error(error),
+                **error_facets(error),
             },
             job_facets={
                 "jobType": events.job_type_facet("TASK", bounded=task.bounded),
@@ -145,7 +145,8 @@ def _dataset(node: PlanNode, facts: NodeFacts, name: tuple[str, str]) -> events.
     return events.Dataset(*name, facets=about, measured=measured)
 
 
-def _error(error: Mapping[str, Any] | None) -> dict[str, Any]:
+def error_facets(error: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the run facets of an error, as ``AiflowError.to_dict`` has it; none of none."""
     if not error:
         return {}
     ours = {name: error.get(name) for name in ("code", "retryable", "where", "hint") if error.get(name) is not None}
@@ -153,13 +154,3 @@ def _error(error: Mapping[str, Any] | None) -> dict[str, Any]:
         "errorMessage": events.error_facet(str(error["message"]), list(map(str, error.get("notes") or ()))),
         "aiflow_error": events.own_facet("error", ours),
     }
-
-
-@cache
-def _engine_version(reference: str, kind: str) -> str | None:
-    """Return the installed version of what an engine is made of; None where it says nothing or is not here."""
-    try:
-        package = load_plugin(reference, Engine, kind=kind).package
-        return version(package) if package else None
-    except (AiflowError, PackageNotFoundError):
-        return None

@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,10 @@ from queue import SimpleQueue
 from typing import Any
 
 from aiflow_sdk.errors import AiflowError
-from aiflow_sdk.local.store import RunFolder, newest_run_ids
+from aiflow_sdk.lineage import position_of
 from aiflow_sdk.plugins import Listener
-from aiflow_sdk.stores import folder_name, try_lock
+from aiflow_sdk.stores import try_lock
 
-EARLIER_RUNS = 100
-"""How many of the newest runs are looked at for events that a listener has not heard."""
 _LONGEST_PAUSE_SECONDS = 60.0
 _DIGITS = 20
 
@@ -32,12 +30,20 @@ _DIGITS = 20
 class Delivery:
     """One listener, the thread that tells it, and how far it has come."""
 
-    def __init__(self, name: str, listener: Listener, root: Path, environment: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        listener: Listener,
+        environment: str,
+        say: Callable[[str], None],
+        earlier: Callable[[], Iterable[Path]] = tuple,
+    ) -> None:
+        """``say`` is told, in words, what went wrong; ``earlier`` gives the spools that others may have left behind."""
         self.name = name
         self._listener = listener
-        self._root = root
+        self._environment = environment
         self._say = say
-        self._position_name = f"events.{folder_name(environment)}.{folder_name(name)}.position"
+        self._earlier = earlier
         self._noticed: SimpleQueue[Path | None] = SimpleQueue()
         self._pending: dict[Path, None] = {}
         """Spools, in order, that hold something it has not heard."""
@@ -75,11 +81,10 @@ class Delivery:
             self._say(f"the listener '{self.name}' failed {self._failures} times in all")
 
     def _deliver(self) -> None:
-        for run_id in reversed(newest_run_ids(self._root, EARLIER_RUNS)):
-            folder = RunFolder(self._root, run_id)
+        for earlier in self._earlier():
             # Once this process is about to end, its own events come first.
-            if not self._closing.is_set() and self._is_behind(folder.events_path) and not folder.is_owned():
-                self._pending[folder.events_path] = None
+            if not self._closing.is_set() and self.is_behind(earlier):
+                self._pending[earlier] = None
                 self._send_pending()
         while (spool := self._noticed.get()) is not None:
             self._pending[spool] = None
@@ -141,7 +146,8 @@ class Delivery:
             self._say(f"the listener '{self.name}' failed: {type(error).__name__}: {error}")
         return False
 
-    def _is_behind(self, spool: Path) -> bool:
+    def is_behind(self, spool: Path) -> bool:
+        """Tell whether there is something in the spool that the listener is meant to hear and has not."""
         try:
             return _number(self._position_of(spool).read_bytes()) < spool.stat().st_size
         except OSError:
@@ -159,7 +165,7 @@ class Delivery:
         return left
 
     def _position_of(self, spool: Path) -> Path:
-        return spool.with_name(self._position_name)
+        return position_of(spool, self._environment, self.name)
 
 
 def close_all(deliveries: list[Delivery], seconds: float) -> None:

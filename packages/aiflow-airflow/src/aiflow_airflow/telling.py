@@ -1,0 +1,177 @@
+"""What an attempt on a worker tells the world: the OpenLineage events that a local run tells, spooled here first.
+
+The spools lie in ``<home>/events/<environment>/<project>``. After each attempt a process in the user's own environment
+takes what lies there to the environment's listeners (:mod:`aiflow_sdk.runtime.forward`): they are the user's packages.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from aiflow_airflow.environments import home
+from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.lineage import AttemptMark, Lineage, RunSpool, event_of_record
+from aiflow_sdk.plan import Plan, PlanTask, Run, TaskResult
+from aiflow_sdk.stores import folder_name
+
+if TYPE_CHECKING:
+    from aiflow_airflow.supply import Ready
+
+_log = logging.getLogger(__name__)
+FORWARDING_SECONDS = 5.0
+"""How long a task that has ended waits until its events were taken to the listeners; that goes on without it."""
+
+_LEFT: list[subprocess.Popen[bytes]] = []
+"""Those that go on without us."""
+
+
+class Telling:
+    """Tells of one attempt of a task. Whatever goes wrong with that is logged and fails nothing."""
+
+    def __init__(self, plan: Plan, task: PlanTask, run: Run, *, resumed: bool = False, is_final: bool = True) -> None:
+        """``resumed``: the attempt has begun before, and waited; ``is_final``: if it fails, it is not tried again."""
+        self._plan, self._task, self._run = plan, task, run
+        self._resumed, self._is_final = resumed, is_final
+        self.folder = home() / "events" / folder_name(run.environment) / folder_name(run.project)
+        self._spool = RunSpool(self.folder, run.run_id)
+        self._lineage = Lineage(plan, run)
+        self._mark: AttemptMark | None = None
+        self._has_begun = False
+        self._results: Mapping[str, TaskResult] = {}
+        self._ended_now: frozenset[str] = frozenset()
+        self._ready: Ready | None = None
+
+    def prepared(self, ready: Ready) -> None:
+        """Take with what events are forwarded later."""
+        self._ready = ready
+
+    def hear(self, record: Mapping[str, Any]) -> None:
+        """Take a record of the task's process."""
+        with _harmless():
+            match record["record"]:
+                case "task-began":
+                    self._began(record)
+                case "others-ended":
+                    self._ended_now = frozenset(record["now"])
+                    self._results = {name: TaskResult.from_dict(one) for name, one in record["results"].items()}
+
+    def succeeded(self, result: TaskResult, states: Callable[[], Mapping[str, Any]]) -> None:
+        """Tell that the attempt, and perhaps with it the run, has succeeded.
+
+        ``states`` returns Airflow's states of the run's tasks; it is asked where this may be the last of several.
+        """
+        with _harmless():
+            self._end("task-finished", seconds=result.seconds, nodes=[facts.to_full_dict() for facts in result.nodes])
+            results = {**self._results, self._task.id: result}
+            if len(results) == len(self._plan.tasks) and self._others_have_succeeded(states):
+                self._tell("run-finished", results, state="succeeded")
+
+    def failed(self, error: AiflowError, *, again: bool) -> None:
+        """Tell that the attempt has failed and, unless it is tried ``again``, the run."""
+        with _harmless():
+            if not self._has_begun:  # there was no process that could say so
+                self._begin()
+            again = again and not self._is_final
+            self._end("task-retried" if again else "task-failed", error=error.to_dict())
+            if not again:
+                self._tell("run-finished", self._results, state="failed", errors=[error.to_dict()])
+
+    def left(self) -> None:
+        """Tell that nothing came of the attempt: there was nothing for it to do."""
+        with _harmless():
+            self._end("task-cancelled")
+
+    def put_off(self) -> None:
+        """Let the attempt go on later, perhaps elsewhere."""
+        with _harmless():
+            self._close_mark()
+
+    def forward(self, *, seconds: float = FORWARDING_SECONDS) -> None:
+        """Have the listeners hear of what lies here, and wait a moment for that."""
+        if self._ready is None or not self._plan.environment.listeners:
+            return
+        with _harmless():
+            from aiflow_airflow.secrets import secrets_of_listeners
+
+            order = {
+                "events": str(self.folder),
+                "plan": str(self._ready.plan),
+                "project": str(self._ready.folder),
+                "secrets": secrets_of_listeners(self._plan),
+            }
+            process = subprocess.Popen(
+                [str(self._ready.python), "-P", "-m", "aiflow_sdk.runtime.forward"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=self._ready.folder,
+                env=dict(self._ready.environment),
+                start_new_session=True,  # it outlives this task, also one that is killed
+            )
+            try:
+                said, _ = process.communicate(json.dumps(order).encode() + b"\n", timeout=seconds)
+            except subprocess.TimeoutExpired:
+                _LEFT.append(process)
+                said = b""
+            for line in said.decode("utf-8", "replace").splitlines():
+                _log.warning("%s", line)
+
+    def _began(self, record: Mapping[str, Any]) -> None:
+        # Those of an older aiflow in the user's environment say less.
+        version = record.get("engine_version")
+        run = Run.model_validate({**dict(self._run), "generation": record["generation"]})
+        self._lineage = Lineage(self._plan, run, lambda task: version)
+        if record.get("is_first") and not self._resumed:
+            self._tell("run-started", {})
+        self._begin()
+
+    def _begin(self) -> None:
+        self._has_begun = True
+        self._start_spool()
+        event = self._event("task-started", {}, task_id=self._task.id, attempt=self._run.attempt)
+        self._mark = AttemptMark(self._spool, event)
+        if not self._resumed:
+            self._spool.append(event)
+
+    def _start_spool(self) -> None:
+        self._spool.begin(self._run.environment, [one.name for one in self._plan.environment.listeners])
+
+    def _end(self, kind: str, **facts: Any) -> None:
+        self._tell(kind, {}, task_id=self._task.id, attempt=self._run.attempt, **facts)
+        self._close_mark()
+
+    def _close_mark(self) -> None:
+        if self._mark:
+            self._mark.close()
+            self._mark = None
+
+    def _tell(self, kind: str, results: Mapping[str, TaskResult], **facts: Any) -> None:
+        self._start_spool()  # one that has lain here for long may have been collected
+        self._spool.append(self._event(kind, results, **facts))
+
+    def _event(self, kind: str, results: Mapping[str, TaskResult], **facts: Any) -> dict[str, Any]:
+        event = event_of_record(self._lineage, {"record": kind, "time": time.time(), **facts}, results)
+        assert event is not None  # each of these records stands for one
+        return event
+
+    def _others_have_succeeded(self, states: Callable[[], Mapping[str, Any]]) -> bool:
+        """Tell whether nothing of the run is left to do: a clear may have set some of its tasks back."""
+        others = {task.id for task in self._plan.tasks} - {self._task.id} - self._ended_now
+        if not others:
+            return True
+        found = states()
+        return all(str(getattr(found.get(name), "value", found.get(name))) == "success" for name in others)
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 a full disk or a fault of ours: the task's own work counts
+        _log.warning("not told: %s: %s", type(error).__name__, error)

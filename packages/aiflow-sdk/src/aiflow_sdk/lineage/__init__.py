@@ -1,0 +1,17 @@
+"""What is told of a run, whoever does its tasks: OpenLineage events of what happens, and where they lie until heard."""
+
+from aiflow_sdk.lineage.records import RECORDS, event_of_record
+from aiflow_sdk.lineage.spooled import AttemptMark, RunSpool, position_of, settle, spools_below
+from aiflow_sdk.lineage.story import EngineVersion, Lineage
+
+__all__ = [
+    "RECORDS",
+    "AttemptMark",
+    "EngineVersion",
+    "Lineage",
+    "RunSpool",
+    "event_of_record",
+    "position_of",
+    "settle",
+    "spools_below",
+]

@@ -1,0 +1,108 @@
+"""The spools of a machine that does single tasks of runs, in processes that know nothing of each other.
+
+``<folder>/<run>/events.jsonl`` has the events of what was done here of a run, and beside it stands how far each
+listener has come. An attempt that has begun and not ended has a mark, ``<attempt>.open``, with its first event; whoever
+is at it holds a lock on that. The kernel lets go of it when the process ends, however it ends: :func:`settle` then says
+for it that the attempt has failed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aiflow_sdk.errors import RunError
+from aiflow_sdk.events import Spool
+from aiflow_sdk.lineage.story import error_facets
+from aiflow_sdk.stores import folder_name, try_lock
+
+_SPOOL = "events.jsonl"
+_OPEN = ".open"
+_ENDS = ("COMPLETE", "FAIL", "ABORT")
+
+
+def position_of(spool: Path, environment: str, listener: str) -> Path:
+    """Return the file beside a spool that says how far (bytes, as text) a listener has come.
+
+    Where there is none, the listener is not meant to hear what lies there.
+    """
+    return spool.with_name(f"events.{folder_name(environment)}.{folder_name(listener)}.position")
+
+
+def spools_below(folder: Path) -> list[Path]:
+    """Return the spools of the runs below a folder, the oldest run first."""
+    return sorted(folder.glob(f"*/{_SPOOL}"))
+
+
+class RunSpool:
+    """The events of what is done here of one run. Any number of processes may add to it."""
+
+    def __init__(self, folder: Path, run_id: str) -> None:
+        self.path = folder / run_id / _SPOOL
+
+    def begin(self, environment: str, listeners: Iterable[str]) -> None:
+        """Make the spool, and note that the run's events are for these listeners, from the first one on."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for name in listeners:
+            os.close(os.open(position_of(self.path, environment, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """Add an event and return when it is on the disk. Raises ``StoreError`` (retryable) where it cannot be."""
+        Spool(self.path).append(event)
+
+
+class AttemptMark:
+    """Says of an attempt that this process is at it, until :meth:`close`."""
+
+    def __init__(self, spool: RunSpool, start: Mapping[str, Any]) -> None:
+        """``start`` is the event that the attempt began with. Raises ``OSError``."""
+        self._path = spool.path.with_name(f"{start['run']['runId']}{_OPEN}")
+        beside = self._path.with_suffix(f".{os.getpid()}.part")
+        self._handle = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        fcntl.flock(self._handle, fcntl.LOCK_EX)  # before it has its name: nobody finds one that seems forsaken
+        with open(self._handle, "wb", closefd=False) as file:
+            file.write(json.dumps(start).encode())
+        os.replace(beside, self._path)
+
+    def close(self) -> None:
+        """Say that the attempt has come to an end that is spooled, or that others go on with it."""
+        with suppress(OSError):  # what remains is settled by what the spool says
+            self._path.unlink(missing_ok=True)
+        os.close(self._handle)
+
+
+def settle(folder: Path) -> None:
+    """Tell of every attempt below a folder whose process is gone without a word that it has failed."""
+    for path in folder.glob(f"*/*{_OPEN}"):
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            if try_lock(handle) and os.path.exists(path):
+                start = json.loads(path.read_bytes())
+                spool = Spool(path.with_name(_SPOOL))
+                if not any(_is_end_of(start, event) for event in spool):
+                    spool.append(_failed(start))
+                path.unlink()
+        except (OSError, ValueError, KeyError):
+            continue  # the next one to look here will
+        finally:
+            os.close(handle)
+
+
+def _is_end_of(start: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
+    return event["run"]["runId"] == start["run"]["runId"] and event["eventType"] in _ENDS
+
+
+def _failed(start: Mapping[str, Any]) -> dict[str, Any]:
+    error = RunError("worker-died", "the process that did the task is gone without a word", retryable=True)
+    moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    run = {**start["run"], "facets": {**start["run"]["facets"], **error_facets(error.to_dict())}}
+    return {**start, "eventType": "FAIL", "eventTime": moment, "run": run}

@@ -1,0 +1,357 @@
+"""A run on Airflow tells what a local run of the same pipeline tells: the same events, datasets and facets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
+os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+
+import pytest
+from aiflow_airflow.environments import child_environment
+from aiflow_airflow.operator import AiflowOperator
+from aiflow_airflow.supply import Ready
+from aiflow_airflow.telling import Telling
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from aiflow_sdk.errors import Where
+from aiflow_sdk.plan import Plan, read_plan
+
+PYTHON = Path(__file__).parents[2] / ".venv" / "bin" / "python"
+LISTENER = '''
+import json, os
+from aiflow_sdk.plugins import Listener
+
+
+class Recorder(Listener, kind="recorder"):
+    """Appends events to a file."""
+
+    path: str
+
+    def on_event(self, event):
+        if os.path.exists(self.path + ".down"):
+            raise ConnectionError("nobody is there")
+        with open(self.path, "a") as file:
+            file.write(json.dumps(event) + "\\n")
+'''
+PIPELINE = """
+from aiflow_sdk import pipeline, sink, source
+
+@pipeline(id="orders_daily", schedule="0 3 * * *", owner="shop", tags=["x"])
+def orders_daily(p):
+    orders = p.read(source.files(id="orders", path="orders.csv"))
+    first = orders.transform(id="first", engine="python", fn="etl:first", fuse=False)
+    p.write(first.transform(id="second", engine="python", fn="etl:second", fuse=False),
+            sink.onelake(id="out", table="mart.orders", partition_by=["dt"]))
+    p.write(first.sql("select count(*) as n from {first}", id="counts"), sink.onelake(id="n", table="mart.n"))
+"""
+CODE = """
+import os, time
+import polars as pl
+
+def first(orders: pl.DataFrame, context) -> pl.DataFrame:
+    context.count("seen", len(orders))
+    return orders
+
+def second(first: pl.DataFrame, context) -> pl.DataFrame:
+    if os.path.exists("WAIT"):
+        time.sleep(600)
+    if os.path.exists("FAIL"):
+        raise ValueError("no luck")
+    if os.path.exists("CRASH"):
+        os._exit(9)
+    return first.with_columns(dt=pl.lit(context.ds))
+"""
+DAY = "2026-11-20"
+
+
+class Worker:
+    """Does the tasks of a project as Airflow's worker does, each in an operator of its own."""
+
+    def __init__(self, root: Path, home: Path) -> None:
+        self.root, self.home = root, home
+        site = root.parent / "site"
+        self.environment = {**child_environment(), "PYTHONPATH": str(site)}
+        command = [str(PYTHON), "-m", "aiflow_sdk.cli", "compile"]
+        done = subprocess.run(command, cwd=root, env=self.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (self.plan_path,) = root.glob(".aiflow/compiled/**/plan.json")
+        self.plan: Plan = read_plan(self.plan_path.read_bytes())
+        self.states: dict[str, str] = {}
+        self.objects: Path | None = None
+
+    @contextmanager
+    def ready(self) -> Iterator[Ready]:
+        yield Ready(
+            PYTHON, self.root, self.root, self.environment, self.plan_path, {"second": Where("pipelines/orders.py", 8)}
+        )
+
+    def context(self, *, attempt: int = 1, tries: int = 0, execution: int = 1) -> Any:
+        dag_run = SimpleNamespace(
+            dag_id="orders_daily",
+            run_id="scheduled__x",
+            run_after=datetime(2026, 11, 21, 3, tzinfo=UTC),
+            run_type="scheduled",
+            clear_number=execution - 1,
+            conf=None,
+            partition_key=DAY,
+            consumed_asset_events=[],
+        )
+
+        def states(dag_id: str, run_ids: list[str]) -> dict[str, Any]:
+            return {"scheduled__x": self.states}
+
+        event = lambda: SimpleNamespace(extra=None, add_partitions=lambda keys: None)  # noqa: E731 one line says it
+        return {
+            "dag_run": dag_run,
+            "ti": SimpleNamespace(try_number=attempt, max_tries=tries, get_task_states=states),
+            "params": {},
+            "outlet_events": defaultdict(event),
+        }
+
+    def operator(self, task_id: str) -> AiflowOperator:
+        return AiflowOperator(task_id=task_id, plan=self.plan, plan_task=self.plan.task(task_id), supply=self)
+
+    def do(self, task_id: str, **options: Any) -> None:
+        self.operator(task_id).execute(self.context(**options))
+        self.states[task_id] = "success"
+
+    def spool(self) -> Path:
+        (spool,) = self.home.glob("events/dev/default/*/events.jsonl")
+        return spool
+
+    def told(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.spool().read_text().splitlines()]
+
+    def heard(self) -> list[dict[str, Any]]:
+        path = self.root / "heard.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    information = tmp_path / "site" / "recorder_plugin-1.0.dist-info"
+    information.mkdir(parents=True)
+    (tmp_path / "site" / "recorder_plugin.py").write_text(LISTENER)
+    (information / "METADATA").write_text("Name: recorder-plugin\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[aiflow.listeners]\nrecorder = recorder_plugin:Recorder\n")
+    root = tmp_path / "project"
+    (root / "pipelines").mkdir(parents=True)
+    (root / "pipelines" / "__init__.py").touch()
+    (root / "pipelines" / "orders.py").write_text(PIPELINE)
+    (root / "etl.py").write_text(CODE)
+    (root / "orders.csv").write_text("id\n1\n2\n")
+    heard = root / "heard.jsonl"
+    (root / "aiflow.toml").write_text(
+        f'[environments.dev.listeners.mine]\nkind = "recorder"\npath = {json.dumps(str(heard))}\n'
+    )
+    home = tmp_path / "home"
+    monkeypatch.setenv("AIFLOW_HOME", str(home))
+    return Worker(root, home)
+
+
+def run_locally(worker: Worker) -> list[dict[str, Any]]:
+    """Return the events that ``aiflow run`` of the same pipeline spools; what it has written is away again."""
+    command = [str(PYTHON), "-m", "aiflow_sdk.cli", "run", "orders_daily", "--date", DAY]
+    subprocess.run(command, cwd=worker.root, env=worker.environment, capture_output=True, check=False)
+    (spool,) = worker.root.glob(".aiflow/runs/*/events.jsonl")
+    events = [json.loads(line) for line in spool.read_text().splitlines()]
+    (worker.root / "heard.jsonl").unlink(missing_ok=True)
+    (worker.root / ".aiflow" / "lake").rename(worker.root.parent / "lake-of-the-local-run")
+    return events
+
+
+OWN = {"run_id", "trace_id", "generation", "cause", "seconds"}
+"""What belongs to one run alone."""
+
+
+def story(events: list[dict[str, Any]]) -> list[Any]:
+    """Return what the events say without what belongs to the one run, each kind and job once, sorted."""
+    names = {event["run"]["runId"]: event["job"]["name"] for event in events}
+
+    def plain(value: Any) -> Any:
+        match value:
+            case dict():
+                return {name: plain(one) for name, one in value.items() if name not in OWN}
+            case list():
+                return [plain(one) for one in value]
+            case str():
+                return names.get(value, value)
+        return value
+
+    found = [plain({name: one for name, one in event.items() if name != "eventTime"}) for event in events]
+    return sorted(found, key=lambda event: (event["job"]["name"], event["eventType"]))
+
+
+def test_a_run_tells_what_a_local_run_tells(worker: Worker):
+    locally = run_locally(worker)
+    for task in worker.plan.tasks:
+        worker.do(task.id)
+    assert story(worker.told()) == story(locally)
+    assert [event["eventType"] for event in locally][-1] == "COMPLETE"
+    assert worker.told()[0]["job"]["name"] == "default/orders_daily"
+    assert worker.told()[-1]["job"]["name"] == "default/orders_daily"
+    assert len(worker.told()) == 2 + 2 * len(worker.plan.tasks)
+    parents = {event["run"]["facets"].get("parent", {}).get("run", {}).get("runId") for event in worker.told()}
+    assert parents == {None, worker.told()[0]["run"]["runId"]}
+    assert worker.heard() == worker.told()
+
+
+def test_a_task_that_fails_tells_what_a_local_one_does(worker: Worker):
+    (worker.root / "FAIL").touch()
+    locally = run_locally(worker)
+    for task in worker.plan.tasks:
+        if task.id != "second":
+            worker.do(task.id)
+    with pytest.raises(AirflowException):
+        worker.do("second")
+    told = worker.told()
+    assert story(told) == story(locally)
+    failed = [event for event in told if event["eventType"] == "FAIL"]
+    assert [event["job"]["name"] for event in failed] == ["default/orders_daily/second", "default/orders_daily"]
+    assert "no luck" in failed[0]["run"]["facets"]["errorMessage"]["message"]
+
+
+def test_an_attempt_that_is_tried_again_ends_no_run(worker: Worker):
+    (worker.root / "CRASH").touch()
+    worker.do("first")
+    with pytest.raises(AirflowException):
+        worker.do("second", tries=1)
+    (worker.root / "CRASH").unlink()
+    worker.do("second", attempt=2, tries=1)
+    worker.do("counts")
+    kinds = [(event["eventType"], event["job"]["name"].rpartition("/")[2]) for event in worker.told()]
+    assert kinds[3:] == [
+        ("START", "second"),
+        ("FAIL", "second"),
+        ("START", "second"),
+        ("COMPLETE", "second"),
+        ("START", "counts"),
+        ("COMPLETE", "counts"),
+        ("COMPLETE", "orders_daily"),
+    ]
+    died = worker.told()[4]["run"]["facets"]["aiflow_error"]
+    assert died["code"] == "worker-died"
+
+
+def test_a_part_that_is_cleared_is_the_same_run_and_completes_it(worker: Worker):
+    for task in worker.plan.tasks:
+        worker.do(task.id)
+    before = len(worker.told())
+    worker.states["counts"] = "queued"
+    worker.do("second", execution=2)
+    assert [event["eventType"] for event in worker.told()[before:]] == ["START", "START", "COMPLETE"]
+    worker.do("counts", execution=2)
+    last = worker.told()[-1]
+    assert (last["eventType"], last["job"]["name"]) == ("COMPLETE", "default/orders_daily")
+    assert last["run"]["facets"]["aiflow_run"]["execution"] == 2
+    assert last["run"]["runId"] == worker.told()[0]["run"]["runId"]
+    assert {one["name"] for one in last["outputs"] if one["outputFacets"]["outputStatistics"]} == {
+        "mart.orders",
+        "mart.n",
+    }
+
+
+def test_a_child_that_is_killed_has_failed(worker: Worker):
+    worker.do("first")
+    (worker.root / "WAIT").touch()
+    operator = worker.operator("second")
+
+    def kill() -> None:
+        while len(worker.told()) < 4 or operator._process is None:
+            time.sleep(0.05)
+        os.killpg(operator._process._process.pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(AirflowException):
+        operator.execute(worker.context())
+    thread.join()
+    task, run = worker.told()[-2:]
+    assert (task["eventType"], run["eventType"]) == ("FAIL", "FAIL")
+    assert task["run"]["runId"] == worker.told()[3]["run"]["runId"]
+    assert "SIGKILL" in task["run"]["facets"]["errorMessage"]["message"]
+
+
+WORKER = """
+import sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+from test_events import Worker
+Worker(Path({root!r}), Path({home!r})).do("second", tries=3)
+"""
+
+
+def test_of_a_worker_that_is_killed_the_next_task_tells(worker: Worker):
+    worker.do("first")
+    (worker.root / "WAIT").touch()
+    path = [str(Path(__file__).parent)]
+    program = WORKER.format(path=path, root=str(worker.root), home=str(worker.home))
+    process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+    while len(worker.told()) < 4:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert len(worker.told()) == 4
+    (worker.root / "WAIT").unlink()
+    worker.do("counts")
+    (failed,) = [event for event in worker.told() if event["eventType"] == "FAIL"]
+    assert failed["run"]["runId"] == worker.told()[3]["run"]["runId"]
+    assert failed["run"]["facets"]["aiflow_error"]["code"] == "worker-died"
+    assert worker.heard() == worker.told()
+    worker.do("second", attempt=2)
+    assert len([event for event in worker.told() if event["eventType"] == "FAIL"]) == 1
+
+
+def test_a_service_that_is_away_loses_nothing_and_fails_nothing(worker: Worker):
+    down = worker.root / "heard.jsonl.down"
+    down.touch()
+    worker.do("first")
+    assert (len(worker.told()), worker.heard()) == (3, [])
+    down.unlink()
+    worker.do("counts")
+    assert worker.heard() == worker.told()
+    assert len(worker.told()) == 5
+
+
+def test_a_full_disk_fails_no_task(worker: Worker):
+    worker.home.mkdir()
+    (worker.home / "events").write_text("no folder")
+    worker.do("first")
+    assert worker.states == {"first": "success"}
+
+
+def test_what_could_not_be_prepared_is_told_too(worker: Worker):
+    operator = AiflowOperator(task_id="first", plan=worker.plan, plan_task=worker.plan.task("first"))
+    with pytest.raises(AirflowFailException):
+        operator.execute(worker.context())
+    assert [event["eventType"] for event in worker.told()] == ["START", "FAIL", "FAIL"]
+
+
+def test_an_attempt_that_waits_begins_once(worker: Worker):
+    from aiflow_airflow.run import run_of
+
+    context = worker.context()
+    run = run_of(worker.plan, context["dag_run"], try_number=1, params={})
+    began = {"record": "task-began", "generation": 3, "again": [], "engine_version": "1", "is_first": True}
+    for resumed in (False, True):
+        telling = Telling(worker.plan, worker.plan.tasks[0], run, resumed=resumed)
+        telling.hear(began)
+        telling.put_off()
+    assert [event["eventType"] for event in worker.told()] == ["START", "START"]
+    assert not list(worker.spool().parent.glob("*.open"))
