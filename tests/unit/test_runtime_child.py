@@ -81,6 +81,7 @@ class Child:
             "task": task,
             "run": run.to_json(),
             "project": str(project.root),
+            "folder": str(project.root),
             **options,
         }
         self.process = subprocess.Popen(

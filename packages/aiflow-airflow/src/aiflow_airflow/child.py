@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiflow_sdk.channel import RecordReader
 from aiflow_sdk.errors import AiflowError, RunError
@@ -27,36 +27,74 @@ _LINGER_SECONDS = 5.0
 _LEVELS = logging.getLevelNamesMapping()
 
 
+class Started(NamedTuple):
+    """A process in a user's environment that has no order yet; it ends when this process does."""
+
+    python: Path
+    environment: Mapping[str, str]
+    process: subprocess.Popen[bytes]
+    records: int
+    """Where its records are read."""
+
+
+_ahead: list[Started] = []
+"""At most one: a worker's process does one task."""
+
+
+def start_ahead(python: Path, environment: Mapping[str, str]) -> None:
+    """Start the process of the task that is about to be done: it loads its modules while Airflow prepares the task."""
+    with suppress(RunError):  # who needs it will see
+        _ahead[:] = [_start(python, environment)]
+
+
+def _start(python: Path, environment: Mapping[str, str]) -> Started:
+    records_read, records_write = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [str(python), "-P", "-m", "aiflow_sdk.runtime.child", str(records_write)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(records_write,),
+            env={**environment, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+    except OSError as error:
+        os.close(records_read)
+        raise RunError(
+            "broken-interpreter",
+            f"the interpreter {python} cannot be started: {error.strerror}",
+            hint="see who removes files from aiflow's home on the worker; a retry makes the environment again",
+            retryable=True,
+        ) from error
+    finally:
+        os.close(records_write)
+    return Started(python, environment, process, records_read)
+
+
+def _started_ahead(python: Path, environment: Mapping[str, str]) -> Started | None:
+    """Return the process that was started ahead, if it is one of the kind that is wanted now and lives."""
+    while _ahead:
+        started = _ahead.pop()
+        if (started.python, started.environment) == (python, environment) and started.process.poll() is None:
+            return started
+        for stream in (started.process.stdin, started.process.stdout):
+            if stream:
+                stream.close()
+        os.close(started.records)
+    return None
+
+
 class TaskProcess:
     """One attempt of one task in a process of its own."""
 
-    def __init__(self, python: Path, order: Mapping[str, Any], *, environment: Mapping[str, str], folder: Path) -> None:
-        """``order`` is as :mod:`aiflow_sdk.runtime.child` takes it; ``folder`` is where the process works."""
-        records_read, records_write = os.pipe()
-        try:
-            self._process = subprocess.Popen(
-                [str(python), "-P", "-m", "aiflow_sdk.runtime.child", str(records_write)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(records_write,),
-                cwd=folder,
-                env={**environment, "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,
-            )
-        except OSError as error:
-            os.close(records_read)
-            raise RunError(
-                "broken-interpreter",
-                f"the interpreter {python} cannot be started: {error.strerror}",
-                hint="see who removes files from aiflow's home on the worker; a retry makes the environment again",
-                retryable=True,
-            ) from error
-        finally:
-            os.close(records_write)
+    def __init__(self, python: Path, order: Mapping[str, Any], *, environment: Mapping[str, str]) -> None:
+        """``order`` is as :mod:`aiflow_sdk.runtime.child` takes it."""
+        started = _started_ahead(python, environment) or _start(python, environment)
+        self._process = started.process
         # Airflow's task runner has its supervisor at the other end of standard input.
         self._supervisor = os.getppid() if stat.S_ISSOCK(os.fstat(0).st_mode) else None
-        self._records = RecordReader(records_read)
+        self._records = RecordReader(started.records)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._output = RecordReader(self._process.stdout.fileno())

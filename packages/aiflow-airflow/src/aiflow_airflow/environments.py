@@ -73,10 +73,14 @@ class UserEnvironments:
         Where it is there, no process is started and no network asked. Raises ``broken-environment``,
         ``missing-python``, ``damaged-download`` and ``home-not-writable``, each once for all who wait.
         """
-        key = recipe.key
-        if found := self._folders.find(key, _PYTHON):  # the road of nearly every task
-            return found / _PYTHON
-        return self._folders.find_or_make(key, _Installation(recipe), _PYTHON) / _PYTHON
+        if found := self.find(recipe):  # the road of nearly every task
+            return found
+        return self._folders.find_or_make(recipe.key, _Installation(recipe), _PYTHON) / _PYTHON
+
+    def find(self, recipe: Recipe) -> Path | None:
+        """Return the interpreter of the recipe's environment; None where it is not there yet."""
+        found = self._folders.find(recipe.key, _PYTHON)
+        return found / _PYTHON if found else None
 
     @contextmanager
     def in_use(self, recipe: Recipe) -> Iterator[Path]:

@@ -134,6 +134,7 @@ class AiflowOperator(BaseOperator):
                 "task": task.id,
                 "run": run.to_json(),
                 "project": str(ready.folder),
+                "folder": str(ready.scratch),
                 "secrets": secrets_of(plan, task),
                 "places": {node: [where.path, where.line] for node, where in ready.places.items()},
                 "patient": not task.waits,
@@ -146,7 +147,7 @@ class AiflowOperator(BaseOperator):
                 run.execution,
                 run.attempt,
             )
-            self._process = TaskProcess(ready.python, order, environment=ready.environment, folder=ready.scratch)
+            self._process = TaskProcess(ready.python, order, environment=ready.environment)
             try:
                 return TaskResult.from_dict(self._process.watch(_say, self._hear))
             except BaseException:  # a time-out or a kill ends the user's process too; it goes on up

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,12 +71,16 @@ def dags_of(file: str) -> dict[str, DAG]:
     from airflow.sdk import get_parsing_context
 
     from aiflow_airflow.deployed import Deployed
+    from aiflow_airflow.supply import BundleSupply
 
     path = Path(file)
     deployed = Deployed.lying_in(path.parent)
-    wanted = get_parsing_context().dag_id
-    if wanted:
-        one = deployed.pipeline(wanted)
+    context = get_parsing_context()
+    if context.dag_id:
+        one = deployed.pipeline(context.dag_id)
+        if one and context.task_id:
+            with suppress(AiflowError, OSError):  # the task itself will meet it and tell it
+                BundleSupply(deployed, one).start_ahead()
         return _dags(file, deployed, [one] if one else [])
     found: list[Found] = []
     try:

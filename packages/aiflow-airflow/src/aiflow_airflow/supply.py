@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 from uuid import uuid4
 
+from aiflow_airflow.child import start_ahead
 from aiflow_airflow.code import UserCode
 from aiflow_airflow.deployed import Deployed, Found
 from aiflow_airflow.environments import Recipe, UserEnvironments, child_environment, home
@@ -63,18 +64,26 @@ class BundleSupply:
     @contextmanager
     def ready(self) -> Iterator[Ready]:
         """Unpack the code and make the environment, each once on this machine."""
+        code = self._artifact(self.found.project.code.file, self.found.project.code.sha)
+        place = home()
+        with UserCode(place).in_use(code) as folder, UserEnvironments(place).in_use(self._recipe) as python:
+            plan, places = self.deployed.file(self.found.entry.plan), self.deployed.places_of(self.found)
+            with _scratch(place, folder) as scratch:
+                yield Ready(python, folder, scratch, child_environment(python), plan, places)
+
+    def start_ahead(self) -> None:
+        """Start the process of a task that will be done at once, if its environment is there already."""
+        if python := UserEnvironments(home()).find(self._recipe):
+            start_ahead(python, child_environment(python))
+
+    @property
+    def _recipe(self) -> Recipe:
         project = self.found.project
-        recipe = Recipe(
+        return Recipe(
             self._artifact("lock", project.lock),
             tuple(self._artifact(wheel.file, wheel.sha) for wheel in project.wheels),
             project.python or ".".join(map(str, sys.version_info[:2])),
         )
-        code = self._artifact(project.code.file, project.code.sha)
-        place = home()
-        with UserCode(place).in_use(code) as folder, UserEnvironments(place).in_use(recipe) as python:
-            plan, places = self.deployed.file(self.found.entry.plan), self.deployed.places_of(self.found)
-            with _scratch(place, folder) as scratch:
-                yield Ready(python, folder, scratch, child_environment(python), plan, places)
 
     def _artifact(self, file: str, sha: str) -> Artifact:
         return Artifact(file, sha, lambda: self.deployed.read(sha))
