@@ -15,3 +15,8 @@ def sum_pages(hours: pl.LazyFrame, dt: str) -> pl.LazyFrame:
         .agg(pl.sum("clicks"), pl.col("hour").n_unique().cast(pl.Int64).alias("hours"))
         .with_columns(pl.lit(dt).alias("dt"))
     )
+
+
+def rank_pages(days: pl.LazyFrame) -> pl.LazyFrame:
+    """Return the day's pages with their rank, the one with most clicks first."""
+    return days.sort(["clicks", "page"], descending=[True, False]).with_row_index("rank", 1).cast({"rank": pl.Int32})
