@@ -177,6 +177,8 @@ def test_the_authors_own_exception_goes_through_with_what_was_found_before():
         ({"catchup": "yes"}, "bad-value"),
         ({"retries": 1.5}, "bad-value"),
         ({"retries": -1}, "bad-value"),
+        ({"retry_backoff": 0.5}, "bad-value"),
+        ({"retry_backoff": None}, "bad-value"),
         ({"retry_delay_minutes": None}, "bad-value"),
         ({"timeout_minutes": 0}, "bad-value"),
         ({"max_active_runs": 0}, "bad-value"),

@@ -89,6 +89,7 @@ def test_another_engine_begins_another_task_and_the_frame_between_is_staged(proj
     [
         {"fuse": False},
         {"retries": 2},
+        {"retry_backoff": 2},
         {"timeout_minutes": 5.0},
         {"resources": {"engine": "python", "request_cpu": "2"}},
     ],
@@ -139,7 +140,7 @@ def test_every_value_is_spelled_out(project):
     plan = plan_of(project, src("a"), fn("b", "a"), out("c", "b"))
     assert plan.nodes["c"].options["mode"] == "overwrite"
     assert plan.nodes["a"].options["restated"] == "stale"
-    assert plan.tasks[0].retry_delay_seconds == 300
+    assert (plan.tasks[0].retry_delay_seconds, plan.tasks[0].retry_backoff) == (300, 1)
     jsonschema.validate(json.loads(plan.to_json()), plan_schema())
     assert read_plan(plan.to_json()) == plan
 

@@ -103,7 +103,8 @@ def test_a_pipeline_may_start_when_datasets_change():
 def test_every_setting_reaches_the_ir():
     settings = {
         "description": "words", "timezone": "Europe/Berlin", "catchup": True, "retries": 3, "retry_delay_minutes": 1.5,
-        "timeout_minutes": 30, "max_active_runs": 2, "concurrency": 4, "params": {"n": 3}, "sla_minutes": None,
+        "retry_backoff": 2.0, "timeout_minutes": 30, "max_active_runs": 2, "concurrency": 4, "params": {"n": 3},
+        "sla_minutes": None,
     }  # fmt: skip
     ir = pipeline(id="x", start_date=date(2026, 1, 31), notify=["a@b"], team="t", **settings)(lambda p: None)()  # type: ignore[arg-type]  # of many types
     assert {name: getattr(ir, name) for name in settings} == settings
@@ -113,8 +114,8 @@ def test_every_setting_reaches_the_ir():
 def test_defaults_spelled_out_give_the_same_fingerprint():
     spelled = pipeline(
         "x", None, "", 60, [], description="", start_date=None, timezone="UTC", catchup=False, retries=0,
-        retry_delay_minutes=5, timeout_minutes=None, max_active_runs=16, concurrency=None, notify=[], params={},
-        partition=None, ranges=False,
+        retry_delay_minutes=5, retry_backoff=1, timeout_minutes=None, max_active_runs=16, concurrency=None, notify=[],
+        params={}, partition=None, ranges=False,
     )(lambda p: None)()  # fmt: skip
     assert spelled.fingerprint == pipeline(id="x")(lambda p: None)().fingerprint
     assert json.loads(spelled.to_json()) == {"id": "x", "ir_version": 1}

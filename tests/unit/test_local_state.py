@@ -60,6 +60,24 @@ def test_a_retry_waits_for_its_delay() -> None:
     assert run.fail("a", RETRYABLE, 80) == "failed"
 
 
+def test_the_pauses_grow_as_the_plan_says_and_never_beyond_a_day() -> None:
+    run = run_of(TaskState("a", retries=6, retry_delay_seconds=60, retry_backoff=10))
+    pauses, now = [], 0.0
+    while run.tasks["a"].state == "waiting":
+        run.start("a", now)
+        if run.fail("a", RETRYABLE, now) == "retried":
+            pauses.append(run.tasks["a"].not_before - now)
+            now = run.tasks["a"].not_before
+    assert pauses == [60, 600, 6000, 60_000, 86_400, 86_400]
+    run.resume(now)  # a resume counts anew
+    run.start("a", now)
+    run.fail("a", RETRYABLE, now)
+    assert run.tasks["a"].not_before - now == 60
+    for seconds, longest in ((60.0, 86_400.0), (100_000.0, 100_000.0), (0.0, 86_400.0)):
+        endless = TaskState("a", retry_delay_seconds=seconds, retry_backoff=10.0, attempt=1000)
+        assert endless.pause_seconds == longest
+
+
 def test_an_error_that_no_attempt_can_mend_is_not_retried() -> None:
     run = run_of(TaskState("a", retries=5))
     run.start("a", 0)

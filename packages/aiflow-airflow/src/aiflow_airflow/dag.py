@@ -15,6 +15,7 @@ from aiflow_airflow.assets import asset_of, restated_asset
 from aiflow_airflow.deadlines import deadline_of
 from aiflow_airflow.notices import tell_failed
 from aiflow_airflow.operator import AiflowOperator, BrokenOperator
+from aiflow_airflow.pods import executor_config_of
 from aiflow_airflow.schedule import schedule_of
 from aiflow_airflow.supply import Supply
 from aiflow_sdk.bundles.airflow import ABOUT, BROKEN_TAG, about_broken, about_plan, short_version, what_of
@@ -99,6 +100,8 @@ def _operator(dag: DAG, plan: Plan, task: PlanTask, supply: Supply | None, group
         on_failure_callback=_callback(plan),
         retries=task.retries,
         retry_delay=timedelta(seconds=task.retry_delay_seconds),
+        retry_exponential_backoff=task.retry_backoff if task.retry_backoff > 1 else 0,
+        executor_config=executor_config_of(task),
         execution_timeout=timedelta(seconds=task.timeout_seconds) if task.timeout_seconds else None,
         max_active_tis_per_dag=plan.concurrency,
         **_own_fields(plan.extra, ("pool", "pool_slots", "queue", "priority_weight", "weight_rule")),

@@ -45,6 +45,7 @@ class Dataset:
         params: Mapping[str, Any] | None = None,
         retries: int | None = None,
         retry_delay_minutes: float | None = None,
+        retry_backoff: float | None = None,
         timeout_minutes: float | None = None,
         fuse: bool | None = None,
         external: bool | None = None,
@@ -57,9 +58,9 @@ class Dataset:
         """Declare a transform of this dataset; see :meth:`PipelineBuilder.transform`."""
         return self.builder.transform(
             self, id=id, engine=engine, entrypoint=entrypoint, fn=fn, resources=resources, params=params,
-            retries=retries, retry_delay_minutes=retry_delay_minutes, timeout_minutes=timeout_minutes, fuse=fuse,
-            external=external, output_table=output_table, output_path=output_path, output_format=output_format,
-            output_schema=output_schema, **more_params,
+            retries=retries, retry_delay_minutes=retry_delay_minutes, retry_backoff=retry_backoff,
+            timeout_minutes=timeout_minutes, fuse=fuse, external=external, output_table=output_table,
+            output_path=output_path, output_format=output_format, output_schema=output_schema, **more_params,
         )  # fmt: skip
 
     def sql(
@@ -71,6 +72,7 @@ class Dataset:
         *,
         retries: int | None = None,
         retry_delay_minutes: float | None = None,
+        retry_backoff: float | None = None,
         timeout_minutes: float | None = None,
         fuse: bool | None = None,
         output_schema: Mapping[str, str] | None = None,
@@ -79,8 +81,8 @@ class Dataset:
         """Declare a query over this dataset, ``{name}`` in it; see :meth:`PipelineBuilder.sql`."""
         return self.builder.sql(
             query, self, id=id, engine=engine, resources=resources, retries=retries,
-            retry_delay_minutes=retry_delay_minutes, timeout_minutes=timeout_minutes, fuse=fuse,
-            output_schema=output_schema, **named,
+            retry_delay_minutes=retry_delay_minutes, retry_backoff=retry_backoff, timeout_minutes=timeout_minutes,
+            fuse=fuse, output_schema=output_schema, **named,
         )  # fmt: skip
 
     def __repr__(self) -> str:

@@ -81,6 +81,7 @@ class PipelineBuilder:
         params: Mapping[str, Any] | None = None,
         retries: int | None = None,
         retry_delay_minutes: float | None = None,
+        retry_backoff: float | None = None,
         timeout_minutes: float | None = None,
         fuse: bool | None = None,
         external: bool | None = None,
@@ -100,8 +101,8 @@ class PipelineBuilder:
         where = caller()
         own = {
             "engine": engine, "entrypoint": entrypoint, "fn": fn, "resources": resources, "retries": retries,
-            "retry_delay_minutes": retry_delay_minutes, "timeout_minutes": timeout_minutes, "fuse": fuse,
-            "external": external, "output_schema": output_schema,
+            "retry_delay_minutes": retry_delay_minutes, "retry_backoff": retry_backoff,
+            "timeout_minutes": timeout_minutes, "fuse": fuse, "external": external, "output_schema": output_schema,
         }  # fmt: skip
         outputs = {"output_table": output_table, "output_path": output_path, "output_format": output_format}
         local_id = (
@@ -129,6 +130,7 @@ class PipelineBuilder:
         resources: Mapping[str, Any] | None = None,
         retries: int | None = None,
         retry_delay_minutes: float | None = None,
+        retry_backoff: float | None = None,
         timeout_minutes: float | None = None,
         fuse: bool | None = None,
         output_schema: Mapping[str, str] | None = None,
@@ -161,7 +163,8 @@ class PipelineBuilder:
             text, input_ids = bind(canonicalise(query), given, names)
             own = {
                 "engine": engine, "resources": resources, "retries": retries, "timeout_minutes": timeout_minutes,
-                "retry_delay_minutes": retry_delay_minutes, "fuse": fuse, "output_schema": output_schema, "sql": text,
+                "retry_delay_minutes": retry_delay_minutes, "retry_backoff": retry_backoff, "fuse": fuse,
+                "output_schema": output_schema, "sql": text,
             }  # fmt: skip
             fields, _ = node_fields(own, {}, None, {}, self._draft.roots)
             self._draft.add(

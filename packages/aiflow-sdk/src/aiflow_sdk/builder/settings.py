@@ -92,6 +92,10 @@ def _minutes(name: str, value: Any) -> float | None:
     return None if optional else float(expect(name, value, (int, float), "a number of minutes"))
 
 
+def _factor(name: str, value: Any) -> float:
+    return float(expect(name, value, (int, float), "a number"))
+
+
 def _schedule(name: str, value: Any) -> str | DatasetCondition | None:
     refuse_foreign(value, name)
     return value if value is None or isinstance(value, DatasetCondition) else normalise_schedule(value)
@@ -157,6 +161,7 @@ _AIRFLOW = {
     "max_active_tasks": "concurrency",
     "dagrun_timeout": "timeout_minutes",
     "retry_delay": "retry_delay_minutes",
+    "retry_exponential_backoff": "retry_backoff",
     "sla": "sla_minutes",
     "default_args": "retries",
 }
@@ -174,6 +179,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "catchup": _flag,
     "retries": _count,
     "retry_delay_minutes": _minutes,
+    "retry_backoff": _factor,
     "timeout_minutes": _minutes,
     "max_active_runs": _count,
     "concurrency": _count,

@@ -15,8 +15,9 @@ from aiflow_sdk.ir import FrozenMap
 
 OWN_NAMES = frozenset(
     {
-        "id", "engine", "entrypoint", "fn", "resources", "retries", "retry_delay_minutes", "timeout_minutes", "fuse",
-        "output_table", "output_path", "output_format", "output_schema", "external", "params",
+        "id", "engine", "entrypoint", "fn", "resources", "retries", "retry_delay_minutes", "retry_backoff",
+        "timeout_minutes", "fuse", "output_table", "output_path", "output_format", "output_schema", "external",
+        "params",
     }
 )  # fmt: skip
 """The keywords of a transform that are not params of its function."""
@@ -147,6 +148,7 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
     for name, kinds, wanted in (
         ("retries", int, "a whole number"),
         ("retry_delay_minutes", (int, float), "a number of minutes"),
+        ("retry_backoff", (int, float), "a number"),
         ("timeout_minutes", (int, float), "a number of minutes"),
         ("fuse", bool, "True or False"),
     ):

@@ -42,7 +42,7 @@ def waits(source: NodeIR) -> bool:
 
 
 def _fusible(node: NodeIR) -> bool:
-    own = (node.retries, node.retry_delay_minutes, node.timeout_minutes)
+    own = (node.retries, node.retry_delay_minutes, node.retry_backoff, node.timeout_minutes)
     return node.fuse and not node.external and all(value is None for value in own)
 
 

@@ -28,8 +28,8 @@ def make_tasks(subject: Subject, groups: list[tuple[str, ...]], nodes: dict[str,
         transforms = [ir.nodes[node_id] for node_id in group if ir.nodes[node_id].type == "transform"]
         last = transforms[-1] if transforms else None
         reference, cluster, resources = resolve_resources(subject, last) if last else copy_resources(subject)
-        retries, delay, timeout = (
-            (last.retries, last.retry_delay_minutes, last.timeout_minutes) if last else (None, None, None)
+        retries, delay, backoff, timeout = (
+            (last.retries, last.retry_delay_minutes, last.retry_backoff, last.timeout_minutes) if last else (None,) * 4
         )
         is_wait = _is_wait(subject, group)
         above = (
@@ -50,6 +50,7 @@ def make_tasks(subject: Subject, groups: list[tuple[str, ...]], nodes: dict[str,
                 upstream=tuple(dict.fromkeys(above)),
                 retries=ir.retries if retries is None else retries,
                 retry_delay_seconds=60 * (ir.retry_delay_minutes if delay is None else delay),
+                retry_backoff=ir.retry_backoff if backoff is None else backoff,
                 timeout_seconds=60 * timeout if timeout is not None else None,
                 bounded=is_wait or all(nodes[node_id].bounded for node_id in group),
                 waits=is_wait,

@@ -57,6 +57,7 @@ class NodeIR(Value):
     """Column names and Arrow type names, where the author states them."""
     retries: int | None = limited(None, ge=0)
     retry_delay_minutes: float | None = limited(None, ge=0)
+    retry_backoff: float | None = limited(None, ge=1)
     timeout_minutes: float | None = limited(None, gt=0)
     fuse: bool = True
     external: bool = False
@@ -132,6 +133,8 @@ class PipelineIR(Value):
     catchup: bool = False
     retries: int = limited(0, ge=0)
     retry_delay_minutes: float = limited(5.0, ge=0)
+    retry_backoff: float = limited(1.0, ge=1)
+    """How many times as long each further pause is."""
     timeout_minutes: float | None = limited(None, gt=0)
     max_active_runs: int = limited(16, ge=1)
     concurrency: int | None = limited(None, ge=1)

@@ -127,7 +127,7 @@ def attempt_ended(state: RunState, task: TaskState, change: str, reason: str = "
             blocked = [other.task_id for other in state.tasks.values() if other.state == "blocked"]
             facts = {"seconds": task.seconds, "error": task.error, "blocked": blocked}
         case "retried":
-            facts = {"seconds": task.seconds, "error": task.error, "delay_seconds": task.retry_delay_seconds}
+            facts = {"seconds": task.seconds, "error": task.error, "delay_seconds": task.pause_seconds}
         case _:
             facts = {"reason": reason}
     return task_record(f"task-{change}", state.run, task.task_id, task.attempt, **facts)

@@ -12,6 +12,9 @@ RunPhase = Literal["running", "succeeded", "failed", "cancelled"]
 Change = Literal["failed", "retried", "repeated"]
 """``repeated``: starts again under the number of the attempt that was ended through no fault of its own."""
 
+_LONGEST_GROWN_SECONDS = 86_400.0
+"""How long a pause that grows may become; Airflow's default too."""
+
 _STORED = (
     "state",
     "attempt",
@@ -35,6 +38,7 @@ class TaskState:
     upstream: tuple[str, ...] = ()
     retries: int = 0
     retry_delay_seconds: float = 0
+    retry_backoff: float = 1
     timeout_seconds: float | None = None
     state: TaskPhase = "waiting"
     attempt: int = 0
@@ -53,6 +57,15 @@ class TaskState:
     nodes: tuple[Mapping[str, Any], ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
     """Node → fingerprint of the code that its newest attempt ran."""
+
+    @property
+    def pause_seconds(self) -> float:
+        """How long after its newest attempt the next one starts."""
+        longest = max(self.retry_delay_seconds, _LONGEST_GROWN_SECONDS)
+        try:
+            return min(longest, self.retry_delay_seconds * self.retry_backoff ** (self.attempt - self.first_attempt))
+        except OverflowError:
+            return longest
 
     def to_dict(self) -> dict[str, Any]:
         """Return what changes, JSON-ready; the rest stands in the plan."""
@@ -139,7 +152,7 @@ class RunState:
         task.error, task.alone = error, False
         task.seconds = now - task.started if task.started is not None else None
         if error.get("retryable") and task.attempt - task.first_attempt < task.retries:
-            task.state, task.not_before = "waiting", now + task.retry_delay_seconds
+            task.state, task.not_before = "waiting", now + task.pause_seconds
             return "retried"
         task.state = "failed"
         self.block()

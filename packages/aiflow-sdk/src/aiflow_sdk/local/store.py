@@ -251,6 +251,7 @@ def tasks_of_plan(plan: Mapping[str, Any]) -> dict[str, TaskState]:
             upstream=tuple(task["upstream"]),
             retries=task["retries"],
             retry_delay_seconds=task["retry_delay_seconds"],
+            retry_backoff=task.get("retry_backoff", 1),  # a plan of an older version has none
             timeout_seconds=task["timeout_seconds"],
         )
         for task in plan["tasks"]

@@ -183,7 +183,7 @@ class _Watch:
                         task,
                         seconds=task.get("duration"),
                         error=self.error_of(run, task),
-                        delay_seconds=_delay(self.tasks[name]),
+                        delay_seconds=_delay(self.tasks[name], task.get("try_number") or 1),
                     )
 
     def finish(self, run: RunRecord) -> Outcome:
@@ -286,6 +286,9 @@ def _facts(event: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _delay(task: Mapping[str, Any]) -> float:
+def _delay(task: Mapping[str, Any], attempt: int) -> float:
+    """Return how long the pause after the attempt is at least; Airflow stretches one that grows, to twice that."""
     delay = task.get("retry_delay") or {}
-    return float(delay.get("days", 0) * 86_400 + delay.get("seconds", 0)) if isinstance(delay, dict) else 0.0
+    seconds = float(delay.get("days", 0) * 86_400 + delay.get("seconds", 0)) if isinstance(delay, dict) else 0.0
+    factor = float(task.get("retry_exponential_backoff") or 1)
+    return min(max(seconds, 86_400.0), seconds * factor ** min(attempt - 1, 99))

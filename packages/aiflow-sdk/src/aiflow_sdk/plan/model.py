@@ -78,6 +78,9 @@ class PlanTask(Frozen):
     """Tasks that must have succeeded."""
     retries: int
     retry_delay_seconds: float
+    """The pause after the first attempt."""
+    retry_backoff: float = 1.0
+    """How many times as long each further pause is; none grows beyond a day."""
     timeout_seconds: float | None
     bounded: bool
     """Whether the task ends by itself; one that does not is a job with savepoints."""
