@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings .venv-servers to what its locks say: moto (locks/servers.txt) and azurite (locks/servers/, by the node in .venv),
-# which the tests of the lake write to; from apt, where they are not there, a C compiler for their fault shim and Chromium,
-# which looks at Airflow's pages.
+# which the tests of the lake write to; from apt, where they are not there, a C compiler for their fault shim, Chromium,
+# which looks at Airflow's pages, and PostgreSQL, Airflow's database.
 #   scripts/servers.sh         nothing happens when neither lock has changed since
 #   scripts/servers.sh lock    writes locks/servers/package-lock.json anew
 # Needs what `scripts/environment.sh dev` has made.
@@ -30,10 +30,15 @@ fi
 need=()
 command -v cc >/dev/null || need+=(gcc libc6-dev)
 command -v chromedriver >/dev/null || need+=(chromium chromium-driver)
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || need+=(postgresql)
 if [ ${#need[@]} -gt 0 ]; then
     say "installing ${need[*]}"
     sudo=()
     [ "$(id -u)" = 0 ] || sudo=(sudo)
+    # The tests start servers of their own; Debian's package would start one for the whole machine.
+    "${sudo[@]}" mkdir -p /etc/postgresql-common/createcluster.d
+    echo "create_main_cluster = false" |
+        "${sudo[@]}" tee /etc/postgresql-common/createcluster.d/aiflow.conf >/dev/null
     "${sudo[@]}" apt-get update -qq
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "${need[@]}" >/dev/null

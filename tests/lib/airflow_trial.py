@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,44 @@ AIRFLOW_PYTHON = REPOSITORY / ".venv-airflow" / "bin" / "python"
 LOCK = REPOSITORY / "locks" / "demo.txt"
 """What the user's environment holds: engines, and what the examples read."""
 _ENDED = ("success", "failed")
+_WHO = """
+import json, os, pathlib
+
+def ancestors(process):
+    while process > 1:
+        yield process
+        process = int(pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+command = pathlib.Path("/proc/self/cmdline").read_bytes().replace(bytes(1), b" ").decode()
+with pathlib.Path(IMPORTS).open("a") as file:
+    file.write(json.dumps({"command": command, "ancestors": list(ancestors(os.getpid()))}) + os.linesep)
+"""
+"""A module of each project that writes down who imports the project's code."""
+_TASK = " -P -m aiflow_sdk.runtime.child "
+_DISCOVERY = " -P -m aiflow_sdk.discovery "
 
 
 class LiveAirflow:
     """A stock Airflow on loopback over a bundle store; ``stop`` ends it."""
 
     def __init__(
-        self, home: Path, store: Path, environment: str = "test", settings: Mapping[str, str] | None = None
+        self,
+        home: Path,
+        store: Path,
+        environment: str = "test",
+        settings: Mapping[str, str] | None = None,
+        database: str | None = None,
     ) -> None:
+        """``database``: the address of one of PostgreSQL; None: SQLite."""
         self.home, self.store, self.environment = home, store, environment
+        self.dags = home.with_name(f"{home.name}-dags")
+        """DAG files of one's own."""
+        self.imports = home.with_name(f"{home.name}-imports")
+        """Who imported the code of which project; see :meth:`check_imports`."""
+        for folder in (self.dags, self.imports):
+            folder.mkdir(parents=True)
         self.log = home.with_suffix(".log")
+        address = f"--database=postgresql+psycopg2://{database.partition('://')[2]}" if database else None
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
@@ -40,7 +68,9 @@ class LiveAirflow:
                     f"--home={home}",
                     f"--store={store}",
                     f"--environment={environment}",
+                    f"--dags={self.dags}",
                     "--port=0",
+                    *([address] if address else []),
                     *(f"--setting={name}={value}" for name, value in (settings or {}).items()),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -59,6 +89,24 @@ class LiveAirflow:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+    def check_imports(self, found_by_files: Iterable[str] = ()) -> int:
+        """Assert that of all that Airflow started, tasks' own processes alone have imported user code.
+
+        ``found_by_files``: the projects that a DAG file looks into, in a child process that may do so too. Returns how
+        many tasks have imported some.
+        """
+        tasks = 0
+        for file in self.imports.iterdir():
+            for who in map(json.loads, file.read_text().splitlines()):
+                if self._process.pid not in who["ancestors"]:
+                    assert os.getpid() in who["ancestors"], (file.name, who)  # an author, here the tests themselves
+                elif _TASK in who["command"]:
+                    tasks += 1
+                else:
+                    assert _DISCOVERY in who["command"], (file.name, who)
+                    assert file.name in found_by_files, (file.name, who)
+        return tasks
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
         """Return what the REST API answers; an error's text is in the exception."""
@@ -200,6 +248,7 @@ class Project:
         self.root, self.airflow, self.name = root, airflow, name
         (root / "pipelines").mkdir(parents=True, exist_ok=True)
         (root / "pipelines" / "__init__.py").touch()
+        (root / "who_imports.py").write_text(_WHO.replace("IMPORTS", repr(str(airflow.imports / name))))
         shutil.copy(LOCK, root / "requirements.txt")
         (root / "aiflow.toml").write_text(
             f'project = "{name}"\nlock = "requirements.txt"\n\n'
@@ -213,10 +262,11 @@ class Project:
         return self.root / "lake-airflow", self.root / "lake-alone"
 
     def write(self, path: str, text: str) -> None:
-        """Write a file of the project."""
+        """Write a file of the project; a module writes down who imports it."""
         place = self.root / path
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text)
+        is_told = "import who_imports\n" in text or not path.endswith(".py")
+        place.write_text(text if is_told else f"{text}\nimport who_imports\n")
 
     def aiflow(self, *arguments: str, expected: int = 0) -> str:
         """Run the command line in the project and return what it prints."""

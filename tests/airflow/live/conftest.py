@@ -1,4 +1,4 @@
-"""One live Airflow for all tests here."""
+"""One live Airflow for the tests here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_trial import LiveAirflow, Project
+from harness.postgres import PostgresServer
 
 _SETTINGS = {
     # A task whose supervisor was killed is noticed in half a minute, not in five.
@@ -17,11 +18,13 @@ _SETTINGS = {
 
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveAirflow]:
+def airflow(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[LiveAirflow]:
+    """An Airflow on PostgreSQL; ``test_sqlite`` has another. At the end it is asked who imported user code."""
     folder = tmp_path_factory.mktemp("airflow")
-    live = LiveAirflow(folder / "home", folder / "bundles", settings=_SETTINGS)
+    live = LiveAirflow(folder / "home", folder / "bundles", settings=_SETTINGS, database=postgres.database())
     yield live
     live.stop()
+    live.check_imports()
 
 
 @pytest.fixture

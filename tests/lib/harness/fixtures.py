@@ -10,6 +10,7 @@ import pytest
 
 from harness.azure import AzureServer, azure_server
 from harness.place import FolderPlace, Kind, Place, StorePlace
+from harness.postgres import PostgresServer, postgres_server
 from harness.s3 import S3Server, s3_server
 from harness.zygote import PRELOADED_FOR_SPARK, Zygote
 
@@ -27,6 +28,13 @@ def s3() -> Iterator[S3Server]:
 def azure() -> Iterator[AzureServer]:
     """An Azure Blob server: ``azure.plain`` and ``azure.onelake`` are its accounts."""
     with azure_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server: ``postgres.database()`` makes an empty database."""
+    with postgres_server() as server:
         yield server
 
 

@@ -188,6 +188,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--store", required=True, help="address of the bundle store: `bundles` of aiflow.toml")
     parser.add_argument("--environment", default="dev", help="which environment's bundle (default: dev)")
     parser.add_argument("--port", type=int, default=8080, help="0: a free one")
+    parser.add_argument("--database", help="SQLAlchemy address of the database (default: SQLite in the folder)")
+    parser.add_argument("--dags", type=Path, help="a folder of DAG files of your own beside the bundle")
     parser.add_argument(
         "--setting", action="append", default=[], metavar="NAME=VALUE", help="a further variable, as in AIRFLOW__…=…"
     )
@@ -207,6 +209,8 @@ def main(arguments: list[str] | None = None) -> int:
         store=store,
         environment=given.environment,
         port=given.port,
+        database=given.database,
+        dags=given.dags and given.dags.absolute(),
         settings=dict(setting.split("=", 1) for setting in given.setting),
     )
     print(f"starting Airflow in {given.home} …", flush=True)

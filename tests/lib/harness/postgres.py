@@ -1,0 +1,104 @@
+"""PostgreSQL: Debian's server in a process of its own, on loopback, its data in a folder that goes with it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.process import START_SECONDS
+
+USER = "aiflow"
+_FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=200", "shared_buffers=64MB")
+"""Nobody reads the data after a crash of the machine."""
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A server on 127.0.0.1 that lets everybody on this machine in."""
+
+    programs: Path
+    port: int
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def database(self) -> str:
+        """Make an empty database and return its address, ``postgresql://…``."""
+        name = f"test_{next(self._numbers)}"
+        where = ("--host=127.0.0.1", f"--port={self.port}", f"--username={USER}")
+        subprocess.run([self.programs / "createdb", *where, name], check=True)
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Run a server until the block ends, or this process does."""
+    programs = _programs()
+    with tempfile.TemporaryDirectory(prefix="aiflow-postgres-") as folder:
+        data = Path(folder, "data")
+        log = Path(folder, "log")
+        if os.geteuid() == 0:  # the server refuses to be root, and its own user may not look into root's folders
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            become = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+        else:
+            become = []
+        initdb = [str(programs / "initdb"), f"--pgdata={data}", f"--username={USER}", "--auth=trust", "--no-sync"]
+        initdb += ["--encoding=UTF8", "--locale=C"]
+        subprocess.run(["setpriv", *become, *initdb], check=True, capture_output=True, cwd=folder)
+        port = _free_port()
+        settings = ("listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", *_FAST)
+        command = [str(programs / "postgres"), f"-D{data}", *(f"--{setting}" for setting in settings)]
+        with log.open("wb") as written:
+            process = subprocess.Popen(
+                # However this process ends, so does the server.
+                ["setpriv", *become, "--pdeathsig=INT", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=written,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                start_new_session=True,
+            )
+        try:
+            _await(programs, port, process, log)
+            yield PostgresServer(programs, port)
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _programs() -> Path:
+    """Return the folder of the server's programs: Debian's newest, else that of the path."""
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    found = debian[-1] if debian else shutil.which("initdb")
+    if found is None:
+        raise RuntimeError("PostgreSQL is not installed: run scripts/servers.sh (make test does)")
+    return Path(found).parent
+
+
+def _await(programs: Path, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    asking = [str(programs / "pg_isready"), "--quiet", "--host=127.0.0.1", f"--port={port}"]
+    while subprocess.run(asking, check=False).returncode:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"PostgreSQL does not listen:\n{log.read_text('utf-8', 'replace')[-4000:]}")
+        time.sleep(0.1)
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
