@@ -1,7 +1,14 @@
 """The servers hold what real stores promise: conditional puts are atomic, signatures count, all our clients work."""
 
+import os
+import shutil
+import socket
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import obstore
 import polars as pl
@@ -134,3 +141,30 @@ def test_azure_refuses_another_key(azure):
     bucket = place.open(tries_again=False, **azure.plain.options(key=WRONG_KEY))
     with pytest.raises(Exception, match="AuthorizationFailure"):
         obstore.put(bucket, "x", b"x")
+
+
+def test_postgres_ends_with_the_process_that_started_it():
+    program = (
+        "import sys, time; from harness.postgres import postgres_server\n"
+        "with postgres_server() as server:\n"
+        "    server.database()\n"
+        "    print(server.port, server.folder, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    library = {"PYTHONPATH": str(Path(__file__).parents[1] / "lib")}
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=os.environ | library) as owner:
+        assert owner.stdout
+        number, folder = owner.stdout.readline().decode().split()
+        port = int(number)
+        assert is_open(port)
+        owner.kill()
+    deadline = time.monotonic() + 20
+    while is_open(port) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_open(port)
+    shutil.rmtree(folder)
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0

@@ -29,6 +29,7 @@ class PostgresServer:
 
     programs: Path
     port: int
+    folder: Path
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def database(self) -> str:
@@ -70,7 +71,7 @@ def postgres_server() -> Iterator[PostgresServer]:
             )
         try:
             _await(programs, port, process, log)
-            yield PostgresServer(programs, port)
+            yield PostgresServer(programs, port, Path(folder))
         finally:
             process.send_signal(signal.SIGINT)
             try:
