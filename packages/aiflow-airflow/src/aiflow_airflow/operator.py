@@ -264,6 +264,7 @@ def _show(facts: NodeFacts) -> None:
         *([f"{facts.bytes:,} bytes"] if facts.bytes is not None else []),
         *([f"{facts.seconds:.2f} s"] if facts.seconds is not None else []),
         *([f"version {facts.table_version}"] if facts.table_version is not None else []),
+        *(["superseded: a newer run had written there"] if facts.superseded else []),
     ]
     _user_log.info("%s: %s", facts.node_id, ", ".join(measured) or "done")
 
