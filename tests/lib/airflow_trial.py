@@ -51,6 +51,7 @@ class LiveAirflow:
     ) -> None:
         """``database``: the address of one of PostgreSQL; None: SQLite."""
         self.home, self.store, self.environment = home, store, environment
+        self.settings = dict(settings or {})
         self.dags = home.with_name(f"{home.name}-dags")
         """DAG files of one's own."""
         self.imports = home.with_name(f"{home.name}-imports")
@@ -71,7 +72,7 @@ class LiveAirflow:
                     f"--dags={self.dags}",
                     "--port=0",
                     *([address] if address else []),
-                    *(f"--setting={name}={value}" for name, value in (settings or {}).items()),
+                    *(f"--setting={name}={value}" for name, value in self.settings.items()),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -248,7 +249,7 @@ class Project:
         self.root, self.airflow, self.name = root, airflow, name
         (root / "pipelines").mkdir(parents=True, exist_ok=True)
         (root / "pipelines" / "__init__.py").touch()
-        (root / "who_imports.py").write_text(_WHO.replace("IMPORTS", repr(str(airflow.imports / name))))
+        watch_imports(root, airflow.imports / name)
         shutil.copy(LOCK, root / "requirements.txt")
         (root / "aiflow.toml").write_text(
             f'project = "{name}"\nlock = "requirements.txt"\n\n'
@@ -284,6 +285,11 @@ class Project:
     def run_alone(self, pipeline: str, date: str | None = None) -> None:
         """Run a pipeline locally, in the other lake."""
         self.aiflow("run", pipeline, "--env", "alone", *(["--date", date] if date else []))
+
+
+def watch_imports(root: Path, imports: Path) -> None:
+    """Give a project a module that writes into ``imports`` who imports it; the project's own modules have to do so."""
+    (root / "who_imports.py").write_text(_WHO.replace("IMPORTS", repr(str(imports))))
 
 
 def parent_of(process: int) -> int:

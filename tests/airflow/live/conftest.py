@@ -1,7 +1,8 @@
-"""One live Airflow for the tests here."""
+"""One live Airflow for the tests here, on PostgreSQL; ``test_databases`` has one on SQLite too."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +15,16 @@ _SETTINGS = {
     # A task whose supervisor was killed is noticed in half a minute, not in five.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    "AIFLOW_SECRET_SHOP_TOKEN": "sesame",
 }
 
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[LiveAirflow]:
-    """An Airflow on PostgreSQL; ``test_sqlite`` has another. At the end it is asked who imported user code."""
+    """An Airflow on PostgreSQL. At the end it is asked who imported user code."""
     folder = tmp_path_factory.mktemp("airflow")
-    live = LiveAirflow(folder / "home", folder / "bundles", settings=_SETTINGS, database=postgres.database())
+    settings = {"AIFLOW_HOME": os.environ.get("AIFLOW_HOME", str(folder / "aiflow")), **_SETTINGS}
+    live = LiveAirflow(folder / "home", folder / "bundles", settings=settings, database=postgres.database())
     yield live
     live.stop()
     live.check_imports()
