@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ class LiveAirflow:
         """DAG files of one's own."""
         self.imports = home.with_name(f"{home.name}-imports")
         """Who imported the code of which project; see :meth:`check_imports`."""
+        self.found_by_files: set[str] = set()
+        """The projects that a DAG file looks into, in a child process that imports their code too."""
         for folder in (self.dags, self.imports):
             folder.mkdir(parents=True)
         self.log = home.with_suffix(".log")
@@ -91,11 +93,10 @@ class LiveAirflow:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
-    def check_imports(self, found_by_files: Iterable[str] = ()) -> int:
+    def check_imports(self) -> int:
         """Assert that of all that Airflow started, tasks' own processes alone have imported user code.
 
-        ``found_by_files``: the projects that a DAG file looks into, in a child process that may do so too. Returns how
-        many tasks have imported some.
+        Returns how many have.
         """
         tasks = 0
         for file in self.imports.iterdir():
@@ -106,7 +107,7 @@ class LiveAirflow:
                     tasks += 1
                 else:
                     assert _DISCOVERY in who["command"], (file.name, who)
-                    assert file.name in found_by_files, (file.name, who)
+                    assert file.name in self.found_by_files, (file.name, who)
         return tasks
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
