@@ -35,13 +35,14 @@ if [ ${#need[@]} -gt 0 ]; then
     say "installing ${need[*]}"
     sudo=()
     [ "$(id -u)" = 0 ] || sudo=(sudo)
-    # The tests start servers of their own; Debian's package would start one for the whole machine.
-    "${sudo[@]}" mkdir -p /etc/postgresql-common/createcluster.d
-    echo "create_main_cluster = false" |
-        "${sudo[@]}" tee /etc/postgresql-common/createcluster.d/aiflow.conf >/dev/null
+    # The tests start servers of their own; meanwhile Debian's package is kept from starting one for the whole machine.
+    said=/etc/postgresql-common/createcluster.d/aiflow.conf
+    "${sudo[@]}" mkdir -p "${said%/*}"
+    echo "create_main_cluster = false" | "${sudo[@]}" tee "$said" >/dev/null
     "${sudo[@]}" apt-get update -qq
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "${need[@]}" >/dev/null
+    "${sudo[@]}" rm "$said"
 fi
 
 cat locks/servers.txt locks/servers/package-lock.json | cmp --silent - "$home/.installed" && exit
