@@ -19,6 +19,7 @@ from aiflow_sdk.local.store import RunRecord
 from aiflow_sdk.orchestrator import AirflowClient, DeployedPipeline
 from aiflow_sdk.orchestrator.deployed import read_details
 from aiflow_sdk.orchestrator.logs import read_error
+from aiflow_sdk.orchestrator.watching import _delay
 
 VERSION = (200, {"version": "3.3.2"})
 ABOUT = {
@@ -353,3 +354,12 @@ def test_the_doctor_names_each_thing_that_is_wrong(project, server, capsys):
     assert found["pools", "warn"].startswith("the Airflow at")
     assert found["bundle", "warn"] == "Airflow has no DAG of aiflow's"
     assert found["import error", "fail"] == "aiflow/aiflow_03.py: KeyError: x"
+
+
+@pytest.mark.parametrize(
+    ("factor", "attempt", "seconds"),
+    [(0.0, 1, 90.0), (0.0, 3, 90.0), (2.0, 1, 90.0), (2.0, 3, 360.0), (9.0, 999, 86_400.0)],
+)
+def test_the_pause_before_the_next_attempt_is_as_airflow_makes_it(factor: float, attempt: int, seconds: float):
+    task = {"retry_delay": {"days": 0, "seconds": 90}, "retry_exponential_backoff": factor}
+    assert _delay(task, attempt) == seconds
