@@ -1,4 +1,4 @@
-"""One live Airflow for the tests here, on PostgreSQL; ``test_databases`` has one on SQLite too."""
+"""One live Airflow for the tests here, on PostgreSQL; ``test_sqlite`` has one on SQLite too."""
 
 from __future__ import annotations
 

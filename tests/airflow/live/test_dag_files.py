@@ -27,7 +27,7 @@ PIPELINES = """
 from aiflow_sdk import pipeline, sink, source
 
 def made(name):
-    @pipeline(id=name, schedule="0 3 * * *", params={"least": 2.0}, start_date="2026-11-01")
+    @pipeline(id=name, partition="day", params={"least": 2.0})
     def body(p):
         orders = p.read(source.onelake(id="orders", table="raw.orders", partitions={"dt": p.vars["run_date"]}))
         paid = orders.transform(id="paid", fn="etl:paid", least="{{ params.least }}", fuse=False)

@@ -1,4 +1,7 @@
-"""However a run starts, it makes the partition and the rows that ``aiflow run`` makes."""
+"""Runs of a time zone of its own, caught up, by hand, with params, and cleared after a change of the code.
+
+That examples make what local runs make, however runs start, is tried by ``test_examples``.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,10 @@ from aiflow_sdk import pipeline, resources, sink, source
 def revenue(p):
     orders = p.read(source.onelake(id="orders", table="raw.orders", partitions={{"dt": p.vars["run_date"]}}))
     paid = orders.transform(id="paid", engine="python", fn="etl:paid", least="{{{{ params.least }}}}", fuse=False)
-    total = paid.transform(id="total", engine="python", fn="etl:total", retries=2)
+    total = paid.transform(id="total", engine="python", fn="etl:total", fuse=False)
     p.write(total, sink.onelake(id="revenue", table="mart.revenue", partition_by=["dt"]))
 """
 CODE = """
-import os, pathlib
 import polars as pl
 
 def paid(orders: pl.DataFrame, least, context) -> pl.DataFrame:
@@ -32,10 +34,6 @@ def paid(orders: pl.DataFrame, least, context) -> pl.DataFrame:
     return orders.drop("dt").filter(pl.col("amount") >= float(least))
 
 def total(paid: pl.DataFrame, context) -> pl.DataFrame:
-    marker = pathlib.Path("FAIL_ONCE")
-    if marker.exists():
-        marker.unlink()
-        raise RuntimeError("no luck this time")
     return paid.group_by("product").agg(pl.col("amount").sum(), pl.len().alias("orders"))
 """
 
@@ -58,9 +56,9 @@ def rows(lake: Path, day: str | None = None) -> list[dict]:
 
 
 @pytest.fixture
-def shop(project: Project, tmp_path: Path) -> Project:
+def shop(project: Project) -> Project:
     project.write("pipelines/revenue.py", PIPELINE.replace("START", days(3, 3)[0]))
-    project.write("etl.py", CODE.replace("FAIL_ONCE", str(tmp_path / "fail")))
+    project.write("etl.py", CODE)
     orders = pl.DataFrame(
         [
             {"product": product, "amount": float(number), "dt": day}
@@ -90,9 +88,7 @@ def assert_as_alone(project: Project, *made: str) -> None:
     assert rows(in_airflow) == [row for row in rows(alone) if str(row["dt"]) in made]
 
 
-def test_cron_by_hand_backfill_clear_and_retry_make_what_a_local_run_makes(
-    shop: Project, airflow: LiveAirflow, tmp_path: Path
-):
+def test_caught_up_by_hand_and_cleared_it_makes_what_a_local_run_makes(shop: Project, airflow: LiveAirflow):
     dag_id = dag_of(shop)
     dag = airflow.await_dag(dag_id)
     assert (dag["owners"], [tag["name"] for tag in dag["tags"]]) == (["team_shop"], ["shop"])
@@ -119,33 +115,6 @@ def test_cron_by_hand_backfill_clear_and_retry_make_what_a_local_run_makes(
     latest = airflow.trigger(dag_id)
     airflow.await_run(dag_id, latest)
     assert_as_alone(shop, *days(5, 5), *days(3, 1))
-
-    # By Airflow's own backfill.
-    first, last = days(8, 7)
-    airflow.call(
-        "POST",
-        "backfills",
-        {"dag_id": dag_id, "from_date": f"{first}T00:00:00Z", "to_date": f"{last}T00:00:00Z", "max_active_runs": 2},
-    )
-    filled = airflow.until(
-        lambda: (
-            found if len(found := [run for run in airflow.runs(dag_id) if run["run_type"] == "backfill"]) == 2 else None
-        ),
-        "the backfill's runs",
-    )
-    for run in filled:
-        airflow.await_run(dag_id, run["dag_run_id"])
-    assert_as_alone(shop, *days(8, 7), *days(5, 5), *days(3, 1))
-
-    # A task that fails is tried again, and lands once.
-    (tmp_path / "fail").touch()
-    retried = airflow.trigger(dag_id, days(6, 6)[0])
-    airflow.await_run(dag_id, retried)
-    assert airflow.task(dag_id, retried, "total")["try_number"] == 2
-    failed = airflow.task_log(dag_id, retried, "total", 1)
-    assert "no luck this time" in failed
-    assert "error[user-code-failed]" in failed
-    assert_as_alone(shop, *days(8, 5), *days(3, 1))
 
     # A clear replaces what the earlier execution wrote, by the code that is current then; of a part, too.
     shop.write(

@@ -1,4 +1,4 @@
-"""Every way of starting a run works on each database that Airflow may have; the other tests are on PostgreSQL."""
+"""Runs begin every way on SQLite too; all other tests are on PostgreSQL, and ``test_examples`` does the same there."""
 
 from __future__ import annotations
 
@@ -42,12 +42,9 @@ def work(rows: pl.DataFrame, pipeline) -> pl.DataFrame:
 """
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
-def on(request: pytest.FixtureRequest, airflow: LiveAirflow, tmp_path: Path) -> Iterator[LiveAirflow]:
-    """An Airflow on a database."""
-    if request.param == "postgresql":
-        yield airflow
-        return
+@pytest.fixture
+def on(airflow: LiveAirflow, tmp_path: Path) -> Iterator[LiveAirflow]:
+    """An Airflow on SQLite."""
     live = LiveAirflow(tmp_path / "home", tmp_path / "bundles", settings=airflow.settings)
     yield live
     live.stop()
@@ -64,7 +61,7 @@ def begun(airflow: LiveAirflow, dag_id: str, kind: str, number: int) -> list[str
 
 
 def test_runs_begin_by_clock_by_input_by_hand_by_backfill_and_again(on: LiveAirflow, tmp_path: Path):
-    project = Project(tmp_path / "project", on, "databases")
+    project = Project(tmp_path / "project", on, "sqlite")
     project.write("pipelines/doubled.py", PIPELINES.replace("TABLE", project.name))
     project.write("etl.py", CODE.replace("FAIL", str(tmp_path / "fail")))
     raw = project.lakes[0] / "raw" / "rows"
