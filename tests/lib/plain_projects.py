@@ -8,7 +8,8 @@ SHOP = """
 from aiflow_sdk import pipeline, sink, source, window
 
 
-@pipeline(id="shop", schedule="@daily", timezone="Europe/Berlin", params={"least": 2, "who": "it's me"}, retries=1)
+@pipeline(id="shop", schedule="@daily", timezone="Europe/Berlin", params={"least": 2, "who": "it's me"}, retries=1,
+          retry_backoff=2)
 def shop(p):
     orders = p.read(source.onelake(id="orders", table="raw.orders", partitions={"dt": p.vars["run_date"]}))
     week = p.read(source.onelake(id="week", table="raw.orders", partitions={"dt": window.last(7)}))

@@ -171,6 +171,8 @@ def _arguments(plan: Plan, values: Values, notes: Notes) -> tuple[list[Code], li
     first_task = plan.tasks[0]
     defaults: dict[str, Code] = {"owner": quoted(plan.owner or "airflow"), "retries": str(first_task.retries)}
     defaults["retry_delay"] = duration(first_task.retry_delay_seconds)
+    if first_task.retry_backoff != 1:
+        defaults["retry_exponential_backoff"] = str(first_task.retry_backoff)
     defaults |= {name: values.code(thaw(plan.extra)[name]) for name in _OWN_FIELDS if name in plan.extra}
     found.append(
         keyword("default_args", Group("{", tuple(keyword(quoted(k), v, ": ") for k, v in defaults.items()), "}"))

@@ -105,6 +105,8 @@ class Writer:
             named["retries"] = str(task.retries)
         if task.retry_delay_seconds != first.retry_delay_seconds:
             named["retry_delay"] = duration(task.retry_delay_seconds)
+        if task.retry_backoff != first.retry_backoff:
+            named["retry_exponential_backoff"] = str(task.retry_backoff)
         if task.timeout_seconds:
             named["execution_timeout"] = duration(task.timeout_seconds)
         return lines(call(name, **named) if named else name, 4)
