@@ -27,7 +27,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "lake_upsert": upsert.lake_upsert,
     "airflow_parse": airflow.airflow_parse,
     "airflow_processor": airflow.airflow_processor,
-    "airflow_processor_10000": airflow.airflow_processor_10000,
+    "airflow_10000": airflow.airflow_10000,
     "airflow_runs": airflow_runs.airflow_runs,
 }
 

@@ -31,7 +31,7 @@ def main() -> None:
             time.sleep(0.1)
             found = _visible(home)
         seconds = time.perf_counter() - began
-        memory = _megabytes(process.pid)
+        memory = megabytes(process.pid)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
@@ -49,7 +49,8 @@ def _visible(home: Path) -> int:
         database.close()
 
 
-def _megabytes(pid: int) -> float:
+def megabytes(pid: int) -> float:
+    """Return the greatest memory that a process has had."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024

@@ -3,8 +3,9 @@
     visible.py PROJECT AIFLOW STORE PIPELINES ROUNDS
 
 A DAG processor with the settings that aiflow asks for first shows all pipelines. Then, in each round, one pipeline of
-the project changes, is deployed by the command AIFLOW, and a rollback takes it back. Prints JSON: seconds of each
-publish and rollback from the end of the command, and how many DAGs other than the one changed were written anew.
+the project changes, is deployed by the command AIFLOW, and a rollback takes it back. Prints JSON: seconds and
+megabytes of the processor until all are visible; seconds of each publish and rollback from the end of the command; how
+many DAGs other than the one changed were written anew; the greatest memory at the end.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 from aiflow_airflow.settings import bundle_config, variables
+from processor import megabytes
 
 PATIENCE = 1200.0
 
@@ -38,7 +40,7 @@ def main() -> None:
     try:
         began = time.perf_counter()
         _until(lambda: len(_hashes(home)) == pipelines)
-        print(f"all visible after {time.perf_counter() - began:.1f} s", file=sys.stderr)
+        found: dict[str, object] = {"seconds": time.perf_counter() - began, "megabytes": megabytes(process.pid)}
         time.sleep(10)  # what is still being parsed comes to its end
         published, rolled_back, others = [], [], 0
         listed = subprocess.run([aiflow, "--json", "deploy", "--list"], cwd=project, check=True, capture_output=True)
@@ -54,7 +56,8 @@ def main() -> None:
             path.write_text(text)
             after = _hashes(home)
             others += sum(after[dag_id] != before[dag_id] for dag_id in before)
-        print(json.dumps({"published": published, "rolled_back": rolled_back, "others": others}))
+        found |= {"published": published, "rolled_back": rolled_back, "others": others}
+        print(json.dumps({**found, "megabytes_after": megabytes(process.pid)}))
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
