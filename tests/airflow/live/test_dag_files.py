@@ -64,6 +64,39 @@ for path in map(Path, FILES):
 """
 
 
+BY_HAND = """
+from airflow.sdk import DAG, Asset, PartitionedAssetTimetable, task
+
+LOADED = Asset(name="ENVIRONMENT/PROJECT.raw", uri="x-aiflow://ENVIRONMENT/PROJECT.raw")
+MADE = Asset(name="ENVIRONMENT/PROJECT.daily", uri="x-aiflow://ENVIRONMENT/PROJECT.daily")
+
+with DAG("PROJECT_load", schedule=None):
+
+    @task(outlets=[LOADED])
+    def load(*, outlet_events):
+        outlet_events[LOADED].add_partitions(["DAY"])
+
+    load()
+
+with DAG("PROJECT_report", schedule=PartitionedAssetTimetable(assets=MADE)):
+
+    @task
+    def report(*, dag_run, triggering_asset_events):
+        (event,) = triggering_asset_events[MADE]
+        print("report of", dag_run.partition_key, event.extra["rows"], "rows")
+
+    report()
+"""
+BETWEEN = """
+from aiflow_sdk import dataset, pipeline, sink, source
+
+@pipeline(id="daily", schedule=dataset("PROJECT.raw"), partition="day")
+def daily(p):
+    raw = p.read(source.onelake(id="raw", table="PROJECT.raw", partitions={"dt": "{{ ds }}"}))
+    p.write(raw, sink.onelake(id="out", table="PROJECT.daily", partition_by=["dt"]))
+"""
+
+
 @pytest.fixture
 def dag_file(airflow: LiveAirflow) -> Iterator[Callable[[str, str], None]]:
     """A function that puts a file into the folder of DAG files; they go when the test does."""
@@ -117,6 +150,32 @@ def test_a_dag_file_that_finds_pipelines_makes_the_rows_of_a_local_run(
         here, there = ([row for row in rows_of(lake, table) if str(row["dt"]) == DAY] for lake in project.lakes)
         assert here == there != []
     assert airflow.check_imports() > 0
+
+
+def test_dags_written_by_hand_start_ours_and_are_started_by_them(
+    project: Project, airflow: LiveAirflow, dag_file: Callable[[str, str], None]
+):
+    def filled(text: str) -> str:
+        return text.replace("PROJECT", project.name).replace("ENVIRONMENT", airflow.environment).replace("DAY", DAY)
+
+    project.write("pipelines/between.py", filled(BETWEEN))
+    rows = pl.DataFrame({"product": ["apple", "pear"], "dt": [DAY, DAY]})
+    place = project.lakes[0] / project.name / "raw"
+    place.mkdir(parents=True)
+    rows.write_delta(place, delta_write_options={"partition_by": ["dt"]})
+    project.deploy()
+    dag_file("by_hand.py", filled(BY_HAND))
+    load, daily, report = f"{project.name}_load", dag_id_of(project.name, "daily"), f"{project.name}_report"
+    for dag_id in (load, daily, report):
+        airflow.await_dag(dag_id)
+        airflow.unpause(dag_id)
+    airflow.await_run(load, airflow.trigger(load))
+    for dag_id in (daily, report):
+        (run,) = airflow.until(lambda: airflow.runs(dag_id), f"a run of {dag_id}")  # noqa: B023 called at once
+        airflow.await_run(dag_id, run["dag_run_id"])
+        assert run["partition_key"] == DAY
+        airflow.pause(dag_id)
+    assert f"report of {DAY} 2 rows" in airflow.task_log(report, run["dag_run_id"], "report")
 
 
 def leave_out_defaults(document: dict[str, Any]) -> dict[str, Any]:
