@@ -26,6 +26,8 @@ _LINGER_SECONDS = 5.0
 
 _LEVELS = logging.getLevelNamesMapping()
 
+_log = logging.getLogger(__name__)
+
 
 class Started(NamedTuple):
     """A process in a user's environment that has no order yet; it ends when this process does."""
@@ -43,8 +45,10 @@ _ahead: list[Started] = []
 
 def start_ahead(python: Path, environment: Mapping[str, str]) -> None:
     """Start the process of the task that is about to be done: it loads its modules while Airflow prepares the task."""
+    while _ahead:
+        _let_go(_ahead.pop())
     with suppress(RunError):  # who needs it will see
-        _ahead[:] = [_start(python, environment)]
+        _ahead.append(_start(python, environment))
 
 
 def _start(python: Path, environment: Mapping[str, str]) -> Started:
@@ -74,15 +78,24 @@ def _start(python: Path, environment: Mapping[str, str]) -> Started:
 
 def _started_ahead(python: Path, environment: Mapping[str, str]) -> Started | None:
     """Return the process that was started ahead, if it is one of the kind that is wanted now and lives."""
-    while _ahead:
-        started = _ahead.pop()
-        if (started.python, started.environment) == (python, environment) and started.process.poll() is None:
-            return started
-        for stream in (started.process.stdin, started.process.stdout):
-            if stream:
-                stream.close()
-        os.close(started.records)
+    if not _ahead:
+        return None
+    started = _ahead.pop()
+    if (started.python, started.environment) == (python, environment) and started.process.poll() is None:
+        return started
+    _log.debug("the process that was started ahead is not the one that is wanted, or has ended")
+    _let_go(started)
     return None
+
+
+def _let_go(started: Started) -> None:
+    """End the process, which has done nothing yet."""
+    started.process.kill()
+    started.process.wait()
+    for stream in (started.process.stdin, started.process.stdout):
+        if stream:
+            stream.close()
+    os.close(started.records)
 
 
 class TaskProcess:

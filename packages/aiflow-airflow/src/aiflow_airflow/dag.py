@@ -1,4 +1,8 @@
-"""From a plan to Airflow's DAG: a pure function of the plan, so that equal plans give equal DAGs on every machine."""
+"""From a plan to Airflow's DAG: a function of the plan and of Airflow's settings, and of nothing else.
+
+Equal plans give equal DAGs in all processes of one installation, as long as all of them have the same packages: a task
+that asks for more of its machine has a pod override where pods are how tasks run and Kubernetes' client is there.
+"""
 
 from __future__ import annotations
 
