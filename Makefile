@@ -11,7 +11,7 @@ PYTHON_FOLDERS := $(wildcard packages tests examples benchmarks scripts)
 TYPED_FOLDERS := $(foreach package,$(DEV_PACKAGES),$(package)/src) tests $(wildcard benchmarks)
 
 BIN := .venv/bin
-PYTEST_OPTIONS ?= -n 3 --dist loadfile
+PYTEST_OPTIONS ?= -n 2 --dist loadfile
 
 .PHONY: help demo airflow test soak check bench format lock setup spark clean
 
