@@ -176,7 +176,7 @@ def params(monkeypatch):
     """The params of the run, of an Airflow that has no more than those."""
     found = {"append_again": False}
     sdk = ModuleType("airflow.sdk")
-    sdk.get_current_context = lambda: {"params": found}
+    vars(sdk)["get_current_context"] = lambda: {"params": found}
     monkeypatch.setitem(sys.modules, "airflow", ModuleType("airflow"))
     monkeypatch.setitem(sys.modules, "airflow.sdk", sdk)
     return found
@@ -279,8 +279,8 @@ TEXTS = ["a", 'say "x"', "it's", "both ' and \"", "back\\slash", "line\nend", "{
 
 @pytest.mark.parametrize("text", [*TEXTS, "\rimport os", "\x0c", "\u2028", '"', '"""', "\ud800"])
 def test_a_text_stands_in_a_docstring_and_in_a_comment_whatever_it_holds(text):
-    tree = ast.parse(f'def f():\n    """Of {in_docstring(text)}"""\n')
-    assert ast.get_docstring(tree.body[0], clean=False) == f"Of {text}".replace("\n", " ")
+    tree = ast.parse(f'"""Of {in_docstring(text)}"""\n')
+    assert ast.get_docstring(tree, clean=False) == f"Of {text}".replace("\n", " ")
     above = "\n".join(comment(f"NOTE: {text}."))
     assert len(ast.parse(f"{above}\nx = 1\n").body) == 1
 
