@@ -159,6 +159,35 @@ def test_data_instead_of_words(flights):
     assert facts["error"]["code"] == "unknown-pipeline"
 
 
+@pytest.mark.parametrize("value", ['""', "None", '[""]'])
+def test_an_empty_partition_is_the_one_without_a_value(tmp_path, value):
+    read = READ.replace('}}"}', f'}}}}", "kind": {value}}}')
+    text = aiflow(write(tmp_path, read + WRITE.replace("made,", "rows,")), "eject").out
+    assert 'pl.col("kind").is_null()' in text
+    assert 'partitions(table, "kind"' not in text
+
+
+def test_null_among_other_partitions_is_refused_however_it_is_written(tmp_path):
+    read = READ.replace('}}"}', '}}", "kind": ["a", ""]}')
+    told = aiflow(write(tmp_path, read + WRITE.replace("made,", "rows,")), "eject", code=1).err
+    assert "'rows' asks for null among other values of 'kind'" in told
+
+
+def test_a_type_that_is_none_is_refused_and_never_written_as_code(tmp_path):
+    read = 'rows = p.read(source.files(id="rows", path="a.csv", types={"n": "decimal(1), print(1"}))\n'
+    (tmp_path / "a.csv").write_text("n\n1\n")
+    told = aiflow(
+        write(tmp_path, read + 'p.write(rows, sink.onelake(id="out", table="out.made"))\n'), "eject", code=1
+    ).err
+    assert "decimal(1), print(1" in told
+
+
+def test_a_module_may_be_called_as_a_function_that_is_not_there(tmp_path):
+    made = MADE.replace("jobs:made", "store:made")
+    jobs = "def made(rows):\n    return rows\n"
+    assert "store.made(rows=" in aiflow(write(tmp_path, READ + made + WRITE, store=jobs), "eject").out
+
+
 def test_a_node_may_be_called_as_anything_in_the_file_is(tmp_path):
     body = (
         'table = p.read(source.onelake(id="table", table="raw.rows", partitions={"dt": "{{ ds }}"}))\n'

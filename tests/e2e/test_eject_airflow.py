@@ -155,6 +155,8 @@ def test_what_would_be_other_rows_is_an_error(tmp_path, home):
         (root / path).write_text(text)
     lay(root, "raw/rows", [{"n": 1.5, "day": "2026-11-19", "dt": "2026-11-20"}], "dt")
     lay(root, "out/narrow", [{"n": 1, "day": "x", "dt": "2026-11-01"}], "dt")
+    lay(root, "raw/rows", [{"n": 2.5, "day": "2026-11-19", "dt": "2026-11-19"}], "dt")
+    aiflow(root, "run", "appended", "--date", "2026-11-19")
     names = ("appended", "fresh", "narrow", "elsewhere")
     for name in names:
         aiflow(root, "eject", name, "-o", f"{name}_dag.py")
@@ -162,10 +164,16 @@ def test_what_would_be_other_rows_is_an_error(tmp_path, home):
     run_dags(home, root, ("appended", twice), ("fresh", twice))
     before = facts_of(root, "out/appended")
     told = run_dags(
-        home, root, *((name, twice) for name in names), ("fresh", {"partition": "2026-11-21"}), state="failed"
+        home,
+        root,
+        *((name, twice) for name in names),
+        ("fresh", {"partition": "2026-11-21"}),
+        ("appended", {"partition": "2026-11-19"}),
+        state="failed",
     )
     for words in (
         "out/appended has the rows of 2026-11-20 from an earlier run",
+        "out/appended has the rows of 2026-11-19 from an earlier run",
         "out/fresh holds 1 rows of 2026-11-20",
         "out/narrow: n is Float64, and Int64 in the table",
         "out/elsewhere: 1 rows are not of day=2026-11-20",
@@ -175,7 +183,7 @@ def test_what_would_be_other_rows_is_an_error(tmp_path, home):
     assert facts_of(root, "out/appended") == before
     assert not (root / ".aiflow" / "lake" / "out" / "elsewhere").exists()
     run_dags(home, root, ("appended", {**twice, "append_again": True}))
-    assert len(facts_of(root, "out/appended")["rows"]) == 2
+    assert len(facts_of(root, "out/appended")["rows"]) == 3
 
 
 def rows_of(place: Path) -> list[Any]:

@@ -26,7 +26,7 @@ PIPELINES = {
     "flights": ("flights_daily",),
     "hourly_daily": ("clicks_hourly", "clicks_daily"),
     "user_features": ("daily_user_feature_pipeline",),
-    "shop": ("shop", "monthly", "store"),
+    "shop": ("shop", "monthly", "store", "odd"),
 }
 ALL = [(project, pipeline) for project, pipelines in PIPELINES.items() for pipeline in pipelines]
 UPDATE = bool(os.environ.get("UPDATE_GOLDEN"))
@@ -51,7 +51,7 @@ def laid(project: str, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("project", "pipeline"), ALL)
 def test_a_pipeline_is_ejected_to_what_it_was(tmp_path, project, pipeline):
-    environment = "prod" if pipeline == "store" else None
+    environment = {"store": "prod", "odd": "odd"}.get(pipeline)
     text = ejected(laid(project, tmp_path), pipeline, environment)
     golden = EJECTED / f"{pipeline}.py.txt"
     if UPDATE:

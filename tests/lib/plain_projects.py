@@ -88,6 +88,23 @@ def store(p):
         resources=resources.spark(conf={"spark.sql.shuffle.partitions": "8"}),
     )
     p.write(counted, sink.onelake(id="counted_out", table="out.counted", partition_by=["dt"]))
+    p.write(orders, sink.onelake(id="kept", table="out.STORAGE", partition_by=["dt"]))
+"""
+ODD = r"""
+from aiflow_sdk import pipeline, sink, source
+
+
+@pipeline(
+    id="odd",
+    description='"STORAGE" in \"\"\"three\"\"\" and at the end\\',
+    schedule="@daily",
+    notify=["mailto:a\nimport os  # \0\r\x0c@company.com"],
+)
+def odd(p):
+    rows = p.read(source.onelake(id="rows", table="raw.STORAGE", partitions={"dt": "{{ ds }}", "kind": ""}))
+    said = p.sql("select *, 'STORAGE' as x from {rows}", rows, id="said", fuse=False)
+    p.write(said, sink.onelake(id="STORAGE", table="out.STORAGE", partition_by=["dt"], mode="append"))
+    p.write(said, sink.files(id="READ_ALSO", path='files/STORAGE\"\"\"b.csv'))
 """
 
 TABLES = """
@@ -136,6 +153,11 @@ default_environment = "dev"
 [environments.prod]
 lake = "s3://company-lake/main"
 storage = { region = "eu-west-1", access_key_id = "secret://lake-key", secret_access_key = "secret://lake-secret" }
+
+[environments.odd]
+lake = "STORAGE"
+reads_from = "prod"
+secrets = { provider = "airflow" }
 """
 
 
@@ -145,6 +167,7 @@ def lay_shop(root: Path) -> Path:
         "pipelines/__init__.py": "",
         "pipelines/shop.py": SHOP,
         "pipelines/others.py": MONTHLY,
+        "pipelines/odd.py": ODD,
         "jobs/__init__.py": "",
         "jobs/tables.py": TABLES,
         "data/prices.csv": "product,price\ntea,3\ncup,\n",

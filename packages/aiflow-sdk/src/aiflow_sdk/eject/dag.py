@@ -18,6 +18,7 @@ from aiflow_sdk.eject.layout import (
     call,
     comment,
     duration,
+    in_docstring,
     indented,
     keyword,
     lines,
@@ -78,7 +79,9 @@ def eject_pipeline(
     notes.check()
     values = Values(plan.partition, plan.environment.secrets, notes)
     modules = [node.entrypoint.split(":")[0].split(".")[0] for node in plan.node_list if node.entrypoint]
-    writer = Writer(plan, code, values, notes, Names(plan.nodes, [*modules, *_IMPORTS, *CONSTANTS]), places)
+    setting = Setting(plan, environment, values, root)
+    names = Names(plan.nodes, [*modules, *_IMPORTS, *CONSTANTS])
+    writer = Writer(plan, code, values, notes, names, places, setting.storage)
     imported = modules_of_ours(plan, code)
     if imported:
         notes.add(
@@ -86,7 +89,6 @@ def eject_pipeline(
         )
     dag = _dag(writer)
     notes.check()
-    setting = Setting(plan, environment, values, root)
     parts = parts_for(names_in("\n".join(dag)), setting.parts())
     constants = setting.constants({*names_in("\n".join(dag)), *(name for one in parts for name in one.names)})
     imports = Imports()
@@ -104,7 +106,7 @@ def eject_pipeline(
         "",
         *dag,
     ]
-    return Ejected(setting.named("\n".join(sections) + "\n"), tuple(notes.warnings))
+    return Ejected("\n".join(sections) + "\n", tuple(notes.warnings))
 
 
 def _docstring(plan: Plan, notes: Notes) -> list[str]:
@@ -120,8 +122,10 @@ def _docstring(plan: Plan, notes: Notes) -> list[str]:
         said += ["", "What differs from the pipeline that it was made of:", ""]
         for warning in notes.warnings:
             said += wrap(f"{warning}.", WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
-    plain = [line.replace("\\", "\\\\").replace('"""', "'''") for line in said]
-    return [f'"""{plain[0]}', *plain[1:], '"""']
+    plain = list(map(in_docstring, said))
+    # So that no fourth quote stands behind the three.
+    space = " " if first.startswith('"') else ""
+    return [f'"""{space}{plain[0]}', *plain[1:], '"""']
 
 
 def _dag(writer: Writer) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -14,6 +15,7 @@ from aiflow_sdk.errors import Where
 from aiflow_sdk.plan import PlanNode
 
 _SUFFIXES = {"parquet": (".parquet", ".pq"), "csv": (".csv", ".tsv"), "jsonl": (".jsonl", ".ndjson")}
+_DECIMAL = re.compile(r"decimal(?:128)?\((\d+), ?(\d+)\)", re.ASCII)
 _POLARS = {
     "string": "pl.String()",
     "int8": "pl.Int8()",
@@ -100,11 +102,12 @@ def _polars_type(name: str) -> str | None:
     return _POLARS.get(name)
 
 
-def _arrow_type(name: str) -> str:
+def _arrow_type(name: str) -> str | None:
     if name.startswith("timestamp["):
         unit, _, zone = name.removeprefix("timestamp[").removesuffix("]").partition(",")
         zone = zone.strip().removeprefix("tz=")
         return f"pa.timestamp({quoted(unit)}, {quoted(zone)})" if zone else f"pa.timestamp({quoted(unit)})"
     if name.startswith("decimal"):
-        return f"pa.decimal128({name.partition('(')[2].removesuffix(')').replace(' ', '').replace(',', ', ')})"
+        found = _DECIMAL.fullmatch(name)
+        return f"pa.decimal128({int(found[1])}, {int(found[2])})" if found else None
     return f"pa.type_for_alias({quoted(name)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from keyword import iskeyword
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 WIDTH = 88
 """Columns of a line, as ruff and black have it by default."""
+_ENDS_IN_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"\Z')
+"""Of escaped text: a last quote that no backslash escapes."""
 
 
 class Group(NamedTuple):
@@ -70,7 +73,7 @@ def escaped(text: str, quote: str) -> str:
     if len(quote) == 3:
         whole = "\n".join(escaped(line, "'").replace("\\'", "'") for line in text.split("\n"))
         whole = whole.replace(quote, "\\" + "\\".join(quote))
-        return whole if not whole.endswith('"') else whole[:-1] + '\\"'
+        return whole[:-1] + '\\"' if _ENDS_IN_QUOTE.search(whole) else whole
     plain = repr(f'"{text}')[2:-1]  # a quote of the other kind makes repr choose single ones
     return plain.replace("\\'", "'").replace(quote, f"\\{quote}")
 
@@ -104,9 +107,15 @@ def led(words: str, code: Code) -> Code:
     return Group(words + code.before, code.items, code.after) if isinstance(code, Group) else words + code
 
 
+def in_docstring(text: str) -> str:
+    """Return text as a line of a docstring, whatever characters it holds."""
+    return escaped(" ".join(text.split("\n")), '"""')
+
+
 def comment(text: str) -> list[str]:
     """Return a comment, filled so that it may stand within a function."""
-    return textwrap.wrap(text, WIDTH - 12, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+    plain = "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text)
+    return textwrap.wrap(plain, WIDTH - 12, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
 
 
 def indented(text: Iterable[str], indent: int) -> list[str]:

@@ -134,10 +134,13 @@ def _filters(node: PlanNode, values: Values, notes: Notes, where: Where) -> list
             found.append((names[column], code, column))
         elif is_window(raw):
             newest.append(column)
-        elif raw is None:
-            found.append((None, "", column))
         else:
-            items = list(raw) if isinstance(raw, tuple | list) else [raw]
+            # Empty text is null in a table's folders.
+            given = raw if isinstance(raw, tuple | list) else [raw]
+            items = [None if item == "" else item for item in given]
+            if items and set(items) == {None}:
+                found.append((None, "", column))
+                continue
             if None in items:
                 notes.refuse(
                     f"'{node.id}' asks for null among other values of '{column}'", where, "read the two by two sources"
@@ -147,10 +150,10 @@ def _filters(node: PlanNode, values: Values, notes: Notes, where: Where) -> list
     others = {column: name for name, _, column in found if name is not None}
     for column in newest:
         plain = all(map(is_argument, others))
-        given = others if plain else {}
+        named = others if plain else {}
         if not plain:
             notes.refuse(f"'{node.id}' asks for the latest of columns that are no names", where, "rename the columns")
-        present = one_line(call("present_values", "table", quoted(column), **given))
+        present = one_line(call("present_values", "table", quoted(column), **named))
         found.append((names[column], f"{present}[-1:]", column))
     return found
 

@@ -12,15 +12,18 @@ _FOLDER = Path(__file__).parent / "parts"
 _END = ".py.txt"
 _ORDER = (
     *("run_day", "run_week", "run_month", "run_hour", "start_of", "hours_later", "hour_key", "hours", "days"),
-    *("weeks", "months", "monday", "month_of", "call_context", "connection_secret", "staged", "store"),
+    *("weeks", "months", "monday", "month_of", "call_context", "connection_secret", "staged", "store", "read_also"),
     *("open_table", "partitions", "present_values", "has_partitions", "typed"),
     *("find_files", "folder_values", "read_parquet_files", "read_csv_files", "read_json_files", "text_rows"),
     *("query", "sql_literal", "sql_text", "spark_literal", "spark_text", "text_of"),
     *("spark_session", "to_spark", "as_spark", "from_spark", "to_polars", "to_pandas", "to_duckdb"),
     *("replace_partition", "replace_table", "replace_found_partitions", "append_once", "upsert", "write_new"),
-    *("lake_rows", "delta_type", "sql_condition", "write_files", "write_file", "file_key"),
+    *("lake_rows", "delta_type", "sql_condition", "write_files", "write_parts", "put_in_place"),
+    *("write_file", "file_key"),
 )
 """In which they stand: what a reader meets first comes first."""
+MADE = frozenset({"store", "read_also"})
+"""Those that have no text here: an environment makes them of its settings, where it needs them."""
 
 
 class Part(NamedTuple):
@@ -60,13 +63,14 @@ def known_parts() -> frozenset[str]:
 def parts_for(names: Iterable[str], others: Mapping[str, Part]) -> list[Part]:
     """Return the parts that these names need, and those that they need in turn, in order.
 
-    ``others`` are to be taken in place of the folder's; one that is called ``store`` is needed always.
+    ``others`` are to be taken in place of the folder's.
     """
     needed: set[str] = set()
-    waiting = (set(names) | others.keys() & {"store"}) & set(_ORDER)
+    known = set(_ORDER) - (MADE - others.keys())
+    waiting = set(names) & known
     while waiting:
         name = waiting.pop()
         needed.add(name)
         found = others[name] if name in others else part(name)
-        waiting |= (found.names & set(_ORDER)) - needed
+        waiting |= (found.names & known) - needed
     return [others[name] if name in others else part(name) for name in _ORDER if name in needed]

@@ -14,6 +14,7 @@ from aiflow_sdk.eject.layout import (
     Group,
     call,
     duration,
+    in_docstring,
     indented,
     keyword,
     laid_out,
@@ -47,6 +48,8 @@ class Writer:
     notes: Notes
     names: Names
     places: Mapping[str, Where]
+    storage: str
+    """The expression of how the lake's store is opened."""
 
     def where(self, node_id: str) -> Where:
         """Return where a node was written."""
@@ -61,7 +64,7 @@ class Writer:
         modules = [f"import {module}" for module in sorted(self._modules(task))]
         above = [*(["", *modules, ""] if modules else []), *self._facts(used)]
         name = self.names.of_task(task.id)
-        text = [f"def {name}() -> None:", f'    """{self._said(task)}"""', *indented(above, 4)]
+        text = [f"def {name}() -> None:", f'    """{in_docstring(self._said(task))}"""', *indented(above, 4)]
         if task.engine == "spark":
             conf = task.resources.get("conf") or {}
             given = (keyword("", self.values.code(dict(conf)), "**"),) if conf else ()
@@ -148,7 +151,7 @@ class Writer:
         for node_id in task.staged_inputs:
             staged = call("staged", quoted(node_id))
             name = self.names.of_frame(node_id)
-            rows: Code = Group("pl.scan_parquet(", (staged, "storage_options=STORAGE"), ")")
+            rows: Code = Group("pl.scan_parquet(", (staged, f"storage_options={self.storage}"), ")")
             if is_spark:
                 rows = Group("to_spark(", ("spark", rows), ")")
             frames[node_id] = Frame(name, SPARK if is_spark else LAZY)
@@ -209,7 +212,7 @@ class Writer:
         for node_id in task.stages:
             code = Group(
                 f"{rows[node_id].as_kind(EAGER)}.write_parquet(",
-                (call("staged", quoted(node_id)), "mkdir=True", "storage_options=STORAGE"),
+                (call("staged", quoted(node_id)), "mkdir=True", f"storage_options={self.storage}"),
                 ")",
             )
             found.append(code)
