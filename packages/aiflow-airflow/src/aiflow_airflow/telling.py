@@ -18,6 +18,7 @@ from aiflow_airflow.environments import home
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.lineage import AttemptMark, Lineage, RunSpool, event_of_record
 from aiflow_sdk.plan import Plan, PlanTask, Run, TaskResult
+from aiflow_sdk.redaction import REDACTOR
 from aiflow_sdk.stores import folder_name
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Telling:
                 _LEFT.append(process)
                 said = b""
             for line in said.decode("utf-8", "replace").splitlines():
-                _log.warning("%s", line)
+                _log.warning("%s", REDACTOR.hide(line))
 
     def _began(self, record: Mapping[str, Any]) -> None:
         # Those of an older aiflow in the user's environment say less.

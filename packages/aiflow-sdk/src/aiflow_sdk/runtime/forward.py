@@ -13,12 +13,14 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.redaction import hidden_in_output
 
 FORWARD_SECONDS = 30.0
 """How long listeners have; what they have not heard then is sent the next time."""
@@ -27,13 +29,21 @@ FORWARD_SECONDS = 30.0
 def main() -> None:
     """Forward what there is and exit; the code is 0, or 1 where something is left."""
     order = json.loads(sys.stdin.buffer.readline())
+    code = 1
+    with suppress(OSError), hidden_in_output():  # the task that started this may listen no more
+        code = _forward_in_turn(order)
+    os._exit(code)  # a listener that hangs is not waited for
+
+
+def _forward_in_turn(order: Mapping[str, Any]) -> int:
     try:
         with _turn(Path(order["events"])) as is_ours:
-            code = forward(order) if is_ours else 0
+            return forward(order) if is_ours else 0
     except (AiflowError, OSError) as error:
         _say(f"events are kept and sent later: {error}")
-        code = 1
-    os._exit(code)  # a listener that hangs is not waited for
+    except Exception:  # noqa: BLE001 a stranger's code; Python itself would print it where no secret is hidden any more
+        _say(f"events are kept and sent later: {traceback.format_exc()}")
+    return 1
 
 
 def forward(order: Mapping[str, Any]) -> int:
