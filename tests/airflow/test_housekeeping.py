@@ -17,6 +17,7 @@ from aiflow_airflow.housekeeping import keep_house
 from aiflow_airflow.objects import KeptObjects
 
 from aiflow_sdk.bundles import digest
+from aiflow_sdk.lineage import RunSpool, position_of
 
 
 def wheel(name: str) -> Artifact:
@@ -137,8 +138,12 @@ def test_one_that_is_killed_in_the_middle_leaves_nothing_half(home: Path):
     big = SharedFolders(home / "environments", "environment").find_or_make("c" * 32, fill)
     make_old(big.parent / "used")
     process = subprocess.Popen([sys.executable, "-P", "-m", "aiflow_airflow.housekeeping", f"home={home}"], cwd="/")
-    while not list((home / "environments").glob(".removing-c*")) and process.poll() is None:
+    while not list((home / "environments").glob(".removing-c*")):
+        assert process.poll() is None, "it was through before it could be killed"
         time.sleep(0.001)
+    process.send_signal(signal.SIGSTOP)
+    assert list((home / "environments").glob(".removing-c*")), "it was through with this one"
+    assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not big.exists()
@@ -149,8 +154,29 @@ def test_one_that_is_killed_in_the_middle_leaves_nothing_half(home: Path):
 
 
 def fill(folder: Path) -> None:
-    for number in range(3000):
+    for number in range(10_000):
         (folder / f"{number}.py").touch()
+
+
+@pytest.mark.parametrize("name", ["behind", "open"])
+def test_events_that_a_listener_has_not_heard_stay(home: Path, name: str):
+    run_folder = home / "events" / "prod" / "shop" / "old"
+    spool = run_folder / "events.jsonl"
+    spool.write_text("{}\n{}\n")
+    RunSpool(run_folder.parent, "old").begin("prod", ["mine", "other"])
+    position_of(spool, "prod", "mine").write_text("6\n")
+    other = position_of(spool, "prod", "other")
+    other.write_text("3\n" if name == "behind" else "6\n")
+    if name == "open":
+        (run_folder / "x.open").touch()
+    make_old(*run_folder.iterdir(), run_folder)
+    run(f"home={home}")
+    assert left(home) == NEW | {"events/prod/shop/old"}
+    other.write_text("6\n")
+    (run_folder / "x.open").unlink(missing_ok=True)
+    make_old(*run_folder.iterdir(), run_folder, home / ".collected")
+    run(f"home={home}")
+    assert left(home) == NEW
 
 
 def test_objects_that_nobody_read_for_long_go(tmp_path: Path):

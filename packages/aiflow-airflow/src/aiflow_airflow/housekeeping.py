@@ -17,10 +17,13 @@ from functools import partial
 from pathlib import Path
 
 from aiflow_airflow.folders import remove_tree
+from aiflow_sdk.lineage import is_heard
 
 _log = logging.getLogger(__name__)
 KEEP_DAYS = 30.0
-"""How long environments, code, objects, scratch folders and spooled events are kept after they were last used."""
+"""How long environments, code, objects, scratch folders and spooled events are kept after they were last used.
+
+Events that a listener has not heard are kept for good."""
 _EVERY_SECONDS = 86_400.0
 _STAMP = ".collected"
 _LOCK = ".collecting"
@@ -72,9 +75,11 @@ def _steps_of_home(home: Path, keep_days: float) -> Iterator[Callable[[], object
     yield lambda: UserEnvironments(home).collect(keep_days)
     yield lambda: UserCode(home).collect(keep_days)
     oldest = time.time() - keep_days * 86_400
-    for pattern in ("scratch/*", "plans/*", "events/*/*/*/"):
+    for pattern in ("scratch/*", "plans/*"):
         for path in home.glob(pattern):
             yield partial(_remove_if_older, path, oldest)
+    for path in home.glob("events/*/*/*/"):
+        yield partial(_remove_if_older, path, oldest, is_heard)
 
 
 def _steps_of_objects(folder: Path, keep_days: float) -> Iterator[Callable[[], object]]:
@@ -83,9 +88,9 @@ def _steps_of_objects(folder: Path, keep_days: float) -> Iterator[Callable[[], o
     yield lambda: KeptObjects(folder).collect(keep_days)
 
 
-def _remove_if_older(path: Path, oldest: float) -> None:
+def _remove_if_older(path: Path, oldest: float, may_go: Callable[[Path], bool] = lambda path: True) -> None:
     newest = max(os.lstat(one).st_mtime for one in (path, *path.glob("*")))
-    if newest >= oldest:
+    if newest >= oldest or not may_go(path):
         return
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -29,8 +29,8 @@ from aiflow_sdk.errors import AiflowError, DocumentError, ProblemsError, StoreEr
 from aiflow_sdk.plugins import Registry
 
 Progress = Callable[[str, int, int], None]
-"""Told of each step (``compile``, ``pack``, ``wait``, ``publish``, ``collect``) and how many of how many of its parts are
-done; by several threads."""
+"""Told of each step (``compile``, ``pack``, ``wait``, ``publish``, ``collect``) and how many of how many of its parts
+are done; by several threads."""
 
 
 @dataclass(frozen=True)
