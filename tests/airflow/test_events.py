@@ -35,7 +35,7 @@ from aiflow_sdk.redaction import Redactor
 
 PYTHON = Path(__file__).parents[2] / ".venv" / "bin" / "python"
 LISTENER = '''
-import json, os
+import json, os, time
 from aiflow_sdk.plugins import Listener
 
 
@@ -44,6 +44,11 @@ class Recorder(Listener, kind="recorder"):
 
     path: str
     url: str = ""
+
+    def model_post_init(self, context):
+        if os.path.exists(self.path + ".hangs"):
+            open(self.path + ".hangs", "w").write("made")
+            time.sleep(600)
 
     def on_event(self, event):
         if os.path.exists(self.path + ".down"):
@@ -284,6 +289,30 @@ def test_a_part_that_is_cleared_is_the_same_run_and_completes_it(worker: Worker)
     }
 
 
+def test_a_task_that_is_tried_again_after_another_told_of_the_run_does_not_tell_once_more(worker: Worker):
+    for task in worker.plan.tasks:
+        worker.do(task.id)
+    before = len(worker.told())
+    # What the first attempt said in the end was lost, and its end was noted.
+    *_, other, teller = [task.id for task in worker.plan.tasks]
+    worker.do(other, attempt=2, tries=1)
+    assert [event["eventType"] for event in worker.told()[before:]] == ["START", "COMPLETE"]
+    assert [event["job"]["name"] for event in worker.told()[before:]] == [f"default/orders_daily/{other}"] * 2
+    # Whoever told may have died before it did.
+    worker.do(teller, attempt=2, tries=1)
+    assert worker.told()[-1]["job"]["name"] == "default/orders_daily"
+
+
+def test_a_run_that_ends_by_a_skip_has_an_end(worker: Worker):
+    telling = Telling(worker.plan, worker.plan.tasks[0], a_run(worker))
+    telling.hear({"record": "task-began", "generation": 3, "again": [], "engine_version": "1", "is_first": True})
+    telling.left()
+    told = [(event["eventType"], event["job"]["name"]) for event in worker.told()]
+    task = f"default/orders_daily/{worker.plan.tasks[0].id}"
+    run = "default/orders_daily"
+    assert told == [("START", run), ("START", task), ("ABORT", task), ("ABORT", run)]
+
+
 def test_a_child_that_is_killed_has_failed(worker: Worker):
     worker.do("first")
     (worker.root / "WAIT").touch()
@@ -373,6 +402,27 @@ def test_what_airflow_itself_looked_up_is_hidden_whatever_is_said(
         telling.prepared(ready._replace(python=chatter))
     telling.forward()
     assert "it is ***" in caplog.text
+
+
+def test_a_listener_that_hangs_while_it_is_made_holds_nobody_up_for_good(worker: Worker):
+    hangs = worker.root / "heard.jsonl.hangs"
+    folder = worker.home / "events" / "dev" / "default"
+    folder.mkdir(parents=True)
+    hangs.touch()
+    program = "from aiflow_sdk.runtime import forward; forward.HUNG_SECONDS = 2; forward.main()"
+    order = {"events": str(folder), "plan": str(worker.plan_path), "project": str(worker.root)}
+    done = subprocess.run(
+        [str(PYTHON), "-c", program],
+        input=json.dumps(order).encode() + b"\n",
+        cwd=worker.root,
+        env=worker.environment,
+        timeout=90,
+        check=False,
+    )
+    assert (done.returncode, hangs.read_text()) == (1, "made")
+    hangs.unlink()
+    worker.do("first")
+    assert worker.heard() == worker.told()
 
 
 def test_a_full_disk_fails_no_task(worker: Worker):

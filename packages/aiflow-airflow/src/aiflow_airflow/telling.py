@@ -46,6 +46,7 @@ class Telling:
         self._has_begun = False
         self._results: Mapping[str, TaskResult] = {}
         self._ended_now: frozenset[str] = frozenset()
+        self._tells = True
         self._ready: Ready | None = None
 
     def prepared(self, ready: Ready) -> None:
@@ -60,6 +61,8 @@ class Telling:
                     self._began(record)
                 case "others-ended":
                     self._ended_now = frozenset(record["now"])
+                    # An older aiflow in the user's environment does not say who does.
+                    self._tells = record.get("tells", True)
                     self._results = {name: TaskResult.from_dict(one) for name, one in record["results"].items()}
 
     def succeeded(self, result: TaskResult, states: Callable[[], Mapping[str, Any]]) -> None:
@@ -70,7 +73,8 @@ class Telling:
         with _harmless():
             self._end("task-finished", seconds=result.seconds, nodes=[facts.to_full_dict() for facts in result.nodes])
             results = {**self._results, self._task.id: result}
-            if len(results) == len(self._plan.tasks) and self._others_have_succeeded(states):
+            is_all = len(results) == len(self._plan.tasks)
+            if is_all and (self._tells or len(self._plan.tasks) == 1) and self._others_have_succeeded(states):
                 self._tell("run-finished", results, state="succeeded")
 
     def failed(self, error: AiflowError, *, again: bool) -> None:
@@ -84,9 +88,10 @@ class Telling:
                 self._tell("run-finished", self._results, state="failed", errors=[error.to_dict()])
 
     def left(self) -> None:
-        """Tell that nothing came of the attempt: there was nothing for it to do."""
+        """Tell that nothing came of the attempt, and so of the run: there was nothing for it to do."""
         with _harmless():
             self._end("task-cancelled")
+            self._tell("run-finished", self._results, state="cancelled")
 
     def put_off(self) -> None:
         """Let the attempt go on later, perhaps elsewhere."""
