@@ -10,7 +10,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from aiflow_airflow import housekeeping
+from aiflow_airflow.aside import LEFT
 from aiflow_airflow.code import UserCode
 from aiflow_airflow.folders import Artifact, SharedFolders
 from aiflow_airflow.housekeeping import keep_house
@@ -37,8 +37,8 @@ def make_old(*paths: Path, days: float = 40) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping, "_LEFT", [])
+def nothing_left() -> None:
+    LEFT.clear()
 
 
 @pytest.fixture
@@ -105,18 +105,24 @@ def test_a_task_starts_it_and_goes_on(home: Path, tmp_path: Path):
     began = time.monotonic()
     keep_house(home, tmp_path / "none")
     assert time.monotonic() - began < 1
-    (process,) = housekeeping._LEFT
+    (process,) = LEFT
     assert isinstance(process, subprocess.Popen)
     assert process.wait(30) == 0
     assert left(home) == NEW
     keep_house(home, None)
-    assert [process] == housekeeping._LEFT
+    assert [process] == LEFT
+
+
+def test_a_folder_that_may_only_be_read_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    keep_house(home, None)
+    assert LEFT == []
 
 
 def test_nothing_that_goes_wrong_there_is_the_task_s(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     keep_house(home, None)
-    assert housekeeping._LEFT == []
+    assert LEFT == []
 
 
 def test_of_two_at_once_one_does_it(home: Path):

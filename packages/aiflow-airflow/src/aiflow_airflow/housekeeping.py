@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from aiflow_airflow.aside import LEFT
 from aiflow_airflow.folders import remove_tree
 from aiflow_sdk.lineage import is_heard
 
@@ -36,10 +37,12 @@ def keep_house(home: Path, objects: Path | None) -> None:
     """
     try:
         wanted = [("home", home), *([("objects", objects)] if objects else [])]
-        if due := [f"{what}={folder}" for what, folder in wanted if folder.is_dir() and _is_due(folder)]:
+        # Where nothing can be written, nothing can be removed, nor noted that it was tried.
+        writable = [(what, folder) for what, folder in wanted if folder.is_dir() and os.access(folder, os.W_OK)]
+        if due := [f"{what}={folder}" for what, folder in writable if _is_due(folder)]:
             import subprocess
 
-            _LEFT.append(
+            LEFT.append(
                 subprocess.Popen(
                     [sys.executable, "-P", "-m", "aiflow_airflow.housekeeping", *due],
                     stdin=subprocess.DEVNULL,
@@ -51,10 +54,6 @@ def keep_house(home: Path, objects: Path | None) -> None:
             )
     except Exception as error:  # noqa: BLE001 a task has ended well, and what is old can wait
         _log.warning("old environments and code are not removed: %s: %s", type(error).__name__, error)
-
-
-_LEFT: list[object] = []
-"""Those that go on without us."""
 
 
 def collect(what: str, folder: Path, keep_days: float = KEEP_DAYS) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from aiflow_airflow.aside import LEFT
 from aiflow_airflow.environments import home
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.lineage import AttemptMark, Lineage, RunSpool, event_of_record
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 FORWARDING_SECONDS = 5.0
 """How long a task that has ended waits until its events were taken to the listeners; that goes on without it."""
-
-_LEFT: list[subprocess.Popen[bytes]] = []
-"""Those that go on without us."""
 
 
 class Telling:
@@ -123,7 +121,7 @@ class Telling:
             try:
                 said, _ = process.communicate(json.dumps(order).encode() + b"\n", timeout=seconds)
             except subprocess.TimeoutExpired:
-                _LEFT.append(process)
+                LEFT.append(process)
                 said = b""
             for line in said.decode("utf-8", "replace").splitlines():
                 _log.warning("%s", REDACTOR.hide(line))
