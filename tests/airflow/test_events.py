@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,16 +24,18 @@ os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 import pytest
 from aiflow_airflow.environments import child_environment
 from aiflow_airflow.operator import AiflowOperator
+from aiflow_airflow.run import run_of
 from aiflow_airflow.supply import Ready
 from aiflow_airflow.telling import Telling
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from aiflow_sdk.errors import Where
-from aiflow_sdk.plan import Plan, read_plan
+from aiflow_sdk.plan import Plan, Run, read_plan
+from aiflow_sdk.redaction import Redactor
 
 PYTHON = Path(__file__).parents[2] / ".venv" / "bin" / "python"
 LISTENER = '''
-import json, os
+import json, os, time
 from aiflow_sdk.plugins import Listener
 
 
@@ -41,10 +43,17 @@ class Recorder(Listener, kind="recorder"):
     """Appends events to a file."""
 
     path: str
+    url: str = ""
+
+    def model_post_init(self, context):
+        if os.path.exists(self.path + ".hangs"):
+            open(self.path + ".hangs", "w").write("made")
+            time.sleep(600)
 
     def on_event(self, event):
         if os.path.exists(self.path + ".down"):
-            raise ConnectionError("nobody is there")
+            print("asking", self.url)
+            raise ConnectionError(f"nobody is there: {self.url}")
         with open(self.path, "a") as file:
             file.write(json.dumps(event) + "\\n")
 '''
@@ -86,13 +95,16 @@ class Worker:
         self.root, self.home = root, home
         site = root.parent / "site"
         self.environment = {**child_environment(), "PYTHONPATH": str(site)}
-        command = [str(PYTHON), "-m", "aiflow_sdk.cli", "compile"]
-        done = subprocess.run(command, cwd=root, env=self.environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        (self.plan_path,) = root.glob(".aiflow/compiled/**/plan.json")
-        self.plan: Plan = read_plan(self.plan_path.read_bytes())
+        self.compile()
         self.states: dict[str, str] = {}
         self.objects: Path | None = None
+
+    def compile(self) -> None:
+        command = [str(PYTHON), "-m", "aiflow_sdk.cli", "compile"]
+        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (self.plan_path,) = self.root.glob(".aiflow/compiled/**/plan.json")
+        self.plan: Plan = read_plan(self.plan_path.read_bytes())
 
     @contextmanager
     def ready(self) -> Iterator[Ready]:
@@ -173,6 +185,17 @@ def run_locally(worker: Worker) -> list[dict[str, Any]]:
     (worker.root / "heard.jsonl").unlink(missing_ok=True)
     (worker.root / ".aiflow" / "lake").rename(worker.root.parent / "lake-of-the-local-run")
     return events
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.05)
+
+
+def a_run(worker: Worker) -> Run:
+    return run_of(worker.plan, worker.context()["dag_run"], try_number=1, params={})
 
 
 OWN = {"run_id", "trace_id", "generation", "cause", "seconds"}
@@ -266,15 +289,41 @@ def test_a_part_that_is_cleared_is_the_same_run_and_completes_it(worker: Worker)
     }
 
 
+def test_a_task_that_is_tried_again_after_another_told_of_the_run_does_not_tell_once_more(worker: Worker):
+    for task in worker.plan.tasks:
+        worker.do(task.id)
+    before = len(worker.told())
+    # What the first attempt said in the end was lost, and its end was noted.
+    *_, other, teller = [task.id for task in worker.plan.tasks]
+    worker.do(other, attempt=2, tries=1)
+    assert [event["eventType"] for event in worker.told()[before:]] == ["START", "COMPLETE"]
+    assert [event["job"]["name"] for event in worker.told()[before:]] == [f"default/orders_daily/{other}"] * 2
+    # Whoever told may have died before it did.
+    worker.do(teller, attempt=2, tries=1)
+    assert worker.told()[-1]["job"]["name"] == "default/orders_daily"
+
+
+def test_a_run_that_ends_by_a_skip_has_an_end(worker: Worker):
+    telling = Telling(worker.plan, worker.plan.tasks[0], a_run(worker))
+    telling.hear({"record": "task-began", "generation": 3, "again": [], "engine_version": "1", "is_first": True})
+    telling.left()
+    told = [(event["eventType"], event["job"]["name"]) for event in worker.told()]
+    task = f"default/orders_daily/{worker.plan.tasks[0].id}"
+    run = "default/orders_daily"
+    assert told == [("START", run), ("START", task), ("ABORT", task), ("ABORT", run)]
+
+
 def test_a_child_that_is_killed_has_failed(worker: Worker):
     worker.do("first")
     (worker.root / "WAIT").touch()
     operator = worker.operator("second")
 
     def kill() -> None:
-        while len(worker.told()) < 4 or operator._process is None:
-            time.sleep(0.05)
-        os.killpg(operator._process._process.pid, signal.SIGKILL)
+        try:
+            wait_until(lambda: len(worker.told()) >= 4 and operator._process is not None)
+        finally:  # else the operator would wait for it
+            assert operator._process
+            os.killpg(operator._process._process.pid, signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -302,9 +351,8 @@ def test_of_a_worker_that_is_killed_the_next_task_tells(worker: Worker):
     path = [str(Path(__file__).parent)]
     program = WORKER.format(path=path, root=str(worker.root), home=str(worker.home))
     process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
-    while len(worker.told()) < 4:
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until(lambda: len(worker.told()) >= 4 or process.poll() is not None)
+    assert process.poll() is None
     process.kill()
     process.wait()
     assert len(worker.told()) == 4
@@ -329,6 +377,54 @@ def test_a_service_that_is_away_loses_nothing_and_fails_nothing(worker: Worker):
     assert len(worker.told()) == 5
 
 
+def test_a_listener_s_secret_is_in_no_log(worker: Worker, caplog: pytest.LogCaptureFixture):
+    with (worker.root / "aiflow.toml").open("a") as file:
+        file.write('url = "secret://hook"\n')
+    worker.compile()
+    worker.environment["AIFLOW_SECRET_HOOK"] = "https://hook/letmein"
+    (worker.root / "heard.jsonl.down").touch()
+    worker.do("first")
+    assert "asking ***" in caplog.text
+    assert "nobody is there: ***" in caplog.text
+    assert "letmein" not in caplog.text
+
+
+def test_what_airflow_itself_looked_up_is_hidden_whatever_is_said(
+    worker: Worker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("aiflow_airflow.telling.REDACTOR", (redactor := Redactor()))
+    redactor.add("letmein")
+    chatter = worker.root / "chatter"
+    chatter.write_text("#!/bin/sh\ncat >/dev/null\necho it is letmein\n")
+    chatter.chmod(0o755)
+    telling = Telling(worker.plan, worker.plan.tasks[0], a_run(worker))
+    with worker.ready() as ready:
+        telling.prepared(ready._replace(python=chatter))
+    telling.forward()
+    assert "it is ***" in caplog.text
+
+
+def test_a_listener_that_hangs_while_it_is_made_holds_nobody_up_for_good(worker: Worker):
+    hangs = worker.root / "heard.jsonl.hangs"
+    folder = worker.home / "events" / "dev" / "default"
+    folder.mkdir(parents=True)
+    hangs.touch()
+    program = "from aiflow_sdk.runtime import forward; forward.HUNG_SECONDS = 2; forward.main()"
+    order = {"events": str(folder), "plan": str(worker.plan_path), "project": str(worker.root)}
+    done = subprocess.run(
+        [str(PYTHON), "-c", program],
+        input=json.dumps(order).encode() + b"\n",
+        cwd=worker.root,
+        env=worker.environment,
+        timeout=90,
+        check=False,
+    )
+    assert (done.returncode, hangs.read_text()) == (1, "made")
+    hangs.unlink()
+    worker.do("first")
+    assert worker.heard() == worker.told()
+
+
 def test_a_full_disk_fails_no_task(worker: Worker):
     worker.home.mkdir()
     (worker.home / "events").write_text("no folder")
@@ -344,10 +440,7 @@ def test_what_could_not_be_prepared_is_told_too(worker: Worker):
 
 
 def test_an_attempt_that_waits_begins_once(worker: Worker):
-    from aiflow_airflow.run import run_of
-
-    context = worker.context()
-    run = run_of(worker.plan, context["dag_run"], try_number=1, params={})
+    run = a_run(worker)
     began = {"record": "task-began", "generation": 3, "again": [], "engine_version": "1", "is_first": True}
     for resumed in (False, True):
         telling = Telling(worker.plan, worker.plan.tasks[0], run, resumed=resumed)

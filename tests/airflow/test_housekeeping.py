@@ -10,13 +10,14 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from aiflow_airflow import housekeeping
+from aiflow_airflow.aside import LEFT
 from aiflow_airflow.code import UserCode
 from aiflow_airflow.folders import Artifact, SharedFolders
 from aiflow_airflow.housekeeping import keep_house
 from aiflow_airflow.objects import KeptObjects
 
 from aiflow_sdk.bundles import digest
+from aiflow_sdk.lineage import RunSpool, position_of
 
 
 def wheel(name: str) -> Artifact:
@@ -36,8 +37,8 @@ def make_old(*paths: Path, days: float = 40) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping, "_LEFT", [])
+def nothing_left() -> None:
+    LEFT.clear()
 
 
 @pytest.fixture
@@ -104,18 +105,24 @@ def test_a_task_starts_it_and_goes_on(home: Path, tmp_path: Path):
     began = time.monotonic()
     keep_house(home, tmp_path / "none")
     assert time.monotonic() - began < 1
-    (process,) = housekeeping._LEFT
+    (process,) = LEFT
     assert isinstance(process, subprocess.Popen)
     assert process.wait(30) == 0
     assert left(home) == NEW
     keep_house(home, None)
-    assert [process] == housekeeping._LEFT
+    assert [process] == LEFT
+
+
+def test_a_folder_that_may_only_be_read_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    keep_house(home, None)
+    assert LEFT == []
 
 
 def test_nothing_that_goes_wrong_there_is_the_task_s(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     keep_house(home, None)
-    assert housekeeping._LEFT == []
+    assert LEFT == []
 
 
 def test_of_two_at_once_one_does_it(home: Path):
@@ -137,8 +144,12 @@ def test_one_that_is_killed_in_the_middle_leaves_nothing_half(home: Path):
     big = SharedFolders(home / "environments", "environment").find_or_make("c" * 32, fill)
     make_old(big.parent / "used")
     process = subprocess.Popen([sys.executable, "-P", "-m", "aiflow_airflow.housekeeping", f"home={home}"], cwd="/")
-    while not list((home / "environments").glob(".removing-c*")) and process.poll() is None:
+    while not list((home / "environments").glob(".removing-c*")):
+        assert process.poll() is None, "it was through before it could be killed"
         time.sleep(0.001)
+    process.send_signal(signal.SIGSTOP)
+    assert list((home / "environments").glob(".removing-c*")), "it was through with this one"
+    assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not big.exists()
@@ -149,8 +160,29 @@ def test_one_that_is_killed_in_the_middle_leaves_nothing_half(home: Path):
 
 
 def fill(folder: Path) -> None:
-    for number in range(3000):
+    for number in range(10_000):
         (folder / f"{number}.py").touch()
+
+
+@pytest.mark.parametrize("name", ["behind", "open"])
+def test_events_that_a_listener_has_not_heard_stay(home: Path, name: str):
+    run_folder = home / "events" / "prod" / "shop" / "old"
+    spool = run_folder / "events.jsonl"
+    spool.write_text("{}\n{}\n")
+    RunSpool(run_folder.parent, "old").begin("prod", ["mine", "other"])
+    position_of(spool, "prod", "mine").write_text("6\n")
+    other = position_of(spool, "prod", "other")
+    other.write_text("3\n" if name == "behind" else "6\n")
+    if name == "open":
+        (run_folder / "x.open").touch()
+    make_old(*run_folder.iterdir(), run_folder)
+    run(f"home={home}")
+    assert left(home) == NEW | {"events/prod/shop/old"}
+    other.write_text("6\n")
+    (run_folder / "x.open").unlink(missing_ok=True)
+    make_old(*run_folder.iterdir(), run_folder, home / ".collected")
+    run(f"home={home}")
+    assert left(home) == NEW
 
 
 def test_objects_that_nobody_read_for_long_go(tmp_path: Path):

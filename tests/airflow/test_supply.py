@@ -2,10 +2,15 @@
 
 import fcntl
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
-from aiflow_airflow.supply import _scratch
+from aiflow_airflow.supply import FolderSupply, _scratch
+
+from aiflow_sdk.plan import Plan
 
 
 @pytest.fixture
@@ -40,3 +45,14 @@ def test_a_home_that_may_not_be_written_is_no_hindrance(project, tmp_path):
     with _scratch(tmp_path / "home", project) as folder:
         assert (folder / "etl.py").read_text() == "x = 1\n"
     assert not folder.exists()
+
+
+def test_a_plan_that_is_used_again_counts_as_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIFLOW_HOME", str(tmp_path / "home"))
+    plan = SimpleNamespace(fingerprint="sha256:abc", to_json=lambda: "{}")
+    supply = FolderSupply(tmp_path, Path(sys.executable), cast(Plan, plan))
+    with supply.ready() as ready:
+        os.utime(ready.plan, (1, 1))
+    with supply.ready() as ready:
+        assert ready.plan.stat().st_mtime > 1
+        assert ready.plan.read_text() == "{}"

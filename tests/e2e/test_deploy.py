@@ -1,6 +1,7 @@
 """``aiflow deploy`` as a person uses it: publish, change one, publish again, look, go back; and what goes wrong."""
 
 import json
+import signal
 import subprocess
 import threading
 import zipfile
@@ -164,3 +165,19 @@ def test_the_code_that_was_published_is_a_project_that_checks(project, tmp_path)
     (checked,) = aiflow(tmp_path / "unpacked", "check", "--json").records
     assert (checked["pipelines"], checked["problems"]) == (2, [])
     assert json.loads(store.read(store.newest().version))["projects"] == {"shop": store.newest().project_version}
+
+
+def test_one_that_waits_says_so_and_leaves_nothing_when_it_is_ended(project):
+    aiflow(project, "deploy")
+    change(project, "users")
+    (releases,) = (project / ".aiflow/bundles").rglob("releases")
+    work = releases.parent / "work"
+    work.mkdir(exist_ok=True)
+    (work / "collecting-alive").touch()
+    with subprocess.Popen([*AIFLOW, "deploy"], cwd=project, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert any("waiting for somebody who removes old versions" in line for line in process.stdout)
+        assert list(work.glob("publishing-*"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 130
+    assert [path.name for path in work.iterdir()] == ["collecting-alive"]

@@ -231,6 +231,12 @@ SECRETS = [
     "--extra-index-url=https://user:{}@index.example.com/simple",
     "tool @ https://user:{}@files.example.com/tool-1.0-py3-none-any.whl",
     "tool @ git+https://{}@git.example.com/tool.git@abc",
+    "--index-url https://index.example.com/simple?token={}",
+    "--index-url https://index.example.com/simple?v=1&X-Amz-Signature={}#x",
+    "tool @ https://files.example.com/tool-1.0-py3-none-any.whl?sv=2&sig={}",
+    "--index-url https://index.example.com/simple?private_token={}",
+    "--index-url https://index.example.com/simple?apikey={}",
+    "--index-url https://user:pa/{}@index.example.com/simple",
     "# uv pip compile --index-url https://user:{}@index.example.com/simple",
 ]
 PASSWORD = "hunter22hunter22hunter22"
@@ -254,6 +260,13 @@ def test_a_password_in_an_address_is_refused_and_not_shown(tmp_path, line):
         "--index-url https://${USER}:${TOKEN}@index.example.com/simple",
         "--index-url https://reader:${TOKEN}@index.example.com/simple",
         "tool @ git+ssh://git@git.example.com/tool.git@abc",
+        "tool @ git+ssh://git.example.com:team/tool.git@abc",
+        "tool @ git+https://git.example.com:8443/team/tool.git@abc",
+        "tool @ git+https://[::1]:8443/team/tool.git@abc",
+        "tool @ git+https://contoso-data-platform@dev.azure.com/contoso-data-platform/shop/_git/tool@abc",
+        "tool @ git+https://contoso-data-platform@contoso-data-platform.visualstudio.com/shop/_git/tool@abc",
+        "--index-url https://index.example.com/simple?token=${TOKEN}",
+        "--index-url https://index.example.com/simple?monkey=1&keyword=x&design=2",
         "tool @ https://files.example.com/a@b/tool-1.0-py3-none-any.whl",
     ],
 )

@@ -429,14 +429,14 @@ def test_a_base_that_was_collected_meanwhile_is_none(store, monkeypatch):
     store.publish(content({"a": "kept", "b": "0"}))
     publishing = work.publishing
 
-    def others_first(place):
+    def others_first(place, waits):
         monkeypatch.setattr("aiflow_sdk.bundles.store.publishing", publishing)
         for number in range(2):
             store.publish(content({"c": str(number)}, code="other"))
         for path in Path(store.address).glob("objects/*/*"):
             os.utime(path, (time.time() - 2 * DAY, time.time() - 2 * DAY))
         assert store.collect("default", keep=1, keep_days=0, now=time.time() + 1).objects
-        return publishing(place)
+        return publishing(place, waits)
 
     monkeypatch.setattr("aiflow_sdk.bundles.store.publishing", others_first)
     store.publish(content({"a": "kept", "b": "1"}))
@@ -451,6 +451,46 @@ def test_the_dead_hold_nobody_up(store):
     store.publish(content({"a": "2"}))
     assert store.collect("default", keep=1, keep_days=0, now=time.time() + 1).releases
     assert [path.name for path in Path(store.address, "work").glob("*")] == ["collecting-dead"]
+
+
+def test_who_collects_gives_up_once_its_machine_slept(store):
+    now = [100.0, 5.0]
+    collection = work.Collection(store.store, "work/collecting-me", lambda: tuple(now))
+    assert collection.is_late
+    assert collection.may_go_on()
+    now[0] += 299
+    assert not collection.is_late
+    now[1] += 301  # the other clock alone stood still
+    assert collection.is_late
+
+
+def test_the_clock_goes_on_in_sleep():
+    names = [name for name in ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC") if hasattr(time, name)]
+    assert abs(work.since_boot()[0] - time.clock_gettime(getattr(time, names[0]))) < 5
+    assert abs(work.since_boot()[1] - time.time()) < 5
+
+
+def test_one_who_died_while_collecting_is_waited_for_and_that_is_said(store):
+    store.store.put("work/collecting-dead", b"")
+    moments, said = iter([0.0, 10.0, 10.0, 20.0, 20.0, 650.0]), []
+    with work.publishing(store.store, lambda: said.append("waits"), clock=lambda: (next(moments),), pause=0):
+        assert said == ["waits"]
+    assert not list(moments)
+    assert os.listdir(Path(store.address, "work")) == ["collecting-dead"]
+
+
+@pytest.mark.parametrize("skew", [-DAY, DAY])
+def test_the_store_s_clock_is_the_one_that_counts(store, skew, monkeypatch):
+    moments = store.store.moments
+    monkeypatch.setattr(store.store, "moments", lambda prefix: [(key, one + skew) for key, one in moments(prefix)])
+    for name, age in (("collecting-dead", 700), ("publishing-dead", 2 * DAY), ("publishing-alive", 60)):
+        store.store.put(f"work/{name}", b"")
+        os.utime(Path(store.address, "work", name), (time.time() - age, time.time() - age))
+    with work.publishing(store.store, lambda: pytest.fail("nobody is to be waited for")):
+        pass
+    with work.collecting(store.store) as collection:
+        assert not collection.may_go_on()
+    assert sorted(os.listdir(Path(store.address, "work"))) == ["collecting-dead", "publishing-alive"]
 
 
 def test_nothing_is_removed_where_a_document_is_not_understood(store, tmp_path):

@@ -16,11 +16,15 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from aiflow_airflow.aside import LEFT
 from aiflow_airflow.folders import remove_tree
+from aiflow_sdk.lineage import is_heard
 
 _log = logging.getLogger(__name__)
 KEEP_DAYS = 30.0
-"""How long environments, code, objects, scratch folders and spooled events are kept after they were last used."""
+"""How long environments, code, objects, scratch folders and spooled events are kept after they were last used.
+
+Events that a listener has not heard are kept for good."""
 _EVERY_SECONDS = 86_400.0
 _STAMP = ".collected"
 _LOCK = ".collecting"
@@ -33,10 +37,12 @@ def keep_house(home: Path, objects: Path | None) -> None:
     """
     try:
         wanted = [("home", home), *([("objects", objects)] if objects else [])]
-        if due := [f"{what}={folder}" for what, folder in wanted if folder.is_dir() and _is_due(folder)]:
+        # Where nothing can be written, nothing can be removed, nor noted that it was tried.
+        writable = [(what, folder) for what, folder in wanted if folder.is_dir() and os.access(folder, os.W_OK)]
+        if due := [f"{what}={folder}" for what, folder in writable if _is_due(folder)]:
             import subprocess
 
-            _LEFT.append(
+            LEFT.append(
                 subprocess.Popen(
                     [sys.executable, "-P", "-m", "aiflow_airflow.housekeeping", *due],
                     stdin=subprocess.DEVNULL,
@@ -48,10 +54,6 @@ def keep_house(home: Path, objects: Path | None) -> None:
             )
     except Exception as error:  # noqa: BLE001 a task has ended well, and what is old can wait
         _log.warning("old environments and code are not removed: %s: %s", type(error).__name__, error)
-
-
-_LEFT: list[object] = []
-"""Those that go on without us."""
 
 
 def collect(what: str, folder: Path, keep_days: float = KEEP_DAYS) -> None:
@@ -72,9 +74,11 @@ def _steps_of_home(home: Path, keep_days: float) -> Iterator[Callable[[], object
     yield lambda: UserEnvironments(home).collect(keep_days)
     yield lambda: UserCode(home).collect(keep_days)
     oldest = time.time() - keep_days * 86_400
-    for pattern in ("scratch/*", "plans/*", "events/*/*/*/"):
+    for pattern in ("scratch/*", "plans/*"):
         for path in home.glob(pattern):
             yield partial(_remove_if_older, path, oldest)
+    for path in home.glob("events/*/*/*/"):
+        yield partial(_remove_if_older, path, oldest, is_heard)
 
 
 def _steps_of_objects(folder: Path, keep_days: float) -> Iterator[Callable[[], object]]:
@@ -83,9 +87,9 @@ def _steps_of_objects(folder: Path, keep_days: float) -> Iterator[Callable[[], o
     yield lambda: KeptObjects(folder).collect(keep_days)
 
 
-def _remove_if_older(path: Path, oldest: float) -> None:
+def _remove_if_older(path: Path, oldest: float, may_go: Callable[[Path], bool] = lambda path: True) -> None:
     newest = max(os.lstat(one).st_mtime for one in (path, *path.glob("*")))
-    if newest >= oldest:
+    if newest >= oldest or not may_go(path):
         return
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

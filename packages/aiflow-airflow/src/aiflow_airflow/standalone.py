@@ -72,11 +72,7 @@ class StandaloneAirflow:
             "AIRFLOW__API__SECRET_KEY": "standalone",
             "AIRFLOW__API_AUTH__JWT_SECRET": "standalone-standalone-standalone-standalone-standalone-standalone-64",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{home}/airflow.db",
-            **(
-                {}
-                if database
-                else {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "aiflow_airflow.standalone.SQLITE_ARGUMENTS"}
-            ),
+            **({} if database else {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": _SQLITE_ARGUMENTS}),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",

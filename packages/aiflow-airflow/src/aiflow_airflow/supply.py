@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sys
 import tempfile
@@ -21,6 +22,8 @@ from aiflow_airflow.folders import Artifact, remove_tree, writing
 from aiflow_sdk.errors import Where
 from aiflow_sdk.plan import Plan
 from aiflow_sdk.stores import replace_file
+
+_log = logging.getLogger(__name__)
 
 
 class Ready(NamedTuple):
@@ -103,9 +106,13 @@ class FolderSupply:
     def ready(self) -> Iterator[Ready]:
         """Write the plan to a file."""
         path = home() / "plans" / f"{self.plan.fingerprint.rpartition(':')[2]}.json"
-        if not path.exists():
+        try:
+            os.utime(path)  # what was used of late is not removed
+        except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, self.plan.to_json())
+        except OSError as error:  # another user's, who looks after it
+            _log.debug("%s is used as it is: %s", path, error)
         yield Ready(self.python, self.root, self.root, child_environment(self.python), path, {})
 
 

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from aiflow_airflow.aside import LEFT
 from aiflow_airflow.environments import home
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.lineage import AttemptMark, Lineage, RunSpool, event_of_record
 from aiflow_sdk.plan import Plan, PlanTask, Run, TaskResult
+from aiflow_sdk.redaction import REDACTOR
 from aiflow_sdk.stores import folder_name
 
 if TYPE_CHECKING:
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 FORWARDING_SECONDS = 5.0
 """How long a task that has ended waits until its events were taken to the listeners; that goes on without it."""
-
-_LEFT: list[subprocess.Popen[bytes]] = []
-"""Those that go on without us."""
 
 
 class Telling:
@@ -45,6 +44,7 @@ class Telling:
         self._has_begun = False
         self._results: Mapping[str, TaskResult] = {}
         self._ended_now: frozenset[str] = frozenset()
+        self._tells = True
         self._ready: Ready | None = None
 
     def prepared(self, ready: Ready) -> None:
@@ -59,6 +59,8 @@ class Telling:
                     self._began(record)
                 case "others-ended":
                     self._ended_now = frozenset(record["now"])
+                    # An older aiflow in the user's environment does not say who does.
+                    self._tells = record.get("tells", True)
                     self._results = {name: TaskResult.from_dict(one) for name, one in record["results"].items()}
 
     def succeeded(self, result: TaskResult, states: Callable[[], Mapping[str, Any]]) -> None:
@@ -69,7 +71,8 @@ class Telling:
         with _harmless():
             self._end("task-finished", seconds=result.seconds, nodes=[facts.to_full_dict() for facts in result.nodes])
             results = {**self._results, self._task.id: result}
-            if len(results) == len(self._plan.tasks) and self._others_have_succeeded(states):
+            is_all = len(results) == len(self._plan.tasks)
+            if is_all and (self._tells or len(self._plan.tasks) == 1) and self._others_have_succeeded(states):
                 self._tell("run-finished", results, state="succeeded")
 
     def failed(self, error: AiflowError, *, again: bool) -> None:
@@ -83,9 +86,10 @@ class Telling:
                 self._tell("run-finished", self._results, state="failed", errors=[error.to_dict()])
 
     def left(self) -> None:
-        """Tell that nothing came of the attempt: there was nothing for it to do."""
+        """Tell that nothing came of the attempt, and so of the run: there was nothing for it to do."""
         with _harmless():
             self._end("task-cancelled")
+            self._tell("run-finished", self._results, state="cancelled")
 
     def put_off(self) -> None:
         """Let the attempt go on later, perhaps elsewhere."""
@@ -117,10 +121,10 @@ class Telling:
             try:
                 said, _ = process.communicate(json.dumps(order).encode() + b"\n", timeout=seconds)
             except subprocess.TimeoutExpired:
-                _LEFT.append(process)
+                LEFT.append(process)
                 said = b""
             for line in said.decode("utf-8", "replace").splitlines():
-                _log.warning("%s", line)
+                _log.warning("%s", REDACTOR.hide(line))
 
     def _began(self, record: Mapping[str, Any]) -> None:
         # Those of an older aiflow in the user's environment say less.

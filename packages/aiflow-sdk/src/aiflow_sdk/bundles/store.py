@@ -43,13 +43,14 @@ class BundleStore(BundleReader):
         repair: bool = False,
         dry: bool = False,
         progress: Callable[[int, int], None] | None = None,
+        waits: Callable[[], None] | None = None,
     ) -> Publication:
         """Make a version of a project the current one; the other projects stay what they are.
 
         All objects are written first, then the release: nobody sees a part. Of several publishers each goes on from
         what the others left. Where nothing changed, there is no new release. With ``repair`` objects are written that
         should be there already; with ``dry`` nothing is. ``progress`` is told, by several threads, how many of how many
-        objects are written.
+        objects are written; ``waits`` is called where it waits for somebody who removes what is old.
 
         Raises ``DefinitionError`` (``duplicate-dag-id``) where another project has a DAG of the same id.
         """
@@ -72,7 +73,7 @@ class BundleStore(BundleReader):
                 release = base
                 if not dry and absent and not is_held:
                     # From here on nothing is removed; what a base held that is not current any more may have been.
-                    stack.enter_context(publishing(self.store))
+                    stack.enter_context(publishing(self.store, waits))
                     is_held = True
                     if (newest := self.newest()) != base:
                         base, known = newest, _Known()
@@ -92,14 +93,16 @@ class BundleStore(BundleReader):
                     digest(text), documents.version, release, is_new, tuple(known.changes), unchanged, written
                 )
 
-    def roll_back(self, project: str, version: str, *, by: str = "") -> Release:
+    def roll_back(
+        self, project: str, version: str, *, by: str = "", waits: Callable[[], None] | None = None
+    ) -> Release:
         """Make an earlier version of a project (a prefix that tells it from the others is enough) the current one.
 
         Returns the new release; the current one where it is that version already. Raises ``UnknownNameError``
         (``unknown-release``) where no release that is kept holds it, ``ConfigurationError`` (``ambiguous-release``),
         ``DefinitionError`` (``duplicate-dag-id``), and what :meth:`read` raises where a part of it is gone.
         """
-        with publishing(self.store):
+        with publishing(self.store, waits):
             return self._roll_back(project, version, by)
 
     def _roll_back(self, project: str, version: str, by: str) -> Release:

@@ -8,7 +8,15 @@ from fnmatch import fnmatch
 
 from aiflow_sdk.errors import DefinitionError, Where
 
-_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^/\s@:'\"]*)(?P<password>:[^/\s@'\"]*)?@")
+_ADDRESS = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^/\s@:'\"]*)(?P<password>:[^\s@'\"]*)?@(?P<rest>[^\s'\"]*)"
+)
+_QUERY = re.compile(
+    r"://[^\s'\"]*?[?&;](?:[\w.-]*[_.-])?(?:(?:access|private|api|auth|job|deploy)?(?:token|key|secret)|password|passwd|pwd"
+    r"|sig|signature|credential|pat)=(?P<value>[^\s&;#'\"]+)",
+    re.IGNORECASE,
+)
+"""A value of an address's query whose name says that it opens something."""
 _VARIABLE = re.compile(r"(\$\{[A-Z0-9_]+\})+")
 """As pip and uv fill it in, where they install."""
 _LONGEST_USER = 19
@@ -38,7 +46,8 @@ def is_installers_file(path: str) -> bool:
 def credential_problems(path: str, text: str) -> Iterator[DefinitionError]:
     """Yield an error for each line with an address that holds a password or token, which is not shown."""
     for number, line in enumerate(text.splitlines(), 1):
-        if any(map(_holds_secret, _ADDRESS.finditer(line))):
+        in_query = (found["value"] for found in _QUERY.finditer(line))
+        if any(map(_holds_secret, _ADDRESS.finditer(line))) or not all(map(_VARIABLE.fullmatch, in_query)):
             yield literal_credential(Where(path, number))
 
 
@@ -55,8 +64,13 @@ def literal_credential(where: Where) -> DefinitionError:
 
 
 def _holds_secret(found: re.Match[str]) -> bool:
-    password = (found["password"] or "")[1:]
+    user, password = found["user"], (found["password"] or "")[1:]
+    is_key = "ssh" in found["scheme"].lower()  # there a key opens the door, and the name is none
+    first, slash, _ = password.partition("/")
+    if slash and (is_key or user.startswith("[") or first.isdigit() or not first or _VARIABLE.fullmatch(first)):
+        return False  # a host and its port; the "@" is one of the path
     if password:
         return not _VARIABLE.fullmatch(password)
-    is_key = "ssh" in found["scheme"].lower()  # there a key opens the door, and the name is none
-    return not is_key and len(found["user"]) > _LONGEST_USER and not _VARIABLE.fullmatch(found["user"])
+    # An organisation's name stands in the address anyway: https://NAME@dev.azure.com/NAME/…
+    is_name = user.lower() in re.split(r"[/.:@]", found["rest"].lower())
+    return not is_key and len(user) > _LONGEST_USER and not is_name and not _VARIABLE.fullmatch(user)

@@ -29,8 +29,8 @@ from aiflow_sdk.errors import AiflowError, DocumentError, ProblemsError, StoreEr
 from aiflow_sdk.plugins import Registry
 
 Progress = Callable[[str, int, int], None]
-"""Told of each step (``compile``, ``pack``, ``publish``, ``collect``) and how many of how many of its parts are done;
-by several threads."""
+"""Told of each step (``compile``, ``pack``, ``wait``, ``publish``, ``collect``) and how many of how many of its parts
+are done; by several threads."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ def deploy_project(
         dry=dry,
         repair=repair,
         progress=lambda done, all_of_them: tell("publish", done, all_of_them),
+        waits=lambda: tell("wait", 0, 0),
     )
     notes, collected = list(report.notes), Collected()
     if collect and not dry:
@@ -152,13 +153,18 @@ class RollbackReport:
 
 
 def roll_back_project(
-    project: Project, environment: Environment, version: str, *, by: str | None = None
+    project: Project,
+    environment: Environment,
+    version: str,
+    *,
+    by: str | None = None,
+    waits: Callable[[], None] | None = None,
 ) -> RollbackReport:
     """Make an earlier version of the project current again; see :meth:`BundleStore.roll_back` for what it raises."""
     store = open_bundles(environment)
     found = store.find_version(project.name, version)
     before = store.newest()
-    release = store.roll_back(project.name, found, by=by or _user())
+    release = store.roll_back(project.name, found, by=by or _user(), waits=waits)
     return RollbackReport(store.address, found, release, release != before)
 
 

@@ -1,7 +1,16 @@
 """What is told of a run, whoever does its tasks: OpenLineage events of what happens, and where they lie until heard."""
 
 from aiflow_sdk.lineage.records import RECORDS, event_of_record
-from aiflow_sdk.lineage.spooled import AttemptMark, RunSpool, position_of, settle, spools_below
+from aiflow_sdk.lineage.spooled import (
+    AttemptMark,
+    RunSpool,
+    begin_hearing,
+    is_heard,
+    position_in,
+    position_of,
+    settle,
+    spools_below,
+)
 from aiflow_sdk.lineage.story import EngineVersion, Lineage
 
 __all__ = [
@@ -10,7 +19,10 @@ __all__ = [
     "EngineVersion",
     "Lineage",
     "RunSpool",
+    "begin_hearing",
     "event_of_record",
+    "is_heard",
+    "position_in",
     "position_of",
     "settle",
     "spools_below",

@@ -35,6 +35,29 @@ def position_of(spool: Path, environment: str, listener: str) -> Path:
     return spool.with_name(f"events.{folder_name(environment)}.{folder_name(listener)}.position")
 
 
+def begin_hearing(spool: Path, environment: str, listener: str) -> None:
+    """Note that what lies in a spool is for a listener, from the first event on."""
+    os.close(os.open(position_of(spool, environment, listener), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+
+
+def position_in(text: bytes) -> int:
+    """Return how far a listener has come, from what its file says."""
+    text = text.strip()
+    return int(text) if text.isdigit() else 0
+
+
+def is_heard(folder: Path) -> bool:
+    """Tell whether the listeners have heard all that a run's folder has for them. Raises ``OSError``."""
+    positions = list(folder.glob("events.*.position"))
+    spool = folder / _SPOOL
+    if not positions or not spool.exists():
+        return True
+    if any(folder.glob(f"*{_OPEN}")):
+        return False  # the end of that attempt is not even spooled
+    size = spool.stat().st_size
+    return all(position_in(position.read_bytes()) >= size for position in positions)
+
+
 def spools_below(folder: Path) -> list[Path]:
     """Return the spools of the runs below a folder, the oldest run first."""
     return sorted(folder.glob(f"*/{_SPOOL}"))
@@ -50,7 +73,7 @@ class RunSpool:
         """Make the spool, and note that the run's events are for these listeners, from the first one on."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for name in listeners:
-            os.close(os.open(position_of(self.path, environment, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+            begin_hearing(self.path, environment, name)
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Add an event and return when it is on the disk. Raises ``StoreError`` (retryable) where it cannot be."""

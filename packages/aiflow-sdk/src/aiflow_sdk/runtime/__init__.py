@@ -11,7 +11,14 @@ from aiflow_sdk.face import load_on_first_use
 if TYPE_CHECKING:
     from aiflow_sdk.runtime.context import Context
     from aiflow_sdk.runtime.engine_version import installed_version
-    from aiflow_sdk.runtime.execution import Joined, ended_tasks, join_execution, note_ended, note_told
+    from aiflow_sdk.runtime.execution import (
+        Joined,
+        ended_tasks,
+        join_execution,
+        note_ended,
+        note_told,
+        tells_of_run,
+    )
     from aiflow_sdk.runtime.generation import claim_generation
     from aiflow_sdk.runtime.identities import Data, sink_identities, source_identities
     from aiflow_sdk.runtime.staging import Staging, StoreStaging, sweep_staging
@@ -34,6 +41,7 @@ __all__ = [
     "sink_identities",
     "source_identities",
     "sweep_staging",
+    "tells_of_run",
 ]
 
 _HOMES = {
@@ -53,6 +61,7 @@ _HOMES = {
     "Staging": "aiflow_sdk.runtime.staging",
     "StoreStaging": "aiflow_sdk.runtime.staging",
     "sweep_staging": "aiflow_sdk.runtime.staging",
+    "tells_of_run": "aiflow_sdk.runtime.execution",
 }
 
 __getattr__ = load_on_first_use(__name__, _HOMES)

@@ -8,7 +8,8 @@ whatever is left of this process group ends. Generation and pins are agreed on w
 
 Records are written to the descriptor ``RECORDS``, one JSON a line: ``task-began`` (with what events tell of the attempt
 that only this process knows), ``node-started``, ``node-finished``, ``log``, ``secret`` (a value to hide),
-``others-ended`` (what the run's tasks have done, this one included) and at the end ``result`` or ``error``. What user
+``others-ended`` (what the run's tasks have done, this one included, and whether it is this one that ``tells`` of the
+run's end) and at the end ``result`` or ``error``. What user
 code prints goes to standard output and error as it is printed.
 """
 
@@ -104,6 +105,7 @@ def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         note_ended,
         note_told,
         sweep_staging,
+        tells_of_run,
     )
 
     HANDED.update(order.get("secrets") or {})
@@ -141,7 +143,9 @@ def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         note_told(plan, run, result, root)
     with suppress(StoreError):  # that the run has ended is not told
         note_ended(plan, run, result, root)
-        emit({"record": "others-ended", **ended_tasks(plan, run, root)})
+        ended = ended_tasks(plan, run, root)
+        tells = bool(ended["results"]) and tells_of_run(plan, run, result.task_id, ended["now"], root)
+        emit({"record": "others-ended", **ended, "tells": tells})
     with suppress(StoreError):  # somebody will another day
         sweep_staging(environment, time.time())
     return result.to_full_dict()

@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from aiflow_sdk.errors import AiflowError
-from aiflow_sdk.lineage import position_of
+from aiflow_sdk.lineage import begin_hearing, position_in, position_of
 from aiflow_sdk.plugins import Listener
 from aiflow_sdk.stores import try_lock
 
@@ -57,7 +57,7 @@ class Delivery:
 
     def begin(self, spool: Path) -> None:
         """Note that the run's events are for this listener, from the first one on."""
-        os.close(os.open(self._position_of(spool), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        begin_hearing(spool, self._environment, self.name)
 
     def notice(self, spool: Path) -> None:
         """Say that an event was added to the spool; returns at once."""
@@ -112,7 +112,7 @@ class Delivery:
         try:
             if not try_lock(handle):
                 return True  # another process tells it just now
-            position = _number(os.pread(handle, _DIGITS, 0))
+            position = position_in(os.pread(handle, _DIGITS, 0))
             with spool.open("rb") as file:
                 file.seek(position)
                 for line in file:
@@ -149,7 +149,7 @@ class Delivery:
     def is_behind(self, spool: Path) -> bool:
         """Tell whether there is something in the spool that the listener is meant to hear and has not."""
         try:
-            return _number(self._position_of(spool).read_bytes()) < spool.stat().st_size
+            return position_in(self._position_of(spool).read_bytes()) < spool.stat().st_size
         except OSError:
             return False
 
@@ -161,7 +161,7 @@ class Delivery:
         left = 0
         for spool in list(self._pending):
             with suppress(OSError):
-                left += spool.read_bytes()[_number(self._position_of(spool).read_bytes()) :].count(b"\n")
+                left += spool.read_bytes()[position_in(self._position_of(spool).read_bytes()) :].count(b"\n")
         return left
 
     def _position_of(self, spool: Path) -> Path:
@@ -175,11 +175,6 @@ def close_all(deliveries: list[Delivery], seconds: float) -> None:
         delivery.end()
     for delivery in deliveries:
         delivery.wait(deadline - time.monotonic())
-
-
-def _number(text: bytes) -> int:
-    text = text.strip()
-    return int(text) if text.isdigit() else 0
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

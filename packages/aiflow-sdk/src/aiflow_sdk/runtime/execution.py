@@ -4,13 +4,15 @@ The first task to begin claims them and leaves them beside the execution's stage
 ``<staging>/<run>/<execution>/execution.json``; whoever comes later takes what lies there. That a sink has made a
 partition is noted in ``<staging>/told/<project>/<pipeline>/<sink>/<partition>``, for those who tell others of it: what
 is made a second time is told in another way. What a task has done is noted in
-``<staging>/<run>/<execution>/_results/<task>.json``: the last one to end tells of the whole run.
+``<staging>/<run>/<execution>/_results/<task>.json``: the last one to end tells of the whole run. Of several that take
+themselves for the last, one says so first in ``<staging>/<run>/<execution>/_complete/<which tasks have ended>``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -103,6 +105,21 @@ def ended_tasks(plan: Plan, run: Run, root: Path, *, some: bool = False) -> dict
         return {"now": now, "results": {}}
     noted = {task_id: _read(store, key) for task_id, key in keys.items()}
     return {"now": now, "results": {task_id: one["result"] for task_id, one in noted.items() if one}}
+
+
+def tells_of_run(plan: Plan, run: Run, task_id: str, now: Iterable[str], root: Path) -> bool:
+    """Claim that this task tells of the run's end after these tasks have ended in this execution, ``now``.
+
+    Exactly one task is answered True, however often it asks: an attempt of it may have died before it told. Which tasks
+    have ended belongs to the claim because after a clear of a part one that is not the last may take itself for that,
+    until Airflow says what else is to be done. Raises ``StoreError``.
+    """
+    if len(plan.tasks) < 2:
+        return True
+    store = _staging(bound_environment(plan, root))
+    which = hashlib.sha256("\n".join(sorted(now)).encode()).hexdigest()[:32]
+    key = f"{run.run_id}/{run.execution}/_complete/{which}"
+    return store.put_if_absent(key, task_id.encode()) or store.read(key) == task_id.encode()
 
 
 def _results(run: Run, execution: int) -> str:

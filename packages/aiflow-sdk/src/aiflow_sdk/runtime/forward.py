@@ -12,28 +12,44 @@ import fcntl
 import json
 import os
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.redaction import hidden_in_output
 
 FORWARD_SECONDS = 30.0
 """How long listeners have; what they have not heard then is sent the next time."""
+HUNG_SECONDS = 90.0
+"""How long one turn may take, the making of the listeners included: while it lasts nobody else forwards."""
 
 
 def main() -> None:
     """Forward what there is and exit; the code is 0, or 1 where something is left."""
     order = json.loads(sys.stdin.buffer.readline())
+    code = 1
+    with suppress(OSError), hidden_in_output():  # the task that started this may listen no more
+        code = _forward_in_turn(order)
+    os._exit(code)  # a listener that hangs is not waited for
+
+
+def _forward_in_turn(order: Mapping[str, Any]) -> int:
     try:
         with _turn(Path(order["events"])) as is_ours:
-            code = forward(order) if is_ours else 0
+            if not is_ours:
+                return 0
+            with _ended_when_it_hangs():
+                return forward(order)
     except (AiflowError, OSError) as error:
         _say(f"events are kept and sent later: {error}")
-        code = 1
-    os._exit(code)  # a listener that hangs is not waited for
+    except Exception:  # noqa: BLE001 a stranger's code; Python itself would print it where no secret is hidden any more
+        _say(f"events are kept and sent later: {traceback.format_exc()}")
+    return 1
 
 
 def forward(order: Mapping[str, Any]) -> int:
@@ -68,6 +84,18 @@ def forward(order: Mapping[str, Any]) -> int:
                 delivery.notice(spool)
     close_all(deliveries, deadline - time.monotonic())
     return int(any(delivery.is_behind(spool) for delivery in deliveries for spool in spools))
+
+
+@contextmanager
+def _ended_when_it_hangs() -> Iterator[None]:
+    # Nothing is said: whoever hangs may hold the lock of the output, and the task listens no more.
+    watchdog = threading.Timer(HUNG_SECONDS, os._exit, (1,))
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
 
 
 @contextmanager

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
@@ -27,6 +30,7 @@ _STEPS = {
     "compile": "compiling",
     "pack": "packing the code and what no registry has",
     "publish": "publishing",
+    "wait": "waiting for somebody who removes old versions just now, ten minutes at most",
     "collect": "looking for old versions",
 }
 _CHANGES = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "red")}
@@ -53,10 +57,26 @@ def command(invocation: Invocation, dry: bool, is_list: bool, rollback: str | No
         raise click.UsageError("--list, --rollback and the others do not go together")
     if is_list:
         _list(invocation)
-    elif rollback is not None:
-        _roll_back(invocation, rollback)
-    else:
-        _deploy(invocation, dry, repair)
+        return
+    with _ended_as_by_ctrl_c():
+        if rollback is not None:
+            _roll_back(invocation, rollback)
+        else:
+            _deploy(invocation, dry, repair)
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """While the block runs, SIGTERM too lets what is under way say that it has ended: others would wait for it."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _deploy(invocation: Invocation, dry: bool, repair: bool) -> None:
@@ -210,7 +230,12 @@ def _list(invocation: Invocation) -> None:
 def _roll_back(invocation: Invocation, version: str) -> None:
     from aiflow_sdk.deployment import roll_back_project
 
-    done = roll_back_project(invocation.project, invocation.environment, version)
+    done = roll_back_project(
+        invocation.project,
+        invocation.environment,
+        version,
+        waits=lambda: Console(sys.stderr).print(_STEPS["wait"]),
+    )
     console = invocation.console
     if invocation.as_json:
         data = {"rolled_back": done.is_new, "project_version": done.project_version}
