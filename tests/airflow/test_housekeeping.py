@@ -38,7 +38,11 @@ def make_old(*paths: Path, days: float = 40) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> None:
-    LEFT.clear()
+    """End what other tests have left running."""
+    while LEFT:
+        process = LEFT.pop()
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
