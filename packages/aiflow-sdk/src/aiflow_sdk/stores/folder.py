@@ -148,7 +148,8 @@ class FolderStore:
         """Remove these keys, and the folders that are empty then."""
         for key in keys:
             target = self._target(key)
-            target.unlink(missing_ok=True)
+            with suppress(FileNotFoundError, NotADirectoryError):
+                target.unlink()
             for folder in target.parents:
                 if folder == self.root or not folder.is_relative_to(self.root):
                     break
