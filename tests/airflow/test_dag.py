@@ -89,7 +89,7 @@ def test_pauses_grow_as_the_plan_says(
     task = in_scheduler(compiled(settings, fields))
     ended = datetime(2026, 11, 20, tzinfo=UTC)
     for attempt, (least, most) in enumerate(pauses, 1):
-        instance = TaskInstance(task, dag_version_id=None, run_id="manual__1")  # type: ignore[arg-type]
+        instance = TaskInstance(task, dag_version_id=None, run_id="manual__1")  # type: ignore[arg-type]  # nothing is stored
         instance.dag_run = DagRun("asks", run_id="manual__1", run_type=DagRunType.MANUAL)
         instance.try_number, instance.end_date = attempt, ended
         assert least <= (instance.next_retry_datetime() - ended).total_seconds() <= most
@@ -97,6 +97,7 @@ def test_pauses_grow_as_the_plan_says(
 
 @pytest.fixture
 def starts_pods(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # What Airflow reads its settings from.
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "LocalExecutor,KubernetesExecutor")
     pods._starts_pods.cache_clear()
     yield

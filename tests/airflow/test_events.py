@@ -113,6 +113,7 @@ class Worker:
         )
 
     def context(self, *, attempt: int = 1, tries: int = 0, execution: int = 1) -> Any:
+        # A task's context is made by Airflow's supervisor alone; the live tests have real ones.
         dag_run = SimpleNamespace(
             dag_id="orders_daily",
             run_id="scheduled__x",
@@ -392,6 +393,7 @@ def test_a_listener_s_secret_is_in_no_log(worker: Worker, caplog: pytest.LogCapt
 def test_what_airflow_itself_looked_up_is_hidden_whatever_is_said(
     worker: Worker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
+    # The process's own would hide the word from every later test.
     monkeypatch.setattr("aiflow_airflow.telling.REDACTOR", (redactor := Redactor()))
     redactor.add("letmein")
     chatter = worker.root / "chatter"

@@ -118,13 +118,13 @@ def test_a_task_starts_it_and_goes_on(home: Path, tmp_path: Path):
 
 
 def test_a_folder_that_may_only_be_read_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     keep_house(home, None)
     assert LEFT == []
 
 
 def test_nothing_that_goes_wrong_there_is_the_task_s(home: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")  # the real one cannot be taken away
     keep_house(home, None)
     assert LEFT == []
 

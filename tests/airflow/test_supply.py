@@ -49,6 +49,7 @@ def test_a_home_that_may_not_be_written_is_no_hindrance(project, tmp_path):
 
 def test_a_plan_that_is_used_again_counts_as_used(tmp_path, monkeypatch):
     monkeypatch.setenv("AIFLOW_HOME", str(tmp_path / "home"))
+    # Of a plan the supply takes no more than these two.
     plan = SimpleNamespace(fingerprint="sha256:abc", to_json=lambda: "{}")
     supply = FolderSupply(tmp_path, Path(sys.executable), cast(Plan, plan))
     with supply.ready() as ready:

@@ -175,6 +175,7 @@ def test_an_empty_partition_of_text_is_null_and_replaced(tmp_path):
 def params(monkeypatch):
     """The params of the run, of an Airflow that has no more than those."""
     found = {"append_again": False}
+    # This environment has no Airflow; end-to-end tests run ejected files in a real one.
     sdk = ModuleType("airflow.sdk")
     vars(sdk)["get_current_context"] = lambda: {"params": found}
     monkeypatch.setitem(sys.modules, "airflow", ModuleType("airflow"))

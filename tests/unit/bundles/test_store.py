@@ -397,7 +397,7 @@ def test_a_collection_takes_nothing_from_who_publishes_when_it_has_looked(store,
             published.join(3)
         delete(self, keys)
 
-    monkeypatch.setattr(FolderStore, "delete", publish_before)
+    monkeypatch.setattr(FolderStore, "delete", publish_before)  # the real one, held up at the worst moment
     done = store.collect("default", keep=1, keep_days=0, now=time.time() + 1)
     assert done.objects > 0
     published.join()
@@ -417,7 +417,7 @@ def test_who_publishes_is_left_alone_by_a_collection(store, monkeypatch):
         collected.append(store.collect("default", keep=1, keep_days=0, now=time.time() + 1))
         return announce(self, *arguments)
 
-    monkeypatch.setattr(BundleStore, "_announce", collect_before)
+    monkeypatch.setattr(BundleStore, "_announce", collect_before)  # likewise
     store.publish(content({"a": "back again"}, code="code 0"))
     assert collected == [Collected()]
     assert plans(store) == {"a": "back again"}
@@ -438,7 +438,7 @@ def test_a_base_that_was_collected_meanwhile_is_none(store, monkeypatch):
         assert store.collect("default", keep=1, keep_days=0, now=time.time() + 1).objects
         return publishing(place, waits)
 
-    monkeypatch.setattr("aiflow_sdk.bundles.store.publishing", others_first)
+    monkeypatch.setattr("aiflow_sdk.bundles.store.publishing", others_first)  # likewise
     store.publish(content({"a": "kept", "b": "1"}))
     assert plans(store) == {"a": "kept", "b": "1"}
 
@@ -482,6 +482,7 @@ def test_one_who_died_while_collecting_is_waited_for_and_that_is_said(store):
 @pytest.mark.parametrize("skew", [-DAY, DAY])
 def test_the_store_s_clock_is_the_one_that_counts(store, skew, monkeypatch):
     moments = store.store.moments
+    # No machine here has another clock.
     monkeypatch.setattr(store.store, "moments", lambda prefix: [(key, one + skew) for key, one in moments(prefix)])
     for name, age in (("collecting-dead", 700), ("publishing-dead", 2 * DAY), ("publishing-alive", 60)):
         store.store.put(f"work/{name}", b"")
