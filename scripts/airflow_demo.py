@@ -9,15 +9,14 @@ store and the users' environments lie below ``.aiflow``; the lakes are the examp
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
-from typing import Any
+
+from aiflow_sdk.orchestrator import AirflowClient
 
 ROOT = Path(__file__).absolute().parents[1]
 HOME = ROOT / ".aiflow" / "airflow"
@@ -86,27 +85,17 @@ def _serve(port: int) -> int:
 
 def _first_run(url: str) -> None:
     """Wait until the DAG processor has read the bundle, and start a run, so that there is something to see."""
+    client = AirflowClient(url)
     for _ in range(240):
-        if _call(url, "GET", f"dags?dag_id_pattern={DAG}&exclude_stale=true")["dags"]:
+        if client.get("dags", dag_id_pattern=DAG, exclude_stale="true")["dags"]:
             break
         time.sleep(0.5)
     else:
         print(f"{DAG} has not come up; see {HOME}/dag-processor.log")
         return
-    _call(url, "PATCH", f"dags/{DAG}", {"is_paused": False})
-    _call(url, "POST", f"dags/{DAG}/dagRuns", {"logical_date": None, "partition_key": DAY})
+    client.send("PATCH", f"dags/{DAG}", {"is_paused": False})
+    client.send("POST", f"dags/{DAG}/dagRuns", {"logical_date": None, "partition_key": DAY})
     print(f"started {DAG} for {DAY}; the run for yesterday that its schedule starts fails: the flights are of 2013")
-
-
-def _call(url: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    request = urllib.request.Request(
-        f"{url}/api/v2/{path}",
-        method=method,
-        data=json.dumps(body).encode() if body is not None else None,
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.loads(answer.read())
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-import urllib.request
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from aiflow_airflow.standalone import StandaloneAirflow
+
+from aiflow_sdk.orchestrator import AirflowClient
 
 PATIENCE = 600.0
 
@@ -46,42 +46,32 @@ class Live:
     """The REST API of the Airflow."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._client = AirflowClient(url)
 
     def unpause(self, dag_id: str) -> None:
         """Let a DAG run, once it is there."""
         began = time.monotonic()
-        while not self._call("GET", f"dags?dag_id_pattern={dag_id}&exclude_stale=true")["dags"]:
+        while not self._client.get("dags", dag_id_pattern=dag_id, exclude_stale="true")["dags"]:
             if time.monotonic() - began > PATIENCE:
-                raise TimeoutError(f"the DAG {dag_id} does not come: {self._call('GET', 'importErrors')}")
+                raise TimeoutError(f"the DAG {dag_id} does not come: {self._client.get('importErrors')}")
             time.sleep(0.5)
-        self._call("PATCH", f"dags/{dag_id}", {"is_paused": False})
+        self._client.send("PATCH", f"dags/{dag_id}", {"is_paused": False})
 
     def run(self, dag_id: str, day: date, mark: Path) -> tuple[float, float]:
         """Run a DAG for a day; seconds from queued to the user's first line, and from trigger to end."""
         triggered = time.time()
         body = {"logical_date": None, "conf": {"partition": day.isoformat()}}
-        run_id = quote(self._call("POST", f"dags/{dag_id}/dagRuns", body)["dag_run_id"], safe="")
+        run_id = quote(self._client.send("POST", f"dags/{dag_id}/dagRuns", body)["dag_run_id"], safe="")
         path = f"dags/{dag_id}/dagRuns/{run_id}"
-        while (run := self._call("GET", path))["state"] not in ("success", "failed"):
+        while (run := self._client.get(path))["state"] not in ("success", "failed"):
             if time.time() - triggered > PATIENCE:
                 raise TimeoutError(f"{dag_id} has not ended")
             time.sleep(0.3)
-        tasks = self._call("GET", f"{path}/taskInstances")["task_instances"]
+        tasks = self._client.get(f"{path}/taskInstances")["task_instances"]
         if run["state"] == "failed":
             raise RuntimeError(f"{dag_id} failed: {[(task['task_id'], task['state']) for task in tasks]}")
         queued = min(_moment(task["queued_when"]) for task in tasks)
         return float(mark.read_text()) - queued, _moment(run["end_date"]) - triggered
-
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        request = urllib.request.Request(
-            f"{self._url}/api/v2/{path}",
-            method=method,
-            data=json.dumps(body).encode() if body is not None else None,
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read())
 
 
 def _moment(text: str) -> float:
