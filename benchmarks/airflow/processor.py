@@ -1,6 +1,6 @@
 """Run by .venv-airflow's Python in a migrated Airflow home: a DAG processor from nothing until N DAGs are visible.
 
-    processor.py N SECONDS [SQL…]
+    processor.py N SECONDS
 
 Prints JSON: seconds from the start of the process until the database has N DAGs, and its greatest memory.
 """
