@@ -243,15 +243,27 @@ def test_one_that_is_there_costs_no_process_no_network_and_no_look_at_a_wheel(tm
 # Many at once, and kills
 
 
-def test_of_eight_processes_at_once_one_makes_it_and_the_others_say_for_whom_they_wait(tmp_path):
-    processes = [start(tmp_path, SIX.decode()) for _ in range(8)]
-    said = [process.communicate(timeout=120)[0] for process in processes]
+def test_of_eight_processes_at_once_one_makes_it_and_the_others_say_for_whom_they_wait(tmp_path, sdist):
+    go = tmp_path / "go"
+    tries = sdist(
+        f"while not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)\n    raise RuntimeError('no compiler')"
+    )
+    maker = start(tmp_path, "fussy==1.0")
+    eventually(tries.exists)
+    others = [start(tmp_path, "fussy==1.0") for _ in range(7)]
+    for other in others:
+        assert other.stdout is not None
+        assert f"waiting for process {maker.pid} on {os.uname().nodename}" in other.stdout.readline()
+    go.touch()
+    said = [process.communicate(timeout=60)[0] for process in (maker, *others)]
+    assert ["making the environment" in text for text in said] == [True] + [False] * 7
+    assert {text.splitlines()[-1] for text in said} == {"failed broken-environment False"}
+
+
+def test_eight_processes_at_once_use_the_one_that_one_of_them_makes(tmp_path):
+    said = [process.communicate(timeout=120)[0] for process in [start(tmp_path, SIX.decode()) for _ in range(8)]]
     assert len({line for text in said for line in text.splitlines() if line.startswith("python ")}) == 1
-    makers = [n for n, text in enumerate(said) if "making the environment" in text]
-    assert len(makers) == 1
-    waiting = [text for text in said if "waiting for" in text]
-    assert waiting
-    assert all(f"waiting for process {processes[makers[0]].pid} on {os.uname().nodename}" in text for text in waiting)
+    assert sum("making the environment" in text for text in said) == 1
     assert len(made(tmp_path)) == 1
 
 

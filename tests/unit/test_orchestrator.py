@@ -17,8 +17,9 @@ from aiflow_sdk.config import load_project
 from aiflow_sdk.errors import AiflowError, OrchestratorError
 from aiflow_sdk.local.store import RunRecord
 from aiflow_sdk.orchestrator import AirflowClient, DeployedPipeline
+from aiflow_sdk.orchestrator.airflow import Airflow
 from aiflow_sdk.orchestrator.deployed import read_details
-from aiflow_sdk.orchestrator.logs import read_error
+from aiflow_sdk.orchestrator.logs import read_error, watch_log
 from aiflow_sdk.orchestrator.watching import _delay
 
 VERSION = (200, {"version": "3.3.2"})
@@ -296,6 +297,38 @@ def test_the_error_of_a_task_is_read_from_its_log():
     assert error["notes"] == ["Traceback (most recent call last):", "RuntimeError: no luck"]
     killed = read_error([{"event": "Process terminated", "level": "critical"}, "plain text"], RUN, "total")
     assert (killed["code"], "Process terminated" in killed["message"]) == ("task-failed-in-airflow", True)
+
+
+def test_a_log_that_is_followed_tells_each_line_once_whatever_stands_around_it(project, server, monkeypatch):
+    monkeypatch.setattr("aiflow_sdk.orchestrator.logs.pause_seconds", lambda began: 0.0)
+
+    def line(second: int, event: str) -> dict[str, Any]:
+        at = f"2026-11-29T01:00:{second:02}.000000Z"
+        return {"timestamp": at, "event": event, "level": "info", "logger": "aiflow.task"}
+
+    def heading(*sources: str) -> list[dict[str, Any]]:
+        events = ["::group::Log message source details", *sources, "::endgroup::"]
+        return [{"event": event} for event in events]
+
+    early, twice, late, last = line(1, "early"), line(2, "twice"), line(3, "late"), line(4, "last")
+    half = {"event": '{"timestamp": "2026-11-29T01', "timestamp": None}
+    logs = [
+        [*heading("a", "could not read b"), early, twice, twice, half],  # it runs: two sources, a line being written
+        [*heading("a", "could not read b"), early, late, twice, twice],  # out of another source: one that was before
+        [*heading("a"), early, twice, twice, late, last],  # it has ended: one source
+    ]
+    states = iter(["running", "success"])
+    run = {"dag_id": "shop.orders", "dag_run_id": "r", "run_type": "manual", "queued_at": "2026-11-29T01:00:00Z"}
+    at = "/api/v2/dags/shop.orders/dagRuns/r"
+    server.answers |= {
+        f"GET {at}": (200, lambda _: (200, {**run, "state": next(states)})),
+        f"GET {at}/taskInstances": (200, {"task_instances": [{"task_id": "t", "try_number": 1}], "total_entries": 1}),
+        f"GET {at}/taskInstances/t/logs/1": (200, lambda _: (200, {"content": logs.pop(0)})),
+    }
+    airflow = Airflow.open(load_project(project).environment("prod"))
+    told = list(watch_log(airflow, airflow.record({**run, "state": "running"}), is_followed=True))
+    assert [one["message"] for one in told] == ["early", "twice", "twice", "late", "last"]
+    assert logs == []
 
 
 def test_a_setting_is_judged_by_what_it_is_for():

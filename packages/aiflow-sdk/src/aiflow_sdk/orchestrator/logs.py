@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aiflow_sdk.errors import RunError, Where, unknown_name
@@ -27,7 +29,7 @@ def watch_log(
 
     Raises ``UnknownNameError`` (``unknown-task``).
     """
-    dag_id, told = str(run.run["dag_id"]), dict[tuple[str, int], int]()
+    dag_id, told = str(run.run["dag_id"]), Counter[tuple[str, int, str]]()
     began = time.monotonic()
     while True:
         tasks = patiently(airflow.attempts, dag_id, run.run_id)
@@ -41,12 +43,33 @@ def watch_log(
                     continue
                 place = one["task_id"], number
                 lines = patiently(airflow.log, dag_id, run.run_id, *place)
-                yield from _log_records(run, *place, lines[told.get(place, 0) :])
-                told[place] = len(lines)
+                if lines and run.state not in ENDED and not _is_whole(lines[-1]):
+                    lines = lines[:-1]
+                yield from _log_records(run, *place, _untold(place, lines, told))
         if not is_followed or run.state in ENDED:
             return
         time.sleep(pause_seconds(began))
         run = patiently(airflow.run, dag_id, run.run_id)
+
+
+def _is_whole(line: Any) -> bool:
+    """Tell whether a line has a time: Airflow gives one that is being written as it lies there, and without."""
+    return isinstance(line, dict) and bool(line.get("timestamp"))
+
+
+def _untold(place: tuple[str, int], lines: Sequence[Any], told: Counter[tuple[str, int, str]]) -> Iterator[Any]:
+    """Yield the lines that were not told yet, by what they say.
+
+    Their numbers say nothing: Airflow merges the lines of several sources by their times, below a heading of as many
+    lines as there are sources, and a task that has ended has fewer.
+    """
+    now = Counter[tuple[str, int, str]]()
+    for line in lines:
+        key = (*place, json.dumps(line, sort_keys=True))
+        now[key] += 1
+        if now[key] > told[key]:
+            told[key] = now[key]
+            yield line
 
 
 def read_error(lines: Sequence[Any], run: RunRecord, task_id: str) -> Mapping[str, Any]:
@@ -87,7 +110,7 @@ def read_error(lines: Sequence[Any], run: RunRecord, task_id: str) -> Mapping[st
     return error.to_dict()
 
 
-def _log_records(run: RunRecord, task_id: str, attempt: int, lines: Sequence[Any]) -> Iterator[Record]:
+def _log_records(run: RunRecord, task_id: str, attempt: int, lines: Iterable[Any]) -> Iterator[Record]:
     for line in lines:
         told = line if isinstance(line, dict) else {"event": str(line), "timestamp": None}
         text, logger = str(told.get("event", "")), str(told.get("logger") or "")
