@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from aiflow_airflow import child
-from aiflow_airflow.child import TaskProcess, start_ahead
+from aiflow_airflow.child import TaskProcess, start_ahead, tell_ahead
 
 from aiflow_sdk.errors import AiflowError
 
@@ -77,6 +77,22 @@ def test_it_does_the_task(order):
     pid = waiting()
     assert doing(order, dict(os.environ)) == pid
     assert child._ahead == []
+
+
+def test_it_may_be_told_which_task_it_will_be(order, tmp_path):
+    tell_ahead(tmp_path / "plan.json", "t")  # nobody is there to be told
+    start_ahead(PYTHON, dict(os.environ))
+    pid = waiting()
+    tell_ahead(tmp_path / "plan.json", "t")
+    assert doing(order, dict(os.environ)) == pid
+
+
+def test_one_that_died_is_told_nothing(tmp_path):
+    start_ahead(PYTHON, dict(os.environ))
+    pid = waiting()
+    os.kill(pid, 9)
+    until(lambda: is_gone(pid))
+    tell_ahead(tmp_path / "plan.json", "t")
 
 
 def test_with_other_variables_it_is_not_the_one_and_ends(order):

@@ -73,7 +73,7 @@ def plan_file(project) -> Path:
 
 
 class Child:
-    def __init__(self, project, plan_file: Path, task: str, run: Run, **options) -> None:
+    def __init__(self, project, plan_file: Path, task: str, run: Run, *, told: bytes = b"", **options) -> None:
         reading, writing = os.pipe()
         variables = {**os.environ, **options.pop("variables", {})}
         order = {
@@ -96,6 +96,7 @@ class Child:
         os.close(writing)
         self.reader = RecordReader(reading)
         os.set_blocking(reading, True)
+        self.process.stdin.write(told)
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
         self.process.stdin.flush()
 
@@ -249,3 +250,66 @@ def test_standard_input_is_not_the_users(project, plan_file, tmp_path):
     _, output, _ = Child(project, plan_file, "first", run_of(plan_file)).end()
     assert output.startswith("'' printed")
     assert time.monotonic() - began < 60
+
+
+# Before its order it may be told which task it will be.
+
+
+def told_of(plan_file: Path, task: str) -> bytes:
+    return json.dumps({"plan": str(plan_file), "task": task}).encode() + b"\n"
+
+
+def test_a_process_that_waits_for_its_order_loads_what_the_task_needs(project, plan_file):
+    reading, writing = os.pipe()
+    waiting = subprocess.Popen(
+        [sys.executable, "-P", "-m", "aiflow_sdk.runtime.child", str(writing)],
+        stdin=subprocess.PIPE,
+        pass_fds=(writing,),
+    )
+    os.close(writing)
+    maps = Path(f"/proc/{waiting.pid}/maps")
+    waiting.stdin.write(told_of(plan_file, "first"))
+    waiting.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not ("polars" in (text := maps.read_text()) and "deltalake" in text):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "sail" not in text  # another engine's
+    waiting.stdin.close()
+    assert waiting.wait(60) == 0
+    os.close(reading)
+
+
+def test_what_it_is_told_before_its_order_changes_nothing(project, plan_file, tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    plan = json.loads(plan_file.read_text())
+    plan["tasks"][0]["engine_plugin"] = "this:attribute"  # its module prints a poem, and has no such attribute
+    (tmp_path / "odd.json").write_text(json.dumps(plan))
+    tellings = [
+        told_of(plan_file, "first"),
+        told_of(plan_file, "first") * 2,
+        told_of(plan_file, "second"),
+        told_of(plan_file, "nowhere"),
+        told_of(tmp_path / "absent.json", "first"),
+        told_of(tmp_path / "broken.json", "first"),
+        told_of(tmp_path / "odd.json", "first"),
+    ]
+    run = run_of(plan_file)
+    for told in tellings:
+        code, output, records = Child(project, plan_file, "first", run, told=told).end()
+        assert (code, records[-1]["record"]) == (0, "result")
+        assert output.endswith("printed \n")
+
+
+def test_a_plugin_of_the_project_itself_is_loaded_with_its_order(project, plan_file):
+    plan = json.loads(plan_file.read_text())
+    source = next(node for node in plan["nodes"] if node["type"] == "source")
+    (project.root / "own.py").write_text(
+        "from aiflow_sdk.connectors.onelake import OneLakeSource\n"
+        "class Own(OneLakeSource, kind='onelake'):\n    drivers = ('nowhere_at_all',)\n"
+    )
+    source["plugin"] = "own:Own"
+    plan_file.write_text(json.dumps(plan))
+    run = run_of(plan_file)
+    code, _, records = Child(project, plan_file, "first", run, told=told_of(plan_file, "first")).end()
+    assert (code, records[-1]["record"]) == (0, "result")

@@ -51,6 +51,19 @@ def start_ahead(python: Path, environment: Mapping[str, str]) -> None:
         _ahead.append(_start(python, environment))
 
 
+def tell_ahead(plan: Path, task_id: str) -> None:
+    """Let the process that was started ahead, if there is one, load what this task of a plan needs."""
+    for started in _ahead:
+        _tell(started, {"plan": str(plan), "task": task_id})
+
+
+def _tell(started: Started, order: Mapping[str, Any]) -> None:
+    assert started.process.stdin is not None
+    with suppress(BrokenPipeError):  # it died at once, and its output says why
+        started.process.stdin.write(json.dumps(order).encode() + b"\n")
+        started.process.stdin.flush()
+
+
 def _start(python: Path, environment: Mapping[str, str]) -> Started:
     records_read, records_write = os.pipe()
     try:
@@ -94,7 +107,8 @@ def _let_go(started: Started) -> None:
     started.process.wait()
     for stream in (started.process.stdin, started.process.stdout):
         if stream:
-            stream.close()
+            with suppress(BrokenPipeError):  # what it was told is still here: it died before
+                stream.close()
     os.close(started.records)
 
 
@@ -108,12 +122,9 @@ class TaskProcess:
         # Airflow's task runner has its supervisor at the other end of standard input.
         self._supervisor = os.getppid() if stat.S_ISSOCK(os.fstat(0).st_mode) else None
         self._records = RecordReader(started.records)
-        assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._output = RecordReader(self._process.stdout.fileno())
-        with suppress(BrokenPipeError):  # it died at once, and its output says why
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()
+        _tell(started, order)
         self._killed = False
 
     def watch(self, say: Callable[[int, str, str], None], hear: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:

@@ -78,10 +78,15 @@ def dags_of(file: str) -> dict[str, DAG]:
     context = get_parsing_context()
     if context.dag_id:
         one = deployed.pipeline(context.dag_id)
-        if one and context.task_id:
+        supply = BundleSupply(deployed, one) if one and context.task_id else None
+        if supply:
             with suppress(AiflowError, OSError):  # the task itself will meet it and tell it
-                BundleSupply(deployed, one).start_ahead()
-        return _dags(file, deployed, [one] if one else [])
+                supply.start_ahead()
+        dags = _dags(file, deployed, [one] if one else [])
+        if supply and context.task_id:
+            with suppress(AiflowError, OSError):
+                supply.tell_ahead(context.task_id)
+        return dags
     found: list[Found] = []
     try:
         for project, shard in deployed.parts(path.stem.rpartition("_")[2]):

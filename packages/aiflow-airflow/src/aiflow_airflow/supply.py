@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 from uuid import uuid4
 
-from aiflow_airflow.child import start_ahead
+from aiflow_airflow.child import start_ahead, tell_ahead
 from aiflow_airflow.code import UserCode
 from aiflow_airflow.deployed import Deployed, Found
 from aiflow_airflow.environments import Recipe, UserEnvironments, child_environment, home
@@ -78,6 +78,10 @@ class BundleSupply:
         """Start the process of a task that will be done at once, if its environment is there already."""
         if python := UserEnvironments(home()).find(self._recipe):
             start_ahead(python, child_environment(python))
+
+    def tell_ahead(self, task_id: str) -> None:
+        """Tell the process that was started ahead which task it will be, once the plan lies on this machine."""
+        tell_ahead(self.deployed.file(self.found.entry.plan), task_id)
 
     @property
     def _recipe(self) -> Recipe:

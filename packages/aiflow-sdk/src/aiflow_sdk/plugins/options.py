@@ -24,6 +24,8 @@ class Plugin(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), defer_build=True)
 
     kind: ClassVar[str] = ""
+    drivers: ClassVar[tuple[str, ...]] = ()
+    """Modules that its methods import: a process that waits for a task's order loads them meanwhile."""
     # Set on each that is made for an environment. A private attribute of pydantic's would cost as much as a few fields.
     _environment: ClassVar[Environment | None] = None
 

@@ -3,8 +3,9 @@
 The first line of standard input is the order, as JSON: ``plan`` (a file), ``task``, ``run`` (a run document),
 ``project`` (the folder with the user's code), ``folder`` (where to work), ``secrets`` (name → value), ``places`` (node
 id → file and line), ``patient`` (whether a task that waits does so). Until it comes the process loads what every task
-needs; where standard input is closed instead, it ends. The rest of standard input is the lifeline: when it is closed,
-whatever is left of this process group ends. Generation and pins are agreed on with the execution's other tasks.
+needs, and what this one needs where a line before the order has its ``plan`` and ``task`` alone. Where standard input
+is closed instead, it ends. The rest of standard input is the lifeline: when it is closed, whatever is left of this
+process group ends. Generation and pins are agreed on with the execution's other tasks.
 
 Records are written to the descriptor ``RECORDS``, one JSON a line: ``task-began`` (with what events tell of the attempt
 that only this process knows), ``node-started``, ``node-finished``, ``log``, ``secret`` (a value to hide),
@@ -16,7 +17,6 @@ code prints goes to standard output and error as it is printed.
 from __future__ import annotations
 
 import faulthandler
-import gc
 import json
 import logging
 import os
@@ -31,20 +31,16 @@ from aiflow_sdk.channel import RecordWriter, die_with
 from aiflow_sdk.errors import AiflowError, Where
 from aiflow_sdk.redaction import REDACTOR, hidden_in_output
 from aiflow_sdk.runtime.failure import unexpected
+from aiflow_sdk.runtime.loading import load_what_all_need, load_what_one_needs
 
 Emit = Callable[[Mapping[str, Any]], None]
-
-_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 
 
 def main() -> None:
     """Do what the order says and exit without ceremony; the exit code is 0, or 1 where it failed."""
     records = int(sys.argv[1])
     os.set_inheritable(records, False)
-    _load()
-    if not (line := sys.stdin.buffer.readline()):
-        os._exit(0)
-    order = json.loads(line)
+    order = _loaded_until_ordered()
     os.chdir(order["folder"])
     die_with(_own_lifeline())
     faulthandler.enable()
@@ -67,28 +63,16 @@ def main() -> None:
     os._exit(code)
 
 
-def _load() -> None:
-    """Load what every task needs, in two thirds of the time that it would take as it comes.
-
-    Nothing that is made on the way becomes garbage, and pydantic need not look through all installed packages for
-    plugins of its own before there is a model of the user's.
-    """
-    gc.disable()
-    before = os.environ.get(_PLUGINS)
-    os.environ[_PLUGINS] = "__all__"
-    try:
-        from aiflow_sdk.plan import Plan, Run
-        from aiflow_sdk.runtime import execute_task, join_execution  # noqa: F401 loaded for those who use it later
-
-        for model in (Plan, Run):
-            model.model_rebuild()
-    finally:
-        if before is None:
-            del os.environ[_PLUGINS]
-        else:
-            os.environ[_PLUGINS] = before
-        gc.freeze()  # it stays for as long as the process
-        gc.enable()
+def _loaded_until_ordered() -> Mapping[str, Any]:
+    """Load what the task will need, and return its order."""
+    load_what_all_need()
+    while line := sys.stdin.buffer.readline():
+        order: Mapping[str, Any] = json.loads(line)
+        if "run" in order:
+            return order
+        with suppress(Exception, SystemExit):  # whatever a plugin's module raises; the task will meet it and tell it
+            load_what_one_needs(Path(order["plan"]), order["task"])
+    os._exit(0)
 
 
 def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any]:

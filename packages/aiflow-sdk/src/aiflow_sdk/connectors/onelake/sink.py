@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import PrivateAttr, model_validator
 
@@ -53,6 +53,8 @@ class OneLakeSink(Sink, kind="onelake"):
     ``append`` adds rows; ``upsert`` puts each row in the place of the one with the same keys; ``error_if_exists``
     writes only where nothing is. A run that is done again replaces what it wrote before, in every mode.
     """
+
+    drivers: ClassVar[tuple[str, ...]] = ("deltalake",)
 
     table: str | None = None
     """``schema.table``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 class OneLakeSource(Source, kind="onelake"):
     """A table of the lake, or some of its partitions."""
+
+    drivers: ClassVar[tuple[str, ...]] = ("deltalake",)
 
     table: str | None = None
     """``schema.table``."""

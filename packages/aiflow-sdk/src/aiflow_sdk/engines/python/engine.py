@@ -33,6 +33,7 @@ class PythonEngine(Engine, kind="python"):
 
     sql_dialect: ClassVar[str | None] = "duckdb"
     package: ClassVar[str | None] = "polars"
+    drivers: ClassVar[tuple[str, ...]] = ("polars",)
 
     request_cpu: str | None = None
     """What a cluster is asked for, as Kubernetes writes it: ``500m``."""

@@ -30,6 +30,7 @@ class SparkEngine(Engine, kind="spark"):
     sql_dialect: ClassVar[str | None] = "spark"
     extras: ClassVar[tuple[str, ...]] = ("spark",)
     package: ClassVar[str | None] = "pyspark-client"
+    drivers: ClassVar[tuple[str, ...]] = ("pyspark.sql.connect.session",)
 
     driver_memory: str = Field(default="2g", pattern=r"^\d+[kmgtKMGT]?[bB]?$")
     """Memory of the driver, as Spark writes it: ``2g``."""
