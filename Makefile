@@ -11,7 +11,8 @@ PYTHON_FOLDERS := $(wildcard packages tests examples benchmarks scripts)
 TYPED_FOLDERS := $(foreach package,$(DEV_PACKAGES),$(package)/src) tests $(wildcard benchmarks)
 
 BIN := .venv/bin
-PYTEST_OPTIONS ?= -n 2 --dist loadfile
+# Three on two cores: much of what tests do is waiting.
+PYTEST_OPTIONS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo airflow test soak check bench format lock setup spark clean
 

@@ -1,5 +1,7 @@
 """Settings that every test shares."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -15,3 +17,22 @@ settings.load_profile("aiflow")
 
 pytest.register_assert_rewrite("cells.claims", "cells.kill_claims")
 pytest_plugins = ["harness.fixtures", "cells.fixtures", "cells.matrix"]
+
+# The longest first: files go to the workers of xdist whole, and a long one that begins last leaves all others idle.
+LONGEST = (
+    "e2e/test_eject_airflow.py",
+    "lake/test_store_faults.py",
+    "lake/test_conflicts.py",
+    "e2e/test_backfill_interrupted.py",
+    "e2e/test_local_runner.py",
+    "lake/test_kills_folder.py",
+    "e2e/test_cli.py",
+    "lake/test_kills_s3.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first; the others stay in their order."""
+    ranks = {str(Path(__file__).parent / path): rank for rank, path in enumerate(LONGEST)}
+    assert all(Path(path).is_file() for path in ranks), f"one of {LONGEST} has another name now"
+    items.sort(key=lambda item: ranks.get(str(item.path), len(LONGEST)))

@@ -110,10 +110,12 @@ def test_one_that_died_meanwhile_is_not_taken(order):
     assert doing(order, dict(os.environ)) != pid
 
 
-def test_a_second_one_takes_the_place_of_the_first():
+def test_of_one_kind_the_first_stays_and_one_of_another_kind_takes_its_place():
     start_ahead(PYTHON, dict(os.environ))
     pid = waiting()
     start_ahead(PYTHON, dict(os.environ))
+    assert waiting() == pid
+    start_ahead(PYTHON, {**os.environ, "OTHER": "1"})
     assert waiting() != pid
     until(lambda: is_gone(pid))
 

@@ -23,7 +23,7 @@ from typing import Any
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
 
 from aiflow_airflow.deployed import POINTER, Deployed, open_bundles
-from aiflow_airflow.shims import read_lacking, shim_name, write_shim
+from aiflow_airflow.shims import read_lacking, shim_name, start_ahead, write_shim
 from aiflow_sdk.bundles import SHARDS
 from aiflow_sdk.errors import AiflowError, DocumentError
 
@@ -60,7 +60,9 @@ class AiflowBundle(BaseDagBundle):
     def initialize(self) -> None:
         """Bring the version to this machine; of the newest one, what is here is enough where the store is away."""
         if self.version:
-            self._lay_out(self._deployed(self.version), None)
+            deployed = self._deployed(self.version)
+            start_ahead(deployed)
+            self._lay_out(deployed, None)
         else:
             try:
                 self.refresh()

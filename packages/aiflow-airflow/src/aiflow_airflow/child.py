@@ -44,9 +44,13 @@ _ahead: list[Started] = []
 
 
 def start_ahead(python: Path, environment: Mapping[str, str]) -> None:
-    """Start the process of the task that is about to be done: it loads its modules while Airflow prepares the task."""
-    while _ahead:
-        _let_go(_ahead.pop())
+    """Start the process of the task that is about to be done: it loads its modules while Airflow prepares the task.
+
+    One that is there already, of the same kind, goes on.
+    """
+    if started := _started_ahead(python, environment):
+        _ahead.append(started)
+        return
     with suppress(RunError):  # who needs it will see
         _ahead.append(_start(python, environment))
 

@@ -77,15 +77,12 @@ def dags_of(file: str) -> dict[str, DAG]:
     deployed = Deployed.lying_in(path.parent)
     context = get_parsing_context()
     if context.dag_id:
+        start_ahead(deployed)
         one = deployed.pipeline(context.dag_id)
-        supply = BundleSupply(deployed, one) if one and context.task_id else None
-        if supply:
-            with suppress(AiflowError, OSError):  # the task itself will meet it and tell it
-                supply.start_ahead()
         dags = _dags(file, deployed, [one] if one else [])
-        if supply and context.task_id:
+        if one and context.task_id:
             with suppress(AiflowError, OSError):
-                supply.tell_ahead(context.task_id)
+                BundleSupply(deployed, one).tell_ahead(context.task_id)
         return dags
     found: list[Found] = []
     try:
@@ -97,6 +94,18 @@ def dags_of(file: str) -> dict[str, DAG]:
         return _dags(file, deployed, found)
     finally:
         _note_lacking(path, deployed.lacking)
+
+
+def start_ahead(deployed: Deployed) -> None:
+    """Start the process of the task that Airflow is about to do in this one, if it is about to do one."""
+    from airflow.sdk import get_parsing_context
+
+    from aiflow_airflow.supply import BundleSupply
+
+    context = get_parsing_context()
+    with suppress(AiflowError, OSError):  # the task itself will meet it and tell it
+        if context.dag_id and context.task_id and (one := deployed.pipeline(context.dag_id)):
+            BundleSupply(deployed, one).start_ahead()
 
 
 def _dags(file: str, deployed: Deployed, found: Iterable[Found]) -> dict[str, DAG]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from deltalake.transaction import AddAction, RemoveAction
 
 _TRIES = 200
-_LONGEST_PAUSE_SECONDS = 0.3
+_LONGEST_PAUSE_SECONDS = 5.0
 _CHECKPOINT_COMMITS = 10
 """After so many commits the log is summed up, unless the table says how often: a commit reads all since then. Spark's
 default; that of delta-rs is 100."""
@@ -57,6 +57,7 @@ def commit(change: Change) -> Committed:
     failure: Exception | None = None
     lost_to: str | None = None
     for attempt in range(_TRIES):
+        began = time.monotonic()
         # Who was too slow, or failed, trusts nothing that is remembered.
         state = load_table(change.place) if attempt else read_table(change.place)
         done: Replacement | None = None
@@ -87,7 +88,9 @@ def commit(change: Change) -> Committed:
                 return Committed(own, superseded=False, added=tuple(done.added))
             _forget(change, done)
             failure, lost_to = error, _writer(since) or lost_to
-            time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.01 * 2 ** min(attempt, 10))))
+            # In the store's own time: where a try takes a second, those who come again at once only slow each other down.
+            pause = (time.monotonic() - began) * 2 ** min(attempt, 10)
+            time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, pause)))
         except BaseException as error:  # Ctrl-C too leaves no files behind; it goes on up
             if not may_land_later(change, error):
                 _forget(change, done)
