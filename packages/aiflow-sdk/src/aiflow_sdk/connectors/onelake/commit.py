@@ -88,7 +88,7 @@ def commit(change: Change) -> Committed:
                 return Committed(own, superseded=False, added=tuple(done.added))
             _forget(change, done)
             failure, lost_to = error, _writer(since) or lost_to
-            # In the store's own time: where a try takes a second, those who come again at once only slow each other down.
+            # In the store's own time: where a try takes a second, those who come again at once slow each other down.
             pause = (time.monotonic() - began) * 2 ** min(attempt, 10)
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, pause)))
         except BaseException as error:  # Ctrl-C too leaves no files behind; it goes on up
