@@ -38,10 +38,10 @@ def main() -> int:
             port = 0
     flights = ROOT / "examples" / "flights"
     if not (flights / ".aiflow" / "lake" / "raw" / "flights" / "_delta_log").exists():
-        sys.path.insert(0, str(flights))
-        from demo import load_flights
-
-        load_flights(flights / ".aiflow" / "lake")
+        # In a process of its own: where polars has been at work, Ctrl-C ends no reading from a pipe any more (its handler
+        # of SIGINT has system calls go on).
+        load = "from pathlib import Path; from demo import load_flights; load_flights(Path('.aiflow/lake').absolute())"
+        subprocess.run([sys.executable, "-c", load], cwd=flights, check=True)
     for example in ("flights", "hourly_daily", "user_features"):
         print(f"$ aiflow -C examples/{example} deploy", flush=True)
         done = subprocess.run(
