@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -58,6 +59,8 @@ RUN_EVENT = {
 }
 """What the specification 2-0-2 demands of a run event, restated."""
 
+_VALIDATOR = jsonschema.Draft202012Validator(RUN_EVENT, format_checker=jsonschema.FormatChecker())
+
 Answer = tuple[int, dict[str, str], Any]
 """Status, headers, and a body for JSON."""
 
@@ -82,10 +85,18 @@ class Receiver(ThreadingHTTPServer):
         """Says what is wrong with an event."""
         self.pause_seconds = 0.0
         self._lock = threading.Lock()
+        self._open: list[socket.socket] = []
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self.connections += 1
+        self._open.append(request)
         super().process_request(request, client_address)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for connection in self._open:  # kept open by those who would go on
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def answer(self, path: str, headers: dict[str, str], body: bytes) -> Answer:
         time.sleep(self.pause_seconds)
@@ -96,16 +107,17 @@ class Receiver(ThreadingHTTPServer):
         events = json.loads(body)
         many = events if isinstance(events, list) else [events]
         with self._lock:
-            if self.answers and (answer := self.answers.pop(0)):
-                return self._said(path, headers, len(many), answer)
+            told = self.answers.pop(0) if self.answers else None
+        if told:
+            return self._said(path, headers, len(many), told)
         is_batch = path.endswith("/api/v1/lineage/batch")
-        if is_batch and not self.takes_batches or not (is_batch or path.endswith("/api/v1/lineage")):
+        if (is_batch and not self.takes_batches) or not (is_batch or path.endswith("/api/v1/lineage")):
             return self._said(path, headers, len(many), (404, {}, {"detail": "Not Found"}))
         failed = []
         for index, event in enumerate(many):
             wrong = self.judge(event)
             if wrong is None and self.is_strict:
-                jsonschema.validate(event, RUN_EVENT, format_checker=jsonschema.FormatChecker())
+                _VALIDATOR.validate(event)
             if wrong is None:
                 with self._lock:
                     self.heard.append(event)

@@ -149,7 +149,7 @@ class Meter:
         self._at_once = max(self._at_once, at_once)
 
     def own_peak(self) -> None:
-        """Let the kernel count this process's peak from now on, where nobody else measures it (proc_pid_clear_refs(5))."""
+        """Let the kernel count the process's peak from now on, where nobody else measures (proc_pid_clear_refs(5))."""
         if not self._is_whole_process:
             with suppress(OSError):
                 (_PROC / "self/clear_refs").write_bytes(b"5")

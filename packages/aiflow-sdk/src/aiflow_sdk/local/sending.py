@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiflow_sdk.config import Environment, Project
-from aiflow_sdk.errors import AiflowError, ConfigurationError, ReceiverError, Where
+from aiflow_sdk.errors import AiflowError, ConfigurationError, ReceiverError
 from aiflow_sdk.events import Spool
 from aiflow_sdk.lineage import refusals_of, settle, spools_below, worker_spools
 from aiflow_sdk.local.journal import open_listener
