@@ -4,9 +4,9 @@ SHELL := bash
 .ONESHELL:
 .DEFAULT_GOAL := help
 
-# Which packages live in .venv (Airflow's and the service's have environments of their own), and what is looked at.
+# Which packages live in .venv (Airflow's side has an environment of its own), and what is looked at.
 DEMO_PACKAGES := packages/aiflow-sdk
-DEV_PACKAGES := $(DEMO_PACKAGES) $(wildcard packages/aiflow-example-plugin)
+DEV_PACKAGES := $(DEMO_PACKAGES) packages/aiflow-service $(wildcard packages/aiflow-example-plugin)
 PYTHON_FOLDERS := $(wildcard packages tests examples benchmarks scripts)
 TYPED_FOLDERS := $(foreach package,$(DEV_PACKAGES),$(package)/src) tests $(wildcard benchmarks)
 

@@ -1,0 +1,78 @@
+"""Jobs and datasets: listed, and one told."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from aiflow_service.api.answers import Cursor, Limit, answer_object, answer_page, checked_text, place_of
+from aiflow_service.api.problem import PROBLEMS, not_found
+from aiflow_service.api.services import ScopeOf, ServicesOf
+from aiflow_service.catalog import find_dataset, find_job, list_datasets, list_jobs
+
+router = APIRouter(prefix="/api/v1", tags=["catalog"], responses=PROBLEMS)
+
+Number = Annotated[int, Path(ge=1, lt=2**62)]
+Namespace = Annotated[str | None, Query(max_length=2000)]
+Name = Annotated[str | None, Query(max_length=2000)]
+Part = Annotated[str | None, Query(max_length=200, description="A part of the name.")]
+
+
+@router.get("/jobs")
+def jobs(
+    services: ServicesOf,
+    scope: ScopeOf,
+    namespace: Namespace = None,
+    name: Name = None,
+    q: Part = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """List jobs in the order in which they were first heard of."""
+    after = place_of(cursor, 1) or (0,)
+    texts = {"namespace": namespace, "name": name, "q": q}
+    checked = {key: checked_text(value, key) for key, value in texts.items()}
+    with services.database.reading() as connection:
+        found, place = list_jobs(connection, scope, after=after[0], limit=limit, **checked)
+    return answer_page(found, place)
+
+
+@router.get("/jobs/{number}")
+def job(number: Number, request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
+    """Tell of a job: who owns it, what it reads and writes."""
+    with services.database.reading() as connection:
+        found = find_job(connection, scope, number)
+    if found is None:
+        raise not_found("job")
+    return answer_object(request, found)
+
+
+@router.get("/datasets")
+def datasets(
+    services: ServicesOf,
+    scope: ScopeOf,
+    namespace: Namespace = None,
+    name: Name = None,
+    q: Part = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """List datasets; with a name, the one that is known by it, whichever of its names that is."""
+    after = place_of(cursor, 1) or (0,)
+    texts = {"namespace": namespace, "name": name, "q": q}
+    checked = {key: checked_text(value, key) for key, value in texts.items()}
+    with services.database.reading() as connection:
+        found, place = list_datasets(connection, scope, after=after[0], limit=limit, **checked)
+    return answer_page(found, place)
+
+
+@router.get("/datasets/{number}")
+def dataset(number: Number, request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
+    """Tell of a dataset: all its names, its columns, who reads and writes it."""
+    with services.database.reading() as connection:
+        found = find_dataset(connection, scope, number)
+    if found is None:
+        raise not_found("dataset")
+    return answer_object(request, found)

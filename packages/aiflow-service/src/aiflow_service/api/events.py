@@ -1,0 +1,98 @@
+"""Events as they came, and what was refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Path, Query
+from starlette.responses import Response
+
+from aiflow_service.api.answers import Cursor, Limit, answer, answer_page, checked_text, moment_in, place_of
+from aiflow_service.api.ingest import replay
+from aiflow_service.api.problem import PROBLEMS, Problem, not_found
+from aiflow_service.api.services import ScopeOf, ServicesOf, TeamOf
+from aiflow_service.database import now
+from aiflow_service.events import EventFilter, event_body, list_events, list_refusals, mark_replayed, refused_body
+
+router = APIRouter(prefix="/api/v1", tags=["events"], responses=PROBLEMS)
+
+Number = Annotated[int, Path(ge=1, lt=2**62)]
+Among = Annotated[int | None, Query(ge=1, lt=2**62)]
+
+
+@router.get("/events")
+def events(
+    services: ServicesOf,
+    scope: ScopeOf,
+    run: str | None = None,
+    job: Among = None,
+    dataset: Among = None,
+    since: str | None = None,
+    until: str | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """List events in the order in which they arrived: of a run, a job, a dataset; by their own times."""
+    after = place_of(cursor, 1) or (0,)
+    wanted = EventFilter(checked_text(run, "run"), job, dataset, moment_in(since, "since"), moment_in(until, "until"))
+    with services.database.reading() as connection:
+        found, place = list_events(connection, scope, wanted, after=after[0], limit=limit)
+    return answer_page([with_raw(one) for one in found], place)
+
+
+@router.get("/events/{number}")
+def event(number: Number, services: ServicesOf, scope: ScopeOf) -> Response:
+    """Return an event byte for byte as it came."""
+    with services.database.reading() as connection:
+        body = event_body(connection, scope, number)
+    if body is None:
+        raise not_found("event")
+    return Response(body, media_type="application/json")
+
+
+@router.get("/lineage/refused")
+def refused(
+    services: ServicesOf, scope: ScopeOf, code: str | None = None, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """List what was refused and why, the newest first."""
+    place = place_of(cursor, 1)
+    with services.database.reading() as connection:
+        found, following = list_refusals(connection, scope, before=place[0] if place else None, limit=limit, code=checked_text(code, "code"))
+    return answer_page(found, following)
+
+
+@router.get("/lineage/refused/{number}")
+def refused_event(number: Number, services: ServicesOf, scope: ScopeOf) -> Response:
+    """Return what was refused, as it came; of what is very long the beginning."""
+    with services.database.reading() as connection:
+        found = refused_body(connection, scope, number)
+    if found is None:
+        raise not_found("refused event")
+    return Response(found[0], media_type="application/octet-stream")
+
+
+@router.post("/lineage/refused/{number}/replay")
+async def replay_refused(number: Number, services: ServicesOf, scope: ScopeOf, team_id: TeamOf) -> Response:
+    """Take what was refused after all, where today's rules allow it."""
+    with services.database.reading() as connection:
+        found = refused_body(connection, scope, number)
+    if found is None:
+        raise not_found("refused event")
+    raw, is_whole = found
+    if not is_whole:
+        raise Problem(409, "refusal-cut", "only the beginning of this was kept; it has to be sent again")
+    submissions, refusals = replay(raw, team_id)
+    if refusals:
+        raise refusals[0]
+    written = await services.writer.write(submissions, [])
+    for refusal in written.unstorable.values():
+        raise refusal
+    with services.database.writing() as writing:
+        mark_replayed(writing, number, now())
+    return answer({"status": "accepted", "events": len(submissions)})
+
+
+def with_raw(told: dict[str, Any]) -> dict[str, Any]:
+    """Return an event whose body stands in the answer as it came, not as a text in a text."""
+    return {**told, "event": msgspec.Raw(told["event"])}

@@ -1,0 +1,40 @@
+"""Whether the service lives and can work, and its figures."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.responses import Response
+
+from aiflow_service.api.answers import answer
+from aiflow_service.api.problem import PROBLEMS, problem_response
+from aiflow_service.api.services import ServicesOf
+
+router = APIRouter(tags=["health"], responses=PROBLEMS)
+
+
+@router.get("/healthz")
+async def live() -> Response:
+    """Say that the process answers."""
+    return answer({"status": "ok"})
+
+
+@router.get("/readyz")
+def ready(services: ServicesOf) -> Response:
+    """Say whether requests can be served: the database answers."""
+    try:
+        with services.database.reading() as connection:
+            connection.execute(sa.text("SELECT 1"))
+    except SQLAlchemyError:
+        return problem_response(
+            503, "database-unreachable", "the database does not answer", headers={"Retry-After": "5"}
+        )
+    return answer({"status": "ok", "database": "postgresql" if services.database.is_postgres else "sqlite"})
+
+
+@router.get("/metrics", response_class=Response)
+def metrics() -> Response:
+    """Return the figures for Prometheus."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

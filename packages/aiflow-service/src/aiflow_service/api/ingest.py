@@ -1,0 +1,142 @@
+"""Where events arrive: one, or a batch."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from aiflow_service.api.answers import answer
+from aiflow_service.api.figures import EVENTS
+from aiflow_service.api.problem import PROBLEMS
+from aiflow_service.api.services import Services, ServicesOf, TeamOf
+from aiflow_service.database import now
+from aiflow_service.events import RefusedEvent
+from aiflow_service.events.compression import compress
+from aiflow_service.ingest import Submission, split_batch, unpack
+from aiflow_service.ingest.writer import refusal_of
+from aiflow_service.openlineage import Refusal, read_event
+from aiflow_service.openlineage.limits import MAX_BODY_BYTES, MAX_EVENT_BYTES
+
+router = APIRouter(prefix="/api/v1", tags=["events"], responses=PROBLEMS)
+
+_ANY_EVENT = {"type": "object", "description": "A run, job or dataset event of OpenLineage 2-0-2."}
+_QUICK_BYTES = 65_536
+"""What is longer is read in a thread, so that others need not wait for it."""
+
+
+def _body_of(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+@router.post("/lineage", status_code=201, openapi_extra=_body_of(_ANY_EVENT))
+async def receive(request: Request, services: ServicesOf, team_id: TeamOf) -> Response:
+    """Take one event. 201 means that it is durable, and in the next answer; the same one again counts once."""
+    raw = await _read(request, services, team_id, MAX_EVENT_BYTES)
+    try:
+        if len(raw) < _QUICK_BYTES:
+            submission = _submit(raw, team_id)
+        else:
+            submission = await asyncio.to_thread(_submit, raw, team_id)
+    except Refusal as refusal:
+        await _keep(services, [refusal_of(raw, refusal, team_id)])
+        raise
+    written = await services.writer.write([submission], [])
+    digest = submission.event.digest
+    if digest in written.unstorable:
+        EVENTS.labels("refused").inc()
+        raise written.unstorable[digest]
+    number = written.outcome.numbers.get(digest)
+    EVENTS.labels("duplicate" if number is None else "accepted").inc()
+    return answer({"status": "duplicate" if number is None else "accepted", "id": number}, 201)
+
+
+@router.post("/lineage/batch", openapi_extra=_body_of({"type": "array", "items": _ANY_EVENT}))
+async def receive_batch(request: Request, services: ServicesOf, team_id: TeamOf) -> Response:
+    """Take a list of events. Those that are refused are listed by their place in it; the others land."""
+    raw = await _read(request, services, team_id, MAX_BODY_BYTES)
+    try:
+        if len(raw) < _QUICK_BYTES:
+            submissions, refusals = _submit_batch(raw, team_id)
+        else:
+            submissions, refusals = await asyncio.to_thread(_submit_batch, raw, team_id)
+    except Refusal as refusal:
+        await _keep(services, [refusal_of(raw, refusal, team_id)])
+        raise
+    refused = [refusal_of(part, refusal, team_id) for part, refusal in refusals.values()]
+    written = await services.writer.write(list(submissions.values()), refused)
+    failed = {index: refusal for index, (_, refusal) in refusals.items()}
+    for index, submission in submissions.items():
+        if submission.event.digest in written.unstorable:
+            failed[index] = written.unstorable[submission.event.digest]
+    accepted = len({one.event.digest for one in submissions.values()} & written.outcome.numbers.keys())
+    received = len(submissions) + len(refusals)
+    EVENTS.labels("accepted").inc(accepted)
+    EVENTS.labels("duplicate").inc(received - len(failed) - accepted)
+    EVENTS.labels("refused").inc(len(failed))
+    return answer(
+        {
+            "status": "partial_success" if failed else "success",
+            "summary": {
+                "received": received,
+                "successful": received - len(failed),
+                "failed": len(failed),
+                "retriable": 0,
+                "non_retriable": len(failed),
+            },
+            "failed_events": [
+                {"index": index, "reason": one.reason, "code": one.code, "place": one.place, "retriable": False}
+                for index, one in sorted(failed.items())
+            ],
+        }
+    )
+
+
+async def _read(request: Request, services: Services, team_id: int, most: int) -> bytes:
+    """Return the unpacked body, which is never read or unpacked beyond ``most`` bytes."""
+    body = bytearray()
+    encoding = request.headers.get("content-encoding", "")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > most:
+                raise Refusal("body-too-large", f"the body has more than {most} bytes", status=413)
+        if not encoding:
+            return bytes(body)
+        return await asyncio.to_thread(unpack, bytes(body), encoding, most)
+    except Refusal as refusal:
+        length = request.headers.get("content-length", "")
+        size = max(len(body), int(length)) if length.isdigit() else len(body)
+        kept = refusal_of(bytes(body[:16_384]), refusal, team_id, size if len(body) > 16_384 else len(body))
+        await _keep(services, [kept])
+        raise
+
+
+async def _keep(services: Services, refused: list[RefusedEvent]) -> None:
+    EVENTS.labels("refused").inc(len(refused))
+    await services.writer.write([], refused)
+
+
+def _submit(raw: bytes, team_id: int) -> Submission:
+    return Submission(read_event(raw), team_id, now(), compress(raw))
+
+
+def _submit_batch(raw: bytes, team_id: int) -> tuple[dict[int, Submission], dict[int, tuple[bytes, Refusal]]]:
+    submissions: dict[int, Submission] = {}
+    refusals: dict[int, tuple[bytes, Refusal]] = {}
+    for index, part in enumerate(split_batch(raw)):
+        try:
+            submissions[index] = _submit(part, team_id)
+        except Refusal as refusal:
+            refusals[index] = (part, refusal)
+    return submissions, refusals
+
+
+def replay(raw: bytes, team_id: int) -> tuple[list[Submission], list[Refusal]]:
+    """Read again what was refused: one event, or the batch that it was."""
+    if raw.lstrip()[:1] == b"[":
+        submissions, refusals = _submit_batch(raw, team_id)
+        return list(submissions.values()), [refusal for _, refusal in refusals.values()]
+    return [_submit(raw, team_id)], []

@@ -1,0 +1,112 @@
+"""Lineage of tables and of columns."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from sqlalchemy.engine import Connection
+from starlette.responses import Response
+
+from aiflow_service.access import Scope
+from aiflow_service.api.answers import answer, checked_text, moment_in
+from aiflow_service.api.problem import PROBLEMS, Problem, not_found
+from aiflow_service.api.services import ScopeOf, ServicesOf
+from aiflow_service.catalog import list_datasets, list_jobs
+from aiflow_service.lineage import Direction, walk_columns, walk_tables
+from aiflow_service.lineage.columns import find_columns
+
+router = APIRouter(prefix="/api/v1/lineage", tags=["lineage"], responses=PROBLEMS)
+
+Depth = Annotated[int, Query(ge=1, le=1000, description="How many jobs to pass through.")]
+Nodes = Annotated[int, Query(ge=1, le=1000, description="How many nodes at most; `truncated` tells of more.")]
+Text = Annotated[str | None, Query(max_length=2000)]
+
+
+@router.get("/tables")
+def tables(
+    services: ServicesOf,
+    scope: ScopeOf,
+    namespace: Text = None,
+    dataset: Text = None,
+    job: Text = None,
+    direction: Direction = "both",
+    depth: Depth = 3,
+    limit: Nodes = 200,
+    as_of: str | None = None,
+    since: str | None = None,
+) -> Response:
+    """Walk from a dataset, or a job, to what it is made from (up) and what is made from it (down).
+
+    `as_of` leaves out edges first seen later, `since` those last seen before; both to five minutes.
+    """
+    if (dataset is None) == (job is None):
+        raise Problem(422, "parameter-invalid", "name either a dataset or a job", place="query/dataset")
+    moments = moment_in(as_of, "as_of"), moment_in(since, "since")
+    with services.database.reading() as connection:
+        datasets = _datasets(connection, scope, namespace, dataset) if dataset is not None else []
+        jobs = _jobs(connection, scope, namespace, job) if job is not None else []
+        graph = walk_tables(
+            connection,
+            scope,
+            dataset_ids=datasets,
+            job_ids=jobs,
+            direction=direction,
+            depth=depth,
+            limit=limit,
+            as_of=moments[0],
+            since=moments[1],
+        )
+    return answer(graph)
+
+
+@router.get("/columns")
+def columns(
+    services: ServicesOf,
+    scope: ScopeOf,
+    dataset: Annotated[str, Query(max_length=2000)],
+    namespace: Text = None,
+    column: Text = None,
+    direction: Direction = "both",
+    depth: Depth = 3,
+    limit: Nodes = 200,
+    as_of: str | None = None,
+    since: str | None = None,
+) -> Response:
+    """Walk from a column, or all columns of a dataset, to what they are made from and what is made from them."""
+    moments = moment_in(as_of, "as_of"), moment_in(since, "since")
+    with services.database.reading() as connection:
+        (dataset_id,) = _datasets(connection, scope, namespace, dataset)
+        found = find_columns(connection, dataset_id, checked_text(column, "column"))
+        if column is not None and not found:
+            raise not_found("column")
+        graph = walk_columns(
+            connection,
+            scope,
+            column_ids=found,
+            direction=direction,
+            depth=depth,
+            limit=limit,
+            as_of=moments[0],
+            since=moments[1],
+        )
+    return answer(graph)
+
+
+def _datasets(connection: Connection, scope: Scope, namespace: str | None, name: str) -> list[int]:
+    wanted = {"namespace": checked_text(namespace, "namespace"), "name": checked_text(name, "dataset")}
+    found, _ = list_datasets(connection, scope, after=0, limit=2, q=None, **wanted)
+    if len(found) > 1:
+        several = ", ".join(one["namespace"] for one in found)
+        raise Problem(409, "name-ambiguous", f"several have this name: say of which namespace ({several}, …)")
+    if not found:
+        raise not_found("dataset")
+    return [found[0]["id"]]
+
+
+def _jobs(connection: Connection, scope: Scope, namespace: str | None, name: str) -> list[int]:
+    wanted = {"namespace": checked_text(namespace, "namespace"), "name": checked_text(name, "job")}
+    found, _ = list_jobs(connection, scope, after=0, limit=100, q=None, **wanted)
+    if not found:
+        raise not_found("job")
+    return [one["id"] for one in found]

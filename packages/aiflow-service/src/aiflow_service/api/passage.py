@@ -1,0 +1,92 @@
+"""What every request passes through: who may knock in local mode, trace ids, the log and the figures."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import secrets
+import time
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aiflow_service.api.figures import REQUESTS
+from aiflow_service.api.problem import problem_response
+from aiflow_service.logs import TRACE_ID
+
+_LOG = logging.getLogger("aiflow_service.requests")
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/api/v1/lineage", "/api/v1/lineage/batch"})
+"""Routes that are asked so often that the log tells only of their failures."""
+
+
+class Passage:
+    """The outermost layer of the app. ``local``: nobody signs in, so only this machine's own names are answered to."""
+
+    def __init__(self, app: ASGIApp, *, local: bool) -> None:
+        self._app = app
+        self._local = local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and note what became of it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        found = _TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
+        trace_id = found[1].decode() if found else secrets.token_hex(16)
+        token = TRACE_ID.set(trace_id)
+        began = time.perf_counter()
+        status = 500
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"].append((b"x-trace-id", trace_id.encode()))
+            await send(message)
+
+        try:
+            if self._local and (stranger := _stranger(headers)):
+                detail = f"without sign-in the service answers to this machine alone, not to {stranger}"
+                await problem_response(403, "foreign-origin", detail)(scope, receive, note)
+            else:
+                await self._app(scope, receive, note)
+        finally:
+            seconds = time.perf_counter() - began
+            route = getattr(scope.get("route"), "path", "none")
+            REQUESTS.labels(scope["method"], route, status).observe(seconds)
+            if status >= 400 or route not in _QUIET:
+                told = {
+                    "method": scope["method"],
+                    "path": scope["path"],
+                    "status": status,
+                    "seconds": round(seconds, 4),
+                }
+                _LOG.info("request", extra={"facts": told})
+            TRACE_ID.reset(token)
+
+
+def _stranger(headers: dict[bytes, bytes]) -> str | None:
+    """Return the host that a request was made for, or the page that made it, where that is not this machine.
+
+    A page of the internet that is open in a browser here can reach a loopback address too.
+    """
+    host = headers.get(b"host", b"").decode("latin-1")
+    if host and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        return host
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if origin and not is_loopback(urlsplit(origin).hostname or ""):
+        return origin
+    return None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine's loopback."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

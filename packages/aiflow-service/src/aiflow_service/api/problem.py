@@ -1,0 +1,111 @@
+"""Errors as problem documents (RFC 9457), each with a ``code`` that does not change."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from aiflow_service.ingest import Overloaded, Unwritable
+from aiflow_service.openlineage import Refusal
+
+_LOG = logging.getLogger("aiflow_service.api")
+
+
+class ProblemDocument(BaseModel):
+    """What went wrong: ``status`` is HTTP's, ``code`` is for programs, ``detail`` for people."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    place: str | None = None
+    """Where in the request: a JSON pointer, or the name of a parameter."""
+
+
+class Problem(Exception):  # noqa: N818 it is an answer
+    """Raised in a route to answer with a problem."""
+
+    def __init__(self, status: int, code: str, detail: str, *, place: str | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.place = place
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ProblemDocument, "description": "What is wrong with the request."},
+    "5XX": {"model": ProblemDocument, "description": "What is wrong here, and whether to come again."},
+}
+"""For the description of every route."""
+
+
+def not_found(what: str) -> Problem:
+    """Return the problem of something that is not there, or that the caller does not see: nobody can tell which."""
+    return Problem(404, "not-found", f"there is no such {what}")
+
+
+def problem_response(
+    status: int, code: str, detail: str, *, place: str | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    """Return the response that tells of a problem."""
+    told = {"type": f"urn:aiflow:problem:{code}", "title": HTTPStatus(status).phrase, "status": status, "code": code}
+    told["detail"] = detail
+    if place is not None:
+        told["place"] = place
+    return Response(msgspec.json.encode(told), status, headers, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the app with a problem document."""
+
+    @app.exception_handler(Problem)
+    async def told(_: Request, error: Problem) -> Response:
+        return problem_response(error.status, error.code, error.detail, place=error.place)
+
+    @app.exception_handler(Refusal)
+    async def refused(_: Request, error: Refusal) -> Response:
+        return problem_response(error.status, error.code, error.reason, place=error.place)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = "/".join(str(part) for part in first["loc"])
+        return problem_response(422, "parameter-invalid", f"{place}: {first['msg']}", place=place)
+
+    @app.exception_handler(HTTPException)
+    async def answered(request: Request, error: HTTPException) -> Response:
+        code = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "request-invalid")
+        detail = (
+            f"there is no {request.url.path}; /openapi.json has what there is" if code == "not-found" else error.detail
+        )
+        return problem_response(error.status_code, code, detail, headers=dict(error.headers or {}))
+
+    @app.exception_handler(Overloaded)
+    async def overloaded(_: Request, error: Overloaded) -> Response:
+        return problem_response(503, "overloaded", "too many events wait to be written", headers={"Retry-After": "1"})
+
+    @app.exception_handler(Unwritable)
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(InterfaceError)
+    @app.exception_handler(PoolTimeoutError)
+    async def unreachable(_: Request, error: Exception) -> Response:
+        _LOG.error("the database does not answer", exc_info=error)
+        detail = "the database does not answer; what was sent may be sent again and counts once"
+        return problem_response(503, "database-unreachable", detail, headers={"Retry-After": "5"})
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, error: Exception) -> Response:
+        _LOG.error("a request failed", exc_info=error)
+        return problem_response(500, "internal", "the service has a fault; its log says more")

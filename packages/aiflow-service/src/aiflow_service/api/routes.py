@@ -1,0 +1,8 @@
+"""The routes of every noun, in the order in which they are described."""
+
+from __future__ import annotations
+
+from aiflow_service.api import catalog, events, health, ingest, lineage, runs
+
+ROUTERS = (health.router, ingest.router, events.router, runs.router, catalog.router, lineage.router)
+"""A new noun's router is added here."""

@@ -1,0 +1,131 @@
+"""Runs: listed, told whole, and live."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+
+import msgspec
+from fastapi import APIRouter, Header, Path, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response, StreamingResponse
+
+from aiflow_service.access import Scope
+from aiflow_service.api.answers import Cursor, Limit, answer_object, answer_page, checked_text, moment_in, place_of
+from aiflow_service.api.events import with_raw
+from aiflow_service.api.problem import PROBLEMS, not_found
+from aiflow_service.api.services import ScopeOf, Services, ServicesOf
+from aiflow_service.events import EventFilter, list_events
+from aiflow_service.runs import RunFilter, changed_since, find_run, list_runs, newest_change
+
+router = APIRouter(prefix="/api/v1/runs", tags=["runs"], responses=PROBLEMS)
+
+State = Literal["running", "succeeded", "failed", "cancelled"]
+RunId = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z_.:-]+$")]
+_POLL_SECONDS = 1.0
+_SILENCE_SECONDS = 15.0
+_LIVE_ROWS = 200
+
+
+@router.get("")
+def runs(
+    services: ServicesOf,
+    scope: ScopeOf,
+    pipeline: str | None = None,
+    project: str | None = None,
+    environment: str | None = None,
+    state: State | None = None,
+    job: Annotated[int | None, Query(ge=1, lt=2**62)] = None,
+    since: str | None = None,
+    until: str | None = None,
+    parts: Annotated[bool, Query(description="List tasks and other parts of runs too.")] = False,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """List runs, the newest start first."""
+    wanted = RunFilter(
+        pipeline=checked_text(pipeline, "pipeline"),
+        project=checked_text(project, "project"),
+        environment=checked_text(environment, "environment"),
+        state=state,
+        job_id=job,
+        since=moment_in(since, "since"),
+        until=moment_in(until, "until"),
+        parts=parts,
+    )
+    place = place_of(cursor, 2)
+    before = (place[0], place[1]) if place else None
+    with services.database.reading() as connection:
+        found, following = list_runs(connection, scope, wanted, before=before, limit=limit)
+    return answer_page(found, following)
+
+
+@router.get("/live", response_class=StreamingResponse)
+async def live(
+    request: Request,
+    services: ServicesOf,
+    scope: ScopeOf,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """Tell of every run as it changes, as server-sent events; `Last-Event-ID` goes on where a listener left off.
+
+    Each is a `run` with the line of a list as its data. Of several changes in a moment the last is told.
+    """
+    if last_event_id is not None and last_event_id.isdigit() and len(last_event_id) < 19:
+        number = int(last_event_id)
+    else:
+        number = await run_in_threadpool(_newest, services)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_stream(request, services, scope, number), headers=headers, media_type="text/event-stream")
+
+
+@router.get("/{run_id}")
+def run(run_id: RunId, request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
+    """Tell a run whole: its tasks with their attempts, nodes, datasets, errors, and whatever else was part of it."""
+    with services.database.reading() as connection:
+        found = find_run(connection, scope, run_id.lower())
+    if found is None:
+        raise not_found("run")
+    return answer_object(request, found)
+
+
+@router.get("/{run_id}/events")
+def run_events(
+    run_id: RunId, services: ServicesOf, scope: ScopeOf, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """List the events of a run in the order in which they arrived."""
+    after = place_of(cursor, 1) or (0,)
+    with services.database.reading() as connection:
+        wanted = EventFilter(run_uid=run_id.lower())
+        found, place = list_events(connection, scope, wanted, after=after[0], limit=limit)
+    return answer_page([with_raw(one) for one in found], place)
+
+
+def _newest(services: Services) -> int:
+    with services.database.reading() as connection:
+        return newest_change(connection)
+
+
+async def _stream(request: Request, services: Services, scope: Scope, number: int) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    told_at = loop.time()
+    yield b"retry: 2000\n\n"
+    while not services.is_ending and not await request.is_disconnected():
+        # What is shown next is asked for after the bell was taken, so that nothing falls between the two.
+        bell = services.changes.bell()
+        changed = await run_in_threadpool(_changed, services, scope, number)
+        for number, told in changed:
+            yield b"id: %d\nevent: run\ndata: %s\n\n" % (number, msgspec.json.encode(told))
+        if changed:
+            told_at = loop.time()
+        elif loop.time() - told_at > _SILENCE_SECONDS:
+            yield b": still here\n\n"
+            told_at = loop.time()
+        if len(changed) < _LIVE_ROWS:
+            await services.changes.wait(bell, _POLL_SECONDS)
+
+
+def _changed(services: Services, scope: Scope, number: int) -> list[tuple[int, dict[str, object]]]:
+    with services.database.reading() as connection:
+        return list(changed_since(connection, scope, number, limit=_LIVE_ROWS))

@@ -1,0 +1,76 @@
+"""Puts the service together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+
+from aiflow_service import __version__
+from aiflow_service.api import ROUTERS, Services
+from aiflow_service.api.figures import GROUP, RUN_SECONDS, RUNS, WAITING, WRITING
+from aiflow_service.api.passage import Passage
+from aiflow_service.api.problem import install
+from aiflow_service.api.services import Changes
+from aiflow_service.database import Database
+from aiflow_service.ingest import EventWriter, GroupWriter, Outcome
+
+_MAX_LABELS = 2_000
+"""How many pipelines have figures of their own; of more, those that come later are counted together."""
+
+
+def create_app(database: Database, *, local: bool = True) -> FastAPI:
+    """Return the app on a database that is open and migrated.
+
+    ``local``: nobody signs in, and only this machine is served.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        changes = Changes()
+
+        def note(outcome: Outcome, events: int, seconds: float) -> None:
+            _count(outcome, events, seconds)
+            with suppress(RuntimeError):  # the loop has ended, nobody listens any more
+                loop.call_soon_threadsafe(changes.ring)
+
+        writer = EventWriter(GroupWriter(database), note)
+        WAITING.set_function(lambda: writer.waiting_events)
+        app.state.services = Services(database, writer, changes)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(writer.close)
+
+    app = FastAPI(
+        title="aiflow metadata service",
+        version=__version__,
+        description="Runs, lineage and versions of every pipeline. Events come in as OpenLineage; see docs/service.md.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    install(app)
+    app.add_middleware(Passage, local=local)
+    return app
+
+
+def _count(outcome: Outcome, events: int, seconds: float) -> None:
+    GROUP.observe(events)
+    WRITING.observe(seconds)
+    for pipeline, fold in outcome.ended:
+        environment = str(fold.facet("aiflow_run").get("environment") or "")
+        known = (pipeline, environment) in _LABELLED or len(_LABELLED) < _MAX_LABELS
+        labels = (pipeline, environment) if known else ("other", "")
+        _LABELLED.add(labels)
+        RUNS.labels(*labels, fold.state).inc()
+        if fold.seconds is not None:
+            RUN_SECONDS.labels(*labels).observe(fold.seconds)
+
+
+_LABELLED: set[tuple[str, str]] = set()

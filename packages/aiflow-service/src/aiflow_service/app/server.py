@@ -1,0 +1,106 @@
+"""Starts the service: opens and migrates the database, takes the port, serves until it is told to end."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import uvicorn
+
+from aiflow_sdk.errors import ConfigurationError
+from aiflow_service.api.passage import is_loopback
+from aiflow_service.app.assembly import create_app
+from aiflow_service.app.settings import DEFAULT_PORT, Settings, default_database
+from aiflow_service.database import open_database
+from aiflow_service.database.migration import migrate
+from aiflow_service.logs import set_up_logs
+
+_GOODBYE_SECONDS = 10
+
+
+def serve_project(
+    folder: Path, *, host: str, port: int | None, database: str | None, on_ready: Callable[[str], None]
+) -> None:
+    """Serve for a project's folder, where its database lies unless another is named; raises as :func:`serve`.
+
+    The SDK's command line finds this through the entry point ``aiflow.services``.
+    """
+    address = database or default_database(folder)
+    serve(Settings(address, host, DEFAULT_PORT if port is None else port), on_ready)
+
+
+def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; ``on_ready`` is told the address once it answers.
+
+    Raises ``ConfigurationError`` or ``StoreError`` where it cannot begin: a port that is taken, a host that is not this
+    machine's, a database that does not open or that a newer service has migrated.
+    """
+    if not is_loopback(settings.host):
+        raise ConfigurationError(
+            "service-host",
+            f"nobody signs in to this service, so it listens on loopback alone and not on {settings.host}",
+            hint="leave --host out, or set up sign-in first",
+        )
+    listening = _listen(settings.host, settings.port)
+    set_up_logs(settings.log_level)
+    try:
+        database = open_database(settings.database)
+        try:
+            migrate(database)
+            app = create_app(database, local=True)
+            config = uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="on",
+                timeout_graceful_shutdown=_GOODBYE_SECONDS,
+                timeout_keep_alive=75,
+                h11_max_incomplete_event_size=65_536,
+                server_header=False,
+            )
+            host, port = listening.getsockname()[:2]
+            address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            with suppress(KeyboardInterrupt):  # it is raised again once all is written
+                _Server(config, lambda: on_ready(address)).run(sockets=[listening])
+        finally:
+            database.close()
+    finally:
+        listening.close()
+
+
+class _Server(uvicorn.Server):
+    """Tells when it answers, and lets those who listen to live runs go when it ends."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        services = self.config.app.state.services  # type: ignore[union-attr]
+        services.is_ending = True
+        services.changes.ring()
+        await super().shutdown(sockets)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
+        raise ConfigurationError(
+            "service-port", f"port {port} of {host} {why}", hint="end what listens there, or name another with --port"
+        ) from error
+    listening.listen(1024)
+    return listening

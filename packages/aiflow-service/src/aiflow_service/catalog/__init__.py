@@ -1,0 +1,16 @@
+"""The catalog: jobs, datasets under all their names, columns, and what is said of them."""
+
+from aiflow_service.catalog.memory import CatalogMemory
+from aiflow_service.catalog.names import Names
+from aiflow_service.catalog.reading import find_dataset, find_job, list_datasets, list_jobs
+from aiflow_service.catalog.schemas import write_schemas
+
+__all__ = [
+    "CatalogMemory",
+    "Names",
+    "find_dataset",
+    "find_job",
+    "list_datasets",
+    "list_jobs",
+    "write_schemas",
+]

@@ -1,0 +1,73 @@
+"""Writes what facets say of jobs and datasets: owners, tags, kind, description and the like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from aiflow_service.catalog.memory import CatalogMemory
+from aiflow_service.database.bulk import select_in, update_rows
+from aiflow_service.database.connection import Writing
+from aiflow_service.database.moments import MICROSECONDS
+from aiflow_service.openlineage.events import Facets
+
+JOB_FACETS = ("jobType", "ownership", "tags", "documentation", "sql", "sourceCodeLocation", "sourceCode")
+DATASET_FACETS = ("ownership", "tags", "documentation", "dataSource", "storage", "datasetType", "catalog")
+
+_MAX_BYTES = 16_384
+_REFRESH = 300 * MICROSECONDS
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
+Facts = dict[str, tuple[int, str, Any]]
+"""By facet: the time it is of, its digest, and it."""
+
+
+def write_facts(
+    writing: Writing,
+    memory: CatalogMemory,
+    table: sa.Table,
+    wanted: tuple[str, ...],
+    said: Iterable[tuple[int, int, Facets]],
+) -> None:
+    """Store facets of jobs or datasets, each given with the row's id and the time; the newest of each facet stays."""
+    newest: dict[int, Facts] = {}
+    for number, time, facets in said:
+        for name in wanted:
+            if name not in facets:
+                continue
+            text = _ENCODER.encode(facets[name])
+            digest = sha256(text).hexdigest()[:16]
+            known = memory.facts.get((table.name, number, name))
+            if known is not None and known[1] == digest and time - known[0] < _REFRESH:
+                continue
+            facts = newest.setdefault(number, {})
+            if len(text) <= _MAX_BYTES and (name not in facts or facts[name][:2] < (time, digest)):
+                facts[name] = (time, digest, facets[name])
+    statement = sa.select(table.c.id, table.c.facts)
+    changed = []
+    for number, stored in sorted(map(tuple, select_in(writing.connection, statement, table.c.id, newest))):
+        facts = facts_of(stored)
+        for name, fact in newest[number].items():
+            if name not in facts or tuple(facts[name][:2]) < fact[:2]:
+                facts[name] = fact
+            memory.facts.learn((table.name, number, name), tuple(facts[name][:2]))  # type: ignore[arg-type]
+        changed.append((number, _ENCODER.encode(facts)))
+    update_rows(writing, table, ("id", "facts"), changed)
+
+
+def facts_of(stored: bytes) -> Facts:
+    """Return the facts of a row."""
+    return msgspec.json.decode(stored) if stored else {}
+
+
+def facets_of(stored: bytes) -> dict[str, Any]:
+    """Return the facets of a row without their times, and without what only a machine wants to know of them."""
+    found = {}
+    for name, (_, _, value) in sorted(facts_of(stored).items()):
+        if not value.get("_deleted"):
+            found[name] = {key: one for key, one in value.items() if not key.startswith("_")}
+    return found

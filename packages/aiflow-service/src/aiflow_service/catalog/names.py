@@ -1,0 +1,159 @@
+"""From names to ids, for a whole group of events at once; what is new is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from aiflow_service.catalog.memory import CatalogMemory
+from aiflow_service.database.bulk import insert_rows, select_in
+from aiflow_service.database.connection import Writing
+from aiflow_service.database.tables import columns, dataset_names, datasets, jobs, namespaces, projects
+from aiflow_service.openlineage.events import Name
+
+
+class Names:
+    """The names of one writing transaction."""
+
+    def __init__(self, writing: Writing, memory: CatalogMemory) -> None:
+        self._writing = writing
+        self._memory = memory
+        self._made: list[tuple[int, int, int, str, bytes]] = []
+        self._named: list[tuple[int, str, int]] = []
+
+    def namespace(self, name: str) -> int:
+        """Return the id of a namespace that :meth:`prepare_namespaces` has seen."""
+        found = self._memory.namespaces.get(name)
+        assert found is not None
+        return found
+
+    def job(self, team_id: int, name: Name) -> int:
+        """Return the id of a job, which is made where it is new."""
+        found = self._memory.jobs.get((team_id, name))
+        if found is None:
+            self.prepare_jobs([(team_id, name)])
+            found = self._memory.jobs.get((team_id, name))
+            assert found is not None
+        return found
+
+    def dataset(self, name: Name) -> int:
+        """Return the id of a dataset that :meth:`prepare_datasets` has seen."""
+        found = self._memory.datasets.get(name)
+        assert found is not None
+        return found
+
+    def known_dataset(self, name: Name) -> int | None:
+        """Return the id of a dataset that :meth:`find_datasets` has found, or that was made."""
+        return self._memory.datasets.get(name)
+
+    def forget_datasets(self) -> None:
+        """Forget what names stand for: two datasets have become one."""
+        for memory in (self._memory.datasets, self._memory.columns, self._memory.schemas):
+            memory.forget()
+
+    def column(self, dataset_id: int, name: str) -> int:
+        """Return the id of a column that :meth:`prepare_columns` has seen."""
+        found = self._memory.columns.get((dataset_id, name))
+        assert found is not None
+        return found
+
+    def project(self, team_id: int, name: str) -> int:
+        """Return the id of a team's project, which is made where it is new."""
+        found = self._memory.projects.get((team_id, name))
+        if found is None:
+            mine = (projects.c.team_id == team_id) & (projects.c.name == name)
+            found = self._writing.connection.execute(sa.select(projects.c.id).where(mine)).scalar()
+            if found is None:
+                found = self._writing.number("projects")
+                insert_rows(self._writing, projects, ("id", "team_id", "name"), [(found, team_id, name)])
+            self._memory.projects.learn((team_id, name), found)
+        return found
+
+    def prepare_namespaces(self, names: Iterable[str]) -> None:
+        """Find or make namespaces."""
+        wanted = sorted({name for name in names if self._memory.namespaces.get(name) is None})
+        statement = sa.select(namespaces.c.name, namespaces.c.id)
+        for name, number in select_in(self._writing.connection, statement, namespaces.c.name, wanted):
+            self._memory.namespaces.learn(name, number)
+        made = [(self._writing.number("namespaces"), name) for name in wanted if not self._memory.namespaces.get(name)]
+        insert_rows(self._writing, namespaces, ("id", "name"), made)
+        for number, name in made:
+            self._memory.namespaces.learn(name, number)
+
+    def prepare_jobs(self, wanted: Iterable[tuple[int, Name]]) -> None:
+        """Find or make jobs, each given as its team and its name."""
+        unknown = sorted({one for one in wanted if self._memory.jobs.get(one) is None})
+        if not unknown:
+            return
+        self.prepare_namespaces(name[0] for _, name in unknown)
+        statement = sa.select(jobs.c.name, jobs.c.id)
+        for team_id, namespace in sorted({(one[0], one[1][0]) for one in unknown}):
+            mine = statement.where(jobs.c.team_id == team_id, jobs.c.namespace_id == self.namespace(namespace))
+            short = [name[1] for owner, name in unknown if (owner, name[0]) == (team_id, namespace)]
+            for name, number in select_in(self._writing.connection, mine, jobs.c.name, short):
+                self._memory.jobs.learn((team_id, (namespace, name)), number)
+        made = []
+        for team_id, name in unknown:
+            if self._memory.jobs.get((team_id, name)) is None:
+                number = self._writing.number("jobs")
+                made.append((number, team_id, self.namespace(name[0]), name[1], b""))
+                self._memory.jobs.learn((team_id, name), number)
+        insert_rows(self._writing, jobs, ("id", "team_id", "namespace_id", "name", "facts"), made)
+
+    def find_datasets(self, wanted: Iterable[Name]) -> None:
+        """Find datasets by any of their names; what is not there stays unknown."""
+        unknown = sorted({one for one in wanted if self._memory.datasets.get(one) is None})
+        if not unknown:
+            return
+        self.prepare_namespaces(name[0] for name in unknown)
+        statement = sa.select(dataset_names.c.name, dataset_names.c.dataset_id)
+        for namespace in sorted({name[0] for name in unknown}):
+            mine = statement.where(dataset_names.c.namespace_id == self.namespace(namespace))
+            short = [name[1] for name in unknown if name[0] == namespace]
+            for name, number in select_in(self._writing.connection, mine, dataset_names.c.name, short):
+                self._memory.datasets.learn((namespace, name), number)
+
+    def prepare_datasets(self, team_id: int, wanted: Iterable[Name]) -> None:
+        """Find or make datasets; a new one belongs to the team."""
+        names = sorted(set(wanted))
+        self.find_datasets(names)
+        for name in names:
+            if self._memory.datasets.get(name) is None:
+                self.make_dataset(team_id, name)
+        self.store_datasets()
+
+    def make_dataset(self, team_id: int, name: Name) -> int:
+        """Make a dataset, which :meth:`store_datasets` will write."""
+        number = self._writing.number("datasets")
+        self._made.append((number, team_id, self.namespace(name[0]), name[1], b""))
+        self.add_name(number, name)
+        return number
+
+    def add_name(self, dataset_id: int, name: Name) -> None:
+        """Say that a dataset has this name too, which no other has; :meth:`store_datasets` will write it."""
+        self._named.append((self.namespace(name[0]), name[1], dataset_id))
+        self._memory.datasets.learn(name, dataset_id)
+
+    def store_datasets(self) -> None:
+        """Write the datasets and names that were made."""
+        insert_rows(self._writing, datasets, ("id", "team_id", "namespace_id", "name", "facts"), self._made)
+        insert_rows(self._writing, dataset_names, ("namespace_id", "name", "dataset_id"), self._named)
+        self._made, self._named = [], []
+
+    def prepare_columns(self, wanted: Iterable[tuple[int, str]]) -> None:
+        """Find or make columns, each given as its dataset's id and its name."""
+        unknown = sorted({one for one in wanted if self._memory.columns.get(one) is None})
+        if not unknown:
+            return
+        statement = sa.select(columns.c.dataset_id, columns.c.name, columns.c.id)
+        owners = {one[0] for one in unknown}
+        for dataset_id, name, number in select_in(self._writing.connection, statement, columns.c.dataset_id, owners):
+            self._memory.columns.learn((dataset_id, name), number)
+        made = []
+        for dataset_id, name in unknown:
+            if self._memory.columns.get((dataset_id, name)) is None:
+                number = self._writing.number("columns")
+                made.append((number, dataset_id, name))
+                self._memory.columns.learn((dataset_id, name), number)
+        insert_rows(self._writing, columns, ("id", "dataset_id", "name"), made)

@@ -1,0 +1,158 @@
+"""Lists jobs and datasets, and tells one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from aiflow_service.access import Scope
+from aiflow_service.catalog.facts import facets_of
+from aiflow_service.database.moments import moment_text
+from aiflow_service.database.tables import columns, dataset_names, datasets, edges, jobs, namespaces, teams
+
+
+def list_jobs(
+    connection: Connection,
+    scope: Scope,
+    *,
+    after: int,
+    limit: int,
+    namespace: str | None,
+    name: str | None,
+    q: str | None,
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Return jobs in the order in which they were first heard of, and where to go on; ``q`` is a part of the name."""
+    return _list(connection, jobs, scope.sees(jobs.c.team_id), after, limit, namespace, name, q)
+
+
+def list_datasets(
+    connection: Connection,
+    scope: Scope,
+    *,
+    after: int,
+    limit: int,
+    namespace: str | None,
+    name: str | None,
+    q: str | None,
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Return datasets in the order in which they were first heard of, and where to go on.
+
+    With ``namespace`` and ``name`` it is the dataset that is known by this name, whichever of its names that is.
+    """
+    mine = scope.sees(datasets.c.team_id) & datasets.c.merged_into.is_(None)
+    if name is not None:
+        known = sa.select(dataset_names.c.dataset_id).where(dataset_names.c.name == name)
+        if namespace is not None:
+            known = known.join(namespaces).where(namespaces.c.name == namespace)
+        return _list(connection, datasets, mine & datasets.c.id.in_(known), after, limit, None, None, q)
+    return _list(connection, datasets, mine, after, limit, namespace, None, q)
+
+
+def find_job(connection: Connection, scope: Scope, job_id: int) -> dict[str, Any] | None:
+    """Return a job with what it reads and writes; None where there is none that the caller sees."""
+    row = _find(connection, jobs, scope, job_id)
+    if row is None:
+        return None
+    statement = (
+        sa.select(edges, datasets.c.name, namespaces.c.name.label("namespace"))
+        .join(datasets, datasets.c.id == edges.c.dataset_id)
+        .join(namespaces, namespaces.c.id == datasets.c.namespace_id)
+        .where(edges.c.job_id == job_id, scope.sees(datasets.c.team_id))
+        .order_by(edges.c.dataset_id)
+    )
+    touched = [
+        {
+            "dataset": {"id": edge.dataset_id, "namespace": edge.namespace, "name": edge.name},
+            "is_output": bool(edge.is_write),
+            "first_seen": moment_text(edge.first_seen),
+            "last_seen": moment_text(edge.last_seen),
+        }
+        for edge in connection.execute(statement)
+    ]
+    return {**_told(row), "facets": facets_of(row.facts), "datasets": touched}
+
+
+def find_dataset(connection: Connection, scope: Scope, dataset_id: int) -> dict[str, Any] | None:
+    """Return a dataset with its names, columns, readers and writers; None where there is none that the caller sees.
+
+    The id of a dataset that has become one with another leads to that one.
+    """
+    into = connection.execute(sa.select(datasets.c.merged_into).where(datasets.c.id == dataset_id)).scalar()
+    row = _find(connection, datasets, scope, dataset_id if into is None else into)
+    if row is None:
+        return None
+    names = (
+        sa.select(namespaces.c.name.label("namespace"), dataset_names.c.name)
+        .join(namespaces)
+        .where(dataset_names.c.dataset_id == row.id)
+        .order_by(namespaces.c.name, dataset_names.c.name)
+    )
+    current = (
+        sa.select(columns)
+        .where(columns.c.dataset_id == row.id, columns.c.ordinal.is_not(None))
+        .order_by(columns.c.ordinal)
+    )
+    touching = (
+        sa.select(edges, jobs.c.name, namespaces.c.name.label("namespace"))
+        .join(jobs, jobs.c.id == edges.c.job_id)
+        .join(namespaces, namespaces.c.id == jobs.c.namespace_id)
+        .where(edges.c.dataset_id == row.id, scope.sees(jobs.c.team_id))
+        .order_by(edges.c.job_id)
+    )
+    return {
+        **_told(row),
+        "names": [{"namespace": one.namespace, "name": one.name} for one in connection.execute(names)],
+        "columns": [
+            {"name": one.name, "type": one.type, "description": one.description} for one in connection.execute(current)
+        ],
+        "schema_of": moment_text(row.schema_time),
+        "facets": facets_of(row.facts),
+        "jobs": [
+            {
+                "job": {"id": edge.job_id, "namespace": edge.namespace, "name": edge.name},
+                "writes": bool(edge.is_write),
+                "first_seen": moment_text(edge.first_seen),
+                "last_seen": moment_text(edge.last_seen),
+            }
+            for edge in connection.execute(touching)
+        ],
+    }
+
+
+def _list(
+    connection: Connection,
+    table: sa.Table,
+    mine: sa.ColumnElement[bool],
+    after: int,
+    limit: int,
+    namespace: str | None,
+    name: str | None,
+    q: str | None,
+) -> tuple[list[dict[str, Any]], int | None]:
+    statement = _selected(table).where(mine, table.c.id > after).order_by(table.c.id).limit(limit + 1)
+    if namespace is not None:
+        statement = statement.where(namespaces.c.name == namespace)
+    if name is not None:
+        statement = statement.where(table.c.name == name)
+    if q is not None:
+        statement = statement.where(table.c.name.contains(q, autoescape=True))
+    rows = connection.execute(statement).all()
+    return [_told(row) for row in rows[:limit]], rows[limit - 1].id if len(rows) > limit else None
+
+
+def _find(connection: Connection, table: sa.Table, scope: Scope, number: int) -> Any:
+    return connection.execute(_selected(table).where(table.c.id == number, scope.sees(table.c.team_id))).first()
+
+
+def _selected(table: sa.Table) -> sa.Select[Any]:
+    return (
+        sa.select(table, namespaces.c.name.label("namespace"), teams.c.name.label("team"))
+        .join(namespaces, namespaces.c.id == table.c.namespace_id)
+        .join(teams, teams.c.id == table.c.team_id)
+    )
+
+
+def _told(row: Any) -> dict[str, Any]:
+    return {"id": row.id, "namespace": row.namespace, "name": row.name, "team": row.team}

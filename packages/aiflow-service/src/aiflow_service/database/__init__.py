@@ -1,0 +1,6 @@
+"""The database: one engine by its address, tables, migrations, and what differs between PostgreSQL and SQLite."""
+
+from aiflow_service.database.connection import Database, Writing, open_database
+from aiflow_service.database.moments import MICROSECONDS, moment_text, now
+
+__all__ = ["MICROSECONDS", "Database", "Writing", "moment_text", "now", "open_database"]

@@ -1,0 +1,105 @@
+"""Many rows at once, each database in the way that is quickest there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection
+
+from aiflow_service.database.connection import Writing
+
+Change: TypeAlias = Literal["new", "least", "greatest"]
+"""What an upsert does with a column of a row that is there: take the new value, the lesser, the greater."""
+
+_POSTGRES: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+_CHUNK = 500  # SQLite takes 32,766 parameters in one statement; a plan is kept for each number of them
+
+
+def insert_rows(writing: Writing, table: sa.Table, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Insert rows; ``names`` says which column each of their values is for."""
+    _write(writing, _statement(table, tuple(names), writing.is_postgres, ()), rows)
+
+
+def upsert_rows(
+    writing: Writing,
+    table: sa.Table,
+    names: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    changes: Mapping[str, Change],
+) -> None:
+    """Insert rows, or change those whose primary key is there; no key may come twice."""
+    _write(writing, _statement(table, tuple(names), writing.is_postgres, tuple(changes.items())), rows)
+
+
+def update_rows(writing: Writing, table: sa.Table, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Change rows that are there; the first of ``names`` is the key."""
+    _write(writing, _update(table, tuple(names), writing.is_postgres), rows)
+
+
+def select_in(
+    connection: Connection, statement: sa.Select[Any], column: sa.ColumnElement[Any], values: Iterable[Any]
+) -> Iterator[Any]:
+    """Yield the rows of a statement whose column is one of the values."""
+    wanted = list(values)
+    if not wanted:
+        return
+    if connection.dialect.name == "postgresql":
+        array = sa.bindparam("among", wanted, type_=postgresql.ARRAY(column.type))
+        yield from connection.execute(statement.where(column == sa.any_(array)))
+        return
+    for begin in range(0, len(wanted), _CHUNK):
+        yield from connection.execute(statement.where(column.in_(wanted[begin : begin + _CHUNK])))
+
+
+def _write(writing: Writing, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    if not rows:
+        return
+    if writing.is_postgres:
+        arrays = {f"c{number}": list(values) for number, values in enumerate(zip(*rows, strict=True))}
+        writing.connection.exec_driver_sql(statement, arrays)
+    else:
+        writing.connection.exec_driver_sql(statement, [tuple(row) for row in rows])
+
+
+@lru_cache(maxsize=256)
+def _statement(
+    table: sa.Table, names: tuple[str, ...], is_postgres: bool, changes: tuple[tuple[str, Change], ...]
+) -> str:
+    columns = ", ".join(f'"{name}"' for name in names)
+    keys = ", ".join(f'"{column.name}"' for column in table.primary_key)
+    least, greatest = ("least", "greatest") if is_postgres else ("min", "max")
+    conflict = ""
+    if changes:
+        taken = {
+            "new": 'excluded."{0}"',
+            "least": least + '({1}."{0}", excluded."{0}")',
+            "greatest": greatest + '({1}."{0}", excluded."{0}")',
+        }
+        sets = ", ".join(f'"{name}" = ' + taken[change].format(name, table.name) for name, change in changes)
+        conflict = f" ON CONFLICT ({keys}) DO UPDATE SET {sets}"
+    if is_postgres:
+        return f"INSERT INTO {table.name} ({columns}) SELECT * FROM {_arrays(table, names)}{conflict}"
+    return f"INSERT INTO {table.name} ({columns}) VALUES ({', '.join('?' * len(names))}){conflict}"
+
+
+@lru_cache(maxsize=256)
+def _update(table: sa.Table, names: tuple[str, ...], is_postgres: bool) -> str:
+    if is_postgres:
+        sets = ", ".join(f'"{name}" = given."{name}"' for name in names[1:])
+        given = ", ".join(f'"{name}"' for name in names)
+        return (
+            f"UPDATE {table.name} SET {sets} FROM {_arrays(table, names)} AS given({given}) "
+            f'WHERE {table.name}."{names[0]}" = given."{names[0]}"'
+        )
+    sets = ", ".join(f'"{name}" = ?{number}' for number, name in enumerate(names[1:], 2))
+    return f'UPDATE {table.name} SET {sets} WHERE "{names[0]}" = ?1'
+
+
+def _arrays(table: sa.Table, names: tuple[str, ...]) -> str:
+    kinds = [table.c[name].type.compile(_POSTGRES) for name in names]
+    # %b: bytes go as they are, not as twice as many hexadecimal digits.
+    return f"unnest({', '.join(f'%(c{number})b::{kind}[]' for number, kind in enumerate(kinds))})"

@@ -1,0 +1,192 @@
+"""Opens the database that an address names, and hands out reading and writing transactions.
+
+One transaction writes at a time, on SQLite by its own lock, on PostgreSQL by an advisory one that all replicas share:
+numbers are then handed out without gaps or surprises, a greater number was always committed later, and no two writers
+can wait for each other. Writes are collected into groups (:mod:`aiflow_service.ingest`), so that one is enough.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from aiflow_sdk.errors import ConfigurationError, StoreError
+from aiflow_service.database.tables import counters
+
+_WRITERS = 0x6169666C6F77  # "aiflow": the advisory lock of whoever writes
+_SQLITE_WAIT_SECONDS = 30
+
+
+class Writing:
+    """A transaction that may write, and the numbers that it hands out."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.is_postgres = connection.dialect.name == "postgresql"
+        stored = connection.execute(sa.select(counters.c.name, counters.c.value))
+        self._numbers: dict[str, int] = {row[0]: row[1] for row in stored}
+        self._stored = dict(self._numbers)
+
+    def number(self, name: str) -> int:
+        """Hand out the next number of a counter: a table's next id."""
+        self._numbers[name] = value = self._numbers.get(name, 0) + 1
+        return value
+
+    def last_number(self, name: str) -> int:
+        """Return the last number that was handed out, 0 if none was."""
+        return self._numbers.get(name, 0)
+
+    def store_numbers(self) -> None:
+        """Write down what was handed out."""
+        for name, value in self._numbers.items():
+            if name not in self._stored:
+                self.connection.execute(counters.insert().values(name=name, value=value))
+            elif self._stored[name] != value:
+                self.connection.execute(counters.update().where(counters.c.name == name).values(value=value))
+
+
+class Database:
+    """A database that is open: any number of threads read, one at a time writes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.is_postgres = engine.dialect.name == "postgresql"
+        self._writers = threading.Lock()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection for reads that belong together: on SQLite they see one state of the database."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Writing]:
+        """Give the one transaction that writes; it is durable when the block has ended, and gone where it raised."""
+        with self._writers, self.engine.connect() as connection:
+            if self.is_postgres:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS)))
+            else:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                writing = Writing(connection)
+                yield writing
+                writing.store_numbers()
+            except BaseException:
+                if not self.is_postgres:
+                    with suppress(DBAPIError):
+                        connection.exec_driver_sql("ROLLBACK")
+                raise
+            if self.is_postgres:
+                connection.commit()
+            else:
+                connection.exec_driver_sql("COMMIT")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def address_of(text: str) -> URL:
+    """Return an address with the driver that is installed. Raises ``ConfigurationError`` for any other database."""
+    hint = "write sqlite:///folder/service.db or postgresql://user@host:5432/name"
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError) as error:
+        raise ConfigurationError(
+            "database-address", f"'{_hidden(text)}' is no address of a database", hint=hint
+        ) from error
+    match url.get_backend_name():
+        case "sqlite":
+            return url.set(drivername="sqlite")
+        case "postgresql" | "postgres":
+            return url.set(drivername="postgresql+psycopg")
+        case other:
+            raise ConfigurationError("database-address", f"the service knows no database '{other}'", hint=hint)
+
+
+def open_database(text: str, *, pool_size: int = 10) -> Database:
+    """Open the database at an address, and see that it answers.
+
+    Raises ``ConfigurationError`` (an address that is wrong) or ``StoreError`` (one where nothing can be opened).
+    """
+    url = address_of(text)
+    options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": pool_size * 3, "pool_timeout": 10}
+    if url.get_backend_name() == "sqlite":
+        if url.database in (None, "", ":memory:"):
+            raise ConfigurationError(
+                "database-address",
+                "a database in memory loses all that it was told",
+                hint="name a file: sqlite:///service.db",
+            )
+        with suppress(OSError):  # what cannot be made cannot be opened either, which says why
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(
+            url,
+            poolclass=sa.QueuePool,
+            connect_args={"timeout": _SQLITE_WAIT_SECONDS, "check_same_thread": False},
+            **options,
+        )
+        event.listen(engine, "connect", _prepare_sqlite)
+    else:
+        connect = {
+            "connect_timeout": 5,
+            "application_name": "aiflow-service",
+            "options": "-c timezone=UTC",
+            **_patience(),
+        }
+        engine = sa.create_engine(url, pool_pre_ping=True, connect_args=connect, **options)
+    database = Database(engine)
+    try:
+        with database.reading() as connection:
+            connection.execute(sa.text("SELECT 1"))
+            _check_settings(connection)
+    except DBAPIError as error:
+        engine.dispose()
+        raise StoreError(
+            "database-unreachable",
+            f"the database at {url.render_as_string(hide_password=True)} cannot be opened: {error.orig}".strip(),
+            hint="see that it runs, that the address is right and that its user may connect"
+            if database.is_postgres
+            else "name a file in a folder that can be written to",
+            retryable=True,
+        ) from error
+    return database
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # transactions are begun where they are meant to begin
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-32000", "temp_store=MEMORY"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _patience() -> Mapping[str, Any]:
+    # A connection whose other end is gone without a word is noticed within half a minute.
+    return {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+
+
+def _check_settings(connection: Connection) -> None:
+    if connection.dialect.name != "postgresql":
+        return
+    encoding = connection.execute(sa.text("SHOW server_encoding")).scalar_one()
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            "database-encoding",
+            f"the database keeps texts as {encoding}, which cannot hold every name",
+            hint="make one with ENCODING 'UTF8'",
+        )
+
+
+def _hidden(text: str) -> str:
+    """Return an address without what may be a password in it."""
+    before, at, behind = text.rpartition("@")
+    return f"{before.split('://')[0]}://***@{behind}" if at else text

@@ -1,0 +1,57 @@
+"""Runs: of pipelines, of tasks' attempts, of anybody's jobs; one row for each run id of OpenLineage."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
+
+from aiflow_service.database.tables.metadata import ID, METADATA
+
+runs = Table(
+    "runs",
+    METADATA,
+    Column("id", ID, primary_key=True, autoincrement=False),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("team_id", BigInteger, ForeignKey("teams.id"), nullable=False),
+    Column("job_id", BigInteger, ForeignKey("jobs.id"), nullable=False),
+    Column("project_id", BigInteger, ForeignKey("projects.id")),
+    Column("parent_uid", Text),
+    Column("pipeline", Text, nullable=False),
+    Column("environment", Text),
+    Column("task_id", Text),
+    Column("partition", Text),
+    Column("cause", Text),
+    Column("version", Text),
+    Column("execution", Integer),
+    Column("attempt", Integer),
+    Column("state", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("error_code", Text),
+    Column("trace_id", Text),
+    Column("changed", BigInteger, nullable=False),
+    Column("fold", LargeBinary, nullable=False),
+    Index("ix_runs_parent_uid", "parent_uid"),
+    Index("ix_runs_changed", "changed"),
+    Index("ix_runs_job_id_started", "job_id", "started_at", "id"),
+    # Lists show whole stories: runs that are no part of another.
+    Index(
+        "ix_runs_started",
+        "started_at",
+        "id",
+        postgresql_where=text("parent_uid IS NULL"),
+        sqlite_where=text("parent_uid IS NULL"),
+    ),
+    Index(
+        "ix_runs_team_started",
+        "team_id",
+        "started_at",
+        "id",
+        postgresql_where=text("parent_uid IS NULL"),
+        sqlite_where=text("parent_uid IS NULL"),
+    ),
+    Index("ix_runs_pipeline_started", "pipeline", "started_at", "id"),
+)
+"""``fold`` is all that its events have said, as :mod:`aiflow_service.runs.fold` keeps it; the columns are read off it.
+
+``changed`` is the number of the last event that touched the run: what a listener to live runs goes by.
+"""

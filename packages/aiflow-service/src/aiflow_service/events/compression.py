@@ -1,0 +1,26 @@
+"""Compression of stored events: zstd at its quickest, one frame each, so that any may be had by itself."""
+
+from __future__ import annotations
+
+import threading
+
+import zstandard
+
+_LOCAL = threading.local()
+_LEVEL = 1
+
+
+def compress(data: bytes) -> bytes:
+    """Return the data compressed."""
+    if not hasattr(_LOCAL, "compressor"):
+        _LOCAL.compressor = zstandard.ZstdCompressor(level=_LEVEL)
+    packed: bytes = _LOCAL.compressor.compress(data)
+    return packed
+
+
+def decompress(data: bytes) -> bytes:
+    """Return what :func:`compress` was given."""
+    if not hasattr(_LOCAL, "decompressor"):
+        _LOCAL.decompressor = zstandard.ZstdDecompressor()
+    whole: bytes = _LOCAL.decompressor.decompress(data)
+    return whole

@@ -1,0 +1,221 @@
+"""Writes a group of events in one transaction: the events themselves, and all that is derived from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from aiflow_service.catalog import CatalogMemory, Names, write_schemas
+from aiflow_service.catalog.facts import DATASET_FACETS, JOB_FACETS, write_facts
+from aiflow_service.database import Database, Writing
+from aiflow_service.database.tables import datasets, jobs
+from aiflow_service.events import EventRow, RefusedEvent, known_digests, write_events, write_refusals
+from aiflow_service.events.writing import day_of
+from aiflow_service.ingest.merging import join_symlinks
+from aiflow_service.lineage import ColumnEdge, Edge, LineageMemory, write_column_edges, write_edges
+from aiflow_service.openlineage import Event, EventKind
+from aiflow_service.openlineage.events import Name
+from aiflow_service.runs import RunFold, RunPart, write_runs
+
+
+class Submission(msgspec.Struct):
+    """An event that waits to be written, read and compressed already."""
+
+    event: Event
+    team_id: int
+    received_at: int
+    body: bytes
+
+
+class Outcome(msgspec.Struct):
+    """What became of a group."""
+
+    numbers: dict[bytes, int]
+    """The numbers of the events that were new, by digest; those that are absent had been stored before."""
+    refused: dict[bytes, int]
+    """The numbers of what was refused, by digest."""
+    ended: list[tuple[str, RunFold]]
+    """The pipelines (or jobs) of runs that have ended, and the runs."""
+    last_number: int
+    """Of all events that are stored."""
+
+
+class GroupWriter:
+    """Writes groups, one after the other, and remembers between them what is stored."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._catalog = CatalogMemory()
+        self._lineage = LineageMemory()
+        self._merges = 0
+
+    def write(self, submissions: Sequence[Submission], refused: Sequence[RefusedEvent] = ()) -> Outcome:
+        """Write a group; when it returns, all of it is durable and to be seen. Raises what the database does."""
+        try:
+            with self._database.writing() as writing:
+                outcome = self._write(writing, submissions, refused)
+                merges = writing.last_number("dataset_merges")
+        except BaseException:
+            for memory in self._memories():
+                memory.drop()
+            raise
+        for memory in self._memories():
+            memory.keep()
+        if merges != self._merges:
+            self._forget(merges)
+        return outcome
+
+    def _write(self, writing: Writing, submissions: Sequence[Submission], refused: Sequence[RefusedEvent]) -> Outcome:
+        if writing.last_number("dataset_merges") != self._merges:
+            self._forget(writing.last_number("dataset_merges"))
+        new = _first_of_each(submissions)
+        stored = known_digests(writing, ((day_of(one.event.time), digest) for digest, one in new.items()))
+        for digest in stored:
+            del new[digest]
+        numbers = {digest: writing.number("events") for digest in new}
+        ended = self._derive(writing, new, numbers) if new else []
+        return Outcome(numbers, write_refusals(writing, refused), ended, writing.last_number("events"))
+
+    def _derive(
+        self, writing: Writing, new: dict[bytes, Submission], numbers: dict[bytes, int]
+    ) -> list[tuple[str, RunFold]]:
+        names = Names(writing, self._catalog)
+        told = list(new.values())
+        names.prepare_jobs((one.team_id, name) for one in told for name in _jobs_of(one.event))
+        join_symlinks(writing, names, ((one.team_id, mention) for one in told for mention in one.event.datasets))
+        for team_id in sorted({one.team_id for one in told}):
+            mine = (one.event for one in told if one.team_id == team_id)
+            names.prepare_datasets(team_id, (name for event in mine for name in _datasets_of(event)))
+        write_events(writing, [self._row(names, numbers[digest], digest, one) for digest, one in new.items()])
+        self._write_facts(writing, names, told)
+        write_edges(writing, self._lineage, _edges(names, told))
+        names.prepare_columns(
+            pair
+            for one in told
+            for mention in one.event.datasets
+            for source in mention.sources
+            for pair in (
+                (names.dataset(mention.name), source.target),
+                (names.dataset(source.dataset), source.field),
+            )
+        )
+        write_column_edges(writing, self._lineage, _column_edges(names, told))
+        return write_runs(writing, list(_run_parts(new, numbers)), names.job, names.project)
+
+    def _write_facts(self, writing: Writing, names: Names, told: Sequence[Submission]) -> None:
+        mentions = [(one, mention) for one in told for mention in one.event.datasets]
+        write_schemas(
+            writing,
+            names,
+            self._catalog,
+            (
+                (names.dataset(mention.name), one.event.time, mention.schema)
+                for one, mention in mentions
+                if mention.schema
+            ),
+        )
+        of_jobs = (
+            (names.job(one.team_id, one.event.job), one.event.time, one.event.job_facets)
+            for one in told
+            if one.event.job and one.event.job_facets
+        )
+        write_facts(writing, self._catalog, jobs, JOB_FACETS, of_jobs)
+        of_datasets = (
+            (names.dataset(mention.name), one.event.time, mention.facets) for one, mention in mentions if mention.facets
+        )
+        write_facts(writing, self._catalog, datasets, DATASET_FACETS, of_datasets)
+
+    @staticmethod
+    def _row(names: Names, number: int, digest: bytes, one: Submission) -> EventRow:
+        event = one.event
+        return EventRow(
+            id=number,
+            event_day=day_of(event.time),
+            digest=digest,
+            team_id=one.team_id,
+            kind=event.kind.value,
+            event_type=event.event_type,
+            event_time=event.time,
+            received_at=one.received_at,
+            run_uid=event.run_id,
+            job_id=names.job(one.team_id, event.job) if event.job else None,
+            dataset_id=names.dataset(event.datasets[0].name) if event.kind is EventKind.DATASET else None,
+            size=len(event.raw),
+            body=one.body,
+        )
+
+    def _memories(self) -> Iterable[Any]:
+        return (*self._catalog.all(), *self._lineage.all())
+
+    def _forget(self, merges: int) -> None:
+        """Forget ids: two datasets have become one, here or at another replica."""
+        for memory in self._memories():
+            memory.forget()
+        self._merges = merges
+
+
+def _first_of_each(submissions: Sequence[Submission]) -> dict[bytes, Submission]:
+    found: dict[bytes, Submission] = {}
+    for one in submissions:
+        found.setdefault(one.event.digest, one)
+    return found
+
+
+def _jobs_of(event: Event) -> Iterable[Name]:
+    if event.job:
+        yield event.job
+    for mention in (event.parent, event.root):
+        if mention:
+            yield mention.job
+
+
+def _datasets_of(event: Event) -> Iterable[Name]:
+    for mention in event.datasets:
+        yield mention.name
+        for source in mention.sources:
+            yield source.dataset
+
+
+def _job_of_edges(event: Event) -> Name | None:
+    """Return the job that reads and writes: of a task of aiflow its pipeline, which is what hands the rows on."""
+    if event.parent and "aiflow_run" in event.run_facets:
+        return event.parent.job
+    return event.job
+
+
+def _edges(names: Names, told: Sequence[Submission]) -> Iterable[tuple[Edge, int]]:
+    for one in told:
+        job = _job_of_edges(one.event)
+        if job is None:
+            continue
+        job_id = names.job(one.team_id, job)
+        for mention in one.event.datasets:
+            yield Edge(job_id, int(mention.is_output), names.dataset(mention.name)), one.event.time
+
+
+def _column_edges(names: Names, told: Sequence[Submission]) -> Iterable[tuple[ColumnEdge, int, str]]:
+    for one in told:
+        job = _job_of_edges(one.event)
+        for mention in one.event.datasets if job else ():
+            dataset_id = names.dataset(mention.name)
+            for source in mention.sources:
+                target = names.column(dataset_id, source.target)
+                made_from = names.column(names.dataset(source.dataset), source.field)
+                yield ColumnEdge(target, made_from, names.job(one.team_id, job)), one.event.time, source.kind  # type: ignore[arg-type]
+
+
+def _run_parts(new: dict[bytes, Submission], numbers: dict[bytes, int]) -> Iterable[RunPart]:
+    for digest, one in new.items():
+        event = one.event
+        if event.run_id is None:
+            continue
+        changed = numbers[digest]
+        yield RunPart(event.run_id, one.team_id, RunFold.of_event(event), changed)
+        parent, root = event.parent, event.root
+        if parent and parent.run_id != event.run_id:
+            above = root.run_id if root else None
+            yield RunPart(parent.run_id, one.team_id, RunFold.of_part(event, parent, above), changed)
+        if root and root.run_id not in (event.run_id, parent.run_id if parent else None):
+            yield RunPart(root.run_id, one.team_id, RunFold.of_part(event, root), changed)

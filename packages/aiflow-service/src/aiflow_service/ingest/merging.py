@@ -1,0 +1,77 @@
+"""One dataset under several names is one: what symlinks say, applied to what is stored.
+
+A table at a storage address has a name in a catalog too. Whichever is heard of first makes the dataset; when an event
+says that two known ones are the same, the elder (the lesser id) takes over the younger one's names, edges and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from aiflow_service.catalog import Names
+from aiflow_service.database import Writing
+from aiflow_service.database.tables import column_edges, columns, dataset_names, datasets, edges, events
+from aiflow_service.openlineage import DatasetMention
+
+
+def join_symlinks(writing: Writing, names: Names, mentions: Iterable[tuple[int, DatasetMention]]) -> None:
+    """Give every dataset that has symlinks all its names. Each mention is given with the team that made it."""
+    linked = [(team_id, mention) for team_id, mention in mentions if mention.symlinks]
+    if not linked:
+        return
+    names.find_datasets(name for _, mention in linked for name in (mention.name, *mention.symlinks))
+    for team_id, mention in linked:
+        wanted = list(dict.fromkeys((mention.name, *mention.symlinks)))
+        there = sorted({found for name in wanted if (found := names.known_dataset(name)) is not None})
+        dataset_id = there[0] if there else names.make_dataset(team_id, mention.name)
+        for name in wanted:
+            if names.known_dataset(name) is None:
+                names.add_name(dataset_id, name)
+        if len(there) > 1:
+            names.store_datasets()
+        for younger in there[1:]:
+            _merge(writing, dataset_id, younger)
+            names.forget_datasets()
+            names.find_datasets(name for _, mention in linked for name in (mention.name, *mention.symlinks))
+    names.store_datasets()
+
+
+def _merge(writing: Writing, elder: int, younger: int) -> None:
+    """Make the younger dataset a part of the elder one."""
+    run = writing.connection.execute
+    writing.number("dataset_merges")
+    run(dataset_names.update().where(dataset_names.c.dataset_id == younger).values(dataset_id=elder))
+    _move(writing, edges, {"dataset_id": elder}, edges.c.dataset_id == younger)
+    of_elder = run(sa.select(columns.c.name, columns.c.id).where(columns.c.dataset_id == elder))
+    kept = {row[0]: row[1] for row in of_elder}
+    for name, number in list(run(sa.select(columns.c.name, columns.c.id).where(columns.c.dataset_id == younger))):
+        if name not in kept:
+            run(columns.update().where(columns.c.id == number).values(dataset_id=elder, ordinal=None))
+            continue
+        _move(writing, column_edges, {"target_id": kept[name]}, column_edges.c.target_id == number)
+        _move(writing, column_edges, {"source_id": kept[name]}, column_edges.c.source_id == number)
+        run(columns.delete().where(columns.c.id == number))
+    run(events.update().where(events.c.dataset_id == younger).values(dataset_id=elder))
+    merged = (datasets.c.id == younger) | (datasets.c.merged_into == younger)
+    run(datasets.update().where(merged).values(merged_into=elder))
+
+
+def _move(writing: Writing, table: sa.Table, values: dict[str, int], mine: sa.ColumnElement[bool]) -> None:
+    """Give rows a new key; where it is taken, the two become one, seen as long as both were."""
+    names = [column.name for column in table.c]
+    chosen = [sa.literal(values[name]).label(name) if name in values else table.c[name] for name in names]
+    insert = postgresql.insert if writing.is_postgres else sqlite.insert
+    least, greatest = (sa.func.least, sa.func.greatest) if writing.is_postgres else (sa.func.min, sa.func.max)
+    moving = insert(table).from_select(names, sa.select(*chosen).where(mine))
+    statement = moving.on_conflict_do_update(
+        index_elements=[column.name for column in table.primary_key],
+        set_={
+            "first_seen": least(table.c.first_seen, moving.excluded.first_seen),
+            "last_seen": greatest(table.c.last_seen, moving.excluded.last_seen),
+        },
+    )
+    writing.connection.execute(statement)
+    writing.connection.execute(table.delete().where(mine))
