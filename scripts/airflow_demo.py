@@ -38,8 +38,8 @@ def main() -> int:
             port = 0
     flights = ROOT / "examples" / "flights"
     if not (flights / ".aiflow" / "lake" / "raw" / "flights" / "_delta_log").exists():
-        # In a process of its own: where polars has been at work, Ctrl-C ends no reading from a pipe any more (its handler
-        # of SIGINT has system calls go on).
+        # In a process of its own: where polars has been at work, Ctrl-C ends no reading from a pipe any more (its
+        # handler of SIGINT has system calls go on).
         load = "from pathlib import Path; from demo import load_flights; load_flights(Path('.aiflow/lake').absolute())"
         subprocess.run([sys.executable, "-c", load], cwd=flights, check=True)
     for example in ("flights", "hourly_daily", "user_features"):
