@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -227,6 +228,11 @@ def test_a_run_tells_what_a_local_run_tells(worker: Worker):
         worker.do(task.id)
     assert story(worker.told()) == story(locally)
     assert [event["eventType"] for event in locally][-1] == "COMPLETE"
+    # The user's environment has read the query: there is nothing here that could.
+    assert importlib.util.find_spec("sqlglot") is None
+    outputs = {one["name"]: one["facets"] for one in worker.told()[-1]["outputs"]}
+    counted = {name: one for name, one in outputs["mart.n"]["aiflow_columns"].items() if not name.startswith("_")}
+    assert counted == {"constant": ["n"], "rows_through": ["first"]}
     assert worker.told()[0]["job"]["name"] == "default/orders_daily"
     assert worker.told()[-1]["job"]["name"] == "default/orders_daily"
     assert len(worker.told()) == 2 + 2 * len(worker.plan.tasks)
