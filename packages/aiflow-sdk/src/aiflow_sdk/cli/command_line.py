@@ -23,6 +23,8 @@ COMMANDS = {
     "check": "Look for every mistake, and run nothing.",
     "compile": "Write the plans of all pipelines as JSON.",
     "deploy": "Publish the project for Airflow, list releases, roll back.",
+    "history": "List the deployed versions of a pipeline, and what changed.",
+    "diff": "Show how two versions of a pipeline differ.",
     "show": "Show pipelines, a graph, its tables and a sample of rows.",
     "run": "Run a pipeline for one partition.",
     "backfill": "Run a pipeline for each partition of a range of dates.",

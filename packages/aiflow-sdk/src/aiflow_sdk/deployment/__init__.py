@@ -19,13 +19,17 @@ if TYPE_CHECKING:
         open_bundles,
         roll_back_project,
     )
+    from aiflow_sdk.deployment.history import DeployedPipeline, HistoryEntry, Version
 
 _HOMES = {
     "CheckReport": "aiflow_sdk.deployment.check",
     "CompileReport": "aiflow_sdk.deployment.compile",
     "Compiled": "aiflow_sdk.deployment.compile",
     "DeployReport": "aiflow_sdk.deployment.deploy",
+    "DeployedPipeline": "aiflow_sdk.deployment.history",
+    "HistoryEntry": "aiflow_sdk.deployment.history",
     "RollbackReport": "aiflow_sdk.deployment.deploy",
+    "Version": "aiflow_sdk.deployment.history",
     "check_project": "aiflow_sdk.deployment.check",
     "compile_project": "aiflow_sdk.deployment.compile",
     "deploy_project": "aiflow_sdk.deployment.deploy",
@@ -38,7 +42,10 @@ __all__ = [
     "CompileReport",
     "Compiled",
     "DeployReport",
+    "DeployedPipeline",
+    "HistoryEntry",
     "RollbackReport",
+    "Version",
     "check_project",
     "compile_project",
     "deploy_project",

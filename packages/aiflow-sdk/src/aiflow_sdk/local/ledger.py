@@ -15,16 +15,14 @@ from typing import Any
 
 from aiflow_sdk.config import LakeRoot, resolve_secrets
 from aiflow_sdk.errors import StoreError
-from aiflow_sdk.ir import fingerprint, thaw
+from aiflow_sdk.ir import thaw
 from aiflow_sdk.local.executor import LiveRun
 from aiflow_sdk.local.making import Making, Verdict, why_run
-from aiflow_sdk.plan import Plan, Run, make_run
+from aiflow_sdk.plan import Plan, Run, make_run, meaning_of
 from aiflow_sdk.runtime import Data
 from aiflow_sdk.stores import Store, folder_name, open_store
 
 _FOLDER = "_ledger"
-_MEANINGLESS = frozenset({"code", "dataset", "plugin", "wait_minutes", "restated"})
-"""What a node has that its rows do not depend on, or that is compared by itself."""
 
 
 class Ledger:
@@ -123,15 +121,7 @@ class Ledger:
 
     @cached_property
     def _meaning(self) -> str:
-        """The fingerprint of what the data depends on: who owns the pipeline, or when it is late, changes no row."""
-        nodes = [
-            {
-                **{name: value for name, value in node.to_full_dict().items() if name not in _MEANINGLESS},
-                "options": {name: value for name, value in thaw(node.options).items() if name not in _MEANINGLESS},
-            }
-            for node in self.plan.node_list
-        ]
-        return fingerprint([nodes, self.plan.partition, self.plan.timezone])
+        return meaning_of(self.plan)
 
     def _sinks(self, run: Run) -> dict[str, str | None]:
         return self._of_partition(self.data.sink_identities(run), run)

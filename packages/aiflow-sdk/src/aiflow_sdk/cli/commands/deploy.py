@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,16 +15,16 @@ import click
 from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.cli.console import Console, format_next, format_table, plural
 from aiflow_sdk.cli.diagnostics import flatten_errors, print_errors
+from aiflow_sdk.cli.releases import moment_of, release_data, short_version
 from aiflow_sdk.cli.screen import LiveBlock, spinner
 from aiflow_sdk.errors import StoreError
 
 if TYPE_CHECKING:
-    from aiflow_sdk.bundles import Publication, Release
+    from aiflow_sdk.bundles import Publication
     from aiflow_sdk.deployment import DeployReport
 
 _ALLOCATIONS = 100_000
 _SHOWN_CHANGES = 40
-_SHORT = 12
 _STEPS = {
     "compile": "compiling",
     "pack": "packing the code and what no registry has",
@@ -123,7 +122,7 @@ def _tell(invocation: Invocation, report: DeployReport, publication: Publication
     numbers = [(len([one for one in publication.changes if one.action == action]), action) for action in _CHANGES]
     counted = ", ".join([*(f"{number:,} {action}" for number, action in numbers if number), ""])
     counted += f"{publication.unchanged:,} unchanged"
-    version = publication.project_version[:_SHORT]
+    version = short_version(publication.project_version)
     name, place = invocation.project.name, f"{invocation.environment.name}, {report.address}"
     if not publication.is_new:
         console.print(f"nothing changed: '{name}' is at {version} in {place}")
@@ -162,7 +161,7 @@ def _data(invocation: Invocation, report: DeployReport, errors: list[Any], dry: 
         **data,
         "version": found.version,
         "project_version": found.project_version,
-        "release": found.release and _release_data(found.release),
+        "release": found.release and release_data(found.release),
         "pipelines": {
             **{
                 action: [
@@ -182,18 +181,6 @@ def _data(invocation: Invocation, report: DeployReport, errors: list[Any], dry: 
     }
 
 
-def _release_data(release: Release) -> dict[str, Any]:
-    return {
-        "number": release.number,
-        "version": release.version,
-        "project": release.project,
-        "project_version": release.project_version,
-        "action": release.action,
-        "by": release.by,
-        "at": release.at,
-    }
-
-
 def _list(invocation: Invocation) -> None:
     from aiflow_sdk.deployment import open_bundles
 
@@ -204,7 +191,7 @@ def _list(invocation: Invocation) -> None:
     for release in releases:
         current.setdefault(release.project, release.number)
     if invocation.as_json:
-        console.print_json([{**_release_data(one), "current": current[one.project] == one.number} for one in releases])
+        console.print_json([{**release_data(one), "current": current[one.project] == one.number} for one in releases])
         return
     if not releases:
         said = f"nothing was deployed to {invocation.environment.name} yet, in {store.address}"
@@ -216,10 +203,10 @@ def _list(invocation: Invocation) -> None:
             "": "*" if current[one.project] == one.number else "",
             "release": one.number,
             "project": one.project,
-            "version": one.project_version[:_SHORT],
+            "version": short_version(one.project_version),
             "action": one.action,
             "by": one.by,
-            "at": datetime.fromisoformat(one.at).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+            "at": moment_of(one),
         }
         for one in releases
     ]
@@ -239,11 +226,10 @@ def _roll_back(invocation: Invocation, version: str) -> None:
     console = invocation.console
     if invocation.as_json:
         data = {"rolled_back": done.is_new, "project_version": done.project_version}
-        console.print_json({**data, "release": _release_data(done.release)})
+        console.print_json({**data, "release": release_data(done.release)})
         return
-    said = (
-        f"is at {done.project_version[:_SHORT]}" if done.is_new else f"was at {done.project_version[:_SHORT]} already"
-    )
+    version = short_version(done.project_version)
+    said = f"is at {version}" if done.is_new else f"was at {version} already"
     place = f"{invocation.environment.name}, {done.address}"
     console.print(f"'{invocation.project.name}' {said} in {place}; release {done.release.number}")
 
