@@ -13,6 +13,7 @@ from aiflow_service.database.tables.catalog import (
 from aiflow_service.database.tables.events import events, refusals
 from aiflow_service.database.tables.lineage import column_edges, edges
 from aiflow_service.database.tables.metadata import METADATA, counters
+from aiflow_service.database.tables.registry import documents, pipeline_releases, pipelines, releases, versions
 from aiflow_service.database.tables.runs import runs
 from aiflow_service.database.tables.teams import DEFAULT_TEAM_ID, projects, teams
 
@@ -24,12 +25,17 @@ __all__ = [
     "counters",
     "dataset_names",
     "datasets",
+    "documents",
     "edges",
     "events",
     "jobs",
     "namespaces",
+    "pipeline_releases",
+    "pipelines",
     "projects",
     "refusals",
+    "releases",
     "runs",
     "teams",
+    "versions",
 ]
