@@ -2,6 +2,7 @@
 
 from aiflow_service.registry.reading import (
     compare_versions,
+    current_plan,
     find_pipeline,
     find_version,
     list_history,
@@ -17,6 +18,7 @@ __all__ = [
     "ReleaseSubmission",
     "VersionSubmission",
     "compare_versions",
+    "current_plan",
     "find_pipeline",
     "find_version",
     "list_history",

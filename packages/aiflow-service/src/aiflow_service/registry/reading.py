@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from aiflow_sdk.difference import Difference, compare_pipelines, effect_of
 from aiflow_sdk.ir import read_pipeline
-from aiflow_sdk.plan import read_plan
+from aiflow_sdk.plan import Plan, read_plan
 from aiflow_service.access import Scope
 from aiflow_service.database.compression import decompress
 from aiflow_service.database.moments import moment_text
@@ -88,6 +88,31 @@ def compare_versions(
         return None
     differences = _differences(connection, old, new)
     return {"before": _version_told(old), "after": _version_told(new), **_differences_told(differences)}
+
+
+def current_plan(
+    connection: Connection, scope: Scope, team_id: int, project: str, name: str, environment: str
+) -> Plan | None:
+    """Return the plan of the version of a pipeline that is current in an environment; None where none is."""
+    mine = sa.select(pipelines.c.id).join(projects, projects.c.id == pipelines.c.project_id)
+    mine = mine.where(
+        scope.sees(pipelines.c.team_id),
+        pipelines.c.team_id == team_id,
+        pipelines.c.name == name,
+        projects.c.name == project,
+    )
+    newest = (
+        sa.select(pipeline_releases.c.version_id)
+        .join(releases, releases.c.id == pipeline_releases.c.release_id)
+        .where(pipeline_releases.c.pipeline_id.in_(mine), releases.c.environment == environment)
+        .order_by(*_ORDER)
+        .limit(1)
+    )
+    version_id = connection.execute(newest).scalar()
+    if version_id is None:
+        return None
+    row = connection.execute(sa.select(versions).where(versions.c.id == version_id)).one()
+    return _plan(_document(connection, row.team_id, row.plan_digest))
 
 
 def list_history(
@@ -267,6 +292,11 @@ def _differences(connection: Connection, old: Any, new: Any) -> tuple[Difference
         _document(connection, row.team_id, digest) for row in (old, new) for digest in (row.ir_digest, row.plan_digest)
     ]
     return _compared(*texts)
+
+
+@lru_cache(maxsize=256)
+def _plan(text: bytes) -> Plan:
+    return read_plan(text)
 
 
 @lru_cache(maxsize=256)

@@ -11,6 +11,7 @@ from aiflow_service.database.tables.catalog import (
     namespaces,
 )
 from aiflow_service.database.tables.events import events, refusals
+from aiflow_service.database.tables.ledger import makings
 from aiflow_service.database.tables.lineage import column_edges, edges
 from aiflow_service.database.tables.metadata import METADATA, counters
 from aiflow_service.database.tables.registry import documents, pipeline_releases, pipelines, releases, versions
@@ -29,6 +30,7 @@ __all__ = [
     "edges",
     "events",
     "jobs",
+    "makings",
     "namespaces",
     "pipeline_releases",
     "pipelines",
