@@ -16,21 +16,21 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
-
-from service_trial import dataset, run_event
 
 from aiflow_sdk.partitions import Partition, partitions_between
 from aiflow_sdk.plan import Making
 from aiflow_service.ledger.evaluation import Ledger, Pipeline, Status, made_of
 from aiflow_service.ledger.fold import MakingFold
 from aiflow_service.ledger.writing import making_parts
-from aiflow_service.openlineage import read_event
+from aiflow_service.openlineage import Event, read_event
+from service_trial import dataset, run_event
 
 ZONE = "Europe/Berlin"
 CHANGES = ("2026-03-28", "2026-10-24")
 """The day before one of 23 hours, and before one of 25."""
-DAYS = 4
+DAYS = 3
 HOURS, SUMS, FEATURES = "raw.hours", "agg.days", "feature.days"
 TABLES = {HOURS: 1, SUMS: 2, FEATURES: 3}
 
@@ -58,15 +58,19 @@ class Flow:
     code: int = 0
     generation: int = 0
 
-    def inputs_of(self, key: str) -> list[str]:
+    def inputs_of(self, key: str) -> tuple[str, ...]:
         """Return the keys of the partitions that a partition is made of."""
-        if self.reads is None:
-            return []
-        day = Partition(key, "day", ZONE)
-        if self.reads == HOURS:
-            first, last = (Partition.containing(at, "hour", ZONE) for at in (day.start, day.end - timedelta(seconds=1)))
-            return [one.key for one in partitions_between(first, last)]
-        return [one.key for one in partitions_between(day.offset(-2), day)]
+        return inputs_of(self.reads, key) if self.reads else ()
+
+
+@cache
+def inputs_of(table: str, key: str) -> tuple[str, ...]:
+    """Return the keys of the partitions of a table that a day is made of: its hours, or it and the two days before."""
+    day = Partition(key, "day", ZONE)
+    if table == HOURS:
+        first, last = (Partition.containing(at, "hour", ZONE) for at in (day.start, day.end - timedelta(seconds=1)))
+        return tuple(one.key for one in partitions_between(first, last))
+    return tuple(one.key for one in partitions_between(day.offset(-2), day))
 
 
 @dataclass
@@ -78,7 +82,7 @@ class World:
     flows: dict[str, Flow] = field(default_factory=dict)
     truths: dict[tuple[str, str], Truth] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
-    events: list[bytes] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     moment: datetime = datetime(2026, 11, 20, tzinfo=UTC)
     now: datetime = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -154,7 +158,7 @@ class World:
         told = [*self.events, *self.chance.sample(self.events, len(self.events) // 10)]
         self.chance.shuffle(told)
         folds: dict[tuple[str, str], MakingFold] = {}
-        for part in making_parts((read_event(raw), 1) for raw in told):
+        for part in making_parts((event, 1) for event in told):
             place = part.job[1], part.run_uid
             folds[place] = folds[place].merge(part.fold) if place in folds else part.fold
         known = {("onelake", table): number for table, number in TABLES.items()}
@@ -226,7 +230,7 @@ class World:
             outputs=[written] if written else [],
             run_facets=facets,
         )
-        self.events.append(json.dumps(event).encode())
+        self.events.append(read_event(json.dumps(event).encode()))
 
 
 @dataclass

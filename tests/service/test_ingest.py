@@ -6,6 +6,7 @@ import time
 import zlib
 
 import pytest
+
 from service_trial import Service, dataset, facet, run_event, unique
 
 GOOD = run_event()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service_trial import Service, unique
 
 from aiflow_sdk.bundles.model import digest
 from aiflow_sdk.cli import main
@@ -17,6 +16,7 @@ from aiflow_sdk.config import load_project
 from aiflow_sdk.deployment import Service as Registry
 from aiflow_sdk.deployment import deploy_project, open_bundles, record_releases, roll_back_project
 from aiflow_sdk.plugins import installed_registry
+from service_trial import Service, unique
 
 PIPELINE = """
 from aiflow_sdk import pipeline, sink, source

@@ -8,9 +8,9 @@ from shutil import copy
 
 import pytest
 import sqlalchemy as sa
+from aiflow_service.events.compression import compress
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from service_trial import Service, dataset, facet, run_event, unique
 
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import load_project
@@ -21,10 +21,10 @@ from aiflow_sdk.plugins import installed_registry
 from aiflow_service.database import open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import column_edges, columns, dataset_names, edges, runs
-from aiflow_service.events.compression import compress
 from aiflow_service.ingest import GroupWriter, Submission
 from aiflow_service.openlineage import read_event
 from aiflow_service.runs import RunFold
+from service_trial import Service, dataset, facet, run_event, unique
 
 
 def story(tmp_path, *, fails: bool = False) -> Iterator[dict]:

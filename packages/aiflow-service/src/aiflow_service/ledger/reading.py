@@ -68,6 +68,8 @@ def list_repairs(
             "partition": None if one.key == "-" else one.key,
             "state": one.state,
             "reason": one.reason,
+            "grain": one.pipeline.newest.grain if one.pipeline.newest else None,
+            "timezone": one.pipeline.newest.timezone if one.pipeline.newest else None,
         }
         for one in ledger.repairs([dataset_id], environment, down=down)
     ]
