@@ -33,7 +33,9 @@ def test_the_official_client_is_heard(service: Service, compression: str | None)
                 producer="https://example.org/producer",
                 eventType=state,
                 inputs=[InputDataset("s3://lake", f"{name}/in")],
-                outputs=[OutputDataset("s3://lake", f"{name}/out", facets={"schema": schema, "columnLineage": columns})],
+                outputs=[
+                    OutputDataset("s3://lake", f"{name}/out", facets={"schema": schema, "columnLineage": columns})
+                ],
             )
         )
     client.close()

@@ -201,7 +201,7 @@ def test_a_difference_is_frozen_says_a_sentence_and_survives_json(one, other):
             difference.node = "x"
 
 
-EDITS = [
+EDITS: list[tuple[PipelineIR, list[tuple[Any, ...]]]] = [
     (
         edited("orders", params={**ORDERS["params"], "table": "raw.o2"}),
         [("node-changed", "orders", "options.table", "data")],

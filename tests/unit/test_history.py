@@ -1,4 +1,4 @@
-"""``aiflow history`` and ``aiflow diff``: what was deployed of a pipeline and how it changed, read from the bundle store."""
+"""``aiflow history`` and ``aiflow diff``: what was deployed of a pipeline and how it changed, by the bundle store."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How differences between two versions of a pipeline look: a line each, what hangs on them, and queries line by line."""
+"""How differences between versions of a pipeline look: a line each, what hangs on them, and queries line by line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def format_differences(console: Console, differences: Sequence[Difference]) -> I
 
 def count_differences(differences: Sequence[Difference]) -> str:
     """Return ``3 differences: 1 can change rows, 2 how it runs``."""
-    counts = Counter(one.effect for one in differences)
+    counts = Counter[str](one.effect for one in differences)
     parts = [f"{counts[effect]:,} {said}" for effect, said in _COUNTED.items() if counts[effect]]
     return f"{plural(len(differences), 'difference')}: {', '.join(parts)}"
 

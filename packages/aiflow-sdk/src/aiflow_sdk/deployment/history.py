@@ -1,4 +1,4 @@
-"""What was deployed of one pipeline, read from the bundle store: each version, and how it differs from the one before."""
+"""What was deployed of a pipeline, read from the bundle store: each version, and how it differs from the one before."""
 
 from __future__ import annotations
 
