@@ -5,6 +5,7 @@ import uuid
 import pytest
 from openlineage.client import OpenLineageClient, facet_v2
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
+
 from service_trial import Service, unique, wait_until
 
 

@@ -48,7 +48,7 @@ def typed(capsys: Any, root: Path, *words: str, code: int = 0) -> Any:
     capsys.readouterr()
     assert main(["-C", str(root), *words, "--json"]) == code
     out = capsys.readouterr().out
-    return json.loads(out) if out.lstrip()[:1] in "[" else [json.loads(line) for line in out.splitlines()]
+    return json.loads(out) if out.startswith("[") else [json.loads(line) for line in out.splitlines()]
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def table() -> str:
 
 @pytest.fixture
 def root(tmp_path: Path, service: Service, table: str, monkeypatch: Any) -> Path:
-    """A project of two pipelines, of which the second reads what the first writes, that tells the service of its runs."""
+    """A project of two pipelines, the second of which reads what the first writes; it tells the service."""
     monkeypatch.setenv("AIFLOW_HOME", str(tmp_path / "home"))
     root = tmp_path / "project"
     (root / "pipelines").mkdir(parents=True)

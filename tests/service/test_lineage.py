@@ -6,6 +6,7 @@ from collections import defaultdict
 from contextlib import closing
 
 import pytest
+
 from service_trial import Service, dataset, facet, run_event, unique
 
 

@@ -1,4 +1,4 @@
-"""The registry: the same content is the same version, releases in any order, and what ``aiflow deploy`` tells of itself."""
+"""The registry: the same content is the same version, releases in any order, and what ``aiflow deploy`` tells."""
 
 import itertools
 import json

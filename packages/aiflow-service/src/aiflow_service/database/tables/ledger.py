@@ -15,5 +15,5 @@ makings = Table(
     Column("fold", LargeBinary, nullable=False),
     Index("ix_makings_job_id", "job_id"),
 )
-"""``job_id`` is the pipeline's, whose edges say which datasets it reads and writes; ``fold`` is all that the run's events
-have said, as :mod:`aiflow_service.ledger.fold` keeps it."""
+"""``job_id`` is the pipeline's, whose edges say which datasets it reads and writes; ``fold`` is all that the run's
+events have said, as :mod:`aiflow_service.ledger.fold` keeps it."""
