@@ -8,7 +8,7 @@ from shutil import copy
 
 import pytest
 import sqlalchemy as sa
-from aiflow_service.events.compression import compress
+from aiflow_service.database.compression import compress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -74,7 +74,7 @@ def _run_here(invocation: Invocation, stretch: Stretch) -> int:
     from aiflow_sdk.local import BackfillRequest, RunRequest, backfill, run_pipeline_locally
 
     project, console = invocation.project, invocation.console
-    shared = {
+    shared: dict[str, Any] = {
         "project": str(project.root),
         "pipeline": stretch.pipeline,
         "environment": invocation.environment.name,
