@@ -220,7 +220,7 @@ class World:
             facets["parent"] = {**ours, "run": {"runId": uid}, "job": job}
         else:
             about = {"definition": "d", "meaning": "m", "lock": "l", "code": {"f": str(code)}, "params": {}}
-            facets["aiflow_making"] = {**ours, **about, "grain": flow.grain, "timezone": ZONE}
+            facets["aiflow_making"] = {**ours, **about, "grain": flow.grain, "timezone": ZONE, "scheduled": True}
         event = run_event(
             event_type,
             job=f"shop/{flow.name}/t" if is_task else f"shop/{flow.name}",

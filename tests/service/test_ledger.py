@@ -1,6 +1,8 @@
 """The partition ledger: random schedules against what really lies there, and real runs repaired by one command."""
 
 import json
+import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from aiflow_sdk.cli import main
-from schedule_trial import Tally, try_schedule
+from schedule_trial import CHANGES, Tally, World, try_schedule
 from service_trial import Service, unique
 
 SCHEDULES = 200
@@ -118,4 +120,14 @@ def typed_error(capsys: Any, root: Path, *words: str) -> str:
     capsys.readouterr()
     assert main(["-C", str(root), *words, "--json"]) != 0
     said = capsys.readouterr()
-    return json.loads((said.out or said.err).splitlines()[-1])["code"]
+    return json.loads(said.out)["error"]["code"]
+
+
+def test_a_pipeline_without_a_schedule_lacks_only_what_it_was_run_for() -> None:
+    world = World(random.Random(1), CHANGES[0])
+    for hour in (world.hours[0], world.hours[5]):
+        list(world.run("hours", hour))
+    (hours, *_) = world.ledger().pipelines
+    assert len(hours.expected(world.now)) == len(world.hours)
+    hours = replace(hours, made=[replace(one, is_scheduled=False) for one in hours.made])
+    assert hours.expected(world.now) == [world.hours[0], world.hours[5]]

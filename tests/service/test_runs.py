@@ -8,7 +8,6 @@ from shutil import copy
 
 import pytest
 import sqlalchemy as sa
-from aiflow_service.database.compression import compress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from aiflow_sdk.lineage import Lineage
 from aiflow_sdk.plan import NodeFacts, TaskResult, make_run
 from aiflow_sdk.plugins import installed_registry
 from aiflow_service.database import open_database
+from aiflow_service.database.compression import compress
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import column_edges, columns, dataset_names, edges, runs
 from aiflow_service.ingest import GroupWriter, Submission

@@ -117,6 +117,7 @@ class Lineage:
             "params": thaw(self.run.params),
             "grain": self.plan.partition,
             "timezone": self.plan.timezone,
+            "scheduled": self.plan.schedule is not None,
         }
         return events.own_facet("making", ours)
 

@@ -67,6 +67,8 @@ class Made:
     """What it was made by; None where no event said so."""
     grain: Grain | None
     timezone: str
+    is_scheduled: bool
+    """Whether its pipeline starts runs by itself, so that one for every period is to be expected."""
     reads: tuple[Use, ...]
     writes: tuple[Use, ...]
 
@@ -106,7 +108,10 @@ class Pipeline:
         return found
 
     def expected(self, now: datetime) -> list[str]:
-        """Return the keys from the first partition that a run was for to the last complete one, in order."""
+        """Return the keys from the first partition that a run was for to the last complete one, in order.
+
+        Of a pipeline without a schedule those alone that runs were for.
+        """
         newest = self.newest
         keys = [key for key in self.by_key if key != "-"]
         if newest is None or newest.grain is None or not keys:
@@ -114,6 +119,8 @@ class Pipeline:
         known = sorted(Partition(key, newest.grain, newest.timezone) for key in keys if _fits(key, newest))
         if not known:
             return sorted(self.by_key)
+        if not newest.is_scheduled:
+            return [one.key for one in known]
         last = max(known[-1], last_complete(newest.grain, newest.timezone, now))
         found = [one.key for one in partitions_between(known[0], last)] if _is_near(known[0], last) else []
         return found or [one.key for one in known]
@@ -339,6 +346,7 @@ def made_of(uid: str, fold: MakingFold, datasets: Mapping[tuple[str, str], int],
         making=_making_of(about) if about else None,
         grain=known_grain,
         timezone=str(timezone),
+        is_scheduled=about.get("scheduled") is True,
         reads=tuple(uses["r"]),
         writes=tuple(uses["w"]),
     )
