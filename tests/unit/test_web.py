@@ -11,7 +11,16 @@ import pytest
 from aiflow_sdk.web import WebServer
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked = []
+
+
 class Handler(BaseHTTPRequestHandler):
+    server: Server
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
@@ -32,9 +41,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        server.asked = []
+    with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
