@@ -29,6 +29,18 @@ def flow(p):
 """
 
 
+EMPTY = {
+    "key": "k",
+    "number": 1,
+    "project": "p",
+    "environment": "dev",
+    "project_version": "v",
+    "action": "deploy",
+    "at": "2026-11-20T00:00:00Z",
+    "pipelines": [],
+}
+
+
 def write(root: Path, name: str, text: str) -> None:
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_text(text, encoding="utf-8")
@@ -283,6 +295,9 @@ def test_a_release_whose_versions_are_missing_says_which(service: Service, root:
         ("versions", b'{"versions": [{"ir": "\\ud800", "plan": "{}"}]}', "body-invalid"),
         ("releases", {"key": "k\0"}, "body-invalid"),
         ("releases", {"key": "k", "at": "2026-11-20"}, "body-invalid"),
+        ("releases", {**EMPTY, "at": "9999-11-20T00:00:00Z"}, "body-invalid"),
+        ("releases", {**EMPTY, "commit": "not a commit"}, "body-invalid"),
+        ("releases", {**EMPTY, "message": "m" * 5_000}, "body-invalid"),
         ("releases", b"\xff\xfe", "body-invalid"),
     ],
 )

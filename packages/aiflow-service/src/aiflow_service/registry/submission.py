@@ -13,19 +13,26 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.ir import PipelineIR, read_pipeline
 from aiflow_sdk.plan import Plan, read_plan
-from aiflow_service.database.moments import moment_of
+from aiflow_service.database.moments import MICROSECONDS, moment_of, now
 
 MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
 MAX_VERSIONS = 500
 """How many may be sent at once."""
 MAX_PIPELINES = 100_000
 MAX_NUMBER = 2**53
+_AHEAD = 24 * 3600 * MICROSECONDS
 
 
 def _without_null(text: str) -> str:
     if "\0" in text:
         raise ValueError("it holds the character U+0000")
     return text
+
+
+def _is_past(at: datetime) -> datetime:
+    if not 0 <= moment_of(at) <= now() + _AHEAD:
+        raise ValueError("it lies before 1970 or more than a day ahead, and would be the newest until then")
+    return at
 
 
 Word = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_without_null)]
@@ -90,7 +97,7 @@ class ReleaseSubmission(_Sent):
     project_version: Word
     action: Literal["deploy", "rollback"]
     author: Prose = ""
-    at: AwareDatetime
+    at: Annotated[AwareDatetime, AfterValidator(_is_past)]
     message: Prose | None = None
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")] | None = None
     dirty: bool | None = None
