@@ -10,6 +10,7 @@ from aiflow_service.database.tables.catalog import (
     jobs,
     namespaces,
 )
+from aiflow_service.database.tables.configuration import configuration_items
 from aiflow_service.database.tables.events import events, refusals
 from aiflow_service.database.tables.ledger import makings
 from aiflow_service.database.tables.lineage import column_edges, edges
@@ -23,6 +24,7 @@ __all__ = [
     "METADATA",
     "column_edges",
     "columns",
+    "configuration_items",
     "counters",
     "dataset_names",
     "datasets",
