@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, cast, get_args
 
 from aiflow_sdk.errors import AiflowError
@@ -21,6 +21,7 @@ from aiflow_service.ledger.fold import MakingFold
 
 State = Literal["current", "stale", "incomplete", "absent"]
 _MOST_EXPECTED = 200_000
+_HOUR = len("2026-11-20T05")
 Table = tuple[int, str]
 """A dataset and the environment in whose lake it lies."""
 
@@ -113,17 +114,19 @@ class Pipeline:
         Of a pipeline without a schedule those alone that runs were for.
         """
         newest = self.newest
-        keys = [key for key in self.by_key if key != "-"]
+        keys = sorted(key for key in self.by_key if key != "-")
         if newest is None or newest.grain is None or not keys:
             return sorted(self.by_key)
-        known = sorted(Partition(key, newest.grain, newest.timezone) for key in keys if _fits(key, newest))
-        if not known:
-            return sorted(self.by_key)
         if not newest.is_scheduled:
-            return [one.key for one in known]
-        last = max(known[-1], last_complete(newest.grain, newest.timezone, now))
-        found = [one.key for one in partitions_between(known[0], last)] if _is_near(known[0], last) else []
-        return found or [one.key for one in known]
+            fitting = [key for key in keys if _fits(key, newest)]
+            return sorted(fitting, key=lambda key: Partition(key, cast("Grain", newest.grain), newest.timezone))
+        # Keys sort as their times do, but within an hour that the clocks show twice: of those at the ends all are read.
+        near = [key for key in keys if key[:_HOUR] in (keys[0][:_HOUR], keys[-1][:_HOUR]) and _fits(key, newest)]
+        ends = [Partition(key, newest.grain, newest.timezone) for key in near]
+        if not ends:
+            return keys
+        first, last = min(ends), max(*ends, last_complete(newest.grain, newest.timezone, now))
+        return list(_keys_between(first, last)) if _is_near(first, last) else keys
 
 
 @dataclass(frozen=True)
@@ -303,6 +306,11 @@ def _reads_any(status: Status, remade: Mapping[int, set[str] | None]) -> str | N
 
 def _order(use: Use) -> tuple[int, int, str]:
     return (-1 if use.version is None else use.version, use.moment, use.run_uid)
+
+
+@lru_cache(maxsize=256)
+def _keys_between(first: Partition, last: Partition) -> tuple[str, ...]:
+    return tuple(one.key for one in partitions_between(first, last))
 
 
 def _fits(key: str, made: Made) -> bool:
