@@ -18,8 +18,8 @@ from aiflow_sdk.difference.nodes import NODE_EFFECTS
 from aiflow_sdk.difference.pipelines import PIPELINE_EFFECTS
 from aiflow_sdk.frames.query import replace_names
 from aiflow_sdk.ir import NodeIR, PipelineIR, dataset, thaw
-from aiflow_sdk.local.making import Making, why_run
 from aiflow_sdk.plan import Plan, meaning_of, read_plan
+from aiflow_sdk.plan.making import Making, why_run
 from aiflow_sdk.plugins import installed_registry
 
 ORDERS: dict[str, Any] = {"id": "orders", "type": "source", "params": {"kind": "onelake", "table": "raw.orders"}}

@@ -31,6 +31,8 @@ COMMANDS = {
     "trigger": "Start a run of a deployed pipeline in Airflow.",
     "pause": "Let a pipeline start no more runs in Airflow.",
     "unpause": "Let a pipeline start runs in Airflow.",
+    "status": "Show which partitions of a table are made, stale or absent.",
+    "repair": "Make again what is stale or absent of a table, and what follows.",
     "runs": "List past runs, the newest first.",
     "logs": "Show what the code of a run printed.",
     "sync": "Send the events of past runs that nobody has heard yet.",

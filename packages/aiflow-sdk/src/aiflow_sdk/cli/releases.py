@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from aiflow_sdk.cli.console import printable
+
 if TYPE_CHECKING:
     from aiflow_sdk.bundles import Release
 
@@ -31,4 +33,14 @@ def release_data(release: Release) -> dict[str, Any]:
         "action": release.action,
         "by": release.by,
         "at": release.at,
+        "message": release.note.message or None,
+        "commit": release.note.commit or None,
+        "dirty": release.note.is_dirty,
     }
+
+
+def note_words(message: str | None, commit: str | None, is_dirty: bool | None) -> str:
+    """Return which commit a release was and what was said of it, for people; empty where nobody knows."""
+    dirty = " with changes" if is_dirty else ""
+    parts = [f"commit {commit[:_SHORT]}{dirty}" if commit else "", f"“{printable(message)}”" if message else ""]
+    return "  ".join(filter(None, parts))

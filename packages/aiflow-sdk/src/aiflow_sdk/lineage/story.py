@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from aiflow_sdk import events
+from aiflow_sdk.ir import thaw
 from aiflow_sdk.lineage.columns import Facets, column_facets
-from aiflow_sdk.plan import NodeFacts, Plan, PlanNode, PlanTask, Run, TaskResult
+from aiflow_sdk.plan import NodeFacts, Plan, PlanNode, PlanTask, Run, TaskResult, making_of
 
 EngineVersion: TypeAlias = Callable[[PlanTask], str | None]
 """Returns the version of what a task's engine stands on, where it is known: the engine is installed where it runs."""
@@ -48,7 +50,7 @@ class Lineage:
             run_id=self.run.run_id,
             job_namespace=self.namespace,
             job_name=self.name,
-            run_facets={**self._run_facets(), **error_facets(error)},
+            run_facets={**self._run_facets(), "aiflow_making": self._making_facet, **error_facets(error)},
             job_facets={
                 "jobType": events.job_type_facet("PIPELINE", bounded=all(task.bounded for task in self.plan.tasks)),
                 **({"ownership": events.owner_facet(self.plan.owner)} if self.plan.owner else {}),
@@ -102,6 +104,22 @@ class Lineage:
             inputs=list(self._datasets("source", nodes, facts)),
             outputs=list(self._datasets("sink", nodes, facts)),
         )
+
+    @cached_property
+    def _making_facet(self) -> dict[str, Any]:
+        """What the run makes partitions by: all that the rule compares which says whether one has to be made again."""
+        making = making_of(self.plan)
+        ours = {
+            "definition": making.definition,
+            "meaning": making.meaning,
+            "lock": making.lock,
+            "code": dict(making.code),
+            "params": thaw(self.run.params),
+            "grain": self.plan.partition,
+            "timezone": self.plan.timezone,
+            "scheduled": self.plan.schedule is not None,
+        }
+        return events.own_facet("making", ours)
 
     def _run_facets(self, **identifiers: Any) -> dict[str, Any]:
         run = self.run

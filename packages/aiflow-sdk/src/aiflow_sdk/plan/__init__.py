@@ -1,5 +1,6 @@
 """The plan: what will run, as frozen data, and the names that its runs are known by."""
 
+from aiflow_sdk.plan.making import Making, Verdict, making_of, why_run
 from aiflow_sdk.plan.meaning import NODE_ASIDE, OPTIONS_ASIDE, meaning_of, meaning_of_node
 from aiflow_sdk.plan.model import (
     PLAN_VERSION,
@@ -24,6 +25,7 @@ __all__ = [
     "Cause",
     "JobHandle",
     "JobState",
+    "Making",
     "NodeFacts",
     "Plan",
     "PlanEnvironment",
@@ -34,7 +36,9 @@ __all__ = [
     "Run",
     "TaskResult",
     "Token",
+    "Verdict",
     "make_run",
+    "making_of",
     "meaning_of",
     "meaning_of_node",
     "new_run_id",
@@ -42,4 +46,5 @@ __all__ = [
     "read_plan",
     "read_run",
     "run_schema",
+    "why_run",
 ]

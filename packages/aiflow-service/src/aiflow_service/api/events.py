@@ -58,7 +58,9 @@ def refused(
     """List what was refused and why, the newest first."""
     place = place_of(cursor, 1)
     with services.database.reading() as connection:
-        found, following = list_refusals(connection, scope, before=place[0] if place else None, limit=limit, code=checked_text(code, "code"))
+        found, following = list_refusals(
+            connection, scope, before=place[0] if place else None, limit=limit, code=checked_text(code, "code")
+        )
     return answer_page(found, following)
 
 

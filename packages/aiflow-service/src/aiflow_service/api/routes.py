@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from aiflow_service.api import catalog, events, health, ingest, lineage, runs
+from aiflow_service.api import catalog, configuration, events, health, ingest, lineage, registry, runs
 
-ROUTERS = (health.router, ingest.router, events.router, runs.router, catalog.router, lineage.router)
+ROUTERS = (
+    health.router,
+    ingest.router,
+    events.router,
+    runs.router,
+    catalog.router,
+    lineage.router,
+    registry.router,
+    configuration.router,
+)
 """A new noun's router is added here."""

@@ -10,6 +10,8 @@ from aiflow_sdk.cli.arguments import compile_found, find_pipeline
 from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import format_next
 from aiflow_sdk.cli.releases import moment_of, release_data, short_version
+from aiflow_sdk.cli.service import find_recorded
+from aiflow_sdk.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from aiflow_sdk.deployment import DeployedPipeline, Version
@@ -62,7 +64,13 @@ def _version(invocation: Invocation, deployed: DeployedPipeline, asked: str) -> 
     if asked == _DEPLOYED:
         return deployed.current()
     if asked != _TREE:
-        return deployed.version(asked)
+        try:
+            return deployed.version(asked)
+        except UnknownNameError:
+            recorded = find_recorded(invocation, deployed.pipeline)
+            if recorded and (version := recorded.version(asked)):
+                return version
+            raise
     found, discovery = find_pipeline(invocation, deployed.pipeline)
     # As it would be deployed: tasks run in a copy of the folder, so that its addresses are whole.
     return Version(found.ir, compile_found(invocation, found, discovery, invocation.environment.anchored()))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import cut, format_next, plural, printable
-from aiflow_sdk.cli.releases import moment_of, release_data, short_version
+from aiflow_sdk.cli.releases import moment_of, note_words, release_data, short_version
+from aiflow_sdk.cli.service import find_recorded
 
 if TYPE_CHECKING:
     from aiflow_sdk.deployment import HistoryEntry
@@ -27,13 +29,15 @@ def command(invocation: Invocation, pipeline: str, limit: int) -> None:
     """List the releases in which something became of PIPELINE, the newest first, each with what changed.
 
     The current one has a star. What is read is the environment's bundle store; older releases than it keeps
-    (bundles_keep, bundles_keep_days) are gone.
+    (bundles_keep, bundles_keep_days) are told by the environment's metadata service, where there is one.
     """
     from aiflow_sdk.cli.differences import differences_data
-    from aiflow_sdk.deployment import DeployedPipeline, open_bundles
+    from aiflow_sdk.deployment import DeployedPipeline, open_bundles, recalled_history
 
     store = open_bundles(invocation.environment)
     found = DeployedPipeline(store, invocation.project.name, pipeline).history(limit)
+    if recorded := find_recorded(invocation, pipeline):
+        found = recalled_history(found, islice(recorded.history(), limit + len(found)))[:limit]
     console = invocation.console
     if invocation.as_json:
         told: list[dict[str, Any]] = [
@@ -76,6 +80,8 @@ def _print_entry(invocation: Invocation, entry: HistoryEntry) -> None:
         case _:
             said = count_differences(entry.differences or ()) if entry.differences else "nothing that it means changed"
     console.print(f"{head}  {console.style(about, 'dim')}  {said}")
+    if note := note_words(release.note.message, release.note.commit, release.note.is_dirty):
+        console.print(f"  {console.style(note, 'dim')}")
     lines = list(format_differences(console, entry.differences or ()))
     for line in lines[:_SHOWN]:
         console.print(f"  {cut(line, console.width - 2) if console.is_terminal else line}")
