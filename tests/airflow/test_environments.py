@@ -19,10 +19,11 @@ from zipfile import ZipFile
 import pytest
 from aiflow_airflow import folders
 from aiflow_airflow.code import UserCode
-from aiflow_airflow.environments import Recipe, UserEnvironments, child_environment, home
+from aiflow_airflow.environments import Recipe, UserEnvironments, child_environment
 from aiflow_airflow.folders import Artifact
 
 from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.lineage import worker_home
 from harness.disks import read_only, small_disk
 
 PYTHON = ".".join(map(str, sys.version_info[:2]))
@@ -589,9 +590,9 @@ def test_the_user_s_process_finds_the_user_s_modules_and_none_of_airflow_s(tmp_p
 def test_the_home_lies_in_airflow_s_unless_it_is_named(monkeypatch):
     monkeypatch.delenv("AIFLOW_HOME", raising=False)
     monkeypatch.setenv("AIRFLOW_HOME", "/opt/airflow")
-    assert home() == Path("/opt/airflow/aiflow")
+    assert worker_home() == Path("/opt/airflow/aiflow")
     monkeypatch.setenv("AIFLOW_HOME", "/mnt/aiflow")
-    assert home() == Path("/mnt/aiflow")
+    assert worker_home() == Path("/mnt/aiflow")
 
 
 def test_it_is_imported_in_every_task_and_brings_little():

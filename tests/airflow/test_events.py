@@ -199,7 +199,7 @@ def a_run(worker: Worker) -> Run:
     return run_of(worker.plan, worker.context()["dag_run"], try_number=1, params={})
 
 
-OWN = {"run_id", "trace_id", "generation", "cause", "seconds"}
+OWN = {"run_id", "trace_id", "generation", "cause", "seconds", "aiflow_usage"}
 """What belongs to one run alone."""
 
 

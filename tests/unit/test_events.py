@@ -23,51 +23,7 @@ from aiflow_sdk.lineage import Lineage
 from aiflow_sdk.plan import NodeFacts, TaskResult, make_run
 from aiflow_sdk.plugins import installed_registry
 from aiflow_sdk.runtime import installed_version
-
-# What the specification 2-0-2 demands of a run event, restated.
-FACETS = {
-    "type": "object",
-    "additionalProperties": {
-        "type": "object",
-        "required": ["_producer", "_schemaURL"],
-        "properties": {"_producer": {"format": "uri"}, "_schemaURL": {"format": "uri"}},
-    },
-}
-DATASETS = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "required": ["namespace", "name"],
-        "properties": {
-            "namespace": {"type": "string"},
-            "facets": FACETS,
-            "inputFacets": FACETS,
-            "outputFacets": FACETS,
-        },
-    },
-}
-RUN_EVENT = {
-    "type": "object",
-    "required": ["eventTime", "producer", "schemaURL", "run", "job"],
-    "properties": {
-        "eventType": {"enum": ["START", "RUNNING", "COMPLETE", "ABORT", "FAIL", "OTHER"]},
-        "eventTime": {"type": "string", "format": "date-time"},
-        "producer": {"type": "string", "format": "uri"},
-        "schemaURL": {"type": "string", "format": "uri"},
-        "run": {
-            "type": "object",
-            "required": ["runId"],
-            "properties": {"runId": {"type": "string", "format": "uuid"}, "facets": FACETS},
-        },
-        "job": {
-            "type": "object",
-            "required": ["namespace", "name"],
-            "properties": {"namespace": {"type": "string"}, "name": {"type": "string"}, "facets": FACETS},
-        },
-        "inputs": DATASETS,
-        "outputs": DATASETS,
-    },
-}
+from receiver import RUN_EVENT
 
 # Facets of the specification by the key that they stand under, as the official client's classes know them.
 OFFICIAL = {
@@ -280,7 +236,7 @@ def test_moments_are_written_in_utc():
 
 def test_a_line_that_is_being_written_is_not_passed_over(tmp_path):
     from aiflow_sdk.plugins import Listener
-    from aiflow_sdk.runtime.delivery import Delivery
+    from aiflow_sdk.runtime.delivery import Delivery, close_all
 
     class Hearing(Listener, kind="hearing"):
         def on_event(self, event):
@@ -300,6 +256,5 @@ def test_a_line_that_is_being_written_is_not_passed_over(tmp_path):
     with spool.open("ab") as file:
         file.write(b'ber": 2}\n')
     delivery.notice(spool)
-    delivery.end()
-    delivery.wait(10)
+    close_all([delivery], 10)
     assert heard == [1, 2]

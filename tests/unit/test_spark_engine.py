@@ -43,6 +43,7 @@ from aiflow_sdk.plugins import (
     Write,
     Written,
 )
+from aiflow_sdk.usage import Meter
 from aiflow_sdk.variables import render_query
 
 NOON = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
@@ -199,6 +200,17 @@ def test_an_address_where_nobody_listens_fails_at_once():
         pass
     assert caught.value.code == "spark-unreachable"
     assert time.monotonic() - began < 5
+
+
+def test_the_embedded_server_is_measured_apart_and_another_one_is_unknown(spark):
+    meter = Meter().start()
+    meter.follow(spark.server.pid)
+    assert spark.spark.sql("select count(*) from range(3000000)").collect()[0][0] == 3_000_000
+    told = meter.stop()
+    assert told["server"]["cpu_seconds"] > 0
+    assert told["server"]["peak_memory_bytes"] > 10_000_000
+    with SparkEngine.load({}, Environment(spark=spark._server.address)).open(TASK, RUN) as opened:
+        assert opened.server.pid is None
 
 
 def test_a_server_of_ones_own_is_used_by_its_address(spark, tmp_path):

@@ -127,10 +127,3 @@ def child_environment(python: Path | None = None) -> dict[str, str]:
     if os.path.exists(_CERTIFICATES):
         kept.setdefault("UV_SYSTEM_CERTS", "1")
     return kept
-
-
-def home() -> Path:
-    """Return the folder for what tasks need on this machine: ``AIFLOW_HOME``, else ``aiflow`` in Airflow's own."""
-    if named := os.environ.get("AIFLOW_HOME"):
-        return Path(named).expanduser()
-    return Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser() / "aiflow"

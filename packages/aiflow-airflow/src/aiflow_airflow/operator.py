@@ -18,12 +18,12 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from aiflow_airflow.assets import UNPARTITIONED, asset_of, is_restated, restated_asset
 from aiflow_airflow.child import TaskProcess
-from aiflow_airflow.environments import home
 from aiflow_airflow.housekeeping import keep_house
 from aiflow_airflow.run import run_of
 from aiflow_airflow.telling import FORWARDING_SECONDS, Telling
 from aiflow_sdk.bundles.airflow import short_version
 from aiflow_sdk.errors import AiflowError, RunError, Where
+from aiflow_sdk.lineage import worker_home
 from aiflow_sdk.plan import NodeFacts, Plan, PlanTask, Run, TaskResult
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class AiflowOperator(BaseOperator):
             raise
         telling.succeeded(result, lambda: _states(context))
         telling.forward()
-        keep_house(home(), self._supply.objects if self._supply else None)
+        keep_house(worker_home(), self._supply.objects if self._supply else None)
         self._tell(context, run, result)
         return {"partition": run.partition_text, "version": run.version, "seconds": result.seconds}
 

@@ -17,9 +17,10 @@ from uuid import uuid4
 from aiflow_airflow.child import start_ahead
 from aiflow_airflow.code import UserCode
 from aiflow_airflow.deployed import Deployed, Found
-from aiflow_airflow.environments import Recipe, UserEnvironments, child_environment, home
+from aiflow_airflow.environments import Recipe, UserEnvironments, child_environment
 from aiflow_airflow.folders import Artifact, remove_tree, writing
 from aiflow_sdk.errors import Where
+from aiflow_sdk.lineage import worker_home
 from aiflow_sdk.plan import Plan
 from aiflow_sdk.stores import replace_file
 
@@ -68,7 +69,7 @@ class BundleSupply:
     def ready(self) -> Iterator[Ready]:
         """Unpack the code and make the environment, each once on this machine."""
         code = self._artifact(self.found.project.code.file, self.found.project.code.sha)
-        place = home()
+        place = worker_home()
         with UserCode(place).in_use(code) as folder, UserEnvironments(place).in_use(self._recipe) as python:
             plan, places = self.deployed.file(self.found.entry.plan), self.deployed.places_of(self.found)
             with _scratch(place, folder) as scratch:
@@ -76,7 +77,7 @@ class BundleSupply:
 
     def start_ahead(self) -> None:
         """Start the process of a task that will be done at once, if its environment is there already."""
-        if python := UserEnvironments(home()).find(self._recipe):
+        if python := UserEnvironments(worker_home()).find(self._recipe):
             start_ahead(python, child_environment(python))
 
     @property
@@ -105,7 +106,7 @@ class FolderSupply:
     @contextmanager
     def ready(self) -> Iterator[Ready]:
         """Write the plan to a file."""
-        path = home() / "plans" / f"{self.plan.fingerprint.rpartition(':')[2]}.json"
+        path = worker_home() / "plans" / f"{self.plan.fingerprint.rpartition(':')[2]}.json"
         try:
             os.utime(path)  # what was used of late is not removed
         except FileNotFoundError:

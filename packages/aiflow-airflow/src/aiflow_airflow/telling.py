@@ -15,12 +15,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiflow_airflow.aside import LEFT
-from aiflow_airflow.environments import home
 from aiflow_sdk.errors import AiflowError
-from aiflow_sdk.lineage import AttemptMark, Lineage, RunSpool, event_of_record
+from aiflow_sdk.lineage import AttemptMark, Lineage, RunSpool, event_of_record, worker_spools
 from aiflow_sdk.plan import Plan, PlanTask, Run, TaskResult
 from aiflow_sdk.redaction import REDACTOR
-from aiflow_sdk.stores import folder_name
 
 if TYPE_CHECKING:
     from aiflow_airflow.supply import Ready
@@ -37,7 +35,7 @@ class Telling:
         """``resumed``: the attempt has begun before, and waited; ``is_final``: if it fails, it is not tried again."""
         self._plan, self._task, self._run = plan, task, run
         self._resumed, self._is_final = resumed, is_final
-        self.folder = home() / "events" / folder_name(run.environment) / folder_name(run.project)
+        self.folder = worker_spools(run.environment, run.project)
         self._spool = RunSpool(self.folder, run.run_id)
         self._lineage = Lineage(plan, run)
         self._mark: AttemptMark | None = None
@@ -46,6 +44,7 @@ class Telling:
         self._ended_now: frozenset[str] = frozenset()
         self._tells = True
         self._ready: Ready | None = None
+        self._usage: Mapping[str, Any] | None = None
 
     def prepared(self, ready: Ready) -> None:
         """Take with what events are forwarded later."""
@@ -57,6 +56,8 @@ class Telling:
             match record["record"]:
                 case "task-began":
                     self._began(record)
+                case "task-used":
+                    self._usage = record["usage"]
                 case "others-ended":
                     self._ended_now = frozenset(record["now"])
                     # An older aiflow in the user's environment does not say who does.
@@ -147,6 +148,8 @@ class Telling:
         self._spool.begin(self._run.environment, [one.name for one in self._plan.environment.listeners])
 
     def _end(self, kind: str, **facts: Any) -> None:
+        if self._usage:
+            facts["usage"] = self._usage
         self._tell(kind, {}, task_id=self._task.id, attempt=self._run.attempt, **facts)
         self._close_mark()
 

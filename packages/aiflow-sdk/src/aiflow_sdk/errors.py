@@ -180,6 +180,10 @@ class OrchestratorError(AiflowError, ConnectionError):
     """Airflow cannot be reached, refuses what it is asked, or answers what cannot be understood."""
 
 
+class ReceiverError(AiflowError, ConnectionError):
+    """Who is sent events cannot be reached, or does not take them."""
+
+
 class ProblemsError(AiflowError, ValueError):
     """Several problems at once, each with its own code and place."""
 

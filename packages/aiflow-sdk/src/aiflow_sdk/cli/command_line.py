@@ -31,6 +31,7 @@ COMMANDS = {
     "unpause": "Let a pipeline start runs in Airflow.",
     "runs": "List past runs, the newest first.",
     "logs": "Show what the code of a run printed.",
+    "sync": "Send the events of past runs that nobody has heard yet.",
     "sample": "Make inputs for a test from real tables.",
     "eject": "Write a pipeline as plain Airflow code.",
     "plugins": "List sources, sinks, engines, clusters and listeners.",

@@ -37,7 +37,7 @@ def resolve_environment(subject: Subject) -> PlanEnvironment:
                 plugin=subject.registry.listeners.reference(str(stated["kind"])),
                 options=FrozenMap({key: value for key, value in stated.items() if key != "kind"}),
             )
-            for name, stated in sorted(environment.listeners.items())
+            for name, stated in sorted(environment.hearers.items())
         ),
     )
 

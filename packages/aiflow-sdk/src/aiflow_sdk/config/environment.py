@@ -17,6 +17,8 @@ from aiflow_sdk.errors import ConfigurationError
 COPY_KEEP_DAYS = 14.0
 """How long a copy of ``dev`` (``dev-ana``, ``pr-123``) is kept where ``dev`` does not say otherwise."""
 
+SERVICE = "service"
+"""What the listener is called that the setting ``service`` stands for."""
 
 ENVIRONMENTS = "_environments"
 """Below a lake that is a whole bucket: where the lakes of the environment's copies lie."""
@@ -84,6 +86,10 @@ class Environment:
     """Name of a cluster → its ``kind`` and options; one that is not named here is local."""
     listeners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Name of a listener → its ``kind`` and options; each hears of every event after it lies in the spool."""
+    service: str | None = None
+    """Address of the metadata service, which hears of every event too."""
+    service_token: str | None = None
+    """A reference to the token that it is called with."""
     secrets: Mapping[str, Any] = field(default_factory=dict)
     """Where ``secret://name`` is looked up: ``provider`` (``env`` or ``file``) and its options."""
     bundles: str = ".aiflow/bundles"
@@ -105,6 +111,14 @@ class Environment:
     """A reference to that user's password."""
     root: Path | None = None
     """The project's folder, known where something runs; relative addresses start there."""
+
+    @property
+    def hearers(self) -> Mapping[str, Mapping[str, Any]]:
+        """All listeners: those that are named, and one for the metadata service."""
+        if self.service is None:
+            return self.listeners
+        token = {"api_key": self.service_token} if self.service_token else {}
+        return {**self.listeners, SERVICE: {"kind": "openlineage", "url": self.service, **token}}
 
     @cached_property
     def lake_root(self) -> LakeRoot:

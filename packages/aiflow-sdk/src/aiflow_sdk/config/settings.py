@@ -79,6 +79,8 @@ ENVIRONMENT_SETTINGS: Mapping[str, Setting] = {
     "spark": Setting("an address sc://…", lambda value: _is_text(value) and value.startswith("sc://")),
     "clusters": TABLE,
     "listeners": TABLE,
+    "service": Setting("an address http://… or https://…", _is_web_address),
+    "service_token": TEXT,
     "secrets": TABLE,
     "bundles": TEXT,
     "bundles_storage": TABLE,
@@ -193,6 +195,7 @@ def _find_problems(data: dict[str, Any], file: SettingsFile) -> Iterator[AiflowE
                     )
         yield from _check_secrets(_table(settings.get("secrets")), (*keys, "secrets"), file)
         yield from _check_login(settings, keys, file)
+        yield from _check_service(settings, keys, file)
         yield from _literal_secrets({k: v for k, v in settings.items() if k != "secrets"}, keys, file)
     for table, columns in flatten_masked(_table(data.get("masked"))).items():
         if "." not in table or not _is_texts(columns):
@@ -241,6 +244,25 @@ def _check_login(settings: dict[str, Any], keys: KeyPath, file: SettingsFile) ->
         one = "airflow_user" if "airflow_user" in settings else "airflow_password"
         other = "airflow_password" if one == "airflow_user" else "airflow_user"
         yield file.bad((*keys, one), f"{one} stands without {other}", f"add {other}")
+
+
+def _check_service(settings: dict[str, Any], keys: KeyPath, file: SettingsFile) -> Iterator[AiflowError]:
+    """Yield what is wrong with the metadata service's address and what stands beside it."""
+    address = settings.get("service")
+    if address is None and "service_token" in settings:
+        yield file.bad((*keys, "service_token"), "service_token stands without service", 'add service = "http://…"')
+    if isinstance(address, str) and address.rstrip("/").endswith("/lineage"):
+        yield file.bad(
+            (*keys, "service"),
+            f"{'.'.join((*keys, 'service'))} is the address of the service, without its path /api/v1/lineage",
+            f'service = "{re.sub("(/api/v1)?/lineage/?$", "", address)}"',
+        )
+    if address is not None and "service" in _table(settings.get("listeners")):
+        yield file.bad(
+            (*keys, "listeners", "service"),
+            "the listener 'service' is the one that the setting service stands for",
+            "call it otherwise, or remove one of the two",
+        )
 
 
 def _literal_secrets(value: Any, keys: KeyPath, file: SettingsFile) -> Iterator[AiflowError]:

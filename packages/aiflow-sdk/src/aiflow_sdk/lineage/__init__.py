@@ -8,8 +8,11 @@ from aiflow_sdk.lineage.spooled import (
     is_heard,
     position_in,
     position_of,
+    refusals_of,
     settle,
     spools_below,
+    worker_home,
+    worker_spools,
 )
 from aiflow_sdk.lineage.story import EngineVersion, Lineage
 
@@ -24,6 +27,9 @@ __all__ = [
     "is_heard",
     "position_in",
     "position_of",
+    "refusals_of",
     "settle",
     "spools_below",
+    "worker_home",
+    "worker_spools",
 ]

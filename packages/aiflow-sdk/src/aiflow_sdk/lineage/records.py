@@ -50,10 +50,14 @@ def event_of_record(
                 {"task_id": task_id, "seconds": record["seconds"], "nodes": record.get("nodes", [])}
             )
             task = lineage.plan.task(task_id)
-            return lineage.task_event("COMPLETE", task, record["attempt"], result=result, time=time)
+            return lineage.task_event(
+                "COMPLETE", task, record["attempt"], result=result, usage=record.get("usage"), time=time
+            )
         case "task-failed" | "task-retried":
             task = lineage.plan.task(record["task_id"])
-            return lineage.task_event("FAIL", task, record["attempt"], error=record.get("error"), time=time)
+            return lineage.task_event(
+                "FAIL", task, record["attempt"], error=record.get("error"), usage=record.get("usage"), time=time
+            )
         case "task-repeated" | "task-cancelled":
             return lineage.task_event("ABORT", lineage.plan.task(record["task_id"]), record["attempt"], time=time)
     return None

@@ -35,6 +35,23 @@ def position_of(spool: Path, environment: str, listener: str) -> Path:
     return spool.with_name(f"events.{folder_name(environment)}.{folder_name(listener)}.position")
 
 
+def refusals_of(spool: Path, environment: str, listener: str) -> Path:
+    """Return the file beside a spool that keeps the events that a listener has refused, one JSON a line."""
+    return position_of(spool, environment, listener).with_suffix(".refused.jsonl")
+
+
+def worker_home() -> Path:
+    """Return the folder for what tasks need on an Airflow worker: ``AIFLOW_HOME``, else ``aiflow`` in Airflow's own."""
+    if named := os.environ.get("AIFLOW_HOME"):
+        return Path(named).expanduser()
+    return Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser() / "aiflow"
+
+
+def worker_spools(environment: str, project: str) -> Path:
+    """Return the folder for the spools of a project's runs on an Airflow worker."""
+    return worker_home() / "events" / folder_name(environment) / folder_name(project)
+
+
 def begin_hearing(spool: Path, environment: str, listener: str) -> None:
     """Note that what lies in a spool is for a listener, from the first event on."""
     os.close(os.open(position_of(spool, environment, listener), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))

@@ -57,9 +57,10 @@ class Lineage:
         *,
         result: TaskResult | None = None,
         error: Mapping[str, Any] | None = None,
+        usage: Mapping[str, Any] | None = None,
         time: datetime | None = None,
     ) -> dict[str, Any]:
-        """Return the event of one attempt of a task."""
+        """Return the event of one attempt of a task; ``usage`` as :class:`aiflow_sdk.usage.Meter` tells it."""
         nodes = [self.plan.nodes[node_id] for node_id in task.node_ids]
         facts = {facts.node_id: facts for facts in result.nodes} if result else {}
         queries = [node.sql for node in nodes if node.sql]
@@ -82,6 +83,7 @@ class Lineage:
                 "parent": events.parent_facet(self.run.run_id, self.namespace, self.name),
                 **({"processing_engine": events.processing_engine_facet(task.engine, engine)} if engine else {}),
                 **({"aiflow_nodes": events.own_facet("nodes", {"nodes": told})} if told else {}),
+                **({"aiflow_usage": events.own_facet("usage", usage)} if usage else {}),
                 **error_facets(error),
             },
             job_facets={

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from aiflow_sdk.local.definition import run_definition
     from aiflow_sdk.local.making import Making, why_run
     from aiflow_sdk.local.request import BackfillRequest, RunRequest
+    from aiflow_sdk.local.sending import Account, send_spools
     from aiflow_sdk.local.store import RunFolder, list_runs, read_log, read_run
     from aiflow_sdk.local.summary import BackfillSummary, RunSummary, TaskSummary
     from aiflow_sdk.local.supervisor import backfill, run_pipeline_locally
 
 _HOMES = {
+    "Account": "aiflow_sdk.local.sending",
     "BackfillRequest": "aiflow_sdk.local.request",
     "BackfillSummary": "aiflow_sdk.local.summary",
     "Making": "aiflow_sdk.local.making",
@@ -32,10 +34,12 @@ _HOMES = {
     "read_run": "aiflow_sdk.local.store",
     "run_definition": "aiflow_sdk.local.definition",
     "run_pipeline_locally": "aiflow_sdk.local.supervisor",
+    "send_spools": "aiflow_sdk.local.sending",
     "why_run": "aiflow_sdk.local.making",
 }
 
 __all__ = [
+    "Account",
     "BackfillRequest",
     "BackfillSummary",
     "Making",
@@ -49,6 +53,7 @@ __all__ = [
     "read_run",
     "run_definition",
     "run_pipeline_locally",
+    "send_spools",
     "why_run",
 ]
 

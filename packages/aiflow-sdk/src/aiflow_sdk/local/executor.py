@@ -20,6 +20,7 @@ from aiflow_sdk.local.store import RunFolder
 from aiflow_sdk.plan import Plan, Run, TaskResult
 from aiflow_sdk.runtime import StoreStaging, bound_environment, execute_task
 from aiflow_sdk.runtime.failure import unexpected
+from aiflow_sdk.usage import Meter
 
 _CANCEL = object()
 
@@ -169,10 +170,11 @@ class Executor:
     def _attempt(self, live: LiveRun, task: TaskState) -> None:
         path = live.folder.log_path(task.task_id, live.run.execution, task.attempt)
         result: TaskResult | AiflowError
+        meter = Meter().start()
         try:
             log = AttemptLog(path, live.state.run, task.task_id, task.attempt, self.emit)
             with self.router.bound(log) if self.router else nullcontext():
-                result = self._execute(live, task)
+                result = self._execute(live, task, meter)
                 if isinstance(result, AiflowError):
                     for line in (*result.notes, f"error[{result.code}]: {result}"):
                         log.add("stderr", line, level="error")
@@ -182,9 +184,9 @@ class Executor:
             result = error
         except BaseException as error:  # noqa: BLE001 a log that cannot be kept, for one: the run must not wait for ever
             result = unexpected(error, task.task_id)
-        self._done.put((live, task, result))
+        self._done.put((live, task, result, meter.stop()))
 
-    def _execute(self, live: LiveRun, task: TaskState) -> TaskResult | AiflowError:
+    def _execute(self, live: LiveRun, task: TaskState, meter: Meter) -> TaskResult | AiflowError:
         def report(record: Mapping[str, Any]) -> None:
             facts = {name: value for name, value in record.items() if name != "record"}
             self._tell(live, task_record(record["record"], live.state.run, task.task_id, task.attempt, **facts))
@@ -199,6 +201,7 @@ class Executor:
                 functions=self.functions,
                 staging=StoreStaging(bound_environment(live.plan, self.root), live.earlier),
                 places=live.places,
+                meter=meter,
             )
         except AiflowError as error:
             return error
@@ -214,17 +217,23 @@ class Executor:
             return
         if item is _CANCEL:
             return
-        live, task, result = item
+        live, task, result, usage = item
         self._running -= 1
         if isinstance(result, TaskResult):
             nodes = [facts.to_full_dict() for facts in result.nodes]
             live.state.succeed(task.task_id, nodes, result.seconds)
             record = task_record(
-                "task-finished", live.state.run, task.task_id, task.attempt, seconds=result.seconds, nodes=nodes
+                "task-finished",
+                live.state.run,
+                task.task_id,
+                task.attempt,
+                seconds=result.seconds,
+                nodes=nodes,
+                usage=usage,
             )
         else:
             change = live.state.fail(task.task_id, result.to_dict(), time.time())
-            record = attempt_ended(live.state, task, change)
+            record = {**attempt_ended(live.state, task, change), "usage": usage}
         live.folder.save_task(task)
         if task.state == "failed":
             live.folder.save_tasks(live.state, "blocked")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aiflow_sdk.local.records import Record
     from aiflow_sdk.local.state import RunState
 
-EARLIER_RUNS = 100
+EARLIER_RUNS = 1000
 """How many of the newest runs are looked at for events that a listener has not heard."""
 CLOSE_SECONDS = 30.0
 """How long listeners have, when all runs have ended, to hear what they have not heard yet."""
@@ -120,14 +120,25 @@ class Journal:
 
 def open_listeners(environment: Environment, registry: Registry, project: Project | None = None) -> dict[str, Listener]:
     """Return the environment's listeners by name. Raises ``AiflowError`` for an unknown kind or a wrong option."""
-    listeners: dict[str, Listener] = {}
-    for name, options in environment.listeners.items():
-        keys = ("environments", environment.name, "listeners", name)
-        where = project.place_of(*keys) if project else Where(about=".".join(keys))
-        given: Mapping[str, Any] = {key: value for key, value in options.items() if key != "kind"}
-        plugin = registry.listeners.get(str(options["kind"]), where=where)
-        listeners[name] = plugin.load(resolve_secrets(given, environment), environment, where=where)
-    return listeners
+    return {
+        name: open_listener(name, options, environment, registry, project)
+        for name, options in environment.hearers.items()
+    }
+
+
+def open_listener(
+    name: str,
+    options: Mapping[str, Any],
+    environment: Environment,
+    registry: Registry,
+    project: Project | None = None,
+) -> Listener:
+    """Return one of the environment's listeners, its secrets looked up. Raises ``AiflowError``."""
+    keys = ("environments", environment.name, *(("listeners", name) if name in environment.listeners else (name,)))
+    where = project.place_of(*keys) if project else Where(about=".".join(keys))
+    given = {key: value for key, value in options.items() if key != "kind"}
+    plugin = registry.listeners.get(str(options["kind"]), where=where)
+    return plugin.load(resolve_secrets(given, environment), environment, where=where)
 
 
 def _spools_left(root: Path) -> Iterator[Path]:

@@ -11,7 +11,8 @@ node ``node_id``. Besides:
 - ``task-started``: ``timeout_seconds``.
 - ``node-started``: the runtime has come to this node.
 - ``node-finished``: the fields of ``NodeFacts`` that are known. A node can finish twice: computed, then written.
-- ``task-finished``: ``seconds``; ``nodes``, a list of ``NodeFacts`` as dicts.
+- ``task-finished``: ``seconds``; ``nodes``, a list of ``NodeFacts`` as dicts; ``usage``, what it used of the machine
+  (:mod:`aiflow_sdk.usage`), which ``task-retried`` and ``task-failed`` have too unless the process died.
 - ``task-retried``: ``seconds error delay_seconds``. This attempt failed, the next one starts after the delay.
 - ``task-repeated``: ``reason``. The attempt was ended through no fault of its own and starts again, uncounted.
 - ``task-cancelled``: ``reason``. The attempt was ended with its run; a resume does it again.

@@ -148,7 +148,7 @@ class _Work:
         from aiflow_sdk.plugins import installed_registry
 
         stated = project.environment(plan.environment.name)
-        listeners = open_listeners(stated, installed_registry(), project) if stated.listeners else {}
+        listeners = open_listeners(stated, installed_registry(), project) if stated.hearers else {}
 
         def say(message: str) -> None:
             facts = {"pipeline_id": plan.pipeline_id, "partition": "-", "stream": "log", "level": "warning"}

@@ -1,17 +1,16 @@
-"""HTTP to Airflow's public REST API, with the standard library: addresses, logins, pages, and what may go wrong."""
+"""HTTP to Airflow's public REST API: addresses, logins, pages, and what may go wrong."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aiflow_sdk.config import Environment, resolve_secrets
 from aiflow_sdk.errors import ConfigurationError, OrchestratorError, Where
+from aiflow_sdk.web import Reply, WebServer
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8080"
 """Where ``make airflow`` listens; of the environment ``dev`` alone, of every other the address must be said."""
@@ -24,7 +23,6 @@ _TIMEOUT_SECONDS = 90.0
 """How long any other may: one that writes may wait for Airflow's database."""
 _PAGE = 100
 _SHOWN_CHARACTERS = 300
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _BUSY = frozenset({429, 500, 502, 503, 504})
 """What may pass: a database that is locked for a moment is a 500."""
 _ASKED_TOO_MUCH = frozenset({400, 404, 409, 422})
@@ -51,13 +49,6 @@ class Answer(NamedTuple):
         return text.partition("\n")[0][:_SHOWN_CHARACTERS]
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows nowhere: a login would be handed to whoever is named."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 class AirflowClient:
     """One Airflow's REST API."""
 
@@ -70,9 +61,7 @@ class AirflowClient:
         self._token = token
         self._login = login
         self._has_answered = False
-        host = urllib.parse.urlsplit(self.address).hostname
-        proxies = [urllib.request.ProxyHandler({})] if host in _LOOPBACK else []
-        self._opener = urllib.request.build_opener(_NoRedirects, *proxies)
+        self._server = WebServer(self.address)
 
     @classmethod
     def open(cls, environment: Environment) -> AirflowClient:
@@ -192,8 +181,8 @@ class AirflowClient:
 
     def _request(self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, Any]) -> Answer:
         asked = {name: value for name, value in query.items() if value is not None}
-        address = f"{self.address}/{path}" + (f"?{urllib.parse.urlencode(asked, doseq=True)}" if asked else "")
-        headers = {"Accept": "application/json", "User-Agent": "aiflow"}
+        target = path + (f"?{urllib.parse.urlencode(asked, doseq=True)}" if asked else "")
+        headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         if self._token is not None:
@@ -202,35 +191,30 @@ class AirflowClient:
         timeout = _TIMEOUT_SECONDS if self._has_answered else _FIRST_SECONDS
         is_known = method == "GET" or not self._has_answered
         try:
-            request = urllib.request.Request(address, method=method, data=data, headers=headers)
-            with self._opener.open(request, timeout=timeout) as response:
-                status, content = response.status, response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return self._answer_of(error)
+            reply = self._server.request(method, target, body=data, headers=headers, timeout_seconds=timeout)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", error)
             raise OrchestratorError(
                 "airflow-unreachable",
-                f"the Airflow at {self.address} cannot be reached: {reason}",
+                f"the Airflow at {self.address} cannot be reached: {error}",
                 where=Where("aiflow.toml", about=f"environments.{self.environment}.airflow"),
                 hint="see that it runs and that the address is right"
                 + ("; on this machine `make airflow` starts one" if self.address == DEFAULT_ADDRESS else ""),
                 retryable=True,
                 notes=[] if is_known else ["what was asked may have been done already"],
             ) from error
+        if reply.status >= http.HTTPStatus.MULTIPLE_CHOICES:
+            return self._answer_of(reply)
         self._has_answered = True
-        return Answer(status, self._read(content))
+        return Answer(reply.status, self._read(reply.content))
 
-    def _answer_of(self, error: urllib.error.HTTPError) -> Answer:
-        if http.HTTPStatus.MULTIPLE_CHOICES <= error.code < http.HTTPStatus.BAD_REQUEST:
-            place = error.headers.get("Location", "elsewhere")
+    def _answer_of(self, reply: Reply) -> Answer:
+        if reply.status < http.HTTPStatus.BAD_REQUEST:
+            place = reply.headers.get("location", "elsewhere")
             raise self._unexpected("leads elsewhere", place, hint="write the address that it leads to")
-        content = error.read()
         try:
-            return Answer(error.code, json.loads(content))
+            return Answer(reply.status, json.loads(reply.content))
         except ValueError:
-            return Answer(error.code, content.decode("utf-8", "replace"))
+            return Answer(reply.status, reply.content.decode("utf-8", "replace"))
 
     def _read(self, content: bytes) -> Any:
         if not content:

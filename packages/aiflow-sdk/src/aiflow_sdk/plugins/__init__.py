@@ -41,7 +41,18 @@ if TYPE_CHECKING:
         Written,
         pending_write,
     )
-    from aiflow_sdk.plugins.execution import Cluster, Engine, Frame, FrameWrite, Job, Listener, Session, UserFunction
+    from aiflow_sdk.plugins.execution import (
+        Cluster,
+        Engine,
+        Frame,
+        FrameWrite,
+        Heard,
+        Job,
+        Listener,
+        ServerProcess,
+        Session,
+        UserFunction,
+    )
     from aiflow_sdk.plugins.folder import NULL_FOLDER, refuse_null_folder, refuse_partition_type
     from aiflow_sdk.plugins.mark import MARK, PluginType, register_engine, register_sink, register_source
     from aiflow_sdk.plugins.options import Plugin
@@ -62,6 +73,7 @@ _HOMES = {
     "FileSource": "aiflow_sdk.plugins.connector",
     "Frame": "aiflow_sdk.plugins.execution",
     "FrameWrite": "aiflow_sdk.plugins.execution",
+    "Heard": "aiflow_sdk.plugins.execution",
     "Job": "aiflow_sdk.plugins.execution",
     "JudgedSource": "aiflow_sdk.plugins.connector",
     "Listener": "aiflow_sdk.plugins.execution",
@@ -79,6 +91,7 @@ _HOMES = {
     "Reading": "aiflow_sdk.plugins.connector",
     "Registry": "aiflow_sdk.plugins.registry",
     "Scan": "aiflow_sdk.plugins.connector",
+    "ServerProcess": "aiflow_sdk.plugins.execution",
     "Session": "aiflow_sdk.plugins.execution",
     "SharedSink": "aiflow_sdk.plugins.connector",
     "Sink": "aiflow_sdk.plugins.connector",
@@ -116,6 +129,7 @@ __all__ = [
     "FileSource",
     "Frame",
     "FrameWrite",
+    "Heard",
     "Job",
     "JudgedSource",
     "Listener",
@@ -131,6 +145,7 @@ __all__ = [
     "Reading",
     "Registry",
     "Scan",
+    "ServerProcess",
     "Session",
     "SharedSink",
     "Sink",

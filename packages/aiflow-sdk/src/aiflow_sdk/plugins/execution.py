@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
+from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plan import JobHandle, JobState, PlanTask, Run, Token
 from aiflow_sdk.plugins.connector import Pending, Scan, Sink, Source, Write, Written
 from aiflow_sdk.plugins.options import Plugin
@@ -52,6 +53,14 @@ class Job:
     name: str = ""
 
 
+@dataclass(frozen=True)
+class ServerProcess:
+    """What computes for a session in the place of the process that opened it."""
+
+    pid: int | None
+    """Its process, where that is one of this machine."""
+
+
 class Session(ABC):
     """An engine at work on one task. Sessions of several tasks may be open at once, in several threads."""
 
@@ -74,6 +83,11 @@ class Session(ABC):
     def start(self, writes: Sequence[FrameWrite]) -> JobHandle:
         """Start the continuous task that feeds these sinks and return its handle at once."""
         raise NotImplementedError(f"{type(self).__name__} runs no continuous tasks")
+
+    @property
+    def server(self) -> ServerProcess | None:
+        """The server that computes for the session, where that is not this process."""
+        return None
 
     def rows(self, frame: Frame) -> int | None:
         """Return how many rows the frame has where that costs nothing, else None."""
@@ -125,12 +139,42 @@ class Cluster(Plugin, ABC):
         """Yield what the job printed from byte ``offset`` on, up to now."""
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What a listener has made of several events."""
+
+    taken: int
+    """How many of them, from the first one on, need not be told again."""
+    refused: Mapping[int, str] = field(default_factory=dict)
+    """Index of each one among those that the listener will never have → why."""
+    why: AiflowError | None = None
+    """Why the rest was not taken."""
+    is_reachable: bool = True
+    """Whether events of other runs may be told meanwhile; False: it takes none at all just now."""
+    pause_seconds: float | None = None
+    """How long it asks to be left alone."""
+
+
 class Listener(Plugin, ABC):
     """Hears of every event after it lies in the spool."""
 
+    batch_size: ClassVar[int] = 1
+    """How many events ``on_events`` takes at once at most."""
+
     @abstractmethod
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """Take one OpenLineage event. What is raised is logged and stops nobody; the spool keeps the event."""
+        """Take one OpenLineage event. What is raised is told and stops no run; the spool keeps the event.
+
+        After an ``AiflowError`` that is ``retryable``, and after an ``OSError`` (but ``urllib``'s ``HTTPError`` below
+        500), the event is told again later and none before it; after anything else it is passed over, and kept beside
+        the spool.
+        """
+
+    def on_events(self, events: Sequence[Mapping[str, Any]]) -> Heard:
+        """Take several events of one run, in their order, for who can do that at once. Raises like ``on_event``."""
+        for event in events:
+            self.on_event(event)
+        return Heard(len(events))
 
     def close(self) -> None:
         """Send what is still held back. Called once, when the run has ended."""

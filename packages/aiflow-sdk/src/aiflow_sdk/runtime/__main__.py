@@ -15,6 +15,7 @@ from aiflow_sdk.plan import Plan, Run, TaskResult, make_run, read_plan, read_run
 from aiflow_sdk.redaction import hidden_in_output
 from aiflow_sdk.runtime.engine_version import installed_version
 from aiflow_sdk.runtime.task import execute_task
+from aiflow_sdk.usage import Meter
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -94,11 +95,13 @@ def _execute(plan: Plan, run: Run, given: argparse.Namespace) -> TaskResult:
     ) -> None:
         if spool:
             described = error.to_dict() if error else None
-            spool.append(lineage.task_event(kind, task, run.attempt, result=result, error=described))
+            usage = meter.stop() if kind != "START" else None
+            spool.append(lineage.task_event(kind, task, run.attempt, result=result, error=described, usage=usage))
 
+    meter = Meter(is_whole_process=True).start()
     tell("START")
     try:
-        result = execute_task(plan, task.id, run, root=given.project.absolute())
+        result = execute_task(plan, task.id, run, root=given.project.absolute(), meter=meter)
     except AiflowError as error:
         tell("FAIL", error=error)
         raise

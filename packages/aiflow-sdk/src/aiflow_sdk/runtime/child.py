@@ -7,7 +7,8 @@ needs; where standard input is closed instead, it ends. The rest of standard inp
 whatever is left of this process group ends. Generation and pins are agreed on with the execution's other tasks.
 
 Records are written to the descriptor ``RECORDS``, one JSON a line: ``task-began`` (with what events tell of the attempt
-that only this process knows), ``node-started``, ``node-finished``, ``log``, ``secret`` (a value to hide),
+that only this process knows), ``node-started``, ``node-finished``, ``log``, ``secret`` (a value to hide), ``task-used``
+(``usage``: what the attempt used of the machine),
 ``others-ended`` (what the run's tasks have done, this one included, and whether it is this one that ``tells`` of the
 run's end) and at the end ``result`` or ``error``. What user
 code prints goes to standard output and error as it is printed.
@@ -31,6 +32,7 @@ from aiflow_sdk.channel import RecordWriter, die_with
 from aiflow_sdk.errors import AiflowError, Where
 from aiflow_sdk.redaction import REDACTOR, hidden_in_output
 from aiflow_sdk.runtime.failure import unexpected
+from aiflow_sdk.usage import Meter
 
 Emit = Callable[[Mapping[str, Any]], None]
 
@@ -108,6 +110,7 @@ def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         tells_of_run,
     )
 
+    meter = Meter(is_whole_process=True).start()
     HANDED.update(order.get("secrets") or {})
     root = Path(order["project"])
     plan, run = read_plan(Path(order["plan"]).read_bytes()), read_run(order["run"])
@@ -134,11 +137,14 @@ def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
             staging=staging,
             places={node_id: Where(path, line) for node_id, (path, line) in (order.get("places") or {}).items()},
             patient=order.get("patient", True),
+            meter=meter,
         )
     except AiflowError:
         with suppress(StoreError):  # the run's event tells less
             emit({"record": "others-ended", **ended_tasks(plan, run, root, some=True)})
         raise
+    finally:
+        emit({"record": "task-used", "usage": meter.stop()})
     with suppress(StoreError):  # it will be told as new once more, which wakes somebody in vain
         note_told(plan, run, result, root)
     with suppress(StoreError):  # that the run has ended is not told

@@ -35,6 +35,7 @@ from aiflow_sdk.runtime.functions import load_function
 from aiflow_sdk.runtime.readiness import await_partitions
 from aiflow_sdk.runtime.rendering import WantedPartitions, fill_values, render_options, shown_facts
 from aiflow_sdk.runtime.staging import Staging, StoreStaging
+from aiflow_sdk.usage import Meter
 from aiflow_sdk.variables import render, render_query
 
 Report = Callable[[dict[str, Any]], None]
@@ -53,6 +54,7 @@ def execute_task(
     audits: Mapping[str, Callable[[Pending], None]] | None = None,
     places: Mapping[str, Where] | None = None,
     patient: bool = True,
+    meter: Meter | None = None,
 ) -> TaskResult:
     """Do one attempt of a task and return what it did.
 
@@ -62,6 +64,7 @@ def execute_task(
     function) look at what is written before anybody sees it: if one raises, nothing of the task is written. ``places``
     tells where each node was written (node id → place; ``""``: the pipeline), for errors. A task that only waits is
     told at once what is missing unless ``patient``. A continuous task is started and goes on: the result holds its job.
+    ``meter`` measures the attempt, and is told of a server that computes for it.
 
     Repeating it is safe: sinks and stages write all or nothing, known by the run's generation. Raises ``AiflowError``
     of whatever went wrong; a user's exception is the cause of a ``UserCodeError``.
@@ -97,6 +100,8 @@ def execute_task(
     pipeline = work.where()
     where = Where(pipeline.path, pipeline.line, about=f"{pipeline.about}, task '{task_id}'")
     with placed(where), engine.open(task, run) as session:
+        if meter and (server := session.server):
+            meter.follow(server.pid)
         work.do(session)
     return TaskResult(
         task_id=task_id,

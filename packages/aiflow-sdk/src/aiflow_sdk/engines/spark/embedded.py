@@ -25,6 +25,7 @@ from pathlib import Path
 
 from aiflow_sdk.engines.spark.server import has_ended
 from aiflow_sdk.errors import MissingExtraError, RunError, install_hint
+from aiflow_sdk.usage import note_server
 
 SESSION_DIR = "AIFLOW_SESSION_DIR"
 SESSION_OWNER = "AIFLOW_SESSION_OWNER"
@@ -203,6 +204,7 @@ def _spawn(folder: Path, lock: int, variables: Variables) -> None:
             pass_fds=[lock],
             start_new_session=True,  # Ctrl-C is for the runner, which cancels the tasks first
         )
+    note_server(process.pid)
     for pid in [pid for pid, child in _children.items() if child.poll() is not None]:
         del _children[pid]
     if SESSION_DIR in os.environ:

@@ -37,6 +37,7 @@ from aiflow_sdk.plugins import (
     FrameWrite,
     Pending,
     Scan,
+    ServerProcess,
     Session,
     Source,
     SparkSource,
@@ -70,6 +71,10 @@ class SparkTaskSession(Session):
         self.spark.removeTag(self._tag)
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def server(self) -> ServerProcess:
+        return ServerProcess(self._server.pid if self._server else None)
 
     def cancel(self) -> None:
         """Interrupt what Spark does for this task now; may be called from any thread."""

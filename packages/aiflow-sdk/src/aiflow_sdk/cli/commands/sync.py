@@ -1,0 +1,90 @@
+"""``aiflow sync``: sends what the metadata service and other listeners have not heard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
+from aiflow_sdk.cli.console import Console, plural
+
+if TYPE_CHECKING:
+    from aiflow_sdk.local import Account
+
+_SHOWN_REASONS = 3
+
+
+@subcommand(
+    "sync",
+    """aiflow sync
+aiflow sync --env prod --json
+aiflow sync --all""",
+)
+@click.option(
+    "--all",
+    "from_the_first",
+    is_flag=True,
+    help="All events from the first run on, for a service that is new or was emptied; it counts each event once.",
+)
+def command(invocation: Invocation, from_the_first: bool) -> None:
+    """Send the events of past runs to the environment's metadata service and listeners, where they have not heard them.
+
+    Runs send their events themselves; what could not be sent is kept and sent with the next run, or now. These are the
+    runs of this project's folder, and those that Airflow did on this machine (AIFLOW_HOME). It may be broken off and
+    repeated, also while runs are under way. The exit code is 1 where events wait or one was refused.
+    """
+    from aiflow_sdk.local import send_spools
+    from aiflow_sdk.plugins import installed_registry
+
+    console = invocation.console
+    is_shown = console.is_terminal and not invocation.as_json
+
+    def show(account: Account) -> None:
+        if is_shown:
+            told = f"{account.listener}: {plural(account.events, 'event')} of {plural(account.runs, 'run')} …"
+            console.write(f"\r\x1b[K{told}")
+
+    try:
+        accounts = send_spools(
+            invocation.project,
+            invocation.environment,
+            installed_registry(),
+            from_the_first=from_the_first,
+            on_progress=show,
+        )
+    finally:
+        if is_shown:
+            console.write("\r\x1b[K")
+    if invocation.as_json:
+        environment = invocation.environment.name
+        console.print_json({"environment": environment, "listeners": [account.to_dict() for account in accounts]})
+    else:
+        for account in accounts:
+            _print(console, invocation, account, from_the_first)
+    if any(account.why or account.waiting or account.refused for account in accounts):
+        raise Exit(1)
+
+
+def _print(console: Console, invocation: Invocation, account: Account, from_the_first: bool) -> None:
+    name = console.style(account.listener, "bold")
+    sent = f"{plural(account.events, 'event')} of {plural(account.runs, 'run')} sent"
+    if not (account.events or account.waiting or account.refused or account.why):
+        sent = "has heard everything"
+    console.print(f"{name}  {sent}")
+    if account.waiting or account.why:
+        waits = "waits" if account.waiting == 1 else "wait"
+        about = f"{plural(account.waiting, 'event')} of {plural(account.waiting_runs, 'run')} {waits}"
+        why = f": {account.why.to_dict()['message']}" if account.why else ""
+        console.print(f"  {console.style(about, 'yellow')}{why}")
+        if account.why and account.why.hint:
+            console.print(f"  {account.why.to_dict()['hint']}")
+    for reason in account.reasons[:_SHOWN_REASONS]:
+        console.print(f"  {console.style('refused', 'red')}: {reason}")
+    if len(account.reasons) > _SHOWN_REASONS:
+        console.print(f"  {console.style('refused', 'red')}: {len(account.reasons) - _SHOWN_REASONS} more")
+    for path in account.refusals:
+        console.print(f"  refused events are kept in {path}")
+    if account.earlier_runs and not from_the_first:
+        runs = f"{plural(account.earlier_runs, 'run')} before it was named"
+        console.print(f"  {runs}   to send those too: {invocation.next_command('sync', '--all')}")

@@ -1,0 +1,1 @@
+"""Listeners: who hears of events. Each is known by its entry point alone."""
