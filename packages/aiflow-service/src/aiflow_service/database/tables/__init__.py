@@ -3,6 +3,7 @@
 Moments are microseconds since 1970; see :mod:`aiflow_service.database.moments`.
 """
 
+from aiflow_service.database.tables.audit import audit
 from aiflow_service.database.tables.catalog import (
     columns,
     dataset_names,
@@ -19,6 +20,7 @@ from aiflow_service.database.tables.teams import DEFAULT_TEAM_ID, projects, team
 __all__ = [
     "DEFAULT_TEAM_ID",
     "METADATA",
+    "audit",
     "column_edges",
     "columns",
     "counters",
