@@ -2,9 +2,9 @@
 
 A row's hash is SHA-256 of the hash of the row before it (32 bytes; of the first row 32 zero bytes) followed by the
 row's canonical bytes: a JSON array in UTF-8 without spaces, ``["aiflow-audit-1", seq, at, actor, action, object_kind,
-object_name, team_id, team, environment, result, origin, trace_id, details]``. Texts are escaped as RFC 8785 has it (only
-the quotation mark, the backslash and control characters), ``details`` is an object whose keys are sorted by code point
-and that holds no fractions, so that there is one way to write a row.
+object_name, team_id, team, environment, result, origin, trace_id, details]``. Texts are escaped as RFC 8785 has it
+(only the quotation mark, the backslash and control characters), ``details`` is an object whose keys are sorted by code
+point and that holds no fractions, so that there is one way to write a row.
 """
 
 from __future__ import annotations
@@ -74,12 +74,8 @@ def read_line(line: str) -> AuditRow | None:
     try:
         told = json.loads(line)
         texts = [told[name] for name in AuditRow._fields[:12]]
-        row = AuditRow(
-            *texts,
-            canonical_details(told["details"]),
-            bytes.fromhex(told["previous"]),
-            bytes.fromhex(told["hash"]),
-        )
+        hashes = bytes.fromhex(told["previous"]), bytes.fromhex(told["hash"])
+        row = AuditRow._make([*texts, canonical_details(told["details"]), *hashes])
         is_ours = isinstance(row.seq, int) and export_line(row) == line
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

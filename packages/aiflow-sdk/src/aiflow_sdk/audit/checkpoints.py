@@ -49,6 +49,7 @@ class Checkpoint(NamedTuple):
 class Checkpoints:
     """What was found at a place where checkpoints are kept."""
 
+    address: str
     found: list[Checkpoint] = field(default_factory=list)
     """Those whose signature is right, by number."""
     problems: list[tuple[str, str]] = field(default_factory=list)
@@ -90,7 +91,7 @@ def open_checkpoints(
     """Read and check the checkpoints at a folder or an object store's address.
 
     ``trusted``: files with the public keys that alone are believed; without any, those that lie beside the checkpoints
-    are, which whoever can write there can exchange. Raises ``ConfigurationError`` (``audit-key``) and what stores raise.
+    are, which whoever can write there can exchange. Raises ``ConfigurationError`` (``audit-key``), and what stores do.
     """
     store = open_store(address, root=root, storage=storage)
     names = store.list()
@@ -99,7 +100,7 @@ def open_checkpoints(
         keys = [_read_key(store.read(name) or b"", name) for name in names if _KEY_NAME.fullmatch(name)]
     by_id = {key_id(key): key for key in keys}
     numbers = sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
-    read = Checkpoints(count=len(numbers), keys=sorted(by_id))
+    read = Checkpoints(address, count=len(numbers), keys=sorted(by_id))
     for before, after in zip([0, *numbers], numbers, strict=False):
         if after != before + 1:
             several = f"{before + 1} to {after - 1} are" if after > before + 2 else f"{before + 1} is"
@@ -167,9 +168,9 @@ def _read_key(text: bytes, place: str) -> Ed25519PublicKey:
             "missing-extra", "signatures need the package cryptography", hint="pip install cryptography"
         ) from error
     try:
-        key = load_pem_public_key(text)
+        key: object = load_pem_public_key(text)
     except ValueError:
-        key = None  # type: ignore[assignment]
+        key = None
     if not isinstance(key, Key):
         raise ConfigurationError(
             "audit-key", f"{place} holds no public key of Ed25519", hint="name the key-….pem that the service wrote"

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
 from aiflow_sdk.errors import ConfigurationError
+from aiflow_service import __version__
 from aiflow_service.api.passage import is_loopback
 from aiflow_service.app.assembly import create_app
 from aiflow_service.app.settings import Settings
-from aiflow_service.database import open_database
+from aiflow_service.audit import AuditKeeper, Caller, CheckpointWriter, Entry, read_signing_key
+from aiflow_service.audit.entries import SERVICE
+from aiflow_service.database import Database, open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.logs import set_up_logs
 
@@ -37,24 +43,43 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         database = open_database(settings.database)
         try:
             migrate(database)
-            app = create_app(database, local=True)
-            config = uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="on",
-                timeout_graceful_shutdown=_GOODBYE_SECONDS,
-                timeout_keep_alive=30,
-                h11_max_incomplete_event_size=65_536,
-                server_header=False,
-            )
-            host, port = listening.getsockname()[:2]
-            address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            _Server(config, lambda: on_ready(address)).run(sockets=[listening])
+            keeper = _keeper(database, settings)
+            keeper.record(_told("service.started", settings))
+            try:
+                app = create_app(database, keeper, local=True)
+                config = uvicorn.Config(
+                    app,
+                    log_config=None,
+                    access_log=False,
+                    lifespan="on",
+                    timeout_graceful_shutdown=_GOODBYE_SECONDS,
+                    timeout_keep_alive=30,
+                    h11_max_incomplete_event_size=65_536,
+                    server_header=False,
+                )
+                host, port = listening.getsockname()[:2]
+                address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+                _Server(config, lambda: on_ready(address)).run(sockets=[listening])
+            finally:
+                with suppress(SQLAlchemyError):
+                    keeper.record(_told("service.stopped", settings))
+                keeper.close()
         finally:
             database.close()
     finally:
         listening.close()
+
+
+def _keeper(database: Database, settings: Settings) -> AuditKeeper:
+    key = read_signing_key(settings.audit_key or settings.folder / "audit.key")
+    address = settings.audit_checkpoints or str(settings.folder / "audit-checkpoints")
+    return AuditKeeper(database, CheckpointWriter(address, key))
+
+
+def _told(action: str, settings: Settings) -> Entry:
+    caller = Caller(SERVICE, origin=socket.gethostname())
+    details = {"version": __version__, "host": settings.host, "pid": os.getpid()}
+    return Entry(caller, action, "service", "aiflow-service", details=details)
 
 
 class _Server(uvicorn.Server):

@@ -67,7 +67,12 @@ class AuditKeeper:
                 window.times += 1
                 return
             self._windows[key] = _Window(entry, time.monotonic() + self._window_seconds)
-        self.record(entry)
+        try:
+            self.record(entry)
+        except BaseException:
+            with self._lock:
+                self._windows[key].times += 1  # told when the window ends
+            raise
 
     def close(self) -> None:
         """Record what was counted, sign the end, and end."""

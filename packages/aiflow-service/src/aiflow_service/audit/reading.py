@@ -81,7 +81,7 @@ def _streamed(connection: Connection, statement: sa.Select[Any]) -> Iterator[Aud
 def row_of(row: Any) -> AuditRow:
     """Return a row of the table as the chain has it."""
     seq, moment, *told, previous, digest = row
-    return AuditRow(seq, moment_text(moment) or "", *told, bytes(previous), bytes(digest))
+    return AuditRow._make((seq, moment_text(moment) or "", *told, bytes(previous), bytes(digest)))
 
 
 def _selected(scope: Sight, wanted: AuditFilter) -> sa.Select[Any]:
@@ -110,4 +110,9 @@ def _selected(scope: Sight, wanted: AuditFilter) -> sa.Select[Any]:
 def _told(row: Any) -> dict[str, Any]:
     one = row_of(row)
     told = one._asdict()
-    return {**told, "details": msgspec.Raw(one.details.encode()), "previous": one.previous.hex(), "hash": one.hash.hex()}
+    return {
+        **told,
+        "details": msgspec.Raw(one.details.encode()),
+        "previous": one.previous.hex(),
+        "hash": one.hash.hex(),
+    }

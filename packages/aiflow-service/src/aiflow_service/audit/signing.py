@@ -86,6 +86,9 @@ class CheckpointWriter:
         public = key.public_key()
         self._key_id = key_id(public)
         self._store.put_if_absent(f"key-{self._key_id}.pem", public_key_text(public))
+        self.last: Checkpoint | None = None
+        """The newest that is there."""
+        self._number = 0
         self._look()
 
     def read(self) -> Checkpoints:
@@ -114,5 +117,7 @@ class CheckpointWriter:
         self._looked_at = now()
 
 
-def _no_key(message: str, hint: str = "name another file with --audit-key, or remove this one for a new key") -> ConfigurationError:
+def _no_key(
+    message: str, hint: str = "name another file with --audit-key, or remove this one for a new key"
+) -> ConfigurationError:
     return ConfigurationError("audit-key", message, hint=hint)
