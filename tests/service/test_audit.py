@@ -37,7 +37,10 @@ from aiflow_service.audit.reading import row_of
 from aiflow_service.database import Database, open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import audit
-from service_trial import Service, start_service, unique, wait_until
+from aiflow_service.events import write_refusals
+from aiflow_service.ingest.writer import refusal_of
+from aiflow_service.openlineage import Refusal
+from service_trial import Service, run_event, running_service, start_service, unique, wait_until
 
 ANA = Caller("ana", "10.0.0.7", "0" * 32)
 ROWS = 60
@@ -201,7 +204,7 @@ def test_a_row_that_was_slipped_in_is_found(trial: Trial) -> None:
         connection.exec_driver_sql("UPDATE audit SET seq = seq - 999 WHERE seq > 1000")
         names = ", ".join(column.name for column in audit.c if column.name != "seq")
         connection.exec_driver_sql(f"INSERT INTO audit (seq, {names}) SELECT 31, {names} FROM audit WHERE seq = 5")
-    assert trial.found()[0] == ("altered", 31, 61)
+    assert trial.found()[0][:2] == ("altered", 31)
 
 
 def test_a_row_that_was_rewritten_with_its_hash_is_found_by_the_next(trial: Trial) -> None:
@@ -254,7 +257,7 @@ def test_checkpoints_that_were_changed_or_removed_are_found(trial: Trial, tmp_pa
         "[]",
         '{"number": 1}',
         json.dumps({**told, "seq": "1"}),
-        "\ud800".encode("utf-16").decode("latin-1"),
+        "\0",
     ):
         first.write_text(text, "utf-8")
         assert open_checkpoints(trial.place).problems == [("checkpoint-forged", "checkpoint 1 cannot be read")]
@@ -321,7 +324,8 @@ from aiflow_service.database import open_database
 database = open_database(sys.argv[1])
 while True:
     with database.writing() as writing:
-        print(record(writing, *[Entry(Caller("ana"), "thing.made", "thing", "x")] * 3), flush=True)
+        last = record(writing, *[Entry(Caller("ana"), "thing.made", "thing", "x")] * 3)
+    print(last, flush=True)
 """
 
 
@@ -480,11 +484,17 @@ def test_the_api_searches_pages_and_verifies(service: Service) -> None:
     assert (len(answer.body.splitlines()), answer.headers["x-audit-partial"]) == (1, "true")
 
 
-def test_a_replay_is_recorded_with_it(service: Service) -> None:
-    refused = service.send(b"[1]")
-    assert refused.status == 422
-    number = service.get("/api/v1/lineage/refused")["items"][0]["id"]
-    assert service.get("/api/v1/audit", action="refusal.replayed", object_name=number)["items"] == []
+def test_a_replay_is_recorded_with_it(trial: Trial, tmp_path) -> None:
+    """What was refused by older rules is taken by newer ones."""
+    raw = json.dumps(run_event()).encode()
+    with trial.database.writing() as writing:
+        refused = refusal_of(raw, Refusal("event-invalid", "by older rules"), 1)
+        (number,) = write_refusals(writing, [refused]).values()
+    with running_service(tmp_path, trial.address) as service:
+        assert service.request("POST", f"/api/v1/lineage/refused/{number}/replay").status == 200
+        (found,) = service.get("/api/v1/audit", action="refusal.replayed", object_name=number)["items"]
+        assert (found["actor"], found["team_id"], found["details"]) == ("local", 1, {"events": 1})
+        assert service.get("/api/v1/audit/verify")["is_sound"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from aiflow_sdk.audit import AuditRow, Checkpoint, Verdict, verify_chain
-from aiflow_service.database import moment_text
+from aiflow_service.database import MICROSECONDS, moment_text
 from aiflow_service.database.tables import audit, counters
 
 _BLOCK = 2_000
@@ -74,14 +75,18 @@ def verify_entries(connection: Connection, checkpoints: Iterable[Checkpoint], *,
 def _streamed(connection: Connection, statement: sa.Select[Any]) -> Iterator[AuditRow]:
     found = connection.execution_options(stream_results=True, max_row_buffer=_BLOCK).execute(statement)
     for block in found.partitions(_BLOCK):
-        for row in block:
-            yield row_of(row)
+        yield from map(row_of, block)
+
+
+@lru_cache(maxsize=1024)
+def _second_text(seconds: int) -> str:
+    return (moment_text(seconds * MICROSECONDS) or "")[:19]
 
 
 def row_of(row: Any) -> AuditRow:
     """Return a row of the table as the chain has it."""
-    seq, moment, *told, previous, digest = row
-    return AuditRow._make((seq, moment_text(moment) or "", *told, bytes(previous), bytes(digest)))
+    seconds, micros = divmod(row[1], MICROSECONDS)
+    return AuditRow(row[0], f"{_second_text(seconds)}.{micros:06}Z", *row[2:])
 
 
 def _selected(scope: Sight, wanted: AuditFilter) -> sa.Select[Any]:

@@ -97,7 +97,9 @@ class CheckpointWriter:
 
     def is_due(self, last_seq: int) -> bool:
         """Tell whether the chain has grown, and enough or long ago."""
-        grown = last_seq - (self.last.seq if self.last else 0)
+        if self.last is None:
+            return last_seq > 0
+        grown = last_seq - self.last.seq
         return grown >= self._every_rows or (grown > 0 and now() - self._looked_at >= self._every_seconds * 1e6)
 
     def write(self, connection: Connection) -> Checkpoint | None:
