@@ -5,17 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import uvicorn
-from sqlalchemy.exc import SQLAlchemyError
 
 from aiflow_sdk.errors import ConfigurationError
 from aiflow_service import __version__
 from aiflow_service.api.passage import is_loopback
 from aiflow_service.app.assembly import create_app
-from aiflow_service.app.settings import Settings
+from aiflow_service.app.settings import DEFAULT_PORT, Settings, default_database
 from aiflow_service.audit import AuditKeeper, Caller, CheckpointWriter, Entry, read_signing_key
 from aiflow_service.audit.entries import SERVICE
 from aiflow_service.database import Database, open_database
@@ -23,6 +23,25 @@ from aiflow_service.database.migration import migrate
 from aiflow_service.logs import set_up_logs
 
 _GOODBYE_SECONDS = 10
+
+
+def serve_project(
+    folder: Path, *, host: str, port: int | None, database: str | None, on_ready: Callable[[str], None]
+) -> None:
+    """Serve for a project's folder, where its database lies unless another is named; raises as :func:`serve`.
+
+    The SDK's command line finds this through the entry point ``aiflow.services``.
+    """
+    address = database or default_database(folder)
+    settings = Settings(
+        address,
+        host,
+        DEFAULT_PORT if port is None else port,
+        home=folder.absolute() / ".aiflow",
+        audit_checkpoints=os.environ.get("AIFLOW_AUDIT_CHECKPOINTS"),
+        audit_key=Path(key) if (key := os.environ.get("AIFLOW_AUDIT_KEY")) else None,
+    )
+    serve(settings, on_ready)
 
 
 def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
@@ -43,9 +62,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         database = open_database(settings.database)
         try:
             migrate(database)
-            keeper = _keeper(database, settings)
-            keeper.record(_told("service.started", settings))
-            try:
+            with _kept_audit(database, settings) as keeper:
                 app = create_app(database, keeper, local=True)
                 config = uvicorn.Config(
                     app,
@@ -53,33 +70,34 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
                     access_log=False,
                     lifespan="on",
                     timeout_graceful_shutdown=_GOODBYE_SECONDS,
-                    timeout_keep_alive=30,
+                    timeout_keep_alive=75,
                     h11_max_incomplete_event_size=65_536,
                     server_header=False,
                 )
                 host, port = listening.getsockname()[:2]
                 address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-                _Server(config, lambda: on_ready(address)).run(sockets=[listening])
-            finally:
-                with suppress(SQLAlchemyError):
-                    keeper.record(_told("service.stopped", settings))
-                keeper.close()
+                with suppress(KeyboardInterrupt):  # it is raised again once all is written
+                    _Server(config, lambda: on_ready(address)).run(sockets=[listening])
         finally:
             database.close()
     finally:
         listening.close()
 
 
-def _keeper(database: Database, settings: Settings) -> AuditKeeper:
+@contextmanager
+def _kept_audit(database: Database, settings: Settings) -> Iterator[AuditKeeper]:
+    """Record that the service starts and ends, and sign checkpoints in between."""
     key = read_signing_key(settings.audit_key or settings.folder / "audit.key")
     address = settings.audit_checkpoints or str(settings.folder / "audit-checkpoints")
-    return AuditKeeper(database, CheckpointWriter(address, key))
-
-
-def _told(action: str, settings: Settings) -> Entry:
+    keeper = AuditKeeper(database, CheckpointWriter(address, key))
     caller = Caller(SERVICE, origin=socket.gethostname())
-    details = {"version": __version__, "host": settings.host, "pid": os.getpid()}
-    return Entry(caller, action, "service", "aiflow-service", details=details)
+    facts = {"version": __version__, "host": settings.host, "pid": os.getpid()}
+    try:
+        keeper.record(Entry(caller, "service.started", "service", "aiflow-service", details=facts))
+        yield keeper
+        keeper.record(Entry(caller, "service.stopped", "service", "aiflow-service", details=facts))
+    finally:
+        keeper.close()
 
 
 class _Server(uvicorn.Server):

@@ -18,14 +18,18 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     log_level: str = "INFO"
+    home: Path | None = None
+    """Where the service keeps files of its own. None: in SQLite's folder, else ``.aiflow`` where it is started."""
     audit_checkpoints: str | None = None
-    """Where the audit's checkpoints are kept: a folder, or an object store's address. None: beside the database."""
+    """Where the audit's checkpoints are kept: a folder, or an object store's address. None: in ``folder``."""
     audit_key: Path | None = None
-    """The file with the key that signs them, made where there is none. None: beside the database."""
+    """The file with the key that signs them, made where there is none. None: in ``folder``."""
 
     @property
     def folder(self) -> Path:
-        """Where the service keeps files of its own: SQLite's folder, else ``.aiflow`` where it was started."""
+        """Where the service keeps files of its own."""
+        if self.home is not None:
+            return self.home
         url = address_of(self.database)
         if url.get_backend_name() == "sqlite" and url.database:
             return Path(url.database).absolute().parent
