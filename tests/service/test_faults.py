@@ -6,10 +6,10 @@ import threading
 import time
 
 import sqlalchemy as sa
-from service_trial import Service, run_event, running_service, start_service
 
 from aiflow_service.database import open_database
 from aiflow_service.database.tables import counters, edges, events, runs
+from service_trial import Service, run_event, running_service, start_service
 
 
 class Sender(threading.Thread):

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from service_trial import run_event, running_service, start_service
 
 from aiflow_service.database import open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import METADATA
+from service_trial import run_event, running_service, start_service
 
 AIFLOW = Path(sys.executable).parent / "aiflow"
 

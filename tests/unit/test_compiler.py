@@ -367,6 +367,18 @@ def configured(tmp_path, text):
     return load_project(tmp_path)
 
 
+def test_a_plan_carries_the_metadata_service_as_a_listener_with_its_secret_unresolved(tmp_path):
+    address = "[environments.dev]\nservice = 'https://x/y'\n"
+    project = configured(tmp_path, address + "service_token = 'secret://service'\n")
+    (listener,) = plan_of(project, src("a"), out("b", "a")).environment.listeners
+    assert (listener.name, listener.kind) == ("service", "openlineage")
+    assert dict(listener.options) == {"url": "https://x/y", "api_key": "secret://service"}
+    without = plan_of(configured(tmp_path, address), src("a"), out("b", "a"))
+    assert dict(without.environment.listeners[0].options) == {"url": "https://x/y"}
+    assert plan_of(configured(tmp_path, ""), src("a"), out("b", "a")).environment.listeners == ()
+    assert without.version == plan_of(configured(tmp_path, ""), src("a"), out("b", "a")).version
+
+
 def test_clusters_that_tasks_name_and_listeners_are_checked_against_their_plugins(tmp_path):
     project = configured(
         tmp_path,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiflow_sdk.local.making import Making, why_run
+from aiflow_sdk.plan.making import Making, why_run
 
 MADE = Making(
     definition="d1",

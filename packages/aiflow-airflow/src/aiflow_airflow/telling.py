@@ -43,6 +43,7 @@ class Telling:
         self._results: Mapping[str, TaskResult] = {}
         self._ended_now: frozenset[str] = frozenset()
         self._tells = True
+        self._columns: Mapping[str, Any] | None = None
         self._ready: Ready | None = None
         self._usage: Mapping[str, Any] | None = None
 
@@ -62,6 +63,8 @@ class Telling:
                     self._ended_now = frozenset(record["now"])
                     # An older aiflow in the user's environment does not say who does.
                     self._tells = record.get("tells", True)
+                    # Queries are read there, where the package is that reads them.
+                    self._columns = record.get("columns")
                     self._results = {name: TaskResult.from_dict(one) for name, one in record["results"].items()}
 
     def succeeded(self, result: TaskResult, states: Callable[[], Mapping[str, Any]]) -> None:
@@ -74,7 +77,7 @@ class Telling:
             results = {**self._results, self._task.id: result}
             is_all = len(results) == len(self._plan.tasks)
             if is_all and (self._tells or len(self._plan.tasks) == 1) and self._others_have_succeeded(states):
-                self._tell("run-finished", results, state="succeeded")
+                self._tell("run-finished", results, state="succeeded", columns=self._columns)
 
     def failed(self, error: AiflowError, *, again: bool) -> None:
         """Tell that the attempt has failed and, unless it is tried ``again``, the run."""

@@ -12,7 +12,7 @@ current. From a release to a plan::
 """
 
 from aiflow_sdk.bundles.identity import SHARDS, dag_id_of, shard_of
-from aiflow_sdk.bundles.model import BundleDocument, Entry, ProjectDocument, Release, StoredFile, digest
+from aiflow_sdk.bundles.model import BundleDocument, Entry, Note, ProjectDocument, Release, StoredFile, digest
 from aiflow_sdk.bundles.publication import Change, Content, Publication
 from aiflow_sdk.bundles.reader import ObjectReader
 from aiflow_sdk.bundles.store import BundleStore, Collected
@@ -25,6 +25,7 @@ __all__ = [
     "Collected",
     "Content",
     "Entry",
+    "Note",
     "ObjectReader",
     "ProjectDocument",
     "Publication",

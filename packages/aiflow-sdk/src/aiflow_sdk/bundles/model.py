@@ -26,6 +26,17 @@ def digest(content: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What whoever published says of it, and which state of their repository it was."""
+
+    message: str = ""
+    commit: str = ""
+    """Of git, hexadecimal; empty outside a repository."""
+    is_dirty: bool | None = None
+    """Whether the project's folder differed from that commit; None outside a repository."""
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """A pointer: from its moment until the next one's, its bundle is what the environment runs."""
 
@@ -41,9 +52,16 @@ class Release:
     """Moment in UTC, ISO 8601; for people, and for how long old ones are kept."""
     token: str = ""
     """Tells it from another release of the same content by the same person, where two publish at once."""
+    note: Note = Note()
+
+    @property
+    def key(self) -> str:
+        """What tells the release from every other one, of this store and of others."""
+        return digest(f"{self.number:020} ".encode() + self.to_bytes())[:32]
 
     def to_bytes(self) -> bytes:
         """Return the document; the number is its key."""
+        note = {"message": self.note.message, "commit": self.note.commit, "dirty": self.note.is_dirty}
         return _text(
             release_format=RELEASE_FORMAT,
             version=self.version,
@@ -53,6 +71,7 @@ class Release:
             by=self.by,
             at=self.at,
             token=self.token,
+            **{name: value for name, value in note.items() if value not in ("", None)},
         )
 
     @classmethod
@@ -65,7 +84,11 @@ class Release:
             version, project, project_version, by, at = (
                 _as_text(data[name]) for name in ("version", "project", "project_version", "by", "at")
             )
-            return cls(number, version, project, project_version, action, by, at, _as_text(data.get("token", "")))
+            message, commit = _as_text(data.get("message", "")), _as_text(data.get("commit", ""))
+            dirty = data.get("dirty")
+            note = Note(message, commit, dirty if isinstance(dirty, bool) else None)
+            token = _as_text(data.get("token", ""))
+            return cls(number, version, project, project_version, action, by, at, token, note)
 
         return _read(content, "release_format", RELEASE_FORMAT, "release", made)
 

@@ -6,11 +6,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from aiflow_sdk.bundles.model import Action, BundleDocument, Entry, Release, digest
+from aiflow_sdk.bundles.model import Action, BundleDocument, Entry, Note, Release, digest
 from aiflow_sdk.bundles.publication import Change, Content, Documents, Publication, changes_between
 from aiflow_sdk.bundles.reader import BundleReader, object_key, release_key, side_by_side
 from aiflow_sdk.bundles.work import Collection, again, collecting, publishing
@@ -40,6 +40,7 @@ class BundleStore(BundleReader):
         content: Content,
         *,
         by: str = "",
+        note: Note = Note(),  # noqa: B008 it is frozen
         repair: bool = False,
         dry: bool = False,
         progress: Callable[[int, int], None] | None = None,
@@ -82,7 +83,9 @@ class BundleStore(BundleReader):
                 if not dry:
                     self._put(absent, content.read, progress)
                     if is_new:
-                        release = self._announce(base, digest(text), content.project, documents.version, "deploy", by)
+                        release = self._announce(
+                            base, digest(text), content.project, documents.version, "deploy", by, note
+                        )
                     if is_new and release is None:
                         # Somebody else was first: what they left is where we go on from.
                         known.objects.update(absent)
@@ -94,7 +97,7 @@ class BundleStore(BundleReader):
                 )
 
     def roll_back(
-        self, project: str, version: str, *, by: str = "", waits: Callable[[], None] | None = None
+        self, project: str, version: str, *, by: str = "", message: str = "", waits: Callable[[], None] | None = None
     ) -> Release:
         """Make an earlier version of a project (a prefix that tells it from the others is enough) the current one.
 
@@ -103,9 +106,9 @@ class BundleStore(BundleReader):
         ``DefinitionError`` (``duplicate-dag-id``), and what :meth:`read` raises where a part of it is gone.
         """
         with publishing(self.store, waits):
-            return self._roll_back(project, version, by)
+            return self._roll_back(project, version, by, message)
 
-    def _roll_back(self, project: str, version: str, by: str) -> Release:
+    def _roll_back(self, project: str, version: str, by: str, message: str) -> Release:
         found = self.find_version(project, version)
         document = self.project(found)
         shards = dict(zip(document.shards, side_by_side(self.shard, document.shards.values()), strict=True))
@@ -122,7 +125,11 @@ class BundleStore(BundleReader):
             self._refuse_taken(project, {shard: set(ids) for shard, ids in shards.items()}, bundle, entries)
             text = BundleDocument(self.environment, {**bundle.projects, project: found}).to_bytes()
             self._put({digest(text): text}, self.read, None)
-            if release := self._announce(base, digest(text), project, found, "rollback", by):
+            made = next(
+                one for one in reversed(self.releases()) if (one.project, one.project_version) == (project, found)
+            )
+            note = replace(made.note, message=message)
+            if release := self._announce(base, digest(text), project, found, "rollback", by, note):
                 return release
 
     def find_version(self, project: str, version: str) -> str:
@@ -316,12 +323,19 @@ class BundleStore(BundleReader):
         side_by_side(put, objects.items())
 
     def _announce(
-        self, base: Release | None, version: str, project: str, project_version: str, action: Action, by: str
+        self,
+        base: Release | None,
+        version: str,
+        project: str,
+        project_version: str,
+        action: Action,
+        by: str,
+        note: Note,
     ) -> Release | None:
         """Write the release after ``base``; None where somebody else was first."""
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
         number = base.number + 1 if base else 1
-        release = Release(number, version, project, project_version, action, by, moment, uuid.uuid4().hex)
+        release = Release(number, version, project, project_version, action, by, moment, uuid.uuid4().hex, note)
         key = release_key(number)
         return release if again(lambda: self.store.put_if_absent(key, release.to_bytes())) else None
 

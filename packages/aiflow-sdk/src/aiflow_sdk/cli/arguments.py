@@ -9,6 +9,7 @@ from aiflow_sdk.errors import ConfigurationError, ProblemsError
 
 if TYPE_CHECKING:
     from aiflow_sdk.cli.command_line import Invocation
+    from aiflow_sdk.config import Environment
     from aiflow_sdk.discovery import Discovered, Discovery
     from aiflow_sdk.plan import Plan
     from aiflow_sdk.plugins import Registry
@@ -60,13 +61,16 @@ def find_pipeline(invocation: Invocation, pipeline: str | None) -> tuple[Discove
     return found.pipeline(pipeline or _only_id(invocation, found)), found
 
 
-def compile_found(invocation: Invocation, found: Discovered, discovery: Discovery) -> Plan:
-    """Return the pipeline's plan for the environment that is meant. Raises ``ProblemsError``."""
+def compile_found(
+    invocation: Invocation, found: Discovered, discovery: Discovery, environment: Environment | None = None
+) -> Plan:
+    """Return the pipeline's plan for an environment, else for the one that is meant. Raises ``ProblemsError``."""
     from aiflow_sdk.workspace import Workspace
 
     try:
         workspace = Workspace(invocation.project, marked=discovery.marked)
-        return workspace.compile(found.ir, invocation.environment, locations=found.locations, code=discovery.code)
+        meant = environment or invocation.environment
+        return workspace.compile(found.ir, meant, locations=found.locations, code=discovery.code)
     except ProblemsError as error:
         raise ProblemsError(problem.at(found.where) for problem in error.problems) from None
 

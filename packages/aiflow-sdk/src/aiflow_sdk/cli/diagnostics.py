@@ -26,6 +26,7 @@ USAGE_CODES = frozenset(
         "bad-usage",
         "folder-not-empty",
         "half-a-range",
+        "never-deployed",
         "no-pipeline-named",
         "no-project",
         "no-ranges",

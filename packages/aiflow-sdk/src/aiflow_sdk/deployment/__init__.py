@@ -19,17 +19,28 @@ if TYPE_CHECKING:
         open_bundles,
         roll_back_project,
     )
+    from aiflow_sdk.deployment.history import DeployedPipeline, HistoryEntry, Version
+    from aiflow_sdk.deployment.recollection import RecordedPipeline, recalled_history
+    from aiflow_sdk.deployment.recording import Recorded, Service, record_releases
 
 _HOMES = {
     "CheckReport": "aiflow_sdk.deployment.check",
     "CompileReport": "aiflow_sdk.deployment.compile",
     "Compiled": "aiflow_sdk.deployment.compile",
     "DeployReport": "aiflow_sdk.deployment.deploy",
+    "DeployedPipeline": "aiflow_sdk.deployment.history",
+    "HistoryEntry": "aiflow_sdk.deployment.history",
+    "Recorded": "aiflow_sdk.deployment.recording",
+    "RecordedPipeline": "aiflow_sdk.deployment.recollection",
     "RollbackReport": "aiflow_sdk.deployment.deploy",
+    "Service": "aiflow_sdk.deployment.recording",
+    "Version": "aiflow_sdk.deployment.history",
     "check_project": "aiflow_sdk.deployment.check",
     "compile_project": "aiflow_sdk.deployment.compile",
     "deploy_project": "aiflow_sdk.deployment.deploy",
     "open_bundles": "aiflow_sdk.deployment.deploy",
+    "recalled_history": "aiflow_sdk.deployment.recollection",
+    "record_releases": "aiflow_sdk.deployment.recording",
     "roll_back_project": "aiflow_sdk.deployment.deploy",
 }
 
@@ -38,11 +49,19 @@ __all__ = [
     "CompileReport",
     "Compiled",
     "DeployReport",
+    "DeployedPipeline",
+    "HistoryEntry",
+    "Recorded",
+    "RecordedPipeline",
     "RollbackReport",
+    "Service",
+    "Version",
     "check_project",
     "compile_project",
     "deploy_project",
     "open_bundles",
+    "recalled_history",
+    "record_releases",
     "roll_back_project",
 ]
 

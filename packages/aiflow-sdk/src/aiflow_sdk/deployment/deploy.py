@@ -12,6 +12,7 @@ from aiflow_sdk.bundles import (
     Collected,
     Content,
     Entry,
+    Note,
     Publication,
     Release,
     StoredFile,
@@ -21,6 +22,7 @@ from aiflow_sdk.bundles import (
 from aiflow_sdk.bundles.model import PlainPlaces
 from aiflow_sdk.bundles.store import duplicate_dag_id
 from aiflow_sdk.config import Environment, Project, resolve_secrets
+from aiflow_sdk.deployment.commit import read_commit
 from aiflow_sdk.deployment.compile import Compiled, compile_project
 from aiflow_sdk.deployment.files import code_wheel
 from aiflow_sdk.deployment.packaging import local_wheels
@@ -63,6 +65,7 @@ def deploy_project(
     registry: Registry,
     *,
     by: str | None = None,
+    message: str = "",
     dry: bool = False,
     repair: bool = False,
     collect: bool = True,
@@ -73,7 +76,8 @@ def deploy_project(
     A project with a problem is not published, and every problem is told. Nobody sees a part of it; equal content is
     the same version, and no new release. ``dry`` tells what would change and writes nothing into the store; ``repair``
     writes objects that should be there already; ``collect`` removes what is older than the environment keeps.
-    ``by`` is who is told to have done it, else the user of this process. May raise ``StoreError``.
+    ``by`` is who is told to have done it, else the user of this process; ``message`` is what is said of it. May raise
+    ``StoreError``.
     """
     tell = progress or _say_nothing
     store = open_bundles(environment)
@@ -122,6 +126,7 @@ def deploy_project(
     publication = store.publish(
         content,
         by=by or _user(),
+        note=Note(message, *(read_commit(project.root) or ("", None))),
         dry=dry,
         repair=repair,
         progress=lambda done, all_of_them: tell("publish", done, all_of_them),
@@ -158,13 +163,14 @@ def roll_back_project(
     version: str,
     *,
     by: str | None = None,
+    message: str = "",
     waits: Callable[[], None] | None = None,
 ) -> RollbackReport:
     """Make an earlier version of the project current again; see :meth:`BundleStore.roll_back` for what it raises."""
     store = open_bundles(environment)
     found = store.find_version(project.name, version)
     before = store.newest()
-    release = store.roll_back(project.name, found, by=by or _user(), waits=waits)
+    release = store.roll_back(project.name, found, by=by or _user(), message=message, waits=waits)
     return RollbackReport(store.address, found, release, release != before)
 
 

@@ -1,6 +1,8 @@
 """Events: OpenLineage run events and the spool that they lie in before anything else happens to them."""
 
 from aiflow_sdk.events.facets import (
+    Dependency,
+    column_lineage_facet,
     dataset_version_facet,
     error_facet,
     input_statistics_facet,
@@ -21,8 +23,10 @@ from aiflow_sdk.events.spool import Spool
 __all__ = [
     "PRODUCER",
     "Dataset",
+    "Dependency",
     "EventType",
     "Spool",
+    "column_lineage_facet",
     "dataset_version_facet",
     "error_facet",
     "input_statistics_facet",

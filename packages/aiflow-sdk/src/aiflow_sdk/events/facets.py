@@ -17,6 +17,18 @@ def schema_facet(columns: Sequence[tuple[str, str]]) -> dict[str, Any]:
     return _facet("1-2-0", "SchemaDatasetFacet", fields=[{"name": name, "type": kind} for name, kind in columns])
 
 
+Dependency = tuple[str, str, str, Sequence[tuple[str, str]]]
+"""Namespace, name and column of an input, and type and subtype of each way in which it is used."""
+
+
+def column_lineage_facet(
+    fields: Mapping[str, Sequence[Dependency]], dataset: Sequence[Dependency] = ()
+) -> dict[str, Any]:
+    """Return the ``columnLineage`` of a dataset: what each column comes from, and what decides which rows there are."""
+    told: dict[str, Any] = {name: {"inputFields": list(map(_input_field, found))} for name, found in fields.items()}
+    return _facet("1-2-0", "ColumnLineageDatasetFacet", fields=told, dataset=list(map(_input_field, dataset)))
+
+
 def input_statistics_facet(rows: int | None, size: int | None) -> dict[str, Any]:
     """Return the ``inputStatistics`` of a dataset: rows and bytes read, as far as known."""
     return _facet("1-0-0", "InputStatisticsInputDatasetFacet", **_known(rowCount=rows, size=size))
@@ -83,6 +95,12 @@ def own_facet(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _facet(version: str, name: str, /, **fields: Any) -> dict[str, Any]:
     return {"_producer": PRODUCER, "_schemaURL": f"{_SPECIFICATION}/{version}/{name}.json#/$defs/{name}", **fields}
+
+
+def _input_field(one: Dependency) -> dict[str, Any]:
+    namespace, name, column, ways = one
+    told = [{"type": kind, "subtype": subtype} for kind, subtype in ways]
+    return {"namespace": namespace, "name": name, "field": column, "transformations": told}
 
 
 def _known(**fields: Any) -> dict[str, Any]:

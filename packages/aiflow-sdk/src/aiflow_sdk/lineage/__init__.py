@@ -1,5 +1,6 @@
 """What is told of a run, whoever does its tasks: OpenLineage events of what happens, and where they lie until heard."""
 
+from aiflow_sdk.lineage.columns import column_facets
 from aiflow_sdk.lineage.records import RECORDS, event_of_record
 from aiflow_sdk.lineage.spooled import (
     AttemptMark,
@@ -23,6 +24,7 @@ __all__ = [
     "Lineage",
     "RunSpool",
     "begin_hearing",
+    "column_facets",
     "event_of_record",
     "is_heard",
     "position_in",

@@ -40,7 +40,11 @@ def event_of_record(
             kinds: dict[str, EventType] = {"succeeded": "COMPLETE", "cancelled": "ABORT"}
             errors = record.get("errors") or [None]
             return lineage.run_event(
-                kinds.get(record["state"], "FAIL"), results=results.values(), error=errors[0], time=time
+                kinds.get(record["state"], "FAIL"),
+                results=results.values(),
+                error=errors[0],
+                time=time,
+                columns=record.get("columns"),
             )
         case "task-started":
             return lineage.task_event("START", lineage.plan.task(record["task_id"]), record["attempt"], time=time)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from aiflow_sdk import events
-from aiflow_sdk.plan import NodeFacts, Plan, PlanNode, PlanTask, Run, TaskResult
+from aiflow_sdk.ir import thaw
+from aiflow_sdk.lineage.columns import Facets, column_facets
+from aiflow_sdk.plan import NodeFacts, Plan, PlanNode, PlanTask, Run, TaskResult, making_of
 
 EngineVersion: TypeAlias = Callable[[PlanTask], str | None]
 """Returns the version of what a task's engine stands on, where it is known: the engine is installed where it runs."""
@@ -30,23 +33,31 @@ class Lineage:
         results: Iterable[TaskResult] = (),
         error: Mapping[str, Any] | None = None,
         time: datetime | None = None,
+        columns: Mapping[str, Facets] | None = None,
     ) -> dict[str, Any]:
-        """Return the event of the whole run; ``error`` as ``AiflowError.to_dict`` has it."""
+        """Return the event of the whole run; ``error`` as ``AiflowError.to_dict`` has it.
+
+        ``columns`` are what :func:`column_facets` gave where the packages are that it needs; None: look for it here.
+        """
         facts = {facts.node_id: facts for result in results for facts in result.nodes}
+        if event_type != "COMPLETE":
+            columns = {}
+        elif columns is None:
+            columns = column_facets(self.plan, facts)
         return events.run_event(
             event_type,
             time=time,
             run_id=self.run.run_id,
             job_namespace=self.namespace,
             job_name=self.name,
-            run_facets={**self._run_facets(), **error_facets(error)},
+            run_facets={**self._run_facets(), "aiflow_making": self._making_facet, **error_facets(error)},
             job_facets={
                 "jobType": events.job_type_facet("PIPELINE", bounded=all(task.bounded for task in self.plan.tasks)),
                 **({"ownership": events.owner_facet(self.plan.owner)} if self.plan.owner else {}),
                 **({"tags": events.tags_facet(self.plan.tags)} if self.plan.tags else {}),
             },
             inputs=list(self._datasets("source", self.plan.node_list, facts)),
-            outputs=list(self._datasets("sink", self.plan.node_list, facts)),
+            outputs=list(self._datasets("sink", self.plan.node_list, facts, columns)),
         )
 
     def task_event(
@@ -94,6 +105,21 @@ class Lineage:
             outputs=list(self._datasets("sink", nodes, facts)),
         )
 
+    @cached_property
+    def _making_facet(self) -> dict[str, Any]:
+        """What the run makes partitions by: all that the rule compares which says whether one has to be made again."""
+        making = making_of(self.plan)
+        ours = {
+            "definition": making.definition,
+            "meaning": making.meaning,
+            "lock": making.lock,
+            "code": dict(making.code),
+            "params": thaw(self.run.params),
+            "grain": self.plan.partition,
+            "timezone": self.plan.timezone,
+        }
+        return events.own_facet("making", ours)
+
     def _run_facets(self, **identifiers: Any) -> dict[str, Any]:
         run = self.run
         partitions = run.partitions
@@ -116,18 +142,22 @@ class Lineage:
         return {**times, "aiflow_run": events.own_facet("run", ours)}
 
     def _datasets(
-        self, node_type: str, nodes: Iterable[PlanNode], facts: Mapping[str, NodeFacts]
+        self,
+        node_type: str,
+        nodes: Iterable[PlanNode],
+        facts: Mapping[str, NodeFacts],
+        columns: Mapping[str, Facets] | None = None,
     ) -> Iterator[events.Dataset]:
         for node in nodes:
             known = facts.get(node.id, NodeFacts(node_id=node.id))
             if node.type == node_type and (dataset := known.dataset or node.dataset):
-                yield _dataset(node, known, dataset)
+                yield _dataset(node, known, dataset, (columns or {}).get(node.id, {}))
             for how, namespace, name in known.touched:
                 if (how == "read") == (node_type == "source"):
                     yield events.Dataset(namespace, name)
 
 
-def _dataset(node: PlanNode, facts: NodeFacts, name: tuple[str, str]) -> events.Dataset:
+def _dataset(node: PlanNode, facts: NodeFacts, name: tuple[str, str], columns: Facets) -> events.Dataset:
     about: dict[str, Any] = {}
     if facts.columns:
         about["schema"] = events.schema_facet(facts.columns)
@@ -144,7 +174,7 @@ def _dataset(node: PlanNode, facts: NodeFacts, name: tuple[str, str]) -> events.
             measured["inputStatistics"] = events.input_statistics_facet(facts.rows, facts.bytes)
         else:
             measured["outputStatistics"] = events.output_statistics_facet(facts.rows, facts.bytes)
-    return events.Dataset(*name, facets=about, measured=measured)
+    return events.Dataset(*name, facets={**about, **columns}, measured=measured)
 
 
 def error_facets(error: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -12,18 +12,18 @@ from aiflow_sdk.face import load_on_first_use
 
 if TYPE_CHECKING:
     from aiflow_sdk.local.definition import run_definition
-    from aiflow_sdk.local.making import Making, why_run
     from aiflow_sdk.local.request import BackfillRequest, RunRequest
     from aiflow_sdk.local.sending import Account, send_spools
     from aiflow_sdk.local.store import RunFolder, list_runs, read_log, read_run
     from aiflow_sdk.local.summary import BackfillSummary, RunSummary, TaskSummary
     from aiflow_sdk.local.supervisor import backfill, run_pipeline_locally
+    from aiflow_sdk.plan.making import Making, why_run
 
 _HOMES = {
     "Account": "aiflow_sdk.local.sending",
     "BackfillRequest": "aiflow_sdk.local.request",
     "BackfillSummary": "aiflow_sdk.local.summary",
-    "Making": "aiflow_sdk.local.making",
+    "Making": "aiflow_sdk.plan.making",
     "RunFolder": "aiflow_sdk.local.store",
     "RunRequest": "aiflow_sdk.local.request",
     "RunSummary": "aiflow_sdk.local.summary",
@@ -35,7 +35,7 @@ _HOMES = {
     "run_definition": "aiflow_sdk.local.definition",
     "run_pipeline_locally": "aiflow_sdk.local.supervisor",
     "send_spools": "aiflow_sdk.local.sending",
-    "why_run": "aiflow_sdk.local.making",
+    "why_run": "aiflow_sdk.plan.making",
 }
 
 __all__ = [

@@ -15,16 +15,13 @@ from typing import Any
 
 from aiflow_sdk.config import LakeRoot, resolve_secrets
 from aiflow_sdk.errors import StoreError
-from aiflow_sdk.ir import fingerprint, thaw
+from aiflow_sdk.ir import thaw
 from aiflow_sdk.local.executor import LiveRun
-from aiflow_sdk.local.making import Making, Verdict, why_run
-from aiflow_sdk.plan import Plan, Run, make_run
+from aiflow_sdk.plan import Making, Plan, Run, Verdict, make_run, making_of, why_run
 from aiflow_sdk.runtime import Data
 from aiflow_sdk.stores import Store, folder_name, open_store
 
 _FOLDER = "_ledger"
-_MEANINGLESS = frozenset({"code", "dataset", "plugin", "wait_minutes", "restated"})
-"""What a node has that its rows do not depend on, or that is compared by itself."""
 
 
 class Ledger:
@@ -113,25 +110,11 @@ class Ledger:
             self._write(partition.key, replace(making, sources=sources, sinks=self._sinks(run)))
 
     def _making(self, run: Run) -> Making:
-        return Making(
-            definition=self.plan.definition,
-            meaning=self._meaning,
-            lock=self.plan.lock,
-            code={node.id: node.code for node in self.plan.node_list if node.code},
-            params=thaw(run.params),
-        )
+        return replace(self._made_by, params=thaw(run.params))
 
     @cached_property
-    def _meaning(self) -> str:
-        """The fingerprint of what the data depends on: who owns the pipeline, or when it is late, changes no row."""
-        nodes = [
-            {
-                **{name: value for name, value in node.to_full_dict().items() if name not in _MEANINGLESS},
-                "options": {name: value for name, value in thaw(node.options).items() if name not in _MEANINGLESS},
-            }
-            for node in self.plan.node_list
-        ]
-        return fingerprint([nodes, self.plan.partition, self.plan.timezone])
+    def _made_by(self) -> Making:
+        return making_of(self.plan)
 
     def _sinks(self, run: Run) -> dict[str, str | None]:
         return self._of_partition(self.data.sink_identities(run), run)

@@ -21,6 +21,8 @@ class NodeFacts(Frozen):
     table_version: int | None = None
     columns: tuple[tuple[str, str], ...] | None = None
     """Name and Arrow type name of each column, where the frame told them."""
+    dialect: str | None = None
+    """Of a query: the dialect of SQL that its engine read it in, as sqlglot calls it."""
     identity: str | None = None
     """Of a source or sink: fingerprint of the data read or written, for telling whether it changed."""
     superseded: bool = False

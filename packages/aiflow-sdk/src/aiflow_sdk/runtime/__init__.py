@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aiflow_sdk.runtime.engine_version import installed_version
     from aiflow_sdk.runtime.execution import (
         Joined,
+        columns_of_run,
         ended_tasks,
         join_execution,
         note_ended,
@@ -32,6 +33,7 @@ __all__ = [
     "StoreStaging",
     "bound_environment",
     "claim_generation",
+    "columns_of_run",
     "ended_tasks",
     "execute_task",
     "installed_version",
@@ -47,6 +49,7 @@ __all__ = [
 _HOMES = {
     "bound_environment": "aiflow_sdk.runtime.task",
     "claim_generation": "aiflow_sdk.runtime.generation",
+    "columns_of_run": "aiflow_sdk.runtime.execution",
     "Context": "aiflow_sdk.runtime.context",
     "Data": "aiflow_sdk.runtime.identities",
     "ended_tasks": "aiflow_sdk.runtime.execution",

@@ -8,9 +8,9 @@ whatever is left of this process group ends. Generation and pins are agreed on w
 
 Records are written to the descriptor ``RECORDS``, one JSON a line: ``task-began`` (with what events tell of the attempt
 that only this process knows), ``node-started``, ``node-finished``, ``log``, ``secret`` (a value to hide), ``task-used``
-(``usage``: what the attempt used of the machine),
-``others-ended`` (what the run's tasks have done, this one included, and whether it is this one that ``tells`` of the
-run's end) and at the end ``result`` or ``error``. What user
+(``usage``: what the attempt used of the machine), ``others-ended`` (what the run's tasks have done, this one included,
+whether it is this one that ``tells`` of the run's end, and then where the ``columns`` come from) and at the end
+``result`` or ``error``. What user
 code prints goes to standard output and error as it is printed.
 """
 
@@ -100,6 +100,7 @@ def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     from aiflow_sdk.runtime import (
         StoreStaging,
         bound_environment,
+        columns_of_run,
         ended_tasks,
         execute_task,
         installed_version,
@@ -151,7 +152,10 @@ def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         note_ended(plan, run, result, root)
         ended = ended_tasks(plan, run, root)
         tells = bool(ended["results"]) and tells_of_run(plan, run, result.task_id, ended["now"], root)
-        emit({"record": "others-ended", **ended, "tells": tells})
+        is_alone = len(plan.tasks) == 1
+        done = {result.task_id: result.to_full_dict()} if is_alone else ended["results"]
+        columns = columns_of_run(plan, done) if tells or is_alone else {}
+        emit({"record": "others-ended", **ended, "tells": tells, "columns": columns})
     with suppress(StoreError):  # somebody will another day
         sweep_staging(environment, time.time())
     return result.to_full_dict()

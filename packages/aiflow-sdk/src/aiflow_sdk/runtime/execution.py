@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from aiflow_sdk.config import Environment, resolve_secrets
 from aiflow_sdk.errors import StoreError
+from aiflow_sdk.lineage import column_facets
 from aiflow_sdk.plan import Plan, Run, TaskResult
 from aiflow_sdk.runtime.generation import claim_generation
 from aiflow_sdk.runtime.identities import Data
@@ -120,6 +121,15 @@ def tells_of_run(plan: Plan, run: Run, task_id: str, now: Iterable[str], root: P
     which = hashlib.sha256("\n".join(sorted(now)).encode()).hexdigest()[:32]
     key = f"{run.run_id}/{run.execution}/_complete/{which}"
     return store.put_if_absent(key, task_id.encode()) or store.read(key) == task_id.encode()
+
+
+def columns_of_run(plan: Plan, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where the columns come from that a run has written, JSON-ready; ``results`` are its tasks' documents.
+
+    Whoever tells of the run's end on Airflow stands in Airflow's environment, which has nothing that reads a query.
+    """
+    found = [TaskResult.from_dict(one) for one in results.values()]
+    return column_facets(plan, {facts.node_id: facts for result in found for facts in result.nodes})
 
 
 def _results(run: Run, execution: int) -> str:

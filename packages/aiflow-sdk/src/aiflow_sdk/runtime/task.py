@@ -278,6 +278,7 @@ class _Work:
             seconds=seconds,
             counts=FrozenMap(context.counts),
             columns=session.columns(frame) if frame is not None else None,
+            dialect=self.dialect if node.sql is not None else None,
             touched=tuple((how, *name) for how, name in context.touched),
         )
         self.contexts[node.id] = context
@@ -316,6 +317,7 @@ class _Work:
                 counts=known.counts,
                 table_version=written.table_version,
                 columns=written.columns or session.columns(write.frame),
+                dialect=known.dialect,
                 identity=written.identity,
                 dataset=self.datasets.get(node_id),
                 superseded=written.superseded,

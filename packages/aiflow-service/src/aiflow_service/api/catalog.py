@@ -10,13 +10,16 @@ from starlette.responses import Response
 from aiflow_service.api.answers import Cursor, Limit, answer_object, answer_page, checked_text, place_of
 from aiflow_service.api.problem import PROBLEMS, not_found
 from aiflow_service.api.services import ScopeOf, ServicesOf
-from aiflow_service.catalog import find_dataset, find_job, list_datasets, list_jobs
+from aiflow_service.catalog import find_dataset, find_job, known_dataset, list_datasets, list_jobs
+from aiflow_service.ledger import list_partitions, list_repairs
+from aiflow_service.ledger.evaluation import State
 
 router = APIRouter(prefix="/api/v1", tags=["catalog"], responses=PROBLEMS)
 
 Number = Annotated[int, Path(ge=1, lt=2**62)]
 Namespace = Annotated[str | None, Query(max_length=2000)]
 Name = Annotated[str | None, Query(max_length=2000)]
+Environment = Annotated[str, Query(min_length=1, max_length=500)]
 Part = Annotated[str | None, Query(max_length=200, description="A part of the name.")]
 
 
@@ -66,6 +69,47 @@ def datasets(
     with services.database.reading() as connection:
         found, place = list_datasets(connection, scope, after=after[0], limit=limit, **checked)
     return answer_page(found, place)
+
+
+@router.get("/datasets/{number}/partitions")
+def partitions(
+    number: Number,
+    services: ServicesOf,
+    scope: ScopeOf,
+    environment: Environment,
+    state: Annotated[State | None, Query(description="Only those in this state.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """List the partitions of a dataset in one environment: what made each, and why it is to be made again."""
+    after = place_of(cursor, 1) or (0,)
+    among = checked_text(environment, "environment") or ""
+    with services.database.reading() as connection:
+        dataset_id = known_dataset(connection, scope, number)
+        if dataset_id is None:
+            raise not_found("dataset")
+        found, place = list_partitions(
+            connection, scope, dataset_id, among, state=state, after=max(0, after[0]), limit=limit
+        )
+    return answer_page(found, place)
+
+
+@router.get("/datasets/{number}/repairs")
+def repairs(
+    number: Number,
+    services: ServicesOf,
+    scope: ScopeOf,
+    environment: Environment,
+    down: Annotated[bool, Query(description="What is made of the dataset too.")] = False,
+) -> Response:
+    """List what has to be made again so that a dataset is current, in the order in which to make it."""
+    among = checked_text(environment, "environment") or ""
+    with services.database.reading() as connection:
+        dataset_id = known_dataset(connection, scope, number)
+        if dataset_id is None:
+            raise not_found("dataset")
+        found = list_repairs(connection, scope, dataset_id, among, down=down)
+    return answer_page(found, None)
 
 
 @router.get("/datasets/{number}")

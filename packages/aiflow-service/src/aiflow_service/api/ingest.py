@@ -13,8 +13,8 @@ from aiflow_service.api.figures import EVENTS
 from aiflow_service.api.problem import PROBLEMS
 from aiflow_service.api.services import Services, ServicesOf, TeamOf
 from aiflow_service.database import now
+from aiflow_service.database.compression import compress
 from aiflow_service.events import RefusedEvent
-from aiflow_service.events.compression import compress
 from aiflow_service.ingest import Submission, split_batch, unpack
 from aiflow_service.ingest.writer import refusal_of
 from aiflow_service.openlineage import Refusal, read_event

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from aiflow_service.api import audit, catalog, events, health, ingest, lineage, runs
+from aiflow_service.api import audit, catalog, events, health, ingest, lineage, registry, runs
 
-ROUTERS = (health.router, ingest.router, events.router, runs.router, catalog.router, lineage.router, audit.router)
+ROUTERS = (
+    health.router,
+    ingest.router,
+    events.router,
+    runs.router,
+    catalog.router,
+    lineage.router,
+    registry.router,
+    audit.router,
+)
 """A new noun's router is added here."""

@@ -2,7 +2,7 @@
 
 from aiflow_service.catalog.memory import CatalogMemory
 from aiflow_service.catalog.names import Names
-from aiflow_service.catalog.reading import find_dataset, find_job, list_datasets, list_jobs
+from aiflow_service.catalog.reading import find_dataset, find_job, known_dataset, list_datasets, list_jobs
 from aiflow_service.catalog.schemas import write_schemas
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Names",
     "find_dataset",
     "find_job",
+    "known_dataset",
     "list_datasets",
     "list_jobs",
     "write_schemas",

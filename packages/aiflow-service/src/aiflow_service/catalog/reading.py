@@ -74,6 +74,14 @@ def find_job(connection: Connection, scope: Scope, job_id: int) -> dict[str, Any
     return {**_told(row), "facets": facets_of(row.facts), "datasets": touched}
 
 
+def known_dataset(connection: Connection, scope: Scope, dataset_id: int) -> int | None:
+    """Return the id of a dataset, or of the one that it has become; None where there is none that the caller sees."""
+    statement = sa.select(sa.func.coalesce(datasets.c.merged_into, datasets.c.id))
+    into = connection.execute(statement.where(datasets.c.id == dataset_id)).scalar()
+    seen = sa.select(datasets.c.id).where(datasets.c.id == into, scope.sees(datasets.c.team_id))
+    return None if into is None else connection.execute(seen).scalar()
+
+
 def find_dataset(connection: Connection, scope: Scope, dataset_id: int) -> dict[str, Any] | None:
     """Return a dataset with its names, columns, readers and writers; None where there is none that the caller sees.
 

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
+from aiflow_service.database.compression import decompress
 from aiflow_service.database.moments import moment_text
 from aiflow_service.database.tables import dataset_names, edges, events, namespaces
-from aiflow_service.events.compression import decompress
 from aiflow_service.openlineage import EventKind, Refusal, read_event
 
 _SCANNED = 500

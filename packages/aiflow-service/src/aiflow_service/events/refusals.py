@@ -11,10 +11,10 @@ from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
 from aiflow_service.database.bulk import insert_rows, select_in, update_rows
+from aiflow_service.database.compression import compress, decompress
 from aiflow_service.database.connection import Writing
 from aiflow_service.database.moments import moment_text
 from aiflow_service.database.tables import refusals
-from aiflow_service.events.compression import compress, decompress
 
 MAX_KEPT_BYTES = 1024 * 1024
 """Of one: of what is longer the beginning is kept, which cannot be replayed."""

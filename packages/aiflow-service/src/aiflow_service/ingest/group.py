@@ -14,6 +14,7 @@ from aiflow_service.database.tables import datasets, jobs
 from aiflow_service.events import EventRow, RefusedEvent, known_digests, write_events, write_refusals
 from aiflow_service.events.writing import day_of
 from aiflow_service.ingest.merging import join_symlinks
+from aiflow_service.ledger import making_parts, write_makings
 from aiflow_service.lineage import ColumnEdge, Edge, LineageMemory, write_column_edges, write_edges
 from aiflow_service.openlineage import Event, EventKind
 from aiflow_service.openlineage.events import Name
@@ -102,6 +103,7 @@ class GroupWriter:
             )
         )
         write_column_edges(writing, self._lineage, _column_edges(names, told))
+        write_makings(writing, list(making_parts((one.event, one.team_id) for one in told)), names.job)
         return write_runs(writing, list(_run_parts(new, numbers)), names.job, names.project)
 
     def _write_facts(self, writing: Writing, names: Names, told: Sequence[Submission]) -> None:

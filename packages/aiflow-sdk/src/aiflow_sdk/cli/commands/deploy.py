@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import replace
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,16 +16,18 @@ import click
 from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.cli.console import Console, format_next, format_table, plural
 from aiflow_sdk.cli.diagnostics import flatten_errors, print_errors
+from aiflow_sdk.cli.releases import moment_of, release_data, short_version
 from aiflow_sdk.cli.screen import LiveBlock, spinner
+from aiflow_sdk.cli.service import tell_service
 from aiflow_sdk.errors import StoreError
 
 if TYPE_CHECKING:
-    from aiflow_sdk.bundles import Publication, Release
+    from aiflow_sdk.bundles import Publication
     from aiflow_sdk.deployment import DeployReport
 
 _ALLOCATIONS = 100_000
 _SHOWN_CHANGES = 40
-_SHORT = 12
+_MOST_CHARACTERS = 2_000
 _STEPS = {
     "compile": "compiling",
     "pack": "packing the code and what no registry has",
@@ -46,23 +48,31 @@ aiflow deploy --env prod --rollback 3f2a""",
 @click.option("--dry-run", "dry", is_flag=True, help="Say what would change, and publish nothing.")
 @click.option("--list", "is_list", is_flag=True, help="List the releases that are kept, the newest first.")
 @click.option("--rollback", metavar="VERSION", help="Make an earlier version current; its beginning is enough.")
+@click.option("--message", "-m", metavar="TEXT", help="What is said of it in the history.")
 @click.option("--repair", is_flag=True, help="Write every object again, also those that should be there.")
-def command(invocation: Invocation, dry: bool, is_list: bool, rollback: str | None, repair: bool) -> None:
+def command(
+    invocation: Invocation, dry: bool, is_list: bool, rollback: str | None, message: str | None, repair: bool
+) -> None:
     """Publish every pipeline, the code and what it needs installed, as one version that Airflow takes from then on.
 
     A project with a mistake is not published. The same content is the same version. Runs go on with the version that
-    they began with; old versions are removed in time (bundles_keep and bundles_keep_days in aiflow.toml).
+    they began with; old versions are removed in time (bundles_keep and bundles_keep_days in aiflow.toml). The
+    environment's metadata service is told; where it is away it is told by the next deployment, or by aiflow sync.
     """
     if sum([is_list, rollback is not None, dry or repair]) > 1:
         raise click.UsageError("--list, --rollback and the others do not go together")
+    if message is not None and (is_list or dry):
+        raise click.UsageError("--message goes with a deployment or a rollback")
+    if message is not None and len(message) > _MOST_CHARACTERS:
+        raise click.UsageError(f"--message has {len(message):,} characters; {_MOST_CHARACTERS:,} are kept")
     if is_list:
         _list(invocation)
         return
     with _ended_as_by_ctrl_c():
         if rollback is not None:
-            _roll_back(invocation, rollback)
+            _roll_back(invocation, rollback, message or "")
         else:
-            _deploy(invocation, dry, repair)
+            _deploy(invocation, dry, repair, message or "")
 
 
 @contextmanager
@@ -79,7 +89,7 @@ def _ended_as_by_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _deploy(invocation: Invocation, dry: bool, repair: bool) -> None:
+def _deploy(invocation: Invocation, dry: bool, repair: bool, message: str) -> None:
     from aiflow_sdk.deployment import deploy_project
     from aiflow_sdk.plugins import installed_registry
 
@@ -90,7 +100,13 @@ def _deploy(invocation: Invocation, dry: bool, repair: bool) -> None:
     try:
         with _Screen(Console(sys.stderr) if invocation.as_json else console) as screen:
             report = deploy_project(
-                invocation.project, environment, installed_registry(), dry=dry, repair=repair, progress=screen.take
+                invocation.project,
+                environment,
+                installed_registry(),
+                message=message,
+                dry=dry,
+                repair=repair,
+                progress=screen.take,
             )
     except OSError as error:
         if isinstance(error, StoreError):
@@ -99,6 +115,8 @@ def _deploy(invocation: Invocation, dry: bool, repair: bool) -> None:
             "store-not-writable", f"{error.filename} cannot be written: {error.strerror}", hint="let it be written to"
         ) from error
     errors = list(flatten_errors(problem.to_dict() for problem in report.problems))
+    if report.publication and not dry and (untold := tell_service(invocation)):
+        report = replace(report, notes=(*report.notes, untold))
     if invocation.as_json:
         console.print_json(_data(invocation, report, errors, dry))
     else:
@@ -123,7 +141,7 @@ def _tell(invocation: Invocation, report: DeployReport, publication: Publication
     numbers = [(len([one for one in publication.changes if one.action == action]), action) for action in _CHANGES]
     counted = ", ".join([*(f"{number:,} {action}" for number, action in numbers if number), ""])
     counted += f"{publication.unchanged:,} unchanged"
-    version = publication.project_version[:_SHORT]
+    version = short_version(publication.project_version)
     name, place = invocation.project.name, f"{invocation.environment.name}, {report.address}"
     if not publication.is_new:
         console.print(f"nothing changed: '{name}' is at {version} in {place}")
@@ -162,7 +180,7 @@ def _data(invocation: Invocation, report: DeployReport, errors: list[Any], dry: 
         **data,
         "version": found.version,
         "project_version": found.project_version,
-        "release": found.release and _release_data(found.release),
+        "release": found.release and release_data(found.release),
         "pipelines": {
             **{
                 action: [
@@ -182,18 +200,6 @@ def _data(invocation: Invocation, report: DeployReport, errors: list[Any], dry: 
     }
 
 
-def _release_data(release: Release) -> dict[str, Any]:
-    return {
-        "number": release.number,
-        "version": release.version,
-        "project": release.project,
-        "project_version": release.project_version,
-        "action": release.action,
-        "by": release.by,
-        "at": release.at,
-    }
-
-
 def _list(invocation: Invocation) -> None:
     from aiflow_sdk.deployment import open_bundles
 
@@ -204,7 +210,7 @@ def _list(invocation: Invocation) -> None:
     for release in releases:
         current.setdefault(release.project, release.number)
     if invocation.as_json:
-        console.print_json([{**_release_data(one), "current": current[one.project] == one.number} for one in releases])
+        console.print_json([{**release_data(one), "current": current[one.project] == one.number} for one in releases])
         return
     if not releases:
         said = f"nothing was deployed to {invocation.environment.name} yet, in {store.address}"
@@ -216,10 +222,12 @@ def _list(invocation: Invocation) -> None:
             "": "*" if current[one.project] == one.number else "",
             "release": one.number,
             "project": one.project,
-            "version": one.project_version[:_SHORT],
+            "version": short_version(one.project_version),
             "action": one.action,
             "by": one.by,
-            "at": datetime.fromisoformat(one.at).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+            "at": moment_of(one),
+            "commit": short_version(one.note.commit) + (" with changes" if one.note.is_dirty else ""),
+            "message": one.note.message,
         }
         for one in releases
     ]
@@ -227,25 +235,28 @@ def _list(invocation: Invocation) -> None:
         console.print(line)
 
 
-def _roll_back(invocation: Invocation, version: str) -> None:
+def _roll_back(invocation: Invocation, version: str, message: str) -> None:
     from aiflow_sdk.deployment import roll_back_project
 
     done = roll_back_project(
         invocation.project,
         invocation.environment,
         version,
+        message=message,
         waits=lambda: Console(sys.stderr).print(_STEPS["wait"]),
     )
+    untold = tell_service(invocation)
     console = invocation.console
     if invocation.as_json:
         data = {"rolled_back": done.is_new, "project_version": done.project_version}
-        console.print_json({**data, "release": _release_data(done.release)})
+        console.print_json({**data, "release": release_data(done.release), "notes": [untold] if untold else []})
         return
-    said = (
-        f"is at {done.project_version[:_SHORT]}" if done.is_new else f"was at {done.project_version[:_SHORT]} already"
-    )
+    version = short_version(done.project_version)
+    said = f"is at {version}" if done.is_new else f"was at {version} already"
     place = f"{invocation.environment.name}, {done.address}"
     console.print(f"'{invocation.project.name}' {said} in {place}; release {done.release.number}")
+    if untold:
+        console.print(f"note: {untold}")
 
 
 class _Screen:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.cli.console import Console, plural
+from aiflow_sdk.cli.service import record_deployments
+from aiflow_sdk.errors import AiflowError
 
 if TYPE_CHECKING:
+    from aiflow_sdk.deployment import Recorded
     from aiflow_sdk.local import Account
 
 _SHOWN_REASONS = 3
@@ -31,8 +34,9 @@ def command(invocation: Invocation, from_the_first: bool) -> None:
     """Send the events of past runs to the environment's metadata service and listeners, where they have not heard them.
 
     Runs send their events themselves; what could not be sent is kept and sent with the next run, or now. These are the
-    runs of this project's folder, and those that Airflow did on this machine (AIFLOW_HOME). It may be broken off and
-    repeated, also while runs are under way. The exit code is 1 where events wait or one was refused.
+    runs of this project's folder, and those that Airflow did on this machine (AIFLOW_HOME). The service is told of
+    deployments that it missed, too. It may be broken off and repeated, also while runs are under way. The exit code is
+    1 where something waits or was refused.
     """
     from aiflow_sdk.local import send_spools
     from aiflow_sdk.plugins import installed_registry
@@ -56,14 +60,32 @@ def command(invocation: Invocation, from_the_first: bool) -> None:
     finally:
         if is_shown:
             console.write("\r\x1b[K")
+    recorded, untold = _record(invocation)
     if invocation.as_json:
-        environment = invocation.environment.name
-        console.print_json({"environment": environment, "listeners": [account.to_dict() for account in accounts]})
+        told = [account.to_dict() for account in accounts]
+        data: dict[str, Any] = {"environment": invocation.environment.name, "listeners": told}
+        if recorded or untold:
+            data["releases"] = {**(recorded.to_dict() if recorded else {}), "why": untold and untold.to_dict()}
+        console.print_json(data)
     else:
         for account in accounts:
             _print(console, invocation, account, from_the_first)
+        if recorded and recorded.releases:
+            console.print(f"{plural(recorded.releases, 'deployment')} recorded")
+        for problem in [*([untold] if untold else []), *(recorded.problems if recorded else [])]:
+            console.print(f"  {console.style('deployments wait', 'yellow')}: {problem}")
+    if untold or (recorded and recorded.problems):
+        raise Exit(1)
     if any(account.why or account.waiting or account.refused for account in accounts):
         raise Exit(1)
+
+
+def _record(invocation: Invocation) -> tuple[Recorded | None, AiflowError | None]:
+    """Tell the service of deployments that it missed; what it was told, or why it could not be."""
+    try:
+        return record_deployments(invocation), None
+    except AiflowError as error:
+        return None, error
 
 
 def _print(console: Console, invocation: Invocation, account: Account, from_the_first: bool) -> None:

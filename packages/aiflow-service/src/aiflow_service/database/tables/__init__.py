@@ -12,8 +12,10 @@ from aiflow_service.database.tables.catalog import (
     namespaces,
 )
 from aiflow_service.database.tables.events import events, refusals
+from aiflow_service.database.tables.ledger import makings
 from aiflow_service.database.tables.lineage import column_edges, edges
 from aiflow_service.database.tables.metadata import METADATA, counters
+from aiflow_service.database.tables.registry import documents, pipeline_releases, pipelines, releases, versions
 from aiflow_service.database.tables.runs import runs
 from aiflow_service.database.tables.teams import DEFAULT_TEAM_ID, projects, teams
 
@@ -26,12 +28,18 @@ __all__ = [
     "counters",
     "dataset_names",
     "datasets",
+    "documents",
     "edges",
     "events",
     "jobs",
+    "makings",
     "namespaces",
+    "pipeline_releases",
+    "pipelines",
     "projects",
     "refusals",
+    "releases",
     "runs",
     "teams",
+    "versions",
 ]

@@ -1,4 +1,4 @@
-"""Compression of stored events: zstd at its quickest, one frame each, so that any may be had by itself."""
+"""Compression of what is stored: zstd at its quickest, one frame each, so that any may be had by itself."""
 
 from __future__ import annotations
 

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
+from aiflow_sdk.ir import thaw
+from aiflow_sdk.plan.meaning import meaning_of
+from aiflow_sdk.plan.model import Plan
+
 
 @dataclass(frozen=True)
 class Making:
@@ -36,6 +40,17 @@ class Making:
         """Return the making that :meth:`to_dict` described; fields of a later version are ignored."""
         known = {item.name for item in fields(Making)}
         return Making(**{name: value for name, value in data.items() if name in known})
+
+
+def making_of(plan: Plan) -> Making:
+    """Return what a plan makes partitions by, with its params by default; not what is read and written."""
+    return Making(
+        definition=plan.definition,
+        meaning=meaning_of(plan),
+        lock=plan.lock,
+        code={node.id: node.code for node in plan.node_list if node.code},
+        params=thaw(plan.params),
+    )
 
 
 class Verdict(NamedTuple):

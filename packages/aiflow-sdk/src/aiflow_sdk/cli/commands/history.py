@@ -1,0 +1,89 @@
+"""``aiflow history``: the versions of a pipeline that were deployed, and what changed from each to the next."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiflow_sdk.cli.command_line import Invocation, subcommand
+from aiflow_sdk.cli.console import cut, format_next, plural, printable
+from aiflow_sdk.cli.releases import moment_of, note_words, release_data, short_version
+from aiflow_sdk.cli.service import find_recorded
+
+if TYPE_CHECKING:
+    from aiflow_sdk.deployment import HistoryEntry
+
+_SHOWN = 8
+
+
+@subcommand(
+    "history",
+    """aiflow history daily_revenue --env prod
+aiflow history daily_revenue --env prod --limit 5 --json""",
+)
+@click.argument("pipeline")
+@click.option("--limit", default=20, show_default=True, metavar="N", type=click.IntRange(min=1), help="How many.")
+def command(invocation: Invocation, pipeline: str, limit: int) -> None:
+    """List the releases in which something became of PIPELINE, the newest first, each with what changed.
+
+    The current one has a star. What is read is the environment's bundle store; older releases than it keeps
+    (bundles_keep, bundles_keep_days) are told by the environment's metadata service, where there is one.
+    """
+    from aiflow_sdk.cli.differences import differences_data
+    from aiflow_sdk.deployment import DeployedPipeline, open_bundles, recalled_history
+
+    store = open_bundles(invocation.environment)
+    found = DeployedPipeline(store, invocation.project.name, pipeline).history(limit)
+    if recorded := find_recorded(invocation, pipeline):
+        found = recalled_history(found, islice(recorded.history(), limit + len(found)))[:limit]
+    console = invocation.console
+    if invocation.as_json:
+        told: list[dict[str, Any]] = [
+            {
+                "release": release_data(one.release),
+                "version": one.version,
+                "current": one.is_current,
+                "changed": _state(one),
+                **differences_data(one.differences or ()),
+            }
+            for one in found
+        ]
+        console.print_json(told)
+        return
+    for one in found:
+        _print_entry(invocation, one)
+    words = ["diff", pipeline, *([found[1].release.project_version[:12], "deployed"] if len(found) > 1 else [])]
+    for line in format_next(console, plural(len(found), "version"), [invocation.next_command(*words)]):
+        console.print(line)
+
+
+def _state(entry: HistoryEntry) -> str:
+    if entry.version is None:
+        return "removed"
+    return "first" if entry.differences is None else "changed"
+
+
+def _print_entry(invocation: Invocation, entry: HistoryEntry) -> None:
+    from aiflow_sdk.cli.differences import count_differences, format_differences
+
+    console, release = invocation.console, entry.release
+    star = "*" if entry.is_current else " "
+    head = f"{star} {console.style(short_version(release.project_version), 'bold')}"
+    about = f"release {release.number}  {release.action} by {printable(release.by)}  {moment_of(release)}"
+    match _state(entry):
+        case "removed":
+            said = "the pipeline is gone"
+        case "first":
+            said = "the oldest that is kept"
+        case _:
+            said = count_differences(entry.differences or ()) if entry.differences else "nothing that it means changed"
+    console.print(f"{head}  {console.style(about, 'dim')}  {said}")
+    if note := note_words(release.note.message, release.note.commit, release.note.is_dirty):
+        console.print(f"  {console.style(note, 'dim')}")
+    lines = list(format_differences(console, entry.differences or ()))
+    for line in lines[:_SHOWN]:
+        console.print(f"  {cut(line, console.width - 2) if console.is_terminal else line}")
+    if len(lines) > _SHOWN:
+        console.print(f"    and {plural(len(lines) - _SHOWN, 'more line')}")

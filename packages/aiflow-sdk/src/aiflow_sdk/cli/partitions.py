@@ -1,0 +1,87 @@
+"""What the metadata service knows of a table's partitions, for the commands that show it and that act on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiflow_sdk.errors import ConfigurationError, UnknownNameError
+
+if TYPE_CHECKING:
+    from aiflow_sdk.cli.command_line import Invocation
+    from aiflow_sdk.deployment import Service
+
+COLOURS = {"current": "green", "stale": "yellow", "incomplete": "yellow", "absent": "red"}
+_LAKE = "onelake"
+_PAGE = 500
+
+
+class Stretch(NamedTuple):
+    """Partitions of one pipeline that follow each other without a gap."""
+
+    project: str
+    pipeline: str
+    keys: tuple[str, ...]
+    """In their order; empty of a pipeline without partitions."""
+
+
+class TableLedger:
+    """A table of the environment as the service tells of it; every method may raise ``ReceiverError``."""
+
+    def __init__(self, service: Service, environment: str, table: str) -> None:
+        """Raises ``UnknownNameError`` (``unknown-table``) where no run has told of it."""
+        self.environment = environment
+        for query in ({"namespace": _LAKE, "name": table}, {"name": table}):
+            if found := (service.get("datasets", **query, limit=1) or {}).get("items"):
+                self._path = f"datasets/{found[0]['id']}"
+                break
+        else:
+            raise UnknownNameError(
+                "unknown-table",
+                f"the metadata service has heard of no table '{table}'",
+                hint=f"runs tell it: aiflow run, or aiflow sync --env {environment} for past ones",
+            )
+        self._service = service
+
+    def partitions(self, state: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the partitions, in their order."""
+        return self._service.pages(f"{self._path}/partitions", environment=self.environment, state=state, limit=_PAGE)
+
+    def repairs(self, *, down: bool) -> list[dict[str, Any]]:
+        """Return what is to be made again, in the order in which to make it."""
+        query = {"environment": self.environment, "down": "true" if down else "false"}
+        found: list[dict[str, Any]] = (self._service.get(f"{self._path}/repairs", **query) or {}).get("items", [])
+        return found
+
+
+def open_ledger(invocation: Invocation, table: str) -> TableLedger:
+    """Return what is known of a table. Raises ``ConfigurationError`` (``no-service``), ``UnknownNameError``."""
+    from aiflow_sdk.deployment import Service
+
+    environment = invocation.environment
+    if environment.service is None:
+        raise ConfigurationError(
+            "no-service",
+            f"the environment '{environment.name}' names no metadata service, which keeps account of partitions",
+            where=invocation.project.place_of("environments", environment.name),
+            hint='start one (aiflow serve) and write service = "http://127.0.0.1:8765" there',
+        )
+    return TableLedger(Service(environment), environment.name, table)
+
+
+def stretches_of(repairs: Iterable[Mapping[str, Any]]) -> list[Stretch]:
+    """Return what is to be made, in its order, as stretches without a gap."""
+    from aiflow_sdk.partitions import Partition
+
+    found: list[Stretch] = []
+    last: Partition | None = None
+    for one in repairs:
+        place = one["project"], one["pipeline"]
+        key = one["partition"]
+        partition = Partition(key, one["grain"], one["timezone"]) if key and one["grain"] else None
+        if partition and last and found and found[-1][:2] == place and last.next() == partition:
+            found[-1] = found[-1]._replace(keys=(*found[-1].keys, key))
+        else:
+            found.append(Stretch(*place, (key,) if key else ()))
+        last = partition
+    return found

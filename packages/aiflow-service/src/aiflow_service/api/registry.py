@@ -1,0 +1,214 @@
+"""Pipelines, their versions, and what was released: recorded by ``aiflow deploy``, listed and compared."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from aiflow_service.api.answers import Cursor, Limit, answer, answer_object, answer_page, checked_text, place_of
+from aiflow_service.api.bodies import describe_body, read_body
+from aiflow_service.api.problem import PROBLEMS, Problem, not_found
+from aiflow_service.api.services import ScopeOf, Services, ServicesOf, TeamOf
+from aiflow_service.database import now
+from aiflow_service.registry import (
+    MissingVersions,
+    ReleaseSubmission,
+    VersionSubmission,
+    compare_versions,
+    find_pipeline,
+    find_version,
+    list_history,
+    list_pipelines,
+    list_releases,
+    record_release,
+    record_versions,
+)
+from aiflow_service.registry.submission import MAX_VERSIONS
+
+router = APIRouter(prefix="/api/v1", tags=["registry"], responses=PROBLEMS)
+
+Number = Annotated[int, Path(ge=1, lt=2**62)]
+Word = Annotated[str | None, Query(max_length=500)]
+Fingerprint = Annotated[str, Path(min_length=1, max_length=200, description="A version, or its beginning.")]
+FewLimit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
+_SHOWN_MISSING = 10_000
+
+
+class VersionBatch(BaseModel):
+    """Versions to record."""
+
+    versions: Annotated[tuple[VersionSubmission, ...], Field(max_length=MAX_VERSIONS)]
+
+
+@router.put("/versions", openapi_extra=describe_body(VersionBatch))
+async def put_versions(request: Request, services: ServicesOf, team_id: TeamOf) -> Response:
+    """Record versions of pipelines. The same content is the same version, whoever sends it and however often."""
+    batch = await read_body(request, VersionBatch)
+    return answer({"versions": await asyncio.to_thread(_record_versions, services, team_id, batch)})
+
+
+@router.put("/releases", openapi_extra=describe_body(ReleaseSubmission))
+async def put_release(request: Request, services: ServicesOf, team_id: TeamOf) -> Response:
+    """Record a release, whose versions are recorded already: else 409 lists, by digest of plan, those that are not.
+
+    It may come twice, late and before earlier ones.
+    """
+    sent = await read_body(request, ReleaseSubmission)
+    try:
+        is_new = await asyncio.to_thread(_record_release, services, team_id, sent)
+    except MissingVersions as error:
+        told = {
+            "type": "urn:aiflow:problem:versions-missing",
+            "title": "Conflict",
+            "status": 409,
+            "code": "versions-missing",
+            "detail": f"{len(error.plans)} versions of the release are not recorded; send them first",
+            "missing": list(error.plans[:_SHOWN_MISSING]),
+        }
+        return Response(msgspec.json.encode(told), 409, media_type="application/problem+json")
+    return answer({"status": "recorded" if is_new else "known"})
+
+
+@router.get("/releases")
+def releases(
+    services: ServicesOf,
+    scope: ScopeOf,
+    project: Word = None,
+    environment: Word = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """List releases of projects, the newest first."""
+    with services.database.reading() as connection:
+        found, place = list_releases(
+            connection,
+            scope,
+            project=checked_text(project, "project"),
+            environment=checked_text(environment, "environment"),
+            before=_pair(cursor),
+            limit=limit,
+        )
+    return answer_page(found, place)
+
+
+@router.get("/pipelines")
+def pipelines(
+    services: ServicesOf,
+    scope: ScopeOf,
+    project: Word = None,
+    name: Word = None,
+    q: Annotated[str | None, Query(max_length=200, description="A part of the name.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """List pipelines, each with what is current in each environment."""
+    after = place_of(cursor, 1) or (0,)
+    texts = {"project": project, "name": name, "q": q}
+    checked = {key: checked_text(value, key) for key, value in texts.items()}
+    with services.database.reading() as connection:
+        found, place = list_pipelines(connection, scope, after=after[0], limit=limit, **checked)
+    return answer_page(found, place)
+
+
+@router.get("/pipelines/{number}")
+def pipeline(number: Number, request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
+    """Tell of a pipeline: what is current in each environment."""
+    with services.database.reading() as connection:
+        found = find_pipeline(connection, scope, number)
+    if found is None:
+        raise not_found("pipeline")
+    return answer_object(request, found)
+
+
+@router.get("/pipelines/{number}/history")
+def history(
+    number: Number,
+    services: ServicesOf,
+    scope: ScopeOf,
+    environment: Annotated[str, Query(min_length=1, max_length=500)],
+    limit: FewLimit = 20,
+    cursor: Cursor = None,
+) -> Response:
+    """List the releases in which something became of a pipeline, the newest first, each with what changed."""
+    checked = checked_text(environment, "environment") or ""
+    with services.database.reading() as connection:
+        if find_pipeline(connection, scope, number) is None:
+            raise not_found("pipeline")
+        found, place = list_history(connection, scope, number, environment=checked, before=_pair(cursor), limit=limit)
+    return answer_page(found, place)
+
+
+@router.get("/pipelines/{number}/versions/{version}")
+def version(
+    number: Number,
+    version: Fingerprint,
+    request: Request,
+    services: ServicesOf,
+    scope: ScopeOf,
+    environment: Word = None,
+) -> Response:
+    """Tell of a version: its definition, its plan, and the release in which it came."""
+    checked, among = checked_text(version, "version") or "", checked_text(environment, "environment")
+    with services.database.reading() as connection:
+        found = find_version(connection, scope, number, checked, among)
+    if found is None:
+        raise not_found("version")
+    told, ir, plan = found
+    return answer_object(request, {**told, "ir": msgspec.Raw(ir), "plan_document": msgspec.Raw(plan)})
+
+
+@router.get("/pipelines/{number}/differences")
+def differences(
+    number: Number,
+    services: ServicesOf,
+    scope: ScopeOf,
+    before: Annotated[str, Query(min_length=1, max_length=200)],
+    after: Annotated[str, Query(min_length=1, max_length=200)],
+    environment: Word = None,
+) -> Response:
+    """Compare two versions of a pipeline, each given by its beginning: as meaning, not as text."""
+    old, new = checked_text(before, "before") or "", checked_text(after, "after") or ""
+    among = checked_text(environment, "environment")
+    with services.database.reading() as connection:
+        found = compare_versions(connection, scope, number, old, new, among)
+    if found is None:
+        raise not_found("version")
+    return answer(found)
+
+
+def _record_versions(services: Services, team_id: int, batch: VersionBatch) -> list[dict[str, Any]]:
+    checked = []
+    for index, one in enumerate(batch.versions):
+        try:
+            checked.append((one.checked, one.ir, one.plan))
+        except ValueError as error:
+            place = f"body/versions/{index}"
+            raise Problem(422, "version-invalid", f"{place}: {error}", place=place) from error
+    with services.database.writing() as writing:
+        made = record_versions(writing, team_id, checked, now())
+    return [
+        {
+            "project": one.plan.project,
+            "pipeline": one.plan.pipeline_id,
+            "environment": one.plan.environment.name,
+            "version": one.plan.version,
+            "plan": one.plan_digest,
+            "is_new": is_new,
+        }
+        for (one, _, _), is_new in zip(checked, made, strict=True)
+    ]
+
+
+def _record_release(services: Services, team_id: int, sent: ReleaseSubmission) -> bool:
+    with services.database.writing() as writing:
+        return record_release(writing, team_id, sent, now())
+
+
+def _pair(cursor: str | None) -> tuple[int, int] | None:
+    place = place_of(cursor, 2)
+    return (place[0], place[1]) if place else None

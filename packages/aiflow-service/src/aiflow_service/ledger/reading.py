@@ -1,0 +1,206 @@
+"""Puts the ledger of a dataset together from what is stored, and lists its partitions and what is to be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from aiflow_sdk.plan import making_of
+from aiflow_service.access import Scope
+from aiflow_service.database.bulk import select_in
+from aiflow_service.database.moments import moment_text
+from aiflow_service.database.tables import dataset_names, datasets, edges, jobs, makings, namespaces
+from aiflow_service.ledger.evaluation import Ledger, Pipeline, State, Status, Use, made_of
+from aiflow_service.ledger.fold import MakingFold
+from aiflow_service.registry import current_plan
+
+_SPACE = "aiflow/"
+"""Begins the namespaces of the jobs of pipelines; the environment follows."""
+_MAX_PIPELINES = 500
+_MAX_MAKINGS = 200_000
+
+
+def list_partitions(
+    connection: Connection,
+    scope: Scope,
+    dataset_id: int,
+    environment: str,
+    *,
+    state: State | None,
+    after: int,
+    limit: int,
+    now: datetime | None = None,
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Return the partitions of a dataset in one environment, by pipeline and in their order, and where to go on.
+
+    ``after``: how many were listed before.
+    """
+    ledger = _load(connection, scope, dataset_id, environment, down=False, now=now)
+    own = [one for one in ledger.pipelines if one.environment == environment and dataset_id in one.writes]
+    found = [status for pipeline in own for status in ledger.statuses(pipeline)]
+    if state is not None:
+        found = [status for status in found if status.state == state]
+    names = _names_of(connection, scope, {use.table[0] for one in found if one.made for use in one.made.reads})
+    shown = [_told(status, dataset_id, names) for status in found[after : after + limit]]
+    return shown, after + limit if len(found) > after + limit else None
+
+
+def list_repairs(
+    connection: Connection,
+    scope: Scope,
+    dataset_id: int,
+    environment: str,
+    *,
+    down: bool,
+    now: datetime | None = None,
+) -> list[dict[str, Any]]:
+    """Return what has to be made again for a dataset, and with ``down`` for what is made of it, in that order."""
+    ledger = _load(connection, scope, dataset_id, environment, down=down, now=now)
+    return [
+        {
+            "project": one.pipeline.project,
+            "pipeline": one.pipeline.name,
+            "environment": one.pipeline.environment,
+            "partition": None if one.key == "-" else one.key,
+            "state": one.state,
+            "reason": one.reason,
+            "grain": one.pipeline.newest.grain if one.pipeline.newest else None,
+            "timezone": one.pipeline.newest.timezone if one.pipeline.newest else None,
+        }
+        for one in ledger.repairs([dataset_id], environment, down=down)
+    ]
+
+
+def _load(
+    connection: Connection, scope: Scope, dataset_id: int, environment: str, *, down: bool, now: datetime | None
+) -> Ledger:
+    """Return the pipelines that write a dataset, with ``down`` those that follow, and those that write their inputs."""
+    space = f"{_SPACE}{environment}"
+    found = _touching(connection, scope, {dataset_id}, is_write=True, space=space)
+    while down and len(found) < _MAX_PIPELINES:
+        written = {dataset for job in found for dataset in _datasets(connection, [job], is_write=True)}
+        following = _touching(connection, scope, written, is_write=False, space=space) - found
+        if not following:
+            break
+        found |= following
+    inputs = set(_datasets(connection, found, is_write=False))
+    found |= _touching(connection, scope, inputs, is_write=True, space=None)
+    return Ledger(_pipelines(connection, scope, found), now or datetime.now(UTC))
+
+
+def _touching(
+    connection: Connection, scope: Scope, dataset_ids: set[int], *, is_write: bool, space: str | None
+) -> set[int]:
+    """Return the pipelines that read or write any of some datasets; ``space`` None: in any environment."""
+    statement = (
+        sa.select(jobs.c.id)
+        .join(edges, edges.c.job_id == jobs.c.id)
+        .join(namespaces, namespaces.c.id == jobs.c.namespace_id)
+        .where(scope.sees(jobs.c.team_id), edges.c.is_write == int(is_write))
+    )
+    among = namespaces.c.name.startswith(_SPACE) if space is None else namespaces.c.name == space
+    return {row.id for row in select_in(connection, statement.where(among), edges.c.dataset_id, dataset_ids)}
+
+
+def _datasets(connection: Connection, job_ids: Iterable[int], *, is_write: bool) -> list[int]:
+    statement = sa.select(edges.c.dataset_id).where(edges.c.is_write == int(is_write))
+    return [row.dataset_id for row in select_in(connection, statement, edges.c.job_id, sorted(job_ids))]
+
+
+def _pipelines(connection: Connection, scope: Scope, job_ids: set[int]) -> list[Pipeline]:
+    named = (
+        sa.select(jobs.c.id, jobs.c.name, jobs.c.team_id, namespaces.c.name.label("namespace"))
+        .join(namespaces, namespaces.c.id == jobs.c.namespace_id)
+        .where(scope.sees(jobs.c.team_id))
+    )
+    touched: dict[tuple[int, int], set[int]] = {}
+    every = sa.select(edges.c.job_id, edges.c.is_write, edges.c.dataset_id)
+    for row in select_in(connection, every, edges.c.job_id, sorted(job_ids)):
+        touched.setdefault((row.job_id, row.is_write), set()).add(row.dataset_id)
+    runs: dict[int, list[tuple[str, MakingFold]]] = {}
+    stored = sa.select(makings).where(scope.sees(makings.c.team_id)).order_by(makings.c.run_uid).limit(_MAX_MAKINGS)
+    for row in select_in(connection, stored, makings.c.job_id, sorted(job_ids)):
+        runs.setdefault(row.job_id, []).append((row.run_uid, MakingFold.from_bytes(row.fold)))
+    known = _ids_of(
+        connection,
+        {
+            (told["dataset"][0], told["dataset"][1])
+            for some in runs.values()
+            for _, fold in some
+            for _, told in fold.nodes.values()
+        },
+    )
+    found = []
+    for row in select_in(connection, named, jobs.c.id, sorted(job_ids)):
+        environment = row.namespace.removeprefix(_SPACE)
+        project, _, name = row.name.partition("/")
+        plan = current_plan(connection, scope, row.team_id, project, name, environment)
+        found.append(
+            Pipeline(
+                row.id,
+                project,
+                name,
+                environment,
+                [made_of(uid, fold, known, environment) for uid, fold in runs.get(row.id, ())],
+                making_of(plan) if plan else None,
+                frozenset(touched.get((row.id, 0), ())),
+                frozenset(touched.get((row.id, 1), ())),
+            )
+        )
+    return sorted(found, key=lambda one: (one.project, one.name, one.environment))
+
+
+def _ids_of(connection: Connection, names: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    statement = sa.select(namespaces.c.name.label("namespace"), dataset_names.c.name, dataset_names.c.dataset_id).join(
+        namespaces, namespaces.c.id == dataset_names.c.namespace_id
+    )
+    rows = select_in(connection, statement, dataset_names.c.name, sorted({name for _, name in names}))
+    return {(row.namespace, row.name): row.dataset_id for row in rows if (row.namespace, row.name) in names}
+
+
+def _names_of(connection: Connection, scope: Scope, dataset_ids: set[int]) -> dict[int, dict[str, Any]]:
+    statement = (
+        sa.select(datasets.c.id, datasets.c.name, namespaces.c.name.label("namespace"))
+        .join(namespaces, namespaces.c.id == datasets.c.namespace_id)
+        .where(scope.sees(datasets.c.team_id))
+    )
+    rows = select_in(connection, statement, datasets.c.id, sorted(dataset_ids))
+    return {row.id: {"id": row.id, "namespace": row.namespace, "name": row.name} for row in rows}
+
+
+def _told(status: Status, dataset_id: int, names: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    made, pipeline = status.made, status.pipeline
+    told: dict[str, Any] = {
+        "partition": None if status.key == "-" else status.key,
+        "state": status.state,
+        "reason": status.reason,
+        "project": pipeline.project,
+        "pipeline": pipeline.name,
+        "environment": pipeline.environment,
+        "made": None,
+    }
+    if made is not None:
+        told["made"] = {
+            "run_id": made.run_uid,
+            "version": made.version,
+            "execution": made.execution,
+            "generation": made.generation,
+            "at": moment_text(made.moment),
+            "written": [part for use in made.writes if use.table[0] == dataset_id for part in use.partitions],
+            "inputs": [_input(use, names) for use in made.reads if use.table[0] in names],
+        }
+    return told
+
+
+def _input(use: Use, names: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "node_id": use.node_id,
+        "dataset": names[use.table[0]],
+        "environment": use.table[1],
+        "partitions": list(use.partitions),
+        "version": use.version,
+    }

@@ -1,0 +1,121 @@
+"""The partition ledger: random schedules against what really lies there, and real runs repaired by one command."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiflow_sdk.cli import main
+from schedule_trial import Tally, try_schedule
+from service_trial import Service, unique
+
+SCHEDULES = 200
+
+PIPELINES = """
+import polars as pl
+from aiflow_sdk import pipeline, sink, source
+
+def made(rows: pl.DataFrame, context) -> pl.DataFrame:
+    return rows.with_columns(dt=pl.lit(context.ds))
+
+@pipeline(id="first", schedule="@daily", owner="ana", start_date="2026-11-01")
+def first(p):
+    rows = p.read(source.files(id="rows", path="rows.csv"))
+    p.write(rows.transform(id="made", fn="pipelines.flows:made"),
+            sink.onelake(id="out", table="{table}", partition_by=["dt"]))
+
+@pipeline(id="second", schedule="@daily", owner="ana", start_date="2026-11-01")
+def second(p):
+    rows = p.read(source.onelake(id="rows", table="{table}", partitions={{"dt": p.vars["run_date"]}}))
+    p.write(rows.sql("select sum(n) as n, dt from {{rows}} group by dt", id="sums"),
+            sink.onelake(id="out", table="{table}_sums", partition_by=["dt"]))
+"""
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_random_schedules_leave_nothing_stale_and_repair_nothing_needlessly(part: int) -> None:
+    tally = Tally()
+    size = SCHEDULES // 4
+    for seed in range(part * size, (part + 1) * size):
+        try_schedule(seed, tally)
+    assert (tally.schedules, tally.stale, tally.needless, tally.misjudged) == (size, 0, 0, 0)
+    assert tally.repaired > size
+
+
+def typed(capsys: Any, root: Path, *words: str, code: int = 0) -> Any:
+    capsys.readouterr()
+    assert main(["-C", str(root), *words, "--json"]) == code
+    out = capsys.readouterr().out
+    return json.loads(out) if out.startswith("[") else [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.fixture
+def table() -> str:
+    return unique("raw.t").replace("-", "_")
+
+
+@pytest.fixture
+def root(tmp_path: Path, service: Service, table: str, monkeypatch: Any) -> Path:
+    """A project of two pipelines, the second of which reads what the first writes; it tells the service."""
+    monkeypatch.setenv("AIFLOW_HOME", str(tmp_path / "home"))
+    root = tmp_path / "project"
+    (root / "pipelines").mkdir(parents=True)
+    settings = (
+        f'project = "{unique("shop")}"\n\n[environments.dev]\nlake = ".aiflow/lake"\nservice = "{service.address}"\n'
+    )
+    (root / "aiflow.toml").write_text(settings)
+    (root / "rows.csv").write_text("n\n1\n2\n")
+    (root / "pipelines" / "flows.py").write_text(PIPELINES.format(table=table))
+    return root
+
+
+def states(capsys: Any, root: Path, table: str) -> list[tuple[str, str | None]]:
+    """Return the state of each partition of a table, and why, in their order."""
+    return [(one["state"], one["reason"]) for one in typed(capsys, root, "status", table)]
+
+
+def test_a_table_is_repaired_by_one_command_with_what_follows(capsys: Any, root: Path, table: str) -> None:
+    today = datetime.now(UTC).date()
+    first, last = (str(today - timedelta(days=days)) for days in (2, 1))
+    sums = f"{table}_sums"
+    for pipeline in ("first", "second"):
+        typed(capsys, root, "backfill", pipeline, "--from", first, "--to", last)
+    assert states(capsys, root, sums) == [("current", None)] * 2
+    made = typed(capsys, root, "status", sums)[0]["made"]
+    assert [(one["dataset"]["name"], one["partitions"]) for one in made["inputs"]] == [(table, [f"dt={first}"])]
+    assert typed(capsys, root, "repair", table, "--down", "--dry-run") == []
+
+    typed(capsys, root, "run", "first", "--date", first)
+    assert states(capsys, root, sums) == [("stale", "input 'rows' was restated"), ("current", None)]
+    (root / "pipelines" / "flows.py").write_text(
+        (root / "pipelines" / "flows.py").read_text().replace("return rows", "return rows.head(1)", 1)
+    )
+    typed(capsys, root, "run", "first", "--date", last)
+    # The code of the first is another now, so what it made before is stale, and what the second made of either.
+    due = typed(capsys, root, "repair", table, "--down", "--dry-run")
+    assert [(one["pipeline"], one["partition"], one["state"]) for one in due] == [
+        ("first", first, "stale"),
+        ("second", first, "stale"),
+        ("second", last, "stale"),
+    ]
+    assert due[0]["reason"] == "the code of 'made' changed"
+    done = typed(capsys, root, "repair", table, "--down")
+    assert (done[-1]["record"], done[-1]["made"], done[-1]["left"]) == ("repair-finished", 3, [])
+    assert sum(one["record"] == "run-finished" for one in done) == 3
+    assert states(capsys, root, sums) == states(capsys, root, table) == [("current", None)] * 2
+
+
+def test_what_is_asked_of_a_table_that_nobody_knows_or_without_a_service_is_said(capsys: Any, root: Path) -> None:
+    assert typed_error(capsys, root, "status", "raw.nowhere") == "unknown-table"
+    assert typed_error(capsys, root, "repair", "raw.nowhere", "--down") == "unknown-table"
+    (root / "aiflow.toml").write_text('project = "shop"\n')
+    assert typed_error(capsys, root, "status", "raw.nowhere") == "no-service"
+
+
+def typed_error(capsys: Any, root: Path, *words: str) -> str:
+    capsys.readouterr()
+    assert main(["-C", str(root), *words, "--json"]) != 0
+    said = capsys.readouterr()
+    return json.loads((said.out or said.err).splitlines()[-1])["code"]
