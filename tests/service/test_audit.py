@@ -374,7 +374,7 @@ def test_a_team_sees_its_own_rows_alone(trial: Trial) -> None:
     with trial.database.reading() as connection:
 
         def seen(scope: Scope) -> set[str]:
-            found, _ = list_entries(connection, scope, AuditFilter(), before=None, limit=500)
+            found, _ = list_entries(connection, scope, AuditFilter(), behind=None, limit=500)
             exported = [row.object_name for row in export_entries(connection, scope, AuditFilter())]
             assert sorted(exported) == sorted(one["object_name"] for one in found)
             return set(exported)
@@ -451,7 +451,7 @@ def test_a_denial_that_is_repeated_is_one_row_with_a_count(trial: Trial) -> None
     assert trial.verify().rows == ROWS + 201
     keeper.close()
     with trial.database.reading() as connection:
-        found, _ = list_entries(connection, EVERYTHING, AuditFilter(result="denied"), before=None, limit=500)
+        found, _ = list_entries(connection, EVERYTHING, AuditFilter(result="denied"), behind=None, limit=500)
     times = [json.loads(bytes(one["details"])).get("times", 1) for one in found]
     assert (sum(times), len(found)) == (307, 203)
     verdict = trial.verify()
@@ -515,7 +515,7 @@ def test_start_and_end_are_recorded_and_signed(database, tmp_path) -> None:
         assert start_service(tmp_path, database, *options).stop() == 0
     opened = open_database(database)
     with opened.reading() as connection:
-        found, _ = list_entries(connection, EVERYTHING, AuditFilter(), before=None, limit=10)
+        found, _ = list_entries(connection, EVERYTHING, AuditFilter(), behind=None, limit=10)
         verdict = verify_entries(connection, open_checkpoints(str(tmp_path / "elsewhere")).found)
     opened.close()
     assert [one["action"] for one in found] == ["service.stopped", "service.started"] * 2

@@ -57,12 +57,19 @@ FilterOf = Annotated[AuditFilter, Depends(filter_of)]
 
 @router.get("")
 def entries(
-    services: ServicesOf, scope: ScopeOf, wanted: FilterOf, limit: Limit = 50, cursor: Cursor = None
+    services: ServicesOf,
+    scope: ScopeOf,
+    wanted: FilterOf,
+    oldest_first: bool = False,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> Response:
     """List what was done, the newest first."""
     place = place_of(cursor, 1)
     with services.database.reading() as connection:
-        found, following = list_entries(connection, scope, wanted, before=place[0] if place else None, limit=limit)
+        found, following = list_entries(
+            connection, scope, wanted, behind=place[0] if place else None, limit=limit, oldest_first=oldest_first
+        )
     return answer_page(found, following)
 
 

@@ -47,12 +47,19 @@ class AuditFilter:
 
 
 def list_entries(
-    connection: Connection, scope: Sight, wanted: AuditFilter, *, before: int | None, limit: int
+    connection: Connection,
+    scope: Sight,
+    wanted: AuditFilter,
+    *,
+    behind: int | None,
+    limit: int,
+    oldest_first: bool = False,
 ) -> tuple[list[dict[str, Any]], int | None]:
-    """Return rows, the newest first, and where to go on."""
-    statement = _selected(scope, wanted).order_by(audit.c.seq.desc()).limit(limit + 1)
-    if before is not None:
-        statement = statement.where(audit.c.seq < before)
+    """Return rows, the newest first or the oldest, those behind a place, and where to go on."""
+    order = audit.c.seq if oldest_first else audit.c.seq.desc()
+    statement = _selected(scope, wanted).order_by(order).limit(limit + 1)
+    if behind is not None:
+        statement = statement.where(audit.c.seq > behind if oldest_first else audit.c.seq < behind)
     rows = connection.execute(statement).all()
     return [_told(row) for row in rows[:limit]], rows[limit - 1].seq if len(rows) > limit else None
 
