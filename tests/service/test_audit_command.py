@@ -53,9 +53,11 @@ def test_what_was_done_is_listed_exported_and_verified(service: Service, folder,
         file.write_text(text)
         assert main(["-C", str(folder), "audit", "verify", "--file", str(file)]) == 1
         assert "audit-line" in capsys.readouterr().err
-    file.write_bytes(b"\xff\n")
+    file.write_bytes(lines[0].replace("service", "\xff", 1).encode("latin-1"))
     assert main(["-C", str(folder), "audit", "verify", "--file", str(file)]) == 1
-    assert main(["-C", str(folder), "audit", "verify", "--key", "x.pem"]) == 1
+    assert "audit-line" in capsys.readouterr().err
+    assert main(["-C", str(folder), "audit", "verify", "--file", str(folder / "none")]) == 2
+    assert main(["-C", str(folder), "audit", "verify", "--key", "x.pem"]) == 2
     assert main(["-C", str(folder), "audit", "verify", "--checkpoints", place, "--key", str(file)]) == 1
     assert "audit-key" in capsys.readouterr().err
 

@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--audit-key", metavar="FILE", type=Path, help="what signs them (default audit.key beside the database)"
     )
+    parser.add_argument("--prices", metavar="FILE", type=Path, help="what processors and memory cost, as TOML")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     given = parser.parse_args(arguments)
     settings = Settings(
@@ -34,8 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
         given.host,
         given.port,
         given.log_level,
-        given.audit_checkpoints,
-        given.audit_key,
+        audit_checkpoints=given.audit_checkpoints,
+        audit_key=given.audit_key,
+        prices=given.prices,
     )
     try:
         serve(settings, lambda address: print(f"aiflow service: {address}", flush=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiflow_service.api import audit, catalog, events, health, ingest, lineage, registry, runs
+from aiflow_service.api import audit, catalog, cost, events, health, ingest, lineage, registry, runs
 
 ROUTERS = (
     health.router,
@@ -13,5 +13,6 @@ ROUTERS = (
     lineage.router,
     registry.router,
     audit.router,
+    cost.router,
 )
 """A new noun's router is added here."""

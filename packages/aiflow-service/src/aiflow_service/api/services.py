@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from aiflow_service.access import EVERYTHING, Scope
 from aiflow_service.audit import AuditKeeper, Caller
 from aiflow_service.audit.entries import LOCAL
+from aiflow_service.cost import Prices
 from aiflow_service.database import Database
 from aiflow_service.database.tables import DEFAULT_TEAM_ID
 from aiflow_service.ingest import EventWriter
@@ -49,6 +50,7 @@ class Services:
     writer: EventWriter
     changes: Changes
     keeper: AuditKeeper
+    prices: Prices
     is_ending: bool = False
     """Whether whoever listens has to be let go."""
 

@@ -15,6 +15,7 @@ from aiflow_service.api.passage import Passage
 from aiflow_service.api.problem import install
 from aiflow_service.api.services import Changes
 from aiflow_service.audit import AuditKeeper
+from aiflow_service.cost import NO_PRICES, Prices
 from aiflow_service.database import Database
 from aiflow_service.ingest import EventWriter, GroupWriter, Outcome
 
@@ -22,7 +23,7 @@ _MAX_LABELS = 2_000
 """How many pipelines have figures of their own; of more, those that come later are counted together."""
 
 
-def create_app(database: Database, keeper: AuditKeeper, *, local: bool = True) -> FastAPI:
+def create_app(database: Database, keeper: AuditKeeper, prices: Prices = NO_PRICES, *, local: bool = True) -> FastAPI:
     """Return the app on a database that is open and migrated.
 
     ``local``: nobody signs in, and only this machine is served.
@@ -41,7 +42,7 @@ def create_app(database: Database, keeper: AuditKeeper, *, local: bool = True) -
         writer = EventWriter(GroupWriter(database), note)
         WAITING.set_function(lambda: writer.waiting_events)
         AUDIT_SOUND.set_function(lambda: float(keeper.is_sound))
-        app.state.services = Services(database, writer, changes, keeper)
+        app.state.services = Services(database, writer, changes, keeper, prices)
         try:
             yield
         finally:

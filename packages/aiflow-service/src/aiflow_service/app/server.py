@@ -18,6 +18,7 @@ from aiflow_service.app.assembly import create_app
 from aiflow_service.app.settings import DEFAULT_PORT, Settings, default_database
 from aiflow_service.audit import AuditKeeper, Caller, CheckpointWriter, Entry, read_signing_key
 from aiflow_service.audit.entries import SERVICE
+from aiflow_service.cost import NO_PRICES, read_prices
 from aiflow_service.database import Database, open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.logs import set_up_logs
@@ -40,6 +41,7 @@ def serve_project(
         home=folder.absolute() / ".aiflow",
         audit_checkpoints=os.environ.get("AIFLOW_AUDIT_CHECKPOINTS"),
         audit_key=Path(key) if (key := os.environ.get("AIFLOW_AUDIT_KEY")) else None,
+        prices=Path(prices) if (prices := os.environ.get("AIFLOW_PRICES")) else None,
     )
     serve(settings, on_ready)
 
@@ -56,6 +58,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
             f"nobody signs in to this service, so it listens on loopback alone and not on {settings.host}",
             hint="leave --host out, or set up sign-in first",
         )
+    prices = read_prices(settings.prices) if settings.prices else NO_PRICES
     listening = _listen(settings.host, settings.port)
     set_up_logs(settings.log_level)
     try:
@@ -63,7 +66,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         try:
             migrate(database)
             with _kept_audit(database, settings) as keeper:
-                app = create_app(database, keeper, local=True)
+                app = create_app(database, keeper, prices, local=True)
                 config = uvicorn.Config(
                     app,
                     log_config=None,

@@ -25,6 +25,9 @@ class Settings:
     audit_key: Path | None = None
     """The file with the key that signs them, made where there is none. None: in ``folder``."""
 
+    prices: Path | None = None
+    """The file that says what things cost; see :func:`aiflow_service.cost.read_prices`."""
+
     @property
     def folder(self) -> Path:
         """Where the service keeps files of its own."""

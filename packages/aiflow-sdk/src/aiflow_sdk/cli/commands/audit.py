@@ -187,7 +187,7 @@ def _lines(file: Path) -> Iterator[AuditRow]:
     from aiflow_sdk.audit import read_line
 
     try:
-        with file.open(encoding="utf-8", newline="\n") as opened:
+        with file.open(encoding="utf-8", errors="replace", newline="\n") as opened:
             for number, line in enumerate(opened, 1):
                 row = read_line(line.rstrip("\n"))
                 if row is None:
@@ -197,7 +197,7 @@ def _lines(file: Path) -> Iterator[AuditRow]:
                         hint="it was changed since, or is no export: export it again and compare",
                     )
                 yield row
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigurationError(
             "bad-usage", f"{file} cannot be read: {error}", hint="name a file of aiflow audit export"
         ) from error

@@ -18,6 +18,7 @@ from aiflow_service.database.tables.metadata import METADATA, counters
 from aiflow_service.database.tables.registry import documents, pipeline_releases, pipelines, releases, versions
 from aiflow_service.database.tables.runs import runs
 from aiflow_service.database.tables.teams import DEFAULT_TEAM_ID, projects, teams
+from aiflow_service.database.tables.usage import usage
 
 __all__ = [
     "DEFAULT_TEAM_ID",
@@ -41,5 +42,6 @@ __all__ = [
     "releases",
     "runs",
     "teams",
+    "usage",
     "versions",
 ]
