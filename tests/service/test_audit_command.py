@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from service_trial import Service, unique
 
 from aiflow_sdk.cli import main
+from service_trial import Service, unique
 
 
 @pytest.fixture

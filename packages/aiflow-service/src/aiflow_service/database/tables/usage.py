@@ -24,4 +24,4 @@ usage = Table(
     Index("ix_usage_ended_at", "ended_at"),
 )
 """One row an attempt that has ended, whatever its events and however often they came. ``nodes``: the task's nodes,
-joined by commas. A figure that nobody measured is NULL: it is estimated, from ``seconds``, where a cost is asked for."""
+joined by commas. A figure that nobody measured is NULL: it is estimated from ``seconds`` where a cost is asked for."""
