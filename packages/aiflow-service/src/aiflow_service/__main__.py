@@ -19,9 +19,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--database", help="sqlite:///FILE or postgresql://… (default .aiflow/service.db in this folder)"
     )
+    parser.add_argument(
+        "--audit-checkpoints",
+        metavar="ADDRESS",
+        help="where they are kept (default audit-checkpoints beside the database)",
+    )
+    parser.add_argument(
+        "--audit-key", metavar="FILE", type=Path, help="what signs them (default audit.key beside the database)"
+    )
+    parser.add_argument("--prices", metavar="FILE", type=Path, help="what processors and memory cost, as TOML")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     given = parser.parse_args(arguments)
-    settings = Settings(given.database or default_database(Path()), given.host, given.port, given.log_level)
+    settings = Settings(
+        given.database or default_database(Path()),
+        given.host,
+        given.port,
+        given.log_level,
+        audit_checkpoints=given.audit_checkpoints,
+        audit_key=given.audit_key,
+        prices=given.prices,
+    )
     try:
         serve(settings, lambda address: print(f"aiflow service: {address}", flush=True))
     except AiflowError as error:

@@ -40,6 +40,8 @@ COMMANDS = {
     "eject": "Write a pipeline as plain Airflow code.",
     "plugins": "List sources, sinks, engines, clusters and listeners.",
     "env": "List the environments, compare their tables, remove one.",
+    "audit": "Search what was done, and look whether the record was tampered with.",
+    "cost": "Show what runs used, and what that cost.",
     "serve": "Run the metadata service: runs, lineage and versions, over HTTP.",
     "doctor": "Say what works on this machine, and what to do where it does not.",
 }

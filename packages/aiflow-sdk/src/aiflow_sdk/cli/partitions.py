@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiflow_sdk.errors import ConfigurationError, UnknownNameError
+from aiflow_sdk.cli.service import require_service
+from aiflow_sdk.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from aiflow_sdk.cli.command_line import Invocation
@@ -56,17 +57,7 @@ class TableLedger:
 
 def open_ledger(invocation: Invocation, table: str) -> TableLedger:
     """Return what is known of a table. Raises ``ConfigurationError`` (``no-service``), ``UnknownNameError``."""
-    from aiflow_sdk.deployment import Service
-
-    environment = invocation.environment
-    if environment.service is None:
-        raise ConfigurationError(
-            "no-service",
-            f"the environment '{environment.name}' names no metadata service, which keeps account of partitions",
-            where=invocation.project.place_of("environments", environment.name),
-            hint='start one (aiflow serve) and write service = "http://127.0.0.1:8765" there',
-        )
-    return TableLedger(Service(environment), environment.name, table)
+    return TableLedger(require_service(invocation), invocation.environment.name, table)
 
 
 def stretches_of(repairs: Iterable[Mapping[str, Any]]) -> list[Stretch]:

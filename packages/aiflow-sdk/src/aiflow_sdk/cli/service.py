@@ -6,11 +6,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from aiflow_sdk.cli.console import Console
-from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.errors import AiflowError, ConfigurationError
 
 if TYPE_CHECKING:
     from aiflow_sdk.cli.command_line import Invocation
-    from aiflow_sdk.deployment import Recorded, RecordedPipeline
+    from aiflow_sdk.deployment import Recorded, RecordedPipeline, Service
 
 
 def record_deployments(invocation: Invocation) -> Recorded | None:
@@ -35,6 +35,21 @@ def tell_service(invocation: Invocation) -> str | None:
     if recorded and recorded.problems:
         return f"the metadata service does not record a release: {recorded.problems[0]}"
     return None
+
+
+def require_service(invocation: Invocation, *, timeout_seconds: float = 60) -> Service:
+    """Return the environment's metadata service. Raises ``ConfigurationError`` (``no-service``)."""
+    from aiflow_sdk.deployment import Service
+
+    environment = invocation.environment
+    if environment.service is None:
+        raise ConfigurationError(
+            "no-service",
+            f"the environment '{environment.name}' names no metadata service, which keeps account of that",
+            where=invocation.project.place_of("environments", environment.name),
+            hint='start one (aiflow serve) and write service = "http://127.0.0.1:8765" there',
+        )
+    return Service(environment, timeout_seconds=timeout_seconds)
 
 
 def find_recorded(invocation: Invocation, pipeline: str) -> RecordedPipeline | None:

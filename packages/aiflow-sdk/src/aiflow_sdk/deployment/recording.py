@@ -33,8 +33,9 @@ _SHOWN_CHARACTERS = 300
 class Service:
     """The metadata service of an environment, asked and told in JSON."""
 
-    def __init__(self, environment: Environment) -> None:
-        """Raises ``ConfigurationError`` (``unknown-secret``)."""
+    def __init__(self, environment: Environment, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
+        """``timeout_seconds``: how long an answer may take. Raises ``ConfigurationError`` (``unknown-secret``)."""
+        self._timeout_seconds = timeout_seconds
         assert environment.service is not None
         self.address = environment.service
         self._server = WebServer(environment.service, keeps_open=True)
@@ -73,7 +74,7 @@ class Service:
                 f"api/v1/{path}",
                 body=body,
                 headers=headers,
-                timeout_seconds=_TIMEOUT_SECONDS,
+                timeout_seconds=self._timeout_seconds,
                 connect_seconds=_CONNECT_SECONDS,
             )
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 import msgspec
@@ -11,7 +12,8 @@ from starlette.responses import Response
 from aiflow_service.api.answers import Cursor, Limit, answer, answer_page, checked_text, moment_in, place_of
 from aiflow_service.api.ingest import replay
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
-from aiflow_service.api.services import ScopeOf, ServicesOf, TeamOf
+from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf, TeamOf
+from aiflow_service.audit import Entry, record
 from aiflow_service.database import now
 from aiflow_service.events import EventFilter, event_body, list_events, list_refusals, mark_replayed, refused_body
 
@@ -75,7 +77,9 @@ def refused_event(number: Number, services: ServicesOf, scope: ScopeOf) -> Respo
 
 
 @router.post("/lineage/refused/{number}/replay")
-async def replay_refused(number: Number, services: ServicesOf, scope: ScopeOf, team_id: TeamOf) -> Response:
+async def replay_refused(
+    number: Number, services: ServicesOf, scope: ScopeOf, team_id: TeamOf, caller: CallerOf
+) -> Response:
     """Take what was refused after all, where today's rules allow it."""
     with services.database.reading() as connection:
         found = refused_body(connection, scope, number)
@@ -90,9 +94,17 @@ async def replay_refused(number: Number, services: ServicesOf, scope: ScopeOf, t
     written = await services.writer.write(submissions, [])
     for refusal in written.unstorable.values():
         raise refusal
+    entry = Entry(
+        caller, "refusal.replayed", "refusal", str(number), team_id=team_id, details={"events": len(submissions)}
+    )
+    await asyncio.to_thread(_note_replayed, services, number, entry)
+    return answer({"status": "accepted", "events": len(submissions)})
+
+
+def _note_replayed(services: Services, number: int, entry: Entry) -> None:
     with services.database.writing() as writing:
         mark_replayed(writing, number, now())
-    return answer({"status": "accepted", "events": len(submissions)})
+        record(writing, entry)
 
 
 def with_raw(told: dict[str, Any]) -> dict[str, Any]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aiflow_service.api.figures import REQUESTS
 from aiflow_service.api.problem import problem_response
+from aiflow_service.audit import Caller, Entry
 from aiflow_service.logs import TRACE_ID
 
 _LOG = logging.getLogger("aiflow_service.requests")
@@ -24,9 +28,10 @@ _QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/api/v1/lineage", "/api/
 class Passage:
     """The outermost layer of the app. ``local``: nobody signs in, so only this machine's own names are answered to."""
 
-    def __init__(self, app: ASGIApp, *, local: bool) -> None:
+    def __init__(self, app: ASGIApp, *, local: bool, on_denied: Callable[[Entry], None]) -> None:
         self._app = app
         self._local = local
+        self._on_denied = on_denied
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and note what became of it."""
@@ -49,6 +54,7 @@ class Passage:
 
         try:
             if self._local and (stranger := _stranger(headers)):
+                await self._record(scope, stranger, trace_id)
                 detail = f"without sign-in the service answers to this machine alone, not to {stranger}"
                 await problem_response(403, "foreign-origin", detail)(scope, receive, note)
             else:
@@ -66,6 +72,15 @@ class Passage:
                 }
                 _LOG.info("request", extra={"facts": told})
             TRACE_ID.reset(token)
+
+    async def _record(self, scope: Scope, stranger: str, trace_id: str) -> None:
+        caller = Caller("stranger", (scope.get("client") or ("",))[0] or None, trace_id)
+        details = {"method": scope["method"], "path": scope["path"][:200]}
+        entry = Entry(caller, "request.denied", "host", stranger, result="denied", details=details)
+        try:
+            await asyncio.to_thread(self._on_denied, entry)
+        except SQLAlchemyError:
+            _LOG.exception("a denial could not be recorded")
 
 
 def _stranger(headers: dict[bytes, bytes]) -> str | None:

@@ -10,10 +10,12 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from aiflow_sdk.plan import Plan
 from aiflow_service.api.answers import Cursor, Limit, answer, answer_object, answer_page, checked_text, place_of
 from aiflow_service.api.bodies import describe_body, read_body
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
-from aiflow_service.api.services import ScopeOf, Services, ServicesOf, TeamOf
+from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf, TeamOf
+from aiflow_service.audit import Caller, Entry, record
 from aiflow_service.database import now
 from aiflow_service.registry import (
     MissingVersions,
@@ -37,6 +39,7 @@ Word = Annotated[str | None, Query(max_length=500)]
 Fingerprint = Annotated[str, Path(min_length=1, max_length=200, description="A version, or its beginning.")]
 FewLimit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
 _SHOWN_MISSING = 10_000
+_NAMED = 100
 
 
 class VersionBatch(BaseModel):
@@ -46,21 +49,21 @@ class VersionBatch(BaseModel):
 
 
 @router.put("/versions", openapi_extra=describe_body(VersionBatch))
-async def put_versions(request: Request, services: ServicesOf, team_id: TeamOf) -> Response:
+async def put_versions(request: Request, services: ServicesOf, team_id: TeamOf, caller: CallerOf) -> Response:
     """Record versions of pipelines. The same content is the same version, whoever sends it and however often."""
     batch = await read_body(request, VersionBatch)
-    return answer({"versions": await asyncio.to_thread(_record_versions, services, team_id, batch)})
+    return answer({"versions": await asyncio.to_thread(_record_versions, services, team_id, caller, batch)})
 
 
 @router.put("/releases", openapi_extra=describe_body(ReleaseSubmission))
-async def put_release(request: Request, services: ServicesOf, team_id: TeamOf) -> Response:
+async def put_release(request: Request, services: ServicesOf, team_id: TeamOf, caller: CallerOf) -> Response:
     """Record a release, whose versions are recorded already: else 409 lists, by digest of plan, those that are not.
 
     It may come twice, late and before earlier ones.
     """
     sent = await read_body(request, ReleaseSubmission)
     try:
-        is_new = await asyncio.to_thread(_record_release, services, team_id, sent)
+        is_new = await asyncio.to_thread(_record_release, services, team_id, caller, sent)
     except MissingVersions as error:
         told = {
             "type": "urn:aiflow:problem:versions-missing",
@@ -181,7 +184,7 @@ def differences(
     return answer(found)
 
 
-def _record_versions(services: Services, team_id: int, batch: VersionBatch) -> list[dict[str, Any]]:
+def _record_versions(services: Services, team_id: int, caller: Caller, batch: VersionBatch) -> list[dict[str, Any]]:
     checked = []
     for index, one in enumerate(batch.versions):
         try:
@@ -191,6 +194,8 @@ def _record_versions(services: Services, team_id: int, batch: VersionBatch) -> l
             raise Problem(422, "version-invalid", f"{place}: {error}", place=place) from error
     with services.database.writing() as writing:
         made = record_versions(writing, team_id, checked, now())
+        new = [one.plan for (one, _, _), is_new in zip(checked, made, strict=True) if is_new]
+        record(writing, *(_told(caller, team_id, plans) for plans in _by_project(new)))
     return [
         {
             "project": one.plan.project,
@@ -204,9 +209,53 @@ def _record_versions(services: Services, team_id: int, batch: VersionBatch) -> l
     ]
 
 
-def _record_release(services: Services, team_id: int, sent: ReleaseSubmission) -> bool:
+def _record_release(services: Services, team_id: int, caller: Caller, sent: ReleaseSubmission) -> bool:
     with services.database.writing() as writing:
-        return record_release(writing, team_id, sent, now())
+        is_new = record_release(writing, team_id, sent, now())
+        if is_new:
+            record(writing, _told_release(caller, team_id, sent))
+    return is_new
+
+
+def _by_project(plans: list[Plan]) -> list[list[Plan]]:
+    found: dict[tuple[str, str], list[Plan]] = {}
+    for plan in plans:
+        found.setdefault((plan.project, plan.environment.name), []).append(plan)
+    return list(found.values())
+
+
+def _told(caller: Caller, team_id: int, plans: list[Plan]) -> Entry:
+    first = plans[0]
+    versions = {plan.pipeline_id: plan.version for plan in plans[:_NAMED]}
+    return Entry(
+        caller,
+        "version.recorded",
+        "project",
+        first.project,
+        team_id=team_id,
+        environment=first.environment.name,
+        details={"count": len(plans), "versions": versions},
+    )
+
+
+def _told_release(caller: Caller, team_id: int, sent: ReleaseSubmission) -> Entry:
+    return Entry(
+        caller,
+        "release.deployed" if sent.action == "deploy" else "release.rolled-back",
+        "project",
+        sent.project,
+        team_id=team_id,
+        environment=sent.environment,
+        details={
+            "release": sent.number,
+            "project_version": sent.project_version,
+            "author": sent.author,
+            "message": sent.message,
+            "commit": sent.commit,
+            "dirty": sent.dirty,
+            "pipelines": len(sent.pipelines),
+        },
+    )
 
 
 def _pair(cursor: str | None) -> tuple[int, int] | None:

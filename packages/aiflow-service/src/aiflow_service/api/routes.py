@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from aiflow_service.api import catalog, configuration, events, health, ingest, lineage, registry, runs
+from aiflow_service.api import (
+    audit,
+    catalog,
+    configuration,
+    cost,
+    events,
+    health,
+    ingest,
+    lineage,
+    registry,
+    runs,
+)
 
 ROUTERS = (
     health.router,
@@ -12,6 +23,8 @@ ROUTERS = (
     catalog.router,
     lineage.router,
     registry.router,
+    audit.router,
     configuration.router,
+    cost.router,
 )
 """A new noun's router is added here."""

@@ -9,9 +9,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from aiflow_service.access import EVERYTHING, Scope
+from aiflow_service.audit import AuditKeeper, Caller
+from aiflow_service.audit.entries import LOCAL
+from aiflow_service.cost import Prices
 from aiflow_service.database import Database
 from aiflow_service.database.tables import DEFAULT_TEAM_ID
 from aiflow_service.ingest import EventWriter
+from aiflow_service.logs import TRACE_ID
 
 
 class Changes:
@@ -45,6 +49,8 @@ class Services:
     database: Database
     writer: EventWriter
     changes: Changes
+    keeper: AuditKeeper
+    prices: Prices
     is_ending: bool = False
     """Whether whoever listens has to be let go."""
 
@@ -65,6 +71,12 @@ def team_of(request: Request) -> int:
     return DEFAULT_TEAM_ID
 
 
+def caller_of(request: Request) -> Caller:
+    """Return who asks, as the audit names them."""
+    return Caller(LOCAL, request.client.host if request.client else None, TRACE_ID.get())
+
+
 ServicesOf = Annotated[Services, Depends(services_of)]
 ScopeOf = Annotated[Scope, Depends(scope_of)]
 TeamOf = Annotated[int, Depends(team_of)]
+CallerOf = Annotated[Caller, Depends(caller_of)]

@@ -10,10 +10,12 @@ from fastapi import FastAPI
 
 from aiflow_service import __version__
 from aiflow_service.api import ROUTERS, Services
-from aiflow_service.api.figures import GROUP, RUN_SECONDS, RUNS, WAITING, WRITING
+from aiflow_service.api.figures import AUDIT_SOUND, GROUP, RUN_SECONDS, RUNS, WAITING, WRITING
 from aiflow_service.api.passage import Passage
 from aiflow_service.api.problem import install
 from aiflow_service.api.services import Changes
+from aiflow_service.audit import AuditKeeper
+from aiflow_service.cost import NO_PRICES, Prices
 from aiflow_service.database import Database
 from aiflow_service.ingest import EventWriter, GroupWriter, Outcome
 
@@ -21,7 +23,7 @@ _MAX_LABELS = 2_000
 """How many pipelines have figures of their own; of more, those that come later are counted together."""
 
 
-def create_app(database: Database, *, local: bool = True) -> FastAPI:
+def create_app(database: Database, keeper: AuditKeeper, prices: Prices = NO_PRICES, *, local: bool = True) -> FastAPI:
     """Return the app on a database that is open and migrated.
 
     ``local``: nobody signs in, and only this machine is served.
@@ -39,7 +41,8 @@ def create_app(database: Database, *, local: bool = True) -> FastAPI:
 
         writer = EventWriter(GroupWriter(database), note)
         WAITING.set_function(lambda: writer.waiting_events)
-        app.state.services = Services(database, writer, changes)
+        AUDIT_SOUND.set_function(lambda: float(keeper.is_sound))
+        app.state.services = Services(database, writer, changes, keeper, prices)
         try:
             yield
         finally:
@@ -56,7 +59,7 @@ def create_app(database: Database, *, local: bool = True) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     install(app)
-    app.add_middleware(Passage, local=local)
+    app.add_middleware(Passage, local=local, on_denied=keeper.deny)
     return app
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
 
 from aiflow_sdk.errors import ConfigurationError
+from aiflow_service import __version__
 from aiflow_service.api.passage import is_loopback
 from aiflow_service.app.assembly import create_app
 from aiflow_service.app.settings import DEFAULT_PORT, Settings, default_database
-from aiflow_service.database import open_database
+from aiflow_service.audit import AuditKeeper, Caller, CheckpointWriter, Entry, read_signing_key
+from aiflow_service.audit.entries import SERVICE
+from aiflow_service.cost import NO_PRICES, read_prices
+from aiflow_service.database import Database, open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.logs import set_up_logs
 
@@ -29,7 +34,16 @@ def serve_project(
     The SDK's command line finds this through the entry point ``aiflow.services``.
     """
     address = database or default_database(folder)
-    serve(Settings(address, host, DEFAULT_PORT if port is None else port), on_ready)
+    settings = Settings(
+        address,
+        host,
+        DEFAULT_PORT if port is None else port,
+        home=folder.absolute() / ".aiflow",
+        audit_checkpoints=os.environ.get("AIFLOW_AUDIT_CHECKPOINTS"),
+        audit_key=Path(key) if (key := os.environ.get("AIFLOW_AUDIT_KEY")) else None,
+        prices=Path(prices) if (prices := os.environ.get("AIFLOW_PRICES")) else None,
+    )
+    serve(settings, on_ready)
 
 
 def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
@@ -44,31 +58,49 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
             f"nobody signs in to this service, so it listens on loopback alone and not on {settings.host}",
             hint="leave --host out, or set up sign-in first",
         )
+    prices = read_prices(settings.prices) if settings.prices else NO_PRICES
     listening = _listen(settings.host, settings.port)
     set_up_logs(settings.log_level)
     try:
         database = open_database(settings.database)
         try:
             migrate(database)
-            app = create_app(database, local=True)
-            config = uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="on",
-                timeout_graceful_shutdown=_GOODBYE_SECONDS,
-                timeout_keep_alive=75,
-                h11_max_incomplete_event_size=65_536,
-                server_header=False,
-            )
-            host, port = listening.getsockname()[:2]
-            address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            with suppress(KeyboardInterrupt):  # it is raised again once all is written
-                _Server(config, lambda: on_ready(address)).run(sockets=[listening])
+            with _kept_audit(database, settings) as keeper:
+                app = create_app(database, keeper, prices, local=True)
+                config = uvicorn.Config(
+                    app,
+                    log_config=None,
+                    access_log=False,
+                    lifespan="on",
+                    timeout_graceful_shutdown=_GOODBYE_SECONDS,
+                    timeout_keep_alive=75,
+                    h11_max_incomplete_event_size=65_536,
+                    server_header=False,
+                )
+                host, port = listening.getsockname()[:2]
+                address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+                with suppress(KeyboardInterrupt):  # it is raised again once all is written
+                    _Server(config, lambda: on_ready(address)).run(sockets=[listening])
         finally:
             database.close()
     finally:
         listening.close()
+
+
+@contextmanager
+def _kept_audit(database: Database, settings: Settings) -> Iterator[AuditKeeper]:
+    """Record that the service starts and ends, and sign checkpoints in between."""
+    key = read_signing_key(settings.audit_key or settings.folder / "audit.key")
+    address = settings.audit_checkpoints or str(settings.folder / "audit-checkpoints")
+    keeper = AuditKeeper(database, CheckpointWriter(address, key))
+    caller = Caller(SERVICE, origin=socket.gethostname())
+    facts = {"version": __version__, "host": settings.host, "pid": os.getpid()}
+    try:
+        keeper.record(Entry(caller, "service.started", "service", "aiflow-service", details=facts))
+        yield keeper
+        keeper.record(Entry(caller, "service.stopped", "service", "aiflow-service", details=facts))
+    finally:
+        keeper.close()
 
 
 class _Server(uvicorn.Server):

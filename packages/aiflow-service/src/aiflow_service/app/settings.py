@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from aiflow_service.database.connection import address_of
+
 DEFAULT_PORT = 8765
 
 
@@ -16,6 +18,25 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     log_level: str = "INFO"
+    home: Path | None = None
+    """Where the service keeps files of its own. None: in SQLite's folder, else ``.aiflow`` where it is started."""
+    audit_checkpoints: str | None = None
+    """Where the audit's checkpoints are kept: a folder, or an object store's address. None: in ``folder``."""
+    audit_key: Path | None = None
+    """The file with the key that signs them, made where there is none. None: in ``folder``."""
+
+    prices: Path | None = None
+    """The file that says what things cost; see :func:`aiflow_service.cost.read_prices`."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the service keeps files of its own."""
+        if self.home is not None:
+            return self.home
+        url = address_of(self.database)
+        if url.get_backend_name() == "sqlite" and url.database:
+            return Path(url.database).absolute().parent
+        return Path().absolute() / ".aiflow"
 
 
 def default_database(folder: Path) -> str:

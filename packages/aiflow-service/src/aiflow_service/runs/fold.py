@@ -24,6 +24,7 @@ _FACETS = (
     "aiflow_run",
     "aiflow_nodes",
     "aiflow_error",
+    "aiflow_usage",
     "errorMessage",
     "nominalTime",
     "processing_engine",

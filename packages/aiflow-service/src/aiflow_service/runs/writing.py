@@ -12,6 +12,7 @@ from aiflow_service.database.bulk import insert_rows, select_in, update_rows
 from aiflow_service.database.connection import Writing
 from aiflow_service.database.tables import runs
 from aiflow_service.runs.fold import RunFold
+from aiflow_service.runs.usage import usage_row, write_usage
 
 _NAMES = (
     "team_id",
@@ -66,7 +67,7 @@ def write_runs(
             known.changed = max(known.changed, part.changed)
     stored = sa.select(runs.c.uid, runs.c.id, runs.c.team_id, runs.c.state, runs.c.fold)
     there = {row.uid: row for row in select_in(writing.connection, stored, runs.c.uid, together)}
-    new, changed, ended = [], [], []
+    new, changed, ended, used = [], [], [], []
     for uid, part in sorted(together.items()):
         row = there.get(uid)
         if row is None:
@@ -77,14 +78,18 @@ def write_runs(
             if fold == before:
                 continue
         values = _values(fold, team_id, part.changed, job_id, project_id)
+        number = writing.number("runs") if row is None else row.id
         if row is None:
-            new.append((writing.number("runs"), uid, *values))
+            new.append((number, uid, *values))
         else:
-            changed.append((row.id, *values))
+            changed.append((number, *values))
+        if (task_id := values[_NAMES.index("task_id")]) and (row is not None or fold.state != "running"):
+            used.append(usage_row(fold, number, team_id, values[_NAMES.index("pipeline")], task_id))
         if fold.state != "running" and (row is None or row.state == "running"):
             ended.append((values[4], fold))
     insert_rows(writing, runs, ("id", "uid", *_NAMES), new)
     update_rows(writing, runs, ("id", *_NAMES), changed)
+    write_usage(writing, used)
     return ended
 
 

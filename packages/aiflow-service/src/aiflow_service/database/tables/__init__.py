@@ -3,6 +3,7 @@
 Moments are microseconds since 1970; see :mod:`aiflow_service.database.moments`.
 """
 
+from aiflow_service.database.tables.audit import audit
 from aiflow_service.database.tables.catalog import (
     columns,
     dataset_names,
@@ -18,10 +19,12 @@ from aiflow_service.database.tables.metadata import METADATA, counters
 from aiflow_service.database.tables.registry import documents, pipeline_releases, pipelines, releases, versions
 from aiflow_service.database.tables.runs import runs
 from aiflow_service.database.tables.teams import DEFAULT_TEAM_ID, projects, teams
+from aiflow_service.database.tables.usage import usage
 
 __all__ = [
     "DEFAULT_TEAM_ID",
     "METADATA",
+    "audit",
     "column_edges",
     "columns",
     "configuration_items",
@@ -41,5 +44,6 @@ __all__ = [
     "releases",
     "runs",
     "teams",
+    "usage",
     "versions",
 ]

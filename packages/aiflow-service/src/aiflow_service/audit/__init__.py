@@ -1,0 +1,23 @@
+"""Who did what: recorded with the change itself, in a chain that the database protects and checkpoints vouch for.
+
+Low enough that every noun may record: this package knows the database, and nothing of the API or of access.
+"""
+
+from aiflow_service.audit.entries import Caller, Entry
+from aiflow_service.audit.keeping import AuditKeeper
+from aiflow_service.audit.reading import AuditFilter, export_entries, list_entries, verify_entries
+from aiflow_service.audit.recording import record
+from aiflow_service.audit.signing import CheckpointWriter, read_signing_key
+
+__all__ = [
+    "AuditFilter",
+    "AuditKeeper",
+    "Caller",
+    "CheckpointWriter",
+    "Entry",
+    "export_entries",
+    "list_entries",
+    "read_signing_key",
+    "record",
+    "verify_entries",
+]

@@ -1,0 +1,130 @@
+"""Searches, exports and verifies the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from aiflow_sdk.audit import AuditRow, Checkpoint, Verdict, verify_chain
+from aiflow_service.database import MICROSECONDS, moment_text
+from aiflow_service.database.tables import audit, counters
+
+_BLOCK = 2_000
+
+
+class Sight(Protocol):
+    """What a caller sees: the scope that access gives, which stands above this package."""
+
+    def sees(self, team_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+        """Return the condition that a row of the team in this column is visible."""
+
+
+@dataclass(frozen=True)
+class AuditFilter:
+    """Which rows; recorded between two moments (the second excluded)."""
+
+    actor: str | None = None
+    action: str | None = None
+    """An action, or a noun that stands for all of its actions."""
+    object_kind: str | None = None
+    object_name: str | None = None
+    team: str | None = None
+    environment: str | None = None
+    result: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether no row is left out."""
+        return self == AuditFilter()
+
+
+def list_entries(
+    connection: Connection,
+    scope: Sight,
+    wanted: AuditFilter,
+    *,
+    behind: int | None,
+    limit: int,
+    oldest_first: bool = False,
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Return rows, the newest first or the oldest, those behind a place, and where to go on."""
+    order = audit.c.seq if oldest_first else audit.c.seq.desc()
+    statement = _selected(scope, wanted).order_by(order).limit(limit + 1)
+    if behind is not None:
+        statement = statement.where(audit.c.seq > behind if oldest_first else audit.c.seq < behind)
+    rows = connection.execute(statement).all()
+    return [_told(row) for row in rows[:limit]], rows[limit - 1].seq if len(rows) > limit else None
+
+
+def export_entries(connection: Connection, scope: Sight, wanted: AuditFilter) -> Iterator[AuditRow]:
+    """Yield rows in the order in which they were recorded, a few at a time."""
+    return _streamed(connection, _selected(scope, wanted).order_by(audit.c.seq))
+
+
+def verify_entries(connection: Connection, checkpoints: Iterable[Checkpoint], *, begins_at: int = 1) -> Verdict:
+    """Check the whole chain, or what stands from a row on, against itself and checkpoints."""
+    # Asked for first: rows that come meanwhile are no fewer.
+    counted = sa.select(counters.c.value).where(counters.c.name == "audit")
+    ends_at = connection.execute(counted).scalar() or 0
+    statement = sa.select(audit).where(audit.c.seq >= begins_at).order_by(audit.c.seq)
+    rows = _streamed(connection, statement)
+    return verify_chain(rows, checkpoints, begins_at=begins_at, ends_at=ends_at)
+
+
+def _streamed(connection: Connection, statement: sa.Select[Any]) -> Iterator[AuditRow]:
+    found = connection.execution_options(stream_results=True, max_row_buffer=_BLOCK).execute(statement)
+    for block in found.partitions(_BLOCK):
+        yield from map(row_of, block)
+
+
+@lru_cache(maxsize=1024)
+def _second_text(seconds: int) -> str:
+    return (moment_text(seconds * MICROSECONDS) or "")[:19]
+
+
+def row_of(row: Any) -> AuditRow:
+    """Return a row of the table as the chain has it."""
+    seconds, micros = divmod(row[1], MICROSECONDS)
+    return AuditRow(row[0], f"{_second_text(seconds)}.{micros:06}Z", *row[2:])
+
+
+def _selected(scope: Sight, wanted: AuditFilter) -> sa.Select[Any]:
+    statement = sa.select(audit).where(scope.sees(audit.c.team_id))
+    for column, value in (
+        (audit.c.actor, wanted.actor),
+        (audit.c.object_kind, wanted.object_kind),
+        (audit.c.object_name, wanted.object_name),
+        (audit.c.team, wanted.team),
+        (audit.c.environment, wanted.environment),
+        (audit.c.result, wanted.result),
+    ):
+        if value is not None:
+            statement = statement.where(column == value)
+    if wanted.action is not None:
+        # "/" comes right behind "." in the order of both databases' plain texts.
+        is_noun = (audit.c.action >= f"{wanted.action}.") & (audit.c.action < f"{wanted.action}/")
+        statement = statement.where((audit.c.action == wanted.action) | is_noun)
+    if wanted.since is not None:
+        statement = statement.where(audit.c.moment >= wanted.since)
+    if wanted.until is not None:
+        statement = statement.where(audit.c.moment < wanted.until)
+    return statement
+
+
+def _told(row: Any) -> dict[str, Any]:
+    one = row_of(row)
+    told = one._asdict()
+    return {
+        **told,
+        "details": msgspec.Raw(one.details.encode()),
+        "previous": one.previous.hex(),
+        "hash": one.hash.hex(),
+    }
