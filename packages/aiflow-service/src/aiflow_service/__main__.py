@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 from aiflow_sdk.errors import AiflowError
+from aiflow_service.access.signin import read_sign_in
 from aiflow_service.app import Settings, serve
+from aiflow_service.app.administration import make_admin_token
 from aiflow_service.app.settings import DEFAULT_PORT, default_database
 
 
@@ -20,9 +22,18 @@ def main(arguments: list[str] | None = None) -> int:
         "--database", help="sqlite:///FILE or postgresql://… (default .aiflow/service.db in this folder)"
     )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    parser.add_argument("--settings", type=Path, help="a TOML file with [sign_in]: how people sign in")
+    parser.add_argument("--admin-token", action="store_true", help="print a new administrator's token, and end")
     given = parser.parse_args(arguments)
-    settings = Settings(given.database or default_database(Path()), given.host, given.port, given.log_level)
+    database = given.database or default_database(Path())
     try:
+        if given.admin_token:
+            print(make_admin_token(database))
+            return 0
+        sign_in = read_sign_in(given.settings) if given.settings else None
+        settings = Settings(database, given.host, given.port, given.log_level, sign_in)
+        if sign_in is None:
+            print("nobody signs in: whoever is on this machine sees and may do everything", file=sys.stderr)
         serve(settings, lambda address: print(f"aiflow service: {address}", flush=True))
     except AiflowError as error:
         print(f"error[{error.code}]: {error}", file=sys.stderr)

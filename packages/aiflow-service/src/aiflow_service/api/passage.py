@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aiflow_service.api.figures import REQUESTS
 from aiflow_service.api.problem import problem_response
+from aiflow_service.database.protection import SEES, SEES_NOTHING
 from aiflow_service.logs import TRACE_ID
 
 _LOG = logging.getLogger("aiflow_service.requests")
@@ -37,6 +38,7 @@ class Passage:
         found = _TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
         trace_id = found[1].decode() if found else secrets.token_hex(16)
         token = TRACE_ID.set(trace_id)
+        SEES.set(SEES_NOTHING)
         began = time.perf_counter()
         status = 500
 

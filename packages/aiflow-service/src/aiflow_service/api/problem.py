@@ -15,6 +15,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from aiflow_service.access import Change, Denied, Unseen, record
+from aiflow_service.access.oidc import ProviderSilent, Untrusted
+from aiflow_service.access.teams import Taken
 from aiflow_service.ingest import Overloaded, Unwritable
 from aiflow_service.openlineage import Refusal
 
@@ -36,12 +39,21 @@ class ProblemDocument(BaseModel):
 class Problem(Exception):  # noqa: N818 it is an answer
     """Raised in a route to answer with a problem."""
 
-    def __init__(self, status: int, code: str, detail: str, *, place: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        place: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.place = place
+        self.headers = headers
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -72,7 +84,31 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def told(_: Request, error: Problem) -> Response:
-        return problem_response(error.status, error.code, error.detail, place=error.place)
+        return problem_response(error.status, error.code, error.detail, place=error.place, headers=error.headers)
+
+    @app.exception_handler(Unseen)
+    async def unseen(_: Request, error: Unseen) -> Response:
+        told = not_found(error.what)
+        return problem_response(told.status, told.code, told.detail)
+
+    @app.exception_handler(Taken)
+    async def taken(_: Request, error: Taken) -> Response:
+        return problem_response(409, "name-taken", str(error))
+
+    @app.exception_handler(ProviderSilent)
+    async def silent(_: Request, error: ProviderSilent) -> Response:
+        _LOG.warning("the sign-in provider cannot be used: %s", error)
+        detail = "who you are cannot be checked now: the sign-in provider does not answer as it should"
+        return problem_response(503, "provider-unreachable", detail, headers={"Retry-After": "5"})
+
+    @app.exception_handler(Untrusted)
+    async def untrusted(_: Request, error: Untrusted) -> Response:
+        return problem_response(401, "unauthorized", str(error), headers={"WWW-Authenticate": "Bearer"})
+
+    @app.exception_handler(Denied)
+    async def denied(request: Request, error: Denied) -> Response:
+        record(None, Change(error.caller, "denied", f"{request.method} {request.url.path}", error.team_id))
+        return problem_response(403, "forbidden", str(error))
 
     @app.exception_handler(Refusal)
     async def refused(_: Request, error: Refusal) -> Response:

@@ -25,11 +25,11 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     Raises ``ConfigurationError`` or ``StoreError`` where it cannot begin: a port that is taken, a host that is not this
     machine's, a database that does not open or that a newer service has migrated.
     """
-    if not is_loopback(settings.host):
+    if settings.sign_in is None and not is_loopback(settings.host):
         raise ConfigurationError(
             "service-host",
             f"nobody signs in to this service, so it listens on loopback alone and not on {settings.host}",
-            hint="leave --host out, or set up sign-in first",
+            hint="leave --host out, or say with --settings how people sign in (docs/service-access.md)",
         )
     listening = _listen(settings.host, settings.port)
     set_up_logs(settings.log_level)
@@ -37,7 +37,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         database = open_database(settings.database)
         try:
             migrate(database)
-            app = create_app(database, local=True)
+            app = create_app(database, settings.sign_in)
             config = uvicorn.Config(
                 app,
                 log_config=None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from aiflow_service.access.signin import SignIn
+
 DEFAULT_PORT = 8765
 
 
@@ -16,6 +18,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     log_level: str = "INFO"
+    sign_in: SignIn | None = None
+    """None: nobody signs in, and the service listens on loopback alone."""
 
 
 def default_database(folder: Path) -> str:

@@ -3,6 +3,7 @@
 Moments are microseconds since 1970; see :mod:`aiflow_service.database.moments`.
 """
 
+from aiflow_service.database.tables.access import claims, grants, memberships, principals, tokens
 from aiflow_service.database.tables.catalog import (
     columns,
     dataset_names,
@@ -19,6 +20,7 @@ from aiflow_service.database.tables.teams import DEFAULT_TEAM_ID, projects, team
 __all__ = [
     "DEFAULT_TEAM_ID",
     "METADATA",
+    "claims",
     "column_edges",
     "columns",
     "counters",
@@ -26,10 +28,14 @@ __all__ = [
     "datasets",
     "edges",
     "events",
+    "grants",
     "jobs",
+    "memberships",
     "namespaces",
+    "principals",
     "projects",
     "refusals",
     "runs",
     "teams",
+    "tokens",
 ]
