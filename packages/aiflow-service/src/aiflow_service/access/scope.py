@@ -1,5 +1,6 @@
-"""The scope of a caller: what is visible, and what may be done. Every function that reads takes one, and a query without
-it does not exist: :meth:`Scope.sees` stands in its WHERE. Every route that changes something asks :meth:`Scope.require`.
+"""The scope of a caller: what is visible, and what may be done. Every function that reads takes one, and a query
+without it does not exist: :meth:`Scope.sees` stands in its WHERE. Every route that changes something asks
+:meth:`Scope.require`.
 """
 
 from __future__ import annotations
@@ -30,9 +31,7 @@ class Denied(Exception):  # noqa: N818 it is an answer
     """The caller sees the team and may not do this in it: its role is too low."""
 
     def __init__(self, caller: Caller, needed: Role, has: Role | None, team_id: int | None, where: str) -> None:
-        super().__init__(
-            f"this takes the role {needed.label} {where}; you are {has.label if has else 'not that there'}"
-        )
+        super().__init__(f"this takes the role {needed.label} {where}; yours is {has.label if has else 'none'}")
         self.caller = caller
         self.team_id = team_id
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from aiflow_service.access import Role
-from aiflow_service.api.answers import Cursor, Limit, answer, answer_page, moment_in, place_of
+from aiflow_service.api.answers import Cursor, Limit, answer, answer_page, checked_text, moment_in, place_of
 from aiflow_service.api.ingest import replay
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
 from aiflow_service.api.services import ScopeOf, ServicesOf
@@ -46,7 +46,7 @@ def events(
 ) -> Response:
     """List events in the order in which they arrived: of a run, a job, a dataset; by their own times."""
     after = place_of(cursor, 1) or (0,)
-    wanted = EventFilter(run and run.lower(), job, dataset, moment_in(since, "since"), moment_in(until, "until"))
+    wanted = EventFilter(checked_text(run, "run"), job, dataset, moment_in(since, "since"), moment_in(until, "until"))
     with services.database.reading() as connection:
         found, place = list_events(connection, scope, wanted, after=after[0], limit=limit)
     return answer_page([with_raw(one) for one in found], place)
@@ -69,7 +69,9 @@ def refused(
     """List what was refused and why, the newest first."""
     place = place_of(cursor, 1)
     with services.database.reading() as connection:
-        found, following = list_refusals(connection, scope, before=place[0] if place else None, limit=limit, code=code)
+        found, following = list_refusals(
+            connection, scope, before=place[0] if place else None, limit=limit, code=checked_text(code, "code")
+        )
     return answer_page(found, following)
 
 

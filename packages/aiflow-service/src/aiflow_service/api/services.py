@@ -83,9 +83,8 @@ async def scope_of(request: Request) -> Scope:
     else:
         credential = credential_of(request)
         try:
-            scope = services.callers.remembered(credential) or await run_in_threadpool(
-                services.callers.find, credential
-            )
+            found = services.callers.remembered(credential)
+            scope = found if found is not None else await run_in_threadpool(services.callers.find, credential)
         except Unknown as error:
             raise Problem(401, "unauthorized", str(error), headers={"WWW-Authenticate": "Bearer"}) from error
         if scope.everywhere is None and not scope.roles:

@@ -49,7 +49,7 @@ def sort_by_claims(claims: Claims, sent: Iterable[Sent]) -> None:
 
 
 class Rights:
-    """Which datasets a sender may describe: its own and those granted for writing. Of others it says what it touches."""
+    """Which datasets a sender may describe: its own and those granted for writing; of others, that it touches them."""
 
     def __init__(self, writing: Writing, names: Names) -> None:
         self._writing = writing

@@ -27,7 +27,7 @@ class TableWalk:
     jobs: dict[int, int] = field(default_factory=dict)
     edges: dict[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
     hidden: set[tuple[str, int, int]] = field(default_factory=set)
-    """Where a stranger's node begins, as its visible neighbour (``job`` or ``dataset``), that one's id, ``is_write``."""
+    """Where a stranger's node begins: its visible neighbour's kind (``job``, ``dataset``) and id, and ``is_write``."""
     truncated: bool = False
 
 
@@ -47,8 +47,8 @@ def walk_tables(
 
     ``depth`` counts jobs passed through. ``limit`` bounds datasets and jobs together; where it cut anything off,
     ``truncated`` says so. Only edges first seen by ``as_of``, and seen at or after ``since``, count; both to five
-    minutes. What the caller may not see is told as ``hidden``: that something reads or writes a node, or that a job reads
-    or writes something, and neither what nor how many; the walk ends there.
+    minutes. What the caller may not see is told as ``hidden``: that something reads or writes a dataset, or that a job
+    reads or writes something, and neither what nor how many; the walk ends there.
     """
     walk = TableWalk()
     starts = (sorted(dataset_ids), sorted(job_ids))

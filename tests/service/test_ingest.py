@@ -1,0 +1,184 @@
+"""Events come in: what is right is durable and seen at once, what is wrong is refused with its reason and kept."""
+
+import gzip
+import json
+import time
+import zlib
+
+import pytest
+from service_trial import Service, dataset, facet, run_event, unique
+
+GOOD = run_event()
+
+
+def test_an_event_is_in_the_next_answer_and_comes_back_byte_for_byte(service: Service) -> None:
+    job = unique("job")
+    raw = b" " + json.dumps(run_event(job=job), indent=1).encode() + b"\n"
+    answer = service.send(raw)
+    assert (answer.status, answer.json()["status"]) == (201, "accepted")
+    assert service.request("GET", f"/api/v1/events/{answer.json()['id']}").body == raw
+    (run,) = service.get("/api/v1/runs", pipeline=job)["items"]
+    assert run["state"] == "succeeded"
+
+
+def test_the_same_event_counts_once_however_it_is_written(service: Service) -> None:
+    event = run_event(job=unique("job"))
+    assert service.send(event).json()["status"] == "accepted"
+    again = dict(reversed(event.items()))
+    assert service.send(json.dumps(again, indent=3).encode()).json()["status"] == "duplicate"
+    assert service.send_batch([event, again]).json()["summary"]["successful"] == 2
+    assert len(service.get(f"/api/v1/runs/{event['run']['runId']}/events")["items"]) == 1
+
+
+def test_gzip_is_unpacked(service: Service) -> None:
+    event = run_event()
+    body = gzip.compress(json.dumps(event).encode())
+    assert service.send(body, **{"Content-Encoding": "gzip"}).status == 201
+    assert service.get(f"/api/v1/runs/{event['run']['runId']}")["state"] == "succeeded"
+
+
+def test_job_and_dataset_events_are_taken(service: Service) -> None:
+    name = unique("table")
+    shared = {"eventTime": "2026-11-20T10:00:00Z", "producer": "urn:test"}
+    schema = facet("SchemaDatasetFacet", "1-2-0", fields=[{"name": "id", "type": "int64"}])
+    told = {**shared, "schemaURL": "https://x.y/#/$defs/DatasetEvent", "dataset": dataset(name, schema=schema)}
+    assert service.send(told).status == 201
+    reader = unique("job")
+    job = {"namespace": "aiflow/dev", "name": reader}
+    told = {**shared, "schemaURL": "https://x.y/#/$defs/JobEvent", "job": job, "inputs": [dataset(name)]}
+    assert service.send(told).status == 201
+    found = service.dataset(name)
+    assert found["columns"] == [{"name": "id", "type": "int64", "description": None}]
+    assert [edge["job"]["name"] for edge in found["jobs"]] == [reader]
+    assert {one["kind"] for one in service.pages("/api/v1/events", dataset=found["id"])} == {"dataset", "job"}
+
+
+def changed(path: str, value: object) -> dict:
+    event = json.loads(json.dumps(run_event(inputs=["a"], outputs=["b"])))
+    *way, last = path.split("/")
+    place = event
+    for step in way:
+        place = place[int(step) if step.isdigit() else step]
+    place[last] = value
+    return event
+
+
+WRONG = {
+    "no object": (b"5", 422, "event-invalid"),
+    "no JSON": (b'{"run": ', 400, "json-invalid"),
+    "not a number": (b'{"run": NaN}', 400, "json-invalid"),
+    "empty": (b"", 400, "json-invalid"),
+    "not UTF-8": (b'{"run": "\xff"}', 400, "utf8-invalid"),
+    "half of a pair": (b'{"run": "\\ud800"}', 400, "json-invalid"),
+    "nested": (b'{"run":' * 500 + b"1" + b"}" * 500, 422, "event-nested"),
+    "nested beyond a parser": (b"[" * 100_000, 422, "event-nested"),
+    "10 MB": (json.dumps(changed("producer", "urn:" + "x" * 10_000_000)).encode(), 413, "body-too-large"),
+    "no run, job or dataset": (b"{}", 422, "event-invalid"),
+    "a run without a job": ({key: value for key, value in GOOD.items() if key != "job"}, 422, "event-invalid"),
+    "a run id that is none": (changed("run/runId", "x"), 422, "event-invalid"),
+    "an unknown type": (changed("eventType", "DONE"), 422, "event-invalid"),
+    "inputs that are no list": (changed("inputs", {}), 422, "event-invalid"),
+    "a name that is a number": (changed("job/name", 5), 422, "event-invalid"),
+    "an empty name": (changed("job/name", ""), 422, "name-empty"),
+    "a name with NUL": (changed("inputs/0/name", "a\0b"), 422, "name-with-nul"),
+    "a name of 3 kB": (changed("job/name", "ä" * 1_500), 422, "name-too-long"),
+    "a time without zone": (changed("eventTime", "2026-11-20T10:00:00"), 422, "event-invalid"),
+    "the year 9999": (changed("eventTime", "9999-12-31T23:59:59Z"), 422, "time-out-of-range"),
+    "the year 1969": (changed("eventTime", "1969-12-31T23:59:59Z"), 422, "time-out-of-range"),
+    "before the first year": (changed("eventTime", "0001-01-01T00:00:00+14:00"), 422, None),
+    "a facet that is a number": (changed("run/facets/bad", 5), 422, "event-invalid"),
+    "a schema that is a text": (
+        changed("inputs/0/facets/schema", facet("SchemaDatasetFacet", "1-2-0", fields="x")),
+        422,
+        "event-invalid",
+    ),
+    "100,000 fields": (
+        changed("inputs/0/facets/schema", facet("SchemaDatasetFacet", fields=[{"name": f"c{n}"} for n in range(100_000)])),
+        422,
+        None,
+    ),
+    "3,000 inputs": (changed("inputs", [dataset(f"t{n}") for n in range(3_000)]), 422, "event-too-many-datasets"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_refused_with_its_reason_and_kept(service: Service, name: str) -> None:
+    body, status, code = WRONG[name]
+    began = time.monotonic()
+    answer = service.send(body)
+    assert answer.status in ({status, 413} if code is None else {status}), answer
+    problem = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert code in (None, problem["code"])
+    assert len(problem["detail"]) > 10
+    assert time.monotonic() - began < 60
+    newest = service.get("/api/v1/lineage/refused", limit=50)["items"]
+    assert problem["code"] in {one["code"] for one in newest}
+
+
+def test_a_gzip_bomb_is_refused(service: Service) -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join(packer.compress(b" " * 1_000_000) for _ in range(200)) + packer.flush()
+    assert len(bomb) < 300_000
+    answer = service.send(bomb, **{"Content-Encoding": "gzip"})
+    assert (answer.status, answer.json()["code"]) == (413, "body-too-large")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status"),
+    [("gzip", b"no gzip", 400), ("gzip", gzip.compress(b"{}")[:-6], 400), ("br", b"{}", 415)],
+)
+def test_an_encoding_that_cannot_be_undone_is_refused(service: Service, encoding: str, body: bytes, status: int) -> None:
+    assert service.send(body, **{"Content-Encoding": encoding}).status == status
+
+
+def test_the_other_events_of_a_batch_land(service: Service) -> None:
+    good = [run_event(job=unique("job")) for _ in range(3)]
+    bad = changed("eventType", "DONE")
+    answer = service.send_batch([good[0], bad, good[1], 5, good[2]])
+    assert answer.status == 200
+    told = answer.json()
+    assert told["status"] == "partial_success"
+    assert told["summary"] == {"received": 5, "successful": 3, "failed": 2, "retriable": 0, "non_retriable": 2}
+    assert [(one["index"], one["code"], one["retriable"]) for one in told["failed_events"]] == [
+        (1, "event-invalid", False),
+        (3, "event-invalid", False),
+    ]
+    for event in good:
+        assert service.get(f"/api/v1/runs/{event['run']['runId']}")["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[", b"5", b"[" + b"1," * 20_000 + b"1]"])
+def test_what_is_no_batch_is_refused_whole(service: Service, body: bytes) -> None:
+    answer = service.request("POST", "/api/v1/lineage/batch", body)
+    assert 400 <= answer.status < 500, answer
+
+
+def test_what_is_refused_again_is_kept_once_and_counted(service: Service) -> None:
+    event = changed("job/name", unique("job"))
+    event["eventType"] = "DONE"
+    for _ in range(3):
+        assert service.send(event).status == 422
+    newest = service.get("/api/v1/lineage/refused", limit=1)["items"][0]
+    assert newest["times"] == 3
+    assert newest["place"] == "/eventType"
+    assert service.request("GET", f"/api/v1/lineage/refused/{newest['id']}").body == json.dumps(event).encode()
+    assert service.request("POST", f"/api/v1/lineage/refused/{newest['id']}/replay").status == 422
+
+
+def test_unknown_facets_stay_as_they_came(service: Service) -> None:
+    mine = {"_producer": "urn:test", "_schemaURL": "urn:mine", "deep": {"a": [1, None, "ü"]}, "big": 12345678901234567890123}
+    event = run_event(run_facets={"mine": mine}, inputs=[dataset("t", mine=mine)])
+    number = service.send(event).json()["id"]
+    assert service.request("GET", f"/api/v1/events/{number}").json() == event
+
+
+def test_a_facet_of_another_version_may_look_otherwise(service: Service) -> None:
+    old = facet("SchemaDatasetFacet", "0-1-0", fields="of old")
+    assert service.send(run_event(inputs=[dataset(unique("t"), schema=old)])).status == 201
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://10.0.0.1"])
+def test_a_page_of_elsewhere_cannot_talk_to_it(service: Service, origin: str) -> None:
+    assert service.send(run_event(), Origin=origin).json()["code"] == "foreign-origin"
+    assert service.send(run_event(), Host="rebound.example").status == 403
