@@ -46,17 +46,26 @@ _CONDITIONS = {
 }
 
 # The names of a dataset are protected by way of the dataset, which a grant makes visible by its names: the function
-# looks at them as the service does, or the two would ask each other for ever.
+# looks at them as the service does, or the two would ask each other for ever. (A SET clause would do it in one line, and
+# is a superuser's privilege for a setting of one's own.)
 _GRANTED = """
 CREATE FUNCTION aiflow_is_granted(wanted bigint, owner bigint, teams bigint[]) RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT SET aiflow.teams = '*' AS $$
-SELECT EXISTS (
-    SELECT 1 FROM grants g JOIN dataset_names n ON n.dataset_id = wanted JOIN namespaces s ON s.id = n.namespace_id
-    WHERE g.to_team_id = ANY (teams) AND g.from_team_id = owner AND g.revoked_at IS NULL
-        AND (g.until IS NULL OR g.until > extract(epoch FROM clock_timestamp()) * 1000000)
-        AND (g.namespace IS NULL OR g.namespace = s.name)
-        AND (n.name = g.name OR (g.is_prefix = 1 AND substr(n.name, 1, length(g.name)) = g.name))
-) $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    before text := current_setting('aiflow.teams', true);
+    found boolean;
+BEGIN
+    PERFORM set_config('aiflow.teams', '*', true);
+    SELECT EXISTS (
+        SELECT 1 FROM grants g JOIN dataset_names n ON n.dataset_id = wanted JOIN namespaces s ON s.id = n.namespace_id
+        WHERE g.to_team_id = ANY (teams) AND g.from_team_id = owner AND g.revoked_at IS NULL
+            AND (g.until IS NULL OR g.until > extract(epoch FROM clock_timestamp()) * 1000000)
+            AND (g.namespace IS NULL OR g.namespace = s.name)
+            AND (n.name = g.name OR (g.is_prefix = 1 AND substr(n.name, 1, length(g.name)) = g.name))
+    ) INTO found;
+    PERFORM set_config('aiflow.teams', before, true);
+    RETURN found;
+END $$
 """
 
 _MAKE_READER = f"""
@@ -66,9 +75,9 @@ DO $$ BEGIN
             CREATE ROLE {READER} NOLOGIN NOINHERIT;
         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
         END;
-        EXECUTE format('GRANT USAGE ON SCHEMA %I TO {READER}', current_schema());
-        EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO {READER}', current_schema());
-        EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO {READER}', current_schema());
+        EXECUTE format('GRANT USAGE ON SCHEMA %%I TO {READER}', current_schema());
+        EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %%I TO {READER}', current_schema());
+        EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %%I GRANT SELECT ON TABLES TO {READER}', current_schema());
     END IF;
 END $$
 """
