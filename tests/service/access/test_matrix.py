@@ -1,8 +1,8 @@
 """Every route, every role, one's own, a granted and a stranger's object. A new route without its row fails.
 
 Each row says how a route is called for the things of a team, what it takes to be let in, and what of them shows in an
-answer. From that follow all the cases: who has too low a role is told so, and a stranger is told what somebody is told who
-asks for what is not there, in the same words; of a stranger's things no name, number or count is in any answer.
+answer. From that follow all the cases: who has too low a role is told so, and a stranger is told what somebody is told
+who asks for what is not there, in the same words; of a stranger's things no name and no count is in any answer.
 """
 
 import json
@@ -48,9 +48,9 @@ class Things:
 class Row:
     """How a route is called.
 
-    ``needs``: the role in the team, None where everybody is let in and sees their own. ``kind`` ``one``: a stranger gets
-    what is told of what is absent (``absent`` names the values that make it so); ``list``: a stranger gets an answer
-    without it; ``all``: it takes a role in every team; ``open``: nobody needs to sign in; ``sent``: it is the sender's.
+    ``needs``: the role in the team. ``kind`` ``one``: a stranger gets what is told of what is absent (``absent`` has the
+    values that make it so); ``list``: a stranger gets an answer without it; ``all``: it takes a role in every team;
+    ``open``: nobody needs to sign in; ``sent``: it is the sender's; ``stream`` has a test of its own.
     """
 
     path: str
@@ -64,9 +64,8 @@ class Row:
 
 
 def one(path: str, word: str = "", **more: Any) -> Row:
-    missing = (
-        str(uuid.UUID(int=0)) if word == "run" else "no-such-thing" if word in ("team", "table", "job") else ABSENT
-    )
+    names = {"run": str(uuid.UUID(int=0)), "team": "no-such-team", "table": "no-such-table"}
+    missing = names.get(word, ABSENT)
     return Row(path, "one", absent={word: missing} if word else {}, **more)
 
 
