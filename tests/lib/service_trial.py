@@ -54,17 +54,27 @@ class Service:
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Ask once; on a connection that is kept."""
+        """Ask on a connection that is kept; anew where the service has closed it for having been silent."""
         if self._connection is None:
             self._connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
         try:
-            self._connection.request(method, path, body, dict(headers or {}))
-            response = self._connection.getresponse()
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
-        except (OSError, http.client.HTTPException):
-            self._connection.close()
-            self._connection = None
-            raise
+            return self._ask(self._connection, method, path, body, headers)
+        except http.client.RemoteDisconnected:
+            self.close()
+            self._connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+            return self._ask(self._connection, method, path, body, headers)
+
+    @staticmethod
+    def _ask(
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+    ) -> Answer:
+        connection.request(method, path, body, dict(headers or {}))
+        response = connection.getresponse()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
     def get(self, path: str, /, **query: Any) -> Any:
         """Return the JSON of an answer that must be 200."""

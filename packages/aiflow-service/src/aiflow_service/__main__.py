@@ -38,8 +38,6 @@ def main(arguments: list[str] | None = None) -> int:
     except AiflowError as error:
         print(f"error[{error.code}]: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 0
     return 0
 
 

@@ -35,6 +35,7 @@ COMMANDS = {
     "eject": "Write a pipeline as plain Airflow code.",
     "plugins": "List sources, sinks, engines, clusters and listeners.",
     "env": "List the environments, compare their tables, remove one.",
+    "serve": "Run the metadata service: runs, lineage and versions, over HTTP.",
     "doctor": "Say what works on this machine, and what to do where it does not.",
 }
 """Every command and its one line; each stands in a module of its name in :mod:`aiflow_sdk.cli.commands`."""

@@ -5,18 +5,31 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import uvicorn
 
 from aiflow_sdk.errors import ConfigurationError
 from aiflow_service.api.passage import is_loopback
 from aiflow_service.app.assembly import create_app
-from aiflow_service.app.settings import Settings
+from aiflow_service.app.settings import DEFAULT_PORT, Settings, default_database
 from aiflow_service.database import open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.logs import set_up_logs
 
 _GOODBYE_SECONDS = 10
+
+
+def serve_project(
+    folder: Path, *, host: str, port: int | None, database: str | None, on_ready: Callable[[str], None]
+) -> None:
+    """Serve for a project's folder, where its database lies unless another is named; raises as :func:`serve`.
+
+    The SDK's command line finds this through the entry point ``aiflow.services``.
+    """
+    address = database or default_database(folder)
+    serve(Settings(address, host, DEFAULT_PORT if port is None else port), on_ready)
 
 
 def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
@@ -44,13 +57,14 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
                 access_log=False,
                 lifespan="on",
                 timeout_graceful_shutdown=_GOODBYE_SECONDS,
-                timeout_keep_alive=30,
+                timeout_keep_alive=75,
                 h11_max_incomplete_event_size=65_536,
                 server_header=False,
             )
             host, port = listening.getsockname()[:2]
             address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            _Server(config, lambda: on_ready(address)).run(sockets=[listening])
+            with suppress(KeyboardInterrupt):  # it is raised again once all is written
+                _Server(config, lambda: on_ready(address)).run(sockets=[listening])
         finally:
             database.close()
     finally:

@@ -1,0 +1,134 @@
+"""Starting and ending the service, and what it says where it cannot start."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from service_trial import run_event, running_service, start_service
+
+from aiflow_service.database import open_database
+from aiflow_service.database.migration import migrate
+from aiflow_service.database.tables import METADATA
+
+AIFLOW = Path(sys.executable).parent / "aiflow"
+
+
+def start(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "aiflow_service", "--port", "0", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_aiflow_serve_starts_it_and_ctrl_c_ends_it_having_written_everything(tmp_path) -> None:
+    command = [AIFLOW, "-C", tmp_path, "serve", "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        address = json.loads(process.stdout.readline())["address"]
+        port = int(address.rpartition(":")[2])
+        with closing(socket.create_connection(("127.0.0.1", port))) as connection:
+            raw = json.dumps(run_event()).encode()
+            connection.sendall(
+                b"POST /api/v1/lineage HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(raw), raw)
+            )
+            assert connection.recv(100).startswith(b"HTTP/1.1 201")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+    with closing(sqlite3.connect(tmp_path / ".aiflow/service.db")) as database:
+        assert database.execute("SELECT count(*) FROM events").fetchone() == (1,)
+
+
+def test_a_listener_to_live_runs_does_not_keep_it_from_ending(tmp_path) -> None:
+    service = start_service(tmp_path, f"sqlite:///{tmp_path / 'service.db'}")
+    with closing(socket.create_connection((service.host, service.port))) as connection:
+        connection.sendall(b"GET /api/v1/runs/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        assert service.stop() == 0
+
+
+def test_a_port_that_is_taken_is_said(tmp_path) -> None:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ended = start("--port", str(taken.getsockname()[1]), "--database", f"sqlite:///{tmp_path}/x.db")
+    assert ended.returncode == 1
+    assert "error[service-port]" in ended.stderr
+    assert "is taken" in ended.stderr
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.org"])
+def test_it_listens_on_loopback_alone(host: str) -> None:
+    ended = start("--host", host)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "error[service-host]" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [
+        ("nonsense", "database-address"),
+        ("mysql://root:geheim@localhost/x", "database-address"),
+        ("sqlite://", "database-address"),
+        ("sqlite:////proc/none/service.db", "database-unreachable"),
+        ("postgresql://aiflow:geheim@127.0.0.1:1/x", "database-unreachable"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_said_without_its_password(address: str, code: str) -> None:
+    ended = start("--database", address)
+    assert ended.returncode == 1
+    assert f"error[{code}]" in ended.stderr
+    assert "geheim" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_schema_of_a_newer_service_is_left_alone(tmp_path) -> None:
+    address = f"sqlite:///{tmp_path / 'service.db'}"
+    database = open_database(address)
+    migrate(database)
+    with closing(sqlite3.connect(tmp_path / "service.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    ended = start("--database", address)
+    assert (ended.returncode, "error[database-newer]" in ended.stderr) == (1, True)
+
+
+def test_migrations_make_what_the_tables_say_and_go_back(database: str) -> None:
+    opened = open_database(database)
+    migrate(opened)
+    migrate(opened)
+    found = sa.inspect(opened.engine)
+    for table in METADATA.sorted_tables:
+        assert {column["name"] for column in found.get_columns(table.name)} == {column.name for column in table.c}
+        wanted = {index.name for index in table.indexes}
+        assert wanted <= {index["name"] for index in found.get_indexes(table.name)}
+    migrate(opened, "base")
+    assert set(sa.inspect(opened.engine).get_table_names()) <= {"alembic_version"}
+    opened.close()
+
+
+def test_it_knows_what_it_was_told_when_it_starts_again(database: str, tmp_path) -> None:
+    event = run_event()
+    with running_service(tmp_path, database) as service:
+        assert service.send(event).status == 201
+        service.stop()
+    with running_service(tmp_path, database) as service:
+        assert service.send(event).json()["status"] == "duplicate"
+        assert service.get(f"/api/v1/runs/{event['run']['runId']}")["state"] == "succeeded"
+
+
+def test_logs_are_json_with_the_senders_trace(tmp_path) -> None:
+    with running_service(tmp_path, f"sqlite:///{tmp_path / 'service.db'}") as service:
+        trace = os.urandom(16).hex()
+        headers = {"traceparent": f"00-{trace}-{'1' * 16}-01"}
+        assert service.request("GET", "/api/v1/nothing", headers=headers).headers["x-trace-id"] == trace
+        for path in ("/healthz", "/readyz", "/metrics", "/openapi.json"):
+            assert service.request("GET", path).status == 200
+        assert b"aiflow_request_seconds" in service.request("GET", "/metrics").body
+        service.stop()
+    lines = [json.loads(line) for line in service.log.read_text().splitlines()]
+    assert [line["status"] for line in lines if line.get("trace_id") == trace] == [404]
