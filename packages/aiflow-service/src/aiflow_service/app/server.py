@@ -11,6 +11,7 @@ from pathlib import Path
 import uvicorn
 
 from aiflow_sdk.errors import ConfigurationError
+from aiflow_service.access.signin import read_sign_in
 from aiflow_service.api.passage import is_loopback
 from aiflow_service.app.assembly import create_app
 from aiflow_service.app.settings import DEFAULT_PORT, Settings, default_database
@@ -22,14 +23,23 @@ _GOODBYE_SECONDS = 10
 
 
 def serve_project(
-    folder: Path, *, host: str, port: int | None, database: str | None, on_ready: Callable[[str], None]
+    folder: Path,
+    *,
+    host: str,
+    port: int | None,
+    database: str | None,
+    settings: Path | None,
+    on_ready: Callable[[str], None],
 ) -> None:
     """Serve for a project's folder, where its database lies unless another is named; raises as :func:`serve`.
+
+    ``settings`` is the file that says how people sign in.
 
     The SDK's command line finds this through the entry point ``aiflow.services``.
     """
     address = database or default_database(folder)
-    serve(Settings(address, host, DEFAULT_PORT if port is None else port), on_ready)
+    sign_in = read_sign_in(settings) if settings else None
+    serve(Settings(address, host, DEFAULT_PORT if port is None else port, sign_in=sign_in), on_ready)
 
 
 def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
