@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 from aiflow_sdk.errors import AiflowError
+from aiflow_service.access.signin import read_sign_in
 from aiflow_service.app import Settings, serve
+from aiflow_service.app.administration import make_admin_token
 from aiflow_service.app.settings import DEFAULT_PORT, default_database
 
 
@@ -29,17 +31,27 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--prices", metavar="FILE", type=Path, help="what processors and memory cost, as TOML")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    parser.add_argument("--settings", type=Path, help="a TOML file with [sign_in]: how people sign in")
+    parser.add_argument("--admin-token", action="store_true", help="print a new administrator's token, and end")
     given = parser.parse_args(arguments)
-    settings = Settings(
-        given.database or default_database(Path()),
-        given.host,
-        given.port,
-        given.log_level,
-        audit_checkpoints=given.audit_checkpoints,
-        audit_key=given.audit_key,
-        prices=given.prices,
-    )
+    database = given.database or default_database(Path())
     try:
+        if given.admin_token:
+            print(make_admin_token(database))
+            return 0
+        sign_in = read_sign_in(given.settings) if given.settings else None
+        settings = Settings(
+            database,
+            given.host,
+            given.port,
+            given.log_level,
+            sign_in,
+            audit_checkpoints=given.audit_checkpoints,
+            audit_key=given.audit_key,
+            prices=given.prices,
+        )
+        if sign_in is None:
+            print("nobody signs in: whoever is on this machine sees and may do everything", file=sys.stderr)
         serve(settings, lambda address: print(f"aiflow service: {address}", flush=True))
     except AiflowError as error:
         print(f"error[{error.code}]: {error}", file=sys.stderr)

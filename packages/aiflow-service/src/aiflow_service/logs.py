@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 
 TRACE_ID: ContextVar[str | None] = ContextVar("trace_id", default=None)
 """The trace that the present request belongs to: the sender's, by W3C's ``traceparent``, or a new one."""
+ORIGIN: ContextVar[str | None] = ContextVar("origin", default=None)
+"""The address that the present request came from."""
 
 
 class JsonLines(logging.Formatter):

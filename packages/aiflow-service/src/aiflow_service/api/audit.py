@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from aiflow_sdk.audit import Checkpoints, export_line
 from aiflow_sdk.config.address import without_credentials
 from aiflow_sdk.errors import AiflowError
-from aiflow_service.access import Scope
+from aiflow_service.access import Role, Scope
 from aiflow_service.api.answers import Cursor, Limit, answer, answer_page, checked_text, moment_in, place_of
 from aiflow_service.api.problem import PROBLEMS, Problem
 from aiflow_service.api.services import ScopeOf, Services, ServicesOf
@@ -86,8 +86,8 @@ def export(services: ServicesOf, scope: ScopeOf, wanted: FilterOf) -> StreamingR
 
 @router.get("/verify")
 def verify(services: ServicesOf, scope: ScopeOf) -> Response:
-    """Check the whole chain against itself and the checkpoints; a million rows take some seconds."""
-    _refuse_partial(scope)
+    """Check the whole chain against itself and the checkpoints, for owners of all teams; a million rows take some seconds."""
+    scope.require(Role.OWNER, None)
     if not _verifying.acquire(blocking=False):
         raise Problem(429, "audit-verifying", "the audit is being verified already: ask again when that is done")
     try:
@@ -103,8 +103,8 @@ def verify(services: ServicesOf, scope: ScopeOf) -> Response:
 
 @router.get("/checkpoints")
 def checkpoints(services: ServicesOf, scope: ScopeOf) -> Response:
-    """List the signed checkpoints, the newest first, at most 500, and what is wrong with them."""
-    _refuse_partial(scope)
+    """List the signed checkpoints, the newest 500, and what is wrong with them; for owners of all teams."""
+    scope.require(Role.OWNER, None)
     found = _checkpoints(services)
     if found is None:
         return answer({"address": None, "keys": [], "count": 0, "items": [], "problems": []})
@@ -129,11 +129,6 @@ def _checkpoints(services: Services) -> Checkpoints | None:
         raise Problem(
             503, "audit-checkpoints-unreachable", f"the checkpoints cannot be read: {error.message}"
         ) from error
-
-
-def _refuse_partial(scope: Scope) -> None:
-    if scope.team_ids is not None:
-        raise Problem(403, "audit-scope", "only who sees all teams can verify the audit as a whole")
 
 
 def _lines(services: Services, scope: Scope, wanted: AuditFilter) -> Iterator[bytes]:

@@ -9,10 +9,14 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from starlette.responses import Response
 
+from aiflow_service.access import Role, Scope
+from aiflow_service.access.teams import find_team
 from aiflow_service.api.answers import Cursor, Limit, answer, answer_object, answer_page, checked_text, place_of
 from aiflow_service.api.bodies import describe_body, read_body
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
-from aiflow_service.api.services import ScopeOf, Services, ServicesOf, TeamOf
+from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf, speak
+from aiflow_service.api.words import NAME_PATTERN
+from aiflow_service.audit import Caller
 from aiflow_service.configuration import (
     Conflict,
     Kind,
@@ -26,6 +30,7 @@ from aiflow_service.database import now
 
 router = APIRouter(prefix="/api/v1/environments/{environment}", tags=["configuration"], responses=PROBLEMS)
 
+TeamName = Annotated[str | None, Query(pattern=NAME_PATTERN, description="A team's name; else the caller's own.")]
 Name: TypeAlias = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 _After = Annotated[int | None, Field(ge=0, lt=2**31)]
 
@@ -53,21 +58,32 @@ def configuration(
     services: ServicesOf,
     scope: ScopeOf,
     kind: Annotated[Kind | None, Query(description="Connections or variables alone.")] = None,
+    team: Annotated[str | None, Query(pattern=NAME_PATTERN, description="That team's alone.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
     """Hand out the connections and variables that hold in an environment."""
     after = place_of(cursor, 1) or (0,)
     with services.database.reading() as connection:
-        found, place = list_items(connection, scope, environment, kind, after=after[0], limit=limit)
+        team_id = find_team(connection, scope, team) if team else None
+        found, place = list_items(connection, scope, environment, kind, team_id, after=after[0], limit=limit)
     return answer_page(found, place)
 
 
 @router.get("/configuration/{kind}/{name}")
-def item(environment: Name, kind: Kind, name: Name, request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
+def item(
+    environment: Name,
+    kind: Kind,
+    name: Name,
+    request: Request,
+    services: ServicesOf,
+    scope: ScopeOf,
+    team: TeamName = None,
+) -> Response:
     """Hand out one connection or variable."""
+    team_id = _team_of(services, scope, team, Role.VIEWER)
     with services.database.reading() as connection:
-        found = find_item(connection, scope, environment, kind, name)
+        found = find_item(connection, scope, team_id, environment, kind, name)
     if found is None:
         raise not_found(kind)
     return answer_object(request, found)
@@ -80,44 +96,74 @@ def versions(
     name: Name,
     services: ServicesOf,
     scope: ScopeOf,
+    team: TeamName = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
     """List the versions of one, the newest first; a value of null removed it."""
     place = place_of(cursor, 1)
+    team_id = _team_of(services, scope, team, Role.VIEWER)
     with services.database.reading() as connection:
         found, following = list_versions(
-            connection, scope, environment, kind, name, before=place[0] if place else None, limit=limit
+            connection, scope, team_id, environment, kind, name, before=place[0] if place else None, limit=limit
         )
     return answer_page(found, following)
 
 
 @router.put("/configuration/{kind}/{name}", openapi_extra=describe_body(Change))
 async def put_item(
-    environment: Name, kind: Kind, name: Name, request: Request, services: ServicesOf, team_id: TeamOf
+    environment: Name,
+    kind: Kind,
+    name: Name,
+    request: Request,
+    services: ServicesOf,
+    scope: ScopeOf,
+    caller: CallerOf,
+    team: TeamName = None,
 ) -> Response:
-    """Write the next version of a connection or variable. A value that looks like a secret is refused."""
+    """Write the next version of a connection or variable; for editors. A value that looks like a secret is refused."""
+    team_id = await asyncio.to_thread(_team_of, services, scope, team, Role.EDITOR, environment)
     change = await read_body(request, Change)
     if kind == "connection" and not isinstance(change.value, dict):
         raise Problem(422, "body-invalid", "body/value: a connection is an object of options", place="body/value")
     place = environment, kind, name
-    return answer(await asyncio.to_thread(_change, services, team_id, place, change.value, change.after))
+    return answer(await asyncio.to_thread(_change, services, team_id, caller, place, change.value, change.after))
 
 
 @router.delete("/configuration/{kind}/{name}")
-def delete_item(environment: Name, kind: Kind, name: Name, services: ServicesOf, team_id: TeamOf) -> Response:
-    """Remove a connection or variable; its versions stay to be seen."""
-    return answer(_change(services, team_id, (environment, kind, name), None, None))
+def delete_item(
+    environment: Name,
+    kind: Kind,
+    name: Name,
+    services: ServicesOf,
+    scope: ScopeOf,
+    caller: CallerOf,
+    team: TeamName = None,
+) -> Response:
+    """Remove a connection or variable; its versions stay to be seen. For editors."""
+    team_id = _team_of(services, scope, team, Role.EDITOR, environment)
+    return answer(_change(services, team_id, caller, (environment, kind, name), None, None))
+
+
+def _team_of(services: Services, scope: Scope, team: str | None, role: Role, environment: str | None = None) -> int:
+    """Return the team whose things are meant. Raises what :func:`speak` and :meth:`Scope.require` do."""
+    if team is None:
+        team_id = speak(scope, role).team_id
+    else:
+        with services.database.reading() as connection:
+            team_id = find_team(connection, scope, team)
+    scope.require(role, team_id, environment)
+    return team_id
 
 
 def _change(
-    services: Services, team_id: int, place: tuple[str, Kind, str], value: Any, after: int | None
+    services: Services, team_id: int, caller: Caller, place: tuple[str, Kind, str], value: Any, after: int | None
 ) -> dict[str, Any]:
     environment, kind, name = place
     checked_text(str(value), "value")
     try:
         with services.database.writing() as writing:
-            version = change_item(writing, team_id, environment, kind, name, value, now(), after=after)
+            version = change_item(writing, team_id, environment, kind, name, value, now(), caller=caller, after=after)
     except LiteralSecret as error:
         raise Problem(422, "literal-secret", str(error), place="body/value") from error
     except Conflict as error:

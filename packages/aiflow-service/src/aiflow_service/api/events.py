@@ -9,13 +9,24 @@ import msgspec
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
+from aiflow_service.access import Role
 from aiflow_service.api.answers import Cursor, Limit, answer, answer_page, checked_text, moment_in, place_of
 from aiflow_service.api.ingest import replay
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
-from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf, TeamOf
+from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf
 from aiflow_service.audit import Entry, record
 from aiflow_service.database import now
-from aiflow_service.events import EventFilter, event_body, list_events, list_refusals, mark_replayed, refused_body
+from aiflow_service.database.tables import DEFAULT_TEAM_ID
+from aiflow_service.events import (
+    EventFilter,
+    event_body,
+    list_events,
+    list_refusals,
+    mark_replayed,
+    refused_body,
+    team_of_refusal,
+)
+from aiflow_service.ingest import Sender
 
 router = APIRouter(prefix="/api/v1", tags=["events"], responses=PROBLEMS)
 
@@ -77,18 +88,19 @@ def refused_event(number: Number, services: ServicesOf, scope: ScopeOf) -> Respo
 
 
 @router.post("/lineage/refused/{number}/replay")
-async def replay_refused(
-    number: Number, services: ServicesOf, scope: ScopeOf, team_id: TeamOf, caller: CallerOf
-) -> Response:
+async def replay_refused(number: Number, services: ServicesOf, scope: ScopeOf, caller: CallerOf) -> Response:
     """Take what was refused after all, where today's rules allow it."""
     with services.database.reading() as connection:
+        team_id = team_of_refusal(connection, scope, number)
         found = refused_body(connection, scope, number)
-    if found is None:
+    if found is None or team_id is None:
         raise not_found("refused event")
+    scope.require(Role.OPERATOR, team_id)
     raw, is_whole = found
     if not is_whole:
         raise Problem(409, "refusal-cut", "only the beginning of this was kept; it has to be sent again")
-    submissions, refusals = replay(raw, team_id)
+    speaks_for_all = team_id == DEFAULT_TEAM_ID and scope.may(Role.OPERATOR, None)
+    submissions, refusals = replay(raw, Sender(team_id, speaks_for_all, scope.caller.environment))
     if refusals:
         raise refusals[0]
     written = await services.writer.write(submissions, [])

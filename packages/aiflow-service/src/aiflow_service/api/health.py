@@ -8,9 +8,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
+from aiflow_service.access import Role
 from aiflow_service.api.answers import answer
 from aiflow_service.api.problem import PROBLEMS, problem_response
-from aiflow_service.api.services import ServicesOf
+from aiflow_service.api.services import ScopeOf, ServicesOf
 
 router = APIRouter(tags=["health"], responses=PROBLEMS)
 
@@ -35,6 +36,7 @@ def ready(services: ServicesOf) -> Response:
 
 
 @router.get("/metrics", response_class=Response)
-def metrics() -> Response:
-    """Return the figures for Prometheus."""
+def metrics(scope: ScopeOf) -> Response:
+    """Return the figures for Prometheus; they name pipelines, so that who asks has to see every team's."""
+    scope.require(Role.VIEWER, None)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

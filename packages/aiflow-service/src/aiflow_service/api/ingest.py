@@ -11,11 +11,11 @@ from starlette.responses import Response
 from aiflow_service.api.answers import answer
 from aiflow_service.api.figures import EVENTS
 from aiflow_service.api.problem import PROBLEMS
-from aiflow_service.api.services import Services, ServicesOf, TeamOf
+from aiflow_service.api.services import SenderOf, Services, ServicesOf
 from aiflow_service.database import now
 from aiflow_service.database.compression import compress
 from aiflow_service.events import RefusedEvent
-from aiflow_service.ingest import Submission, split_batch, unpack
+from aiflow_service.ingest import Sender, Submission, split_batch, unpack
 from aiflow_service.ingest.writer import refusal_of
 from aiflow_service.openlineage import Refusal, read_event
 from aiflow_service.openlineage.limits import MAX_BODY_BYTES, MAX_EVENT_BYTES
@@ -32,16 +32,16 @@ def _body_of(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 @router.post("/lineage", status_code=201, openapi_extra=_body_of(_ANY_EVENT))
-async def receive(request: Request, services: ServicesOf, team_id: TeamOf) -> Response:
+async def receive(request: Request, services: ServicesOf, sender: SenderOf) -> Response:
     """Take one event. 201 means that it is durable, and in the next answer; the same one again counts once."""
-    raw = await _read(request, services, team_id, MAX_EVENT_BYTES)
+    raw = await _read(request, services, sender, MAX_EVENT_BYTES)
     try:
         if len(raw) < _QUICK_BYTES:
-            submission = _submit(raw, team_id)
+            submission = _submit(raw, sender)
         else:
-            submission = await asyncio.to_thread(_submit, raw, team_id)
+            submission = await asyncio.to_thread(_submit, raw, sender)
     except Refusal as refusal:
-        await _keep(services, [refusal_of(raw, refusal, team_id)])
+        await _keep(services, [refusal_of(raw, refusal, sender.team_id)])
         raise
     written = await services.writer.write([submission], [])
     digest = submission.event.digest
@@ -54,18 +54,18 @@ async def receive(request: Request, services: ServicesOf, team_id: TeamOf) -> Re
 
 
 @router.post("/lineage/batch", openapi_extra=_body_of({"type": "array", "items": _ANY_EVENT}))
-async def receive_batch(request: Request, services: ServicesOf, team_id: TeamOf) -> Response:
+async def receive_batch(request: Request, services: ServicesOf, sender: SenderOf) -> Response:
     """Take a list of events. Those that are refused are listed by their place in it; the others land."""
-    raw = await _read(request, services, team_id, MAX_BODY_BYTES)
+    raw = await _read(request, services, sender, MAX_BODY_BYTES)
     try:
         if len(raw) < _QUICK_BYTES:
-            submissions, refusals = _submit_batch(raw, team_id)
+            submissions, refusals = _submit_batch(raw, sender)
         else:
-            submissions, refusals = await asyncio.to_thread(_submit_batch, raw, team_id)
+            submissions, refusals = await asyncio.to_thread(_submit_batch, raw, sender)
     except Refusal as refusal:
-        await _keep(services, [refusal_of(raw, refusal, team_id)])
+        await _keep(services, [refusal_of(raw, refusal, sender.team_id)])
         raise
-    refused = [refusal_of(part, refusal, team_id) for part, refusal in refusals.values()]
+    refused = [refusal_of(part, refusal, sender.team_id) for part, refusal in refusals.values()]
     written = await services.writer.write(list(submissions.values()), refused)
     failed = {index: refusal for index, (_, refusal) in refusals.items()}
     for index, submission in submissions.items():
@@ -94,7 +94,7 @@ async def receive_batch(request: Request, services: ServicesOf, team_id: TeamOf)
     )
 
 
-async def _read(request: Request, services: Services, team_id: int, most: int) -> bytes:
+async def _read(request: Request, services: Services, sender: Sender, most: int) -> bytes:
     """Return the unpacked body, which is never read or unpacked beyond ``most`` bytes."""
     body = bytearray()
     encoding = request.headers.get("content-encoding", "")
@@ -109,7 +109,7 @@ async def _read(request: Request, services: Services, team_id: int, most: int) -
     except Refusal as refusal:
         length = request.headers.get("content-length", "")
         size = max(len(body), int(length)) if length.isdigit() else len(body)
-        kept = refusal_of(bytes(body[:16_384]), refusal, team_id, size if len(body) > 16_384 else len(body))
+        kept = refusal_of(bytes(body[:16_384]), refusal, sender.team_id, size if len(body) > 16_384 else len(body))
         await _keep(services, [kept])
         raise
 
@@ -119,24 +119,26 @@ async def _keep(services: Services, refused: list[RefusedEvent]) -> None:
     await services.writer.write([], refused)
 
 
-def _submit(raw: bytes, team_id: int) -> Submission:
-    return Submission(read_event(raw), team_id, now(), compress(raw))
+def _submit(raw: bytes, sender: Sender) -> Submission:
+    event = read_event(raw)
+    sender.check(event)
+    return Submission(event, sender.team_id, now(), compress(raw), sender.speaks_for_all)
 
 
-def _submit_batch(raw: bytes, team_id: int) -> tuple[dict[int, Submission], dict[int, tuple[bytes, Refusal]]]:
+def _submit_batch(raw: bytes, sender: Sender) -> tuple[dict[int, Submission], dict[int, tuple[bytes, Refusal]]]:
     submissions: dict[int, Submission] = {}
     refusals: dict[int, tuple[bytes, Refusal]] = {}
     for index, part in enumerate(split_batch(raw)):
         try:
-            submissions[index] = _submit(part, team_id)
+            submissions[index] = _submit(part, sender)
         except Refusal as refusal:
             refusals[index] = (part, refusal)
     return submissions, refusals
 
 
-def replay(raw: bytes, team_id: int) -> tuple[list[Submission], list[Refusal]]:
+def replay(raw: bytes, sender: Sender) -> tuple[list[Submission], list[Refusal]]:
     """Read again what was refused: one event, or the batch that it was."""
     if raw.lstrip()[:1] == b"[":
-        submissions, refusals = _submit_batch(raw, team_id)
+        submissions, refusals = _submit_batch(raw, sender)
         return list(submissions.values()), [refusal for _, refusal in refusals.values()]
-    return [_submit(raw, team_id)], []
+    return [_submit(raw, sender)], []

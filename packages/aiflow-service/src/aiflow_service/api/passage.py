@@ -17,7 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aiflow_service.api.figures import REQUESTS
 from aiflow_service.api.problem import problem_response
 from aiflow_service.audit import Caller, Entry
-from aiflow_service.logs import TRACE_ID
+from aiflow_service.database.protection import SEES, SEES_NOTHING
+from aiflow_service.logs import ORIGIN, TRACE_ID
 
 _LOG = logging.getLogger("aiflow_service.requests")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -42,6 +43,8 @@ class Passage:
         found = _TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
         trace_id = found[1].decode() if found else secrets.token_hex(16)
         token = TRACE_ID.set(trace_id)
+        ORIGIN.set((scope.get("client") or ("",))[0] or None)
+        SEES.set(SEES_NOTHING)
         began = time.perf_counter()
         status = 500
 
@@ -74,7 +77,7 @@ class Passage:
             TRACE_ID.reset(token)
 
     async def _record(self, scope: Scope, stranger: str, trace_id: str) -> None:
-        caller = Caller("stranger", (scope.get("client") or ("",))[0] or None, trace_id)
+        caller = Caller("stranger", ORIGIN.get(), trace_id)
         details = {"method": scope["method"], "path": scope["path"][:200]}
         entry = Entry(caller, "request.denied", "host", stranger, result="denied", details=details)
         try:

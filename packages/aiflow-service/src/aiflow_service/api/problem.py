@@ -10,11 +10,15 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from aiflow_service.access import Caller, Change, Denied, Unseen, entry_of
+from aiflow_service.access.oidc import ProviderSilent, Untrusted
+from aiflow_service.access.teams import Taken
 from aiflow_service.ingest import Overloaded, Unwritable
 from aiflow_service.openlineage import Refusal
 
@@ -36,12 +40,21 @@ class ProblemDocument(BaseModel):
 class Problem(Exception):  # noqa: N818 it is an answer
     """Raised in a route to answer with a problem."""
 
-    def __init__(self, status: int, code: str, detail: str, *, place: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        place: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.place = place
+        self.headers = headers
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -49,6 +62,9 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     "5XX": {"model": ProblemDocument, "description": "What is wrong here, and whether to come again."},
 }
 """For the description of every route."""
+
+STRANGER = Caller("stranger")
+"""Whoever is not known."""
 
 
 def not_found(what: str) -> Problem:
@@ -67,12 +83,48 @@ def problem_response(
     return Response(msgspec.json.encode(told), status, headers, media_type="application/problem+json")
 
 
+async def note_denial(request: Request, caller: Caller, why: str, team_id: int | None = None) -> None:
+    """Record that somebody was denied something; where that cannot be, the log has it."""
+    route = getattr(request.scope.get("route"), "path", "none")
+    facts = {"path": request.url.path[:200], "why": why}
+    change = Change(caller, "request.denied", f"{request.method} {route}", team_id, facts, "denied")
+    try:
+        await run_in_threadpool(request.app.state.services.keeper.deny, entry_of(change))
+    except SQLAlchemyError:
+        _LOG.exception("a denial could not be recorded")
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of the app with a problem document."""
 
     @app.exception_handler(Problem)
     async def told(_: Request, error: Problem) -> Response:
-        return problem_response(error.status, error.code, error.detail, place=error.place)
+        return problem_response(error.status, error.code, error.detail, place=error.place, headers=error.headers)
+
+    @app.exception_handler(Unseen)
+    async def unseen(_: Request, error: Unseen) -> Response:
+        told = not_found(error.what)
+        return problem_response(told.status, told.code, told.detail)
+
+    @app.exception_handler(Taken)
+    async def taken(_: Request, error: Taken) -> Response:
+        return problem_response(409, "name-taken", str(error))
+
+    @app.exception_handler(ProviderSilent)
+    async def silent(_: Request, error: ProviderSilent) -> Response:
+        _LOG.warning("the sign-in provider cannot be used: %s", error)
+        detail = "who you are cannot be checked now: the sign-in provider does not answer as it should"
+        return problem_response(503, "provider-unreachable", detail, headers={"Retry-After": "5"})
+
+    @app.exception_handler(Untrusted)
+    async def untrusted(request: Request, error: Untrusted) -> Response:
+        await note_denial(request, STRANGER, str(error))
+        return problem_response(401, "unauthorized", str(error), headers={"WWW-Authenticate": "Bearer"})
+
+    @app.exception_handler(Denied)
+    async def denied(request: Request, error: Denied) -> Response:
+        await note_denial(request, error.caller, str(error), error.team_id)
+        return problem_response(403, "forbidden", str(error))
 
     @app.exception_handler(Refusal)
     async def refused(_: Request, error: Refusal) -> Response:

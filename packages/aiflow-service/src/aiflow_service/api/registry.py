@@ -14,9 +14,10 @@ from aiflow_sdk.plan import Plan
 from aiflow_service.api.answers import Cursor, Limit, answer, answer_object, answer_page, checked_text, place_of
 from aiflow_service.api.bodies import describe_body, read_body
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
-from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf, TeamOf
+from aiflow_service.api.services import CallerOf, EditorOf, ScopeOf, Services, ServicesOf
 from aiflow_service.audit import Caller, Entry, record
 from aiflow_service.database import now
+from aiflow_service.ingest import Sender
 from aiflow_service.registry import (
     MissingVersions,
     ReleaseSubmission,
@@ -30,7 +31,7 @@ from aiflow_service.registry import (
     record_release,
     record_versions,
 )
-from aiflow_service.registry.submission import MAX_VERSIONS
+from aiflow_service.registry.submission import MAX_VERSIONS, CheckedVersion
 
 router = APIRouter(prefix="/api/v1", tags=["registry"], responses=PROBLEMS)
 
@@ -49,21 +50,21 @@ class VersionBatch(BaseModel):
 
 
 @router.put("/versions", openapi_extra=describe_body(VersionBatch))
-async def put_versions(request: Request, services: ServicesOf, team_id: TeamOf, caller: CallerOf) -> Response:
-    """Record versions of pipelines. The same content is the same version, whoever sends it and however often."""
+async def put_versions(request: Request, services: ServicesOf, sender: EditorOf, caller: CallerOf) -> Response:
+    """Record versions of pipelines; for editors. The same content is the same version, however often it is sent."""
     batch = await read_body(request, VersionBatch)
-    return answer({"versions": await asyncio.to_thread(_record_versions, services, team_id, caller, batch)})
+    return answer({"versions": await asyncio.to_thread(_record_versions, services, sender, caller, batch)})
 
 
 @router.put("/releases", openapi_extra=describe_body(ReleaseSubmission))
-async def put_release(request: Request, services: ServicesOf, team_id: TeamOf, caller: CallerOf) -> Response:
+async def put_release(request: Request, services: ServicesOf, sender: EditorOf, caller: CallerOf) -> Response:
     """Record a release, whose versions are recorded already: else 409 lists, by digest of plan, those that are not.
 
-    It may come twice, late and before earlier ones.
+    It may come twice, late and before earlier ones. For editors.
     """
     sent = await read_body(request, ReleaseSubmission)
     try:
-        is_new = await asyncio.to_thread(_record_release, services, team_id, caller, sent)
+        is_new = await asyncio.to_thread(_record_release, services, sender, caller, sent)
     except MissingVersions as error:
         told = {
             "type": "urn:aiflow:problem:versions-missing",
@@ -184,7 +185,7 @@ def differences(
     return answer(found)
 
 
-def _record_versions(services: Services, team_id: int, caller: Caller, batch: VersionBatch) -> list[dict[str, Any]]:
+def _record_versions(services: Services, sender: Sender, caller: Caller, batch: VersionBatch) -> list[dict[str, Any]]:
     checked = []
     for index, one in enumerate(batch.versions):
         try:
@@ -192,10 +193,17 @@ def _record_versions(services: Services, team_id: int, caller: Caller, batch: Ve
         except ValueError as error:
             place = f"body/versions/{index}"
             raise Problem(422, "version-invalid", f"{place}: {error}", place=place) from error
+    for version, _, _ in checked:
+        sender.check_environment(version.plan.environment.name)
+    made = [False] * len(checked)
     with services.database.writing() as writing:
-        made = record_versions(writing, team_id, checked, now())
-        new = [one.plan for (one, _, _), is_new in zip(checked, made, strict=True) if is_new]
-        record(writing, *(_told(caller, team_id, plans) for plans in _by_project(new)))
+        for (project, environment), places in _by_project(checked).items():
+            team_id = sender.team_for(writing, project, environment)
+            are_new = record_versions(writing, team_id, [checked[position] for position in places], now())
+            for position, is_new in zip(places, are_new, strict=True):
+                made[position] = is_new
+            if new := [checked[position][0].plan for position in places if made[position]]:
+                record(writing, _told(caller, team_id, new))
     return [
         {
             "project": one.plan.project,
@@ -209,19 +217,22 @@ def _record_versions(services: Services, team_id: int, caller: Caller, batch: Ve
     ]
 
 
-def _record_release(services: Services, team_id: int, caller: Caller, sent: ReleaseSubmission) -> bool:
+def _record_release(services: Services, sender: Sender, caller: Caller, sent: ReleaseSubmission) -> bool:
+    sender.check_environment(sent.environment)
     with services.database.writing() as writing:
+        team_id = sender.team_for(writing, sent.project, sent.environment)
         is_new = record_release(writing, team_id, sent, now())
         if is_new:
             record(writing, _told_release(caller, team_id, sent))
     return is_new
 
 
-def _by_project(plans: list[Plan]) -> list[list[Plan]]:
-    found: dict[tuple[str, str], list[Plan]] = {}
-    for plan in plans:
-        found.setdefault((plan.project, plan.environment.name), []).append(plan)
-    return list(found.values())
+def _by_project(checked: list[tuple[CheckedVersion, str, str]]) -> dict[tuple[str, str], list[int]]:
+    """Return the places of versions by their project and environment."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for place, (one, _, _) in enumerate(checked):
+        found.setdefault((one.plan.project, one.plan.environment.name), []).append(place)
+    return found
 
 
 def _told(caller: Caller, team_id: int, plans: list[Plan]) -> Entry:

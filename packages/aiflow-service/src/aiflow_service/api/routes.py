@@ -8,15 +8,20 @@ from aiflow_service.api import (
     configuration,
     cost,
     events,
+    grants,
     health,
     ingest,
     lineage,
     registry,
     runs,
+    signin,
+    teams,
+    tokens,
 )
 
 ROUTERS = (
     health.router,
+    signin.router,
     ingest.router,
     events.router,
     runs.router,
@@ -26,5 +31,8 @@ ROUTERS = (
     audit.router,
     configuration.router,
     cost.router,
+    teams.router,
+    grants.router,
+    tokens.router,
 )
 """A new noun's router is added here."""

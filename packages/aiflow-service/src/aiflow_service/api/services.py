@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 
-from aiflow_service.access import EVERYTHING, Scope
+from aiflow_service.access import EVERYTHING, Callers, Credential, Denied, Role, Scope, Unknown, audited
+from aiflow_service.api.problem import STRANGER, Problem, note_denial
 from aiflow_service.audit import AuditKeeper, Caller
-from aiflow_service.audit.entries import LOCAL
 from aiflow_service.cost import Prices
 from aiflow_service.database import Database
+from aiflow_service.database.protection import SEES
 from aiflow_service.database.tables import DEFAULT_TEAM_ID
-from aiflow_service.ingest import EventWriter
-from aiflow_service.logs import TRACE_ID
+from aiflow_service.ingest import EventWriter, Sender
 
 
 class Changes:
@@ -51,32 +52,115 @@ class Services:
     changes: Changes
     keeper: AuditKeeper
     prices: Prices
+    callers: Callers | None = None
+    """Absent in local mode, where nobody signs in."""
+    address: str | None = None
+    """Where browsers reach the service, if the settings say so."""
     is_ending: bool = False
     """Whether whoever listens has to be let go."""
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     """Return the parts of the service that a request came to."""
     found: Services = request.app.state.services
     return found
 
 
-def scope_of(request: Request) -> Scope:
-    """Return what the caller sees. The one place where that is decided; now everybody on this machine sees all."""
-    return EVERYTHING
+SESSION_COOKIE = "aiflow_session"
+
+OPEN_ROUTES = frozenset(
+    {"/healthz", "/readyz", "/api/v1/sign-in", "/api/v1/sign-in/begin", "/api/v1/sign-in/end", "/api/v1/sign-in/return"}
+)
+"""What may be asked by whoever comes: it tells nothing of anybody's pipelines."""
 
 
-def team_of(request: Request) -> int:
-    """Return the team that the caller speaks for: what it tells of belongs to it."""
-    return DEFAULT_TEAM_ID
+async def scope_of(request: Request) -> Scope:
+    """Return what the caller sees and may do: the one place where that is decided. Every route passes it.
+
+    Raises :class:`Problem` (401) for whoever is not known.
+    """
+    services: Services = request.app.state.services
+    if services.callers is None:
+        scope = EVERYTHING
+    elif request.scope["route"].path in OPEN_ROUTES:
+        return NOBODY
+    else:
+        credential = credential_of(request)
+        try:
+            found = services.callers.remembered(credential)
+            scope = found if found is not None else await run_in_threadpool(services.callers.find, credential)
+        except Unknown as error:
+            await note_denial(request, STRANGER, str(error))
+            raise Problem(401, "unauthorized", str(error), headers={"WWW-Authenticate": "Bearer"}) from error
+        if scope.everywhere is None and not scope.roles:
+            detail = f"{scope.caller.name} is in no team yet: an owner of one has to say so"
+            await note_denial(request, scope.caller, detail)
+            raise Problem(403, "no-team", detail)
+    SEES.set(scope.setting)
+    return scope
 
 
-def caller_of(request: Request) -> Caller:
+NOBODY = Scope(frozenset())
+
+
+def credential_of(request: Request) -> Credential:
+    """Return what a request carries. Raises :class:`Problem` where that is nothing, or a foreign page sends it."""
+    kind, _, secret = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and secret.strip():
+        return Credential(secret.strip())
+    if cookie := request.cookies.get(SESSION_COOKIE):
+        if request.method not in ("GET", "HEAD") and not is_own_page(request):
+            raise Problem(403, "foreign-origin", "another site's page may not change anything here")
+        return Credential(cookie, is_session=True)
+    detail = "sign in, or send a token as Authorization: Bearer …"
+    raise Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def is_own_page(request: Request) -> bool:
+    """Tell whether a browser's request comes from a page of this service: browsers say so by themselves."""
+    if (site := request.headers.get("sec-fetch-site")) is not None:
+        return site == "same-origin"
+    origin = request.headers.get("origin", "").rpartition("//")[2]
+    return origin == request.headers.get("host")
+
+
+async def sender_of(scope: Annotated[Scope, Depends(scope_of)]) -> Sender:
+    """Return whom the caller sends events for. Raises what :func:`speak` does."""
+    return speak(scope, Role.OPERATOR)
+
+
+async def editor_of(scope: Annotated[Scope, Depends(scope_of)]) -> Sender:
+    """Return whom the caller deploys and configures for. Raises what :func:`speak` does."""
+    return speak(scope, Role.EDITOR)
+
+
+def speak(scope: Scope, role: Role) -> Sender:
+    """Return the team that the caller speaks for, having a role in it: what it tells of belongs to it.
+
+    Who has the role in every team speaks for all, and claims say whose each thing is. Raises :class:`Denied` for who
+    has it in none, :class:`Problem` for who has it in several.
+    """
+    if scope.may(role, None):
+        return Sender(DEFAULT_TEAM_ID, True, scope.caller.environment)
+    able = sorted(team_id for team_id in scope.roles if scope.may(role, team_id))
+    if not able:
+        most = max((mine for team_id in scope.roles if (mine := scope.role_in(team_id))), default=scope.everywhere)
+        (team_id,) = scope.roles if len(scope.roles) == 1 else (None,)
+        raise Denied(scope.caller, role, most, team_id, "in a team")
+    if len(able) > 1:
+        raise Problem(
+            422, "team-ambiguous", "you are in several teams: send with a token of one, or name one with team="
+        )
+    return Sender(able[0], False, scope.caller.environment)
+
+
+async def caller_of(scope: Annotated[Scope, Depends(scope_of)]) -> Caller:
     """Return who asks, as the audit names them."""
-    return Caller(LOCAL, request.client.host if request.client else None, TRACE_ID.get())
+    return audited(scope.caller)
 
 
 ServicesOf = Annotated[Services, Depends(services_of)]
 ScopeOf = Annotated[Scope, Depends(scope_of)]
-TeamOf = Annotated[int, Depends(team_of)]
+SenderOf = Annotated[Sender, Depends(sender_of)]
+EditorOf = Annotated[Sender, Depends(editor_of)]
 CallerOf = Annotated[Caller, Depends(caller_of)]

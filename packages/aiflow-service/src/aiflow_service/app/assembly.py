@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from aiflow_service import __version__
+from aiflow_service.access import Callers
+from aiflow_service.access.oidc import Provider
+from aiflow_service.access.signin import SignIn
 from aiflow_service.api import ROUTERS, Services
 from aiflow_service.api.figures import AUDIT_SOUND, GROUP, RUN_SECONDS, RUNS, WAITING, WRITING
 from aiflow_service.api.passage import Passage
 from aiflow_service.api.problem import install
-from aiflow_service.api.services import Changes
+from aiflow_service.api.services import Changes, scope_of
 from aiflow_service.audit import AuditKeeper
 from aiflow_service.cost import NO_PRICES, Prices
 from aiflow_service.database import Database
@@ -23,11 +26,14 @@ _MAX_LABELS = 2_000
 """How many pipelines have figures of their own; of more, those that come later are counted together."""
 
 
-def create_app(database: Database, keeper: AuditKeeper, prices: Prices = NO_PRICES, *, local: bool = True) -> FastAPI:
+def create_app(
+    database: Database, keeper: AuditKeeper, prices: Prices = NO_PRICES, sign_in: SignIn | None = None
+) -> FastAPI:
     """Return the app on a database that is open and migrated.
 
-    ``local``: nobody signs in, and only this machine is served.
+    Without ``sign_in`` nobody signs in, everybody sees all, and only this machine is served.
     """
+    callers = Callers(database, Provider(sign_in) if sign_in.issuer else None) if sign_in else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -42,7 +48,8 @@ def create_app(database: Database, keeper: AuditKeeper, prices: Prices = NO_PRIC
         writer = EventWriter(GroupWriter(database), note)
         WAITING.set_function(lambda: writer.waiting_events)
         AUDIT_SOUND.set_function(lambda: float(keeper.is_sound))
-        app.state.services = Services(database, writer, changes, keeper, prices)
+        address = sign_in.address if sign_in else None
+        app.state.services = Services(database, writer, changes, keeper, prices, callers, address)
         try:
             yield
         finally:
@@ -55,11 +62,12 @@ def create_app(database: Database, keeper: AuditKeeper, prices: Prices = NO_PRIC
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(scope_of)],  # so that no route can forget to ask who calls
     )
     for router in ROUTERS:
         app.include_router(router)
     install(app)
-    app.add_middleware(Passage, local=local, on_denied=keeper.deny)
+    app.add_middleware(Passage, local=sign_in is None, on_denied=keeper.deny)
     return app
 
 

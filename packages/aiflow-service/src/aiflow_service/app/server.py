@@ -13,6 +13,7 @@ import uvicorn
 
 from aiflow_sdk.errors import ConfigurationError
 from aiflow_service import __version__
+from aiflow_service.access.signin import read_sign_in
 from aiflow_service.api.passage import is_loopback
 from aiflow_service.app.assembly import create_app
 from aiflow_service.app.settings import DEFAULT_PORT, Settings, default_database
@@ -27,23 +28,32 @@ _GOODBYE_SECONDS = 10
 
 
 def serve_project(
-    folder: Path, *, host: str, port: int | None, database: str | None, on_ready: Callable[[str], None]
+    folder: Path,
+    *,
+    host: str,
+    port: int | None,
+    database: str | None,
+    settings: Path | None,
+    on_ready: Callable[[str], None],
 ) -> None:
     """Serve for a project's folder, where its database lies unless another is named; raises as :func:`serve`.
+
+    ``settings`` is the file that says how people sign in.
 
     The SDK's command line finds this through the entry point ``aiflow.services``.
     """
     address = database or default_database(folder)
-    settings = Settings(
+    configured = Settings(
         address,
         host,
         DEFAULT_PORT if port is None else port,
+        sign_in=read_sign_in(settings) if settings else None,
         home=folder.absolute() / ".aiflow",
         audit_checkpoints=os.environ.get("AIFLOW_AUDIT_CHECKPOINTS"),
         audit_key=Path(key) if (key := os.environ.get("AIFLOW_AUDIT_KEY")) else None,
         prices=Path(prices) if (prices := os.environ.get("AIFLOW_PRICES")) else None,
     )
-    serve(settings, on_ready)
+    serve(configured, on_ready)
 
 
 def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
@@ -52,11 +62,11 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     Raises ``ConfigurationError`` or ``StoreError`` where it cannot begin: a port that is taken, a host that is not this
     machine's, a database that does not open or that a newer service has migrated.
     """
-    if not is_loopback(settings.host):
+    if settings.sign_in is None and not is_loopback(settings.host):
         raise ConfigurationError(
             "service-host",
             f"nobody signs in to this service, so it listens on loopback alone and not on {settings.host}",
-            hint="leave --host out, or set up sign-in first",
+            hint="leave --host out, or say with --settings how people sign in (docs/service-access.md)",
         )
     prices = read_prices(settings.prices) if settings.prices else NO_PRICES
     listening = _listen(settings.host, settings.port)
@@ -66,7 +76,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         try:
             migrate(database)
             with _kept_audit(database, settings) as keeper:
-                app = create_app(database, keeper, prices, local=True)
+                app = create_app(database, keeper, prices, settings.sign_in)
                 config = uvicorn.Config(
                     app,
                     log_config=None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from aiflow_service.access.signin import SignIn
 from aiflow_service.database.connection import address_of
 
 DEFAULT_PORT = 8765
@@ -18,13 +19,14 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     log_level: str = "INFO"
+    sign_in: SignIn | None = None
+    """None: nobody signs in, and the service listens on loopback alone."""
     home: Path | None = None
     """Where the service keeps files of its own. None: in SQLite's folder, else ``.aiflow`` where it is started."""
     audit_checkpoints: str | None = None
     """Where the audit's checkpoints are kept: a folder, or an object store's address. None: in ``folder``."""
     audit_key: Path | None = None
     """The file with the key that signs them, made where there is none. None: in ``folder``."""
-
     prices: Path | None = None
     """The file that says what things cost; see :func:`aiflow_service.cost.read_prices`."""
 

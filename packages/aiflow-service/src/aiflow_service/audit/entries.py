@@ -31,10 +31,12 @@ class Caller(Struct, frozen=True):
     """Who asks: known once for a request, and recorded with all that it does."""
 
     actor: str
-    """``local``, ``service``, or as access names people and tokens."""
+    """``local``, ``service``, or as access names people and service accounts."""
     origin: str | None = None
     """The address that the request came from."""
     trace_id: str | None = None
+    by: Mapping[str, Any] = {}
+    """What else tells the actor from all others: the numbers of a principal and of its token."""
 
 
 class Entry(Struct):

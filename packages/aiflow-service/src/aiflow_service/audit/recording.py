@@ -10,7 +10,7 @@ from aiflow_sdk.audit import GENESIS, AuditRow, chained_hash
 from aiflow_service.audit.entries import Entry, stored_details, stored_text
 from aiflow_service.database import Writing, moment_text, now
 from aiflow_service.database.bulk import insert_rows
-from aiflow_service.database.tables import audit
+from aiflow_service.database.tables import audit, teams
 
 _LOG = logging.getLogger("aiflow_service.audit")
 _NAMES = tuple(column.name for column in audit.c)
@@ -25,6 +25,8 @@ def record(writing: Writing, *entries: Entry) -> int:
     previous = _hash_of(writing, last)
     rows = []
     for entry in entries:
+        team = entry.team if entry.team is not None else _team_named(writing, entry.team_id)
+        details = {**entry.details, "by": entry.caller.by} if entry.caller.by else entry.details
         moment = now() if entry.moment is None else entry.moment
         row = AuditRow(
             seq=writing.number("audit"),
@@ -34,12 +36,12 @@ def record(writing: Writing, *entries: Entry) -> int:
             object_kind=entry.object_kind,
             object_name=stored_text(entry.object_name) or "",
             team_id=entry.team_id,
-            team=stored_text(entry.team),
+            team=stored_text(team),
             environment=stored_text(entry.environment),
             result=entry.result,
             origin=stored_text(entry.caller.origin),
             trace_id=stored_text(entry.caller.trace_id),
-            details=stored_details(entry.details),
+            details=stored_details(details),
             previous=previous,
             hash=b"",
         )
@@ -47,6 +49,14 @@ def record(writing: Writing, *entries: Entry) -> int:
         rows.append((row.seq, moment, *row[2:14], previous))
     insert_rows(writing, audit, _NAMES, rows)
     return writing.last_number("audit")
+
+
+def _team_named(writing: Writing, team_id: int | None) -> str | None:
+    """Return the name of a team, which the row keeps when the team is gone."""
+    if team_id is None:
+        return None
+    name: str | None = writing.connection.execute(sa.select(teams.c.name).where(teams.c.id == team_id)).scalar()
+    return name
 
 
 def _hash_of(writing: Writing, seq: int) -> bytes:

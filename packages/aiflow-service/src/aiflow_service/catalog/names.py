@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
+from aiflow_service.access.teams import Claims
 from aiflow_service.catalog.memory import CatalogMemory
 from aiflow_service.database.bulk import insert_rows, select_in
 from aiflow_service.database.connection import Writing
@@ -16,7 +17,8 @@ from aiflow_service.openlineage.events import Name
 class Names:
     """The names of one writing transaction."""
 
-    def __init__(self, writing: Writing, memory: CatalogMemory) -> None:
+    def __init__(self, writing: Writing, memory: CatalogMemory, claims: Claims) -> None:
+        self._claims = claims
         self._writing = writing
         self._memory = memory
         self._made: list[tuple[int, int, int, str, bytes]] = []
@@ -46,6 +48,20 @@ class Names:
     def known_dataset(self, name: Name) -> int | None:
         """Return the id of a dataset that :meth:`find_datasets` has found, or that was made."""
         return self._memory.datasets.get(name)
+
+    def owner(self, dataset_id: int) -> int:
+        """Return the team of a dataset that has been found or made."""
+        found = self._memory.owners.get(dataset_id)
+        if found is None:
+            statement = sa.select(datasets.c.team_id).where(datasets.c.id == dataset_id)
+            found = self._writing.connection.execute(statement).scalar_one()
+            self._memory.owners.learn(dataset_id, found)
+        return found
+
+    def claimed_by_others(self, team_id: int, names: Iterable[Name], speaks_for_all: bool) -> bool:
+        """Tell whether another team claims one of the names, so that this one may not give it to its own dataset."""
+        owners = (self._claims.team_of(name[0]) for name in names)
+        return not speaks_for_all and any(owner not in (None, team_id) for owner in owners)
 
     def forget_datasets(self) -> None:
         """Forget what names stand for: two datasets have become one."""
@@ -115,7 +131,7 @@ class Names:
                 self._memory.datasets.learn((namespace, name), number)
 
     def prepare_datasets(self, team_id: int, wanted: Iterable[Name]) -> None:
-        """Find or make datasets; a new one belongs to the team."""
+        """Find or make datasets; a new one belongs to the team, or to the one that claims its namespace."""
         names = sorted(set(wanted))
         self.find_datasets(names)
         for name in names:
@@ -126,7 +142,9 @@ class Names:
     def make_dataset(self, team_id: int, name: Name) -> int:
         """Make a dataset, which :meth:`store_datasets` will write."""
         number = self._writing.number("datasets")
-        self._made.append((number, team_id, self.namespace(name[0]), name[1], b""))
+        owner = self._claims.team_of(name[0]) or team_id
+        self._memory.owners.learn(number, owner)
+        self._made.append((number, owner, self.namespace(name[0]), name[1], b""))
         self.add_name(number, name)
         return number
 

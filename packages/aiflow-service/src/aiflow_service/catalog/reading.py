@@ -41,7 +41,7 @@ def list_datasets(
 
     With ``namespace`` and ``name`` it is the dataset that is known by this name, whichever of its names that is.
     """
-    mine = scope.sees(datasets.c.team_id) & datasets.c.merged_into.is_(None)
+    mine = scope.sees_dataset() & datasets.c.merged_into.is_(None)
     if name is not None:
         known = sa.select(dataset_names.c.dataset_id).where(dataset_names.c.name == name)
         if namespace is not None:
@@ -52,14 +52,14 @@ def list_datasets(
 
 def find_job(connection: Connection, scope: Scope, job_id: int) -> dict[str, Any] | None:
     """Return a job with what it reads and writes; None where there is none that the caller sees."""
-    row = _find(connection, jobs, scope, job_id)
+    row = _find(connection, jobs, scope.sees(jobs.c.team_id), job_id)
     if row is None:
         return None
     statement = (
         sa.select(edges, datasets.c.name, namespaces.c.name.label("namespace"))
         .join(datasets, datasets.c.id == edges.c.dataset_id)
         .join(namespaces, namespaces.c.id == datasets.c.namespace_id)
-        .where(edges.c.job_id == job_id, scope.sees(datasets.c.team_id))
+        .where(edges.c.job_id == job_id, scope.sees_dataset())
         .order_by(edges.c.dataset_id)
     )
     touched = [
@@ -88,7 +88,7 @@ def find_dataset(connection: Connection, scope: Scope, dataset_id: int) -> dict[
     The id of a dataset that has become one with another leads to that one.
     """
     into = connection.execute(sa.select(datasets.c.merged_into).where(datasets.c.id == dataset_id)).scalar()
-    row = _find(connection, datasets, scope, dataset_id if into is None else into)
+    row = _find(connection, datasets, scope.sees_dataset(), dataset_id if into is None else into)
     if row is None:
         return None
     names = (
@@ -150,8 +150,8 @@ def _list(
     return [_told(row) for row in rows[:limit]], rows[limit - 1].id if len(rows) > limit else None
 
 
-def _find(connection: Connection, table: sa.Table, scope: Scope, number: int) -> Any:
-    return connection.execute(_selected(table).where(table.c.id == number, scope.sees(table.c.team_id))).first()
+def _find(connection: Connection, table: sa.Table, mine: sa.ColumnElement[bool], number: int) -> Any:
+    return connection.execute(_selected(table).where(table.c.id == number, mine)).first()
 
 
 def _selected(table: sa.Table) -> sa.Select[Any]:

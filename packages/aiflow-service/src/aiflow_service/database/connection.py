@@ -19,10 +19,14 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from aiflow_sdk.errors import ConfigurationError, StoreError
+from aiflow_service.database.protection import READER, SEES, SEES_ALL
 from aiflow_service.database.tables import counters
 
 _WRITERS = 0x6169666C6F77  # "aiflow": the advisory lock of whoever writes
 _SQLITE_WAIT_SECONDS = 30
+_IS_UNBOUND = sa.text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+_BIND = sa.text("SELECT set_config('aiflow.teams', :teams, true)")
+_BIND_ROLE = sa.text(f"SELECT set_config('aiflow.teams', :teams, true), set_config('role', '{READER}', true)")
 
 
 class Writing:
@@ -59,12 +63,19 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.is_postgres = engine.dialect.name == "postgresql"
+        self.is_unbound = False
+        """Whether the database's user is one whom no policy binds; then reads for callers are another role's."""
         self._writers = threading.Lock()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Give a connection for reads that belong together: on SQLite they see one state of the database."""
+        """Give a connection for reads that belong together: on SQLite they see one state of the database.
+
+        On PostgreSQL they see no more than :data:`~aiflow_service.database.protection.SEES` says.
+        """
         with self.engine.connect() as connection:
+            if self.is_postgres and not (self.is_unbound and SEES.get() == SEES_ALL):
+                connection.execute(_BIND_ROLE if self.is_unbound else _BIND, {"teams": SEES.get()})
             yield connection
 
     @contextmanager
@@ -73,6 +84,8 @@ class Database:
         with self._writers, self.engine.connect() as connection:
             if self.is_postgres:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS)))
+                if not self.is_unbound:
+                    connection.execute(_BIND, {"teams": SEES_ALL})
             else:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
@@ -148,6 +161,8 @@ def open_database(text: str, *, pool_size: int = 10) -> Database:
         with database.reading() as connection:
             connection.execute(sa.text("SELECT 1"))
             _check_settings(connection)
+            if database.is_postgres:
+                database.is_unbound = bool(connection.execute(_IS_UNBOUND).scalar())
     except DBAPIError as error:
         engine.dispose()
         raise StoreError(

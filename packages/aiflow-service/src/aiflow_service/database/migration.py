@@ -23,6 +23,7 @@ def migrate(database: Database, revision: str = "head") -> None:
     with database.engine.connect() as connection:
         if database.is_postgres:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            connection.exec_driver_sql("SELECT set_config('aiflow.teams', '*', true)")
         else:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         config = _config(connection)

@@ -6,6 +6,7 @@ from aiflow_service.events.refusals import (
     list_refusals,
     mark_replayed,
     refused_body,
+    team_of_refusal,
     write_refusals,
 )
 from aiflow_service.events.writing import EventRow, known_digests, write_events
@@ -20,6 +21,7 @@ __all__ = [
     "list_refusals",
     "mark_replayed",
     "refused_body",
+    "team_of_refusal",
     "write_events",
     "write_refusals",
 ]

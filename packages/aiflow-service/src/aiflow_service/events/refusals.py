@@ -108,6 +108,13 @@ def refused_body(connection: Connection, scope: Scope, number: int) -> tuple[byt
     return None if row is None else (decompress(row.body), bool(row.is_whole))
 
 
+def team_of_refusal(connection: Connection, scope: Scope, number: int) -> int | None:
+    """Return whose something is that was refused; None where there is none that the caller sees."""
+    statement = sa.select(refusals.c.team_id).where(refusals.c.id == number, scope.sees(refusals.c.team_id))
+    found: int | None = connection.execute(statement).scalar()
+    return found
+
+
 def mark_replayed(writing: Writing, number: int, moment: int) -> None:
     """Note that what was refused has been taken since."""
     writing.connection.execute(refusals.update().where(refusals.c.id == number).values(replayed_at=moment))

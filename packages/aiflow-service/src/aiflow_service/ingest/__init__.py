@@ -2,6 +2,7 @@
 
 from aiflow_service.ingest.body import split_batch, unpack
 from aiflow_service.ingest.group import GroupWriter, Outcome, Submission
+from aiflow_service.ingest.sender import Sender
 from aiflow_service.ingest.writer import EventWriter, Overloaded, Unwritable
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "GroupWriter",
     "Outcome",
     "Overloaded",
+    "Sender",
     "Submission",
     "Unwritable",
     "split_batch",

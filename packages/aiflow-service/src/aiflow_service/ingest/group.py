@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from aiflow_service.access.teams import Claims
 from aiflow_service.catalog import CatalogMemory, Names, write_schemas
 from aiflow_service.catalog.facts import DATASET_FACETS, JOB_FACETS, write_facts
 from aiflow_service.database import Database, Writing
@@ -14,6 +15,7 @@ from aiflow_service.database.tables import datasets, jobs
 from aiflow_service.events import EventRow, RefusedEvent, known_digests, write_events, write_refusals
 from aiflow_service.events.writing import day_of
 from aiflow_service.ingest.merging import join_symlinks
+from aiflow_service.ingest.sender import Rights, sort_by_claims
 from aiflow_service.ledger import making_parts, write_makings
 from aiflow_service.lineage import ColumnEdge, Edge, LineageMemory, write_column_edges, write_edges
 from aiflow_service.openlineage import Event, EventKind
@@ -28,6 +30,8 @@ class Submission(msgspec.Struct):
     team_id: int
     received_at: int
     body: bytes
+    speaks_for_all: bool = True
+    """See :class:`~aiflow_service.ingest.sender.Sender`."""
 
 
 class Outcome(msgspec.Struct):
@@ -50,6 +54,7 @@ class GroupWriter:
         self._database = database
         self._catalog = CatalogMemory()
         self._lineage = LineageMemory()
+        self._claims = Claims()
         self._merges = 0
 
     def write(self, submissions: Sequence[Submission], refused: Sequence[RefusedEvent] = ()) -> Outcome:
@@ -71,6 +76,8 @@ class GroupWriter:
     def _write(self, writing: Writing, submissions: Sequence[Submission], refused: Sequence[RefusedEvent]) -> Outcome:
         if writing.last_number("dataset_merges") != self._merges:
             self._forget(writing.last_number("dataset_merges"))
+        self._claims.refresh(writing)
+        sort_by_claims(self._claims, submissions)
         new = _first_of_each(submissions)
         stored = known_digests(writing, ((day_of(one.event.time), digest) for digest, one in new.items()))
         for digest in stored:
@@ -82,15 +89,17 @@ class GroupWriter:
     def _derive(
         self, writing: Writing, new: dict[bytes, Submission], numbers: dict[bytes, int]
     ) -> list[tuple[str, RunFold]]:
-        names = Names(writing, self._catalog)
+        names = Names(writing, self._catalog, self._claims)
+        rights = Rights(writing, names)
         told = list(new.values())
         names.prepare_jobs((one.team_id, name) for one in told for name in _jobs_of(one.event))
-        join_symlinks(writing, names, ((one.team_id, mention) for one in told for mention in one.event.datasets))
+        mentions = ((one, mention) for one in told for mention in one.event.datasets)
+        join_symlinks(writing, names, rights.may_describe, mentions)
         for team_id in sorted({one.team_id for one in told}):
             mine = (one.event for one in told if one.team_id == team_id)
             names.prepare_datasets(team_id, (name for event in mine for name in _datasets_of(event)))
         write_events(writing, [self._row(names, numbers[digest], digest, one) for digest, one in new.items()])
-        self._write_facts(writing, names, told)
+        self._write_facts(writing, names, rights, told)
         write_edges(writing, self._lineage, _edges(names, told))
         names.prepare_columns(
             pair
@@ -103,11 +112,16 @@ class GroupWriter:
             )
         )
         write_column_edges(writing, self._lineage, _column_edges(names, told))
-        write_makings(writing, list(making_parts((one.event, one.team_id) for one in told)), names.job)
+        write_makings(writing, list(making_parts(told)), names.job)
         return write_runs(writing, list(_run_parts(new, numbers)), names.job, names.project)
 
-    def _write_facts(self, writing: Writing, names: Names, told: Sequence[Submission]) -> None:
-        mentions = [(one, mention) for one in told for mention in one.event.datasets]
+    def _write_facts(self, writing: Writing, names: Names, rights: Rights, told: Sequence[Submission]) -> None:
+        mentions = [
+            (one, mention)
+            for one in told
+            for mention in one.event.datasets
+            if rights.may_describe(one, names.dataset(mention.name), mention.name)
+        ]
         write_schemas(
             writing,
             names,
@@ -214,10 +228,12 @@ def _run_parts(new: dict[bytes, Submission], numbers: dict[bytes, int]) -> Itera
         if event.run_id is None:
             continue
         changed = numbers[digest]
-        yield RunPart(event.run_id, one.team_id, RunFold.of_event(event), changed)
+        yield RunPart(event.run_id, one.team_id, RunFold.of_event(event), changed, one.speaks_for_all)
         parent, root = event.parent, event.root
         if parent and parent.run_id != event.run_id:
             above = root.run_id if root else None
-            yield RunPart(parent.run_id, one.team_id, RunFold.of_part(event, parent, above), changed)
+            yield RunPart(
+                parent.run_id, one.team_id, RunFold.of_part(event, parent, above), changed, one.speaks_for_all
+            )
         if root and root.run_id not in (event.run_id, parent.run_id if parent else None):
-            yield RunPart(root.run_id, one.team_id, RunFold.of_part(event, root), changed)
+            yield RunPart(root.run_id, one.team_id, RunFold.of_part(event, root), changed, one.speaks_for_all)

@@ -6,7 +6,7 @@ says that two known ones are the same, the elder (the lesser id) takes over the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -14,19 +14,36 @@ from sqlalchemy.dialects import postgresql, sqlite
 from aiflow_service.catalog import Names
 from aiflow_service.database import Writing
 from aiflow_service.database.tables import column_edges, columns, dataset_names, datasets, edges, events
+from aiflow_service.ingest.sender import Sent
 from aiflow_service.openlineage import DatasetMention
+from aiflow_service.openlineage.events import Name
 
 
-def join_symlinks(writing: Writing, names: Names, mentions: Iterable[tuple[int, DatasetMention]]) -> None:
-    """Give every dataset that has symlinks all its names. Each mention is given with the team that made it."""
-    linked = [(team_id, mention) for team_id, mention in mentions if mention.symlinks]
+def join_symlinks(
+    writing: Writing,
+    names: Names,
+    may_describe: Callable[[Sent, int, Name], bool],
+    mentions: Iterable[tuple[Sent, DatasetMention]],
+) -> None:
+    """Give every dataset that has symlinks all its names. Each mention is given with the event that made it.
+
+    Where a name leads to a dataset that the sender may not describe, it stays that dataset's: nobody makes another
+    team's table a part of its own.
+    """
+    linked = [(sent, mention) for sent, mention in mentions if mention.symlinks]
     if not linked:
         return
     names.find_datasets(name for _, mention in linked for name in (mention.name, *mention.symlinks))
-    for team_id, mention in linked:
-        wanted = list(dict.fromkeys((mention.name, *mention.symlinks)))
+    for sent, mention in linked:
+        wanted = [
+            name
+            for name in dict.fromkeys((mention.name, *mention.symlinks))
+            if (found := names.known_dataset(name)) is None or may_describe(sent, found, name)
+        ]
+        if mention.name not in wanted or names.claimed_by_others(sent.team_id, wanted, sent.speaks_for_all):
+            continue
         there = sorted({found for name in wanted if (found := names.known_dataset(name)) is not None})
-        dataset_id = there[0] if there else names.make_dataset(team_id, mention.name)
+        dataset_id = there[0] if there else names.make_dataset(sent.team_id, mention.name)
         for name in wanted:
             if names.known_dataset(name) is None:
                 names.add_name(dataset_id, name)

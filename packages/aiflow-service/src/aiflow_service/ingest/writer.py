@@ -179,7 +179,7 @@ def refusal_of(raw: bytes, refusal: Refusal, team_id: int, size: int | None = No
     """Return what is kept of something that was refused; ``size`` where ``raw`` is only its beginning."""
     return RefusedEvent(
         team_id=team_id,
-        digest=hashlib.sha256(raw).digest(),
+        digest=hashlib.sha256(b"%d:%b" % (team_id, raw)).digest(),  # what two teams send alike is of each
         code=refusal.code,
         reason=refusal.reason,
         place=refusal.place,

@@ -118,8 +118,9 @@ class Pipeline:
         if newest is None or newest.grain is None or not keys:
             return sorted(self.by_key)
         if not newest.is_scheduled:
+            grain, timezone = newest.grain, newest.timezone
             fitting = [key for key in keys if _fits(key, newest)]
-            return sorted(fitting, key=lambda key: Partition(key, cast("Grain", newest.grain), newest.timezone))
+            return sorted(fitting, key=lambda key: Partition(key, grain, timezone))
         # Keys sort as their times do, but within an hour that the clocks show twice: of those at the ends all are read.
         near = [key for key in keys if key[:_HOUR] in (keys[0][:_HOUR], keys[-1][:_HOUR]) and _fits(key, newest)]
         ends = [Partition(key, newest.grain, newest.timezone) for key in near]

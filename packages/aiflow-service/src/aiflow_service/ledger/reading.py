@@ -166,7 +166,7 @@ def _names_of(connection: Connection, scope: Scope, dataset_ids: set[int]) -> di
     statement = (
         sa.select(datasets.c.id, datasets.c.name, namespaces.c.name.label("namespace"))
         .join(namespaces, namespaces.c.id == datasets.c.namespace_id)
-        .where(scope.sees(datasets.c.team_id))
+        .where(scope.sees_dataset())
     )
     rows = select_in(connection, statement, datasets.c.id, sorted(dataset_ids))
     return {row.id: {"id": row.id, "namespace": row.namespace, "name": row.name} for row in rows}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
 
@@ -23,35 +23,50 @@ class MakingPart(NamedTuple):
     job: Name
     """The pipeline's."""
     fold: MakingFold
+    speaks_for_all: bool
+    """Unless the sender does, what it says of another team's run changes nothing."""
 
 
-def making_parts(events: Iterable[tuple[Event, int]]) -> Iterator[MakingPart]:
-    """Yield what events, each given with its team, say of makings: those of runs of aiflow and of their tasks."""
-    for event, team_id in events:
+class Sent(Protocol):
+    """An event with its sender."""
+
+    event: Event
+    team_id: int
+    speaks_for_all: bool
+
+
+def making_parts(sent: Iterable[Sent]) -> Iterator[MakingPart]:
+    """Yield what events say of makings: those of runs of aiflow and of their tasks."""
+    for one in sent:
+        event = one.event
         fold = MakingFold.of_event(event) if event.run_id and event.job else None
         if fold is None or event.run_id is None or event.job is None:
             continue
         is_task = event.run_facets["aiflow_run"].get("task_id") is not None
         if not is_task:
-            yield MakingPart(event.run_id, team_id, event.job, fold)
+            yield MakingPart(event.run_id, one.team_id, event.job, fold, one.speaks_for_all)
         elif event.parent:
-            yield MakingPart(event.parent.run_id, team_id, event.parent.job, fold)
+            yield MakingPart(event.parent.run_id, one.team_id, event.parent.job, fold, one.speaks_for_all)
 
 
 def write_makings(writing: Writing, parts: Sequence[MakingPart], job_id: Callable[[int, Name], int]) -> None:
     """Store what is said of makings; ``job_id`` says, by team, which job a name stands for."""
+    stored = sa.select(makings.c.run_uid, makings.c.team_id, makings.c.fold)
+    found = select_in(writing.connection, stored, makings.c.run_uid, {part.run_uid for part in parts})
+    there = {row.run_uid: row for row in found}
     together: dict[str, MakingPart] = {}
     for part in parts:
-        known = together.get(part.run_uid)
+        known, row = together.get(part.run_uid), there.get(part.run_uid)
+        owner = row.team_id if row is not None else known.team_id if known is not None else part.team_id
+        if not part.speaks_for_all and owner != part.team_id:
+            continue
         together[part.run_uid] = part if known is None else known._replace(fold=known.fold.merge(part.fold))
-    stored = sa.select(makings.c.run_uid, makings.c.fold)
-    there = {row.run_uid: row.fold for row in select_in(writing.connection, stored, makings.c.run_uid, together)}
     new, changed = [], []
     for uid, part in sorted(together.items()):
         if uid not in there:
             new.append((uid, part.team_id, job_id(part.team_id, part.job), part.fold.to_bytes()))
             continue
-        before = MakingFold.from_bytes(there[uid])
+        before = MakingFold.from_bytes(there[uid].fold)
         after = before.merge(part.fold)
         if after != before:
             changed.append((uid, after.to_bytes()))

@@ -23,6 +23,8 @@ class ColumnWalk:
 
     columns: dict[int, int] = field(default_factory=dict)
     edges: dict[tuple[int, int, int], tuple[str, int, int]] = field(default_factory=dict)
+    hidden: set[tuple[int, str]] = field(default_factory=set)
+    """Columns with a neighbour that the caller may not see, and whether that is ``up`` or ``down``."""
     truncated: bool = False
 
 
@@ -57,6 +59,7 @@ def walk_columns(
         for distance in range(1, depth + 1):
             if not here:
                 break
+            _note_hidden(connection, scope, walk, way, here, as_of, since)
             here = _step(
                 walk, _edges(connection, scope, near, here, limit, as_of, since), far, reached, distance, limit
             )
@@ -80,12 +83,41 @@ def _edges(
             column, dataset = columns.alias(), datasets.alias()
             statement = statement.join(column, column.c.id == column_id)
             statement = statement.join(dataset, dataset.c.id == column.c.dataset_id)
-            statement = statement.where(scope.sees(dataset.c.team_id))
+            statement = statement.where(scope.sees_dataset(dataset))
     if as_of is not None:
         statement = statement.where(edge.first_seen <= as_of)
     if since is not None:
         statement = statement.where(edge.last_seen >= since - since % GRAIN)
     return select_in(connection, statement.limit(limit * 4 + 1000), near, ids)
+
+
+def _note_hidden(
+    connection: Connection,
+    scope: Scope,
+    walk: ColumnWalk,
+    way: str,
+    ids: list[int],
+    as_of: int | None,
+    since: int | None,
+) -> None:
+    """Note which of these columns have an edge to what the caller may not see, or by a job that it may not see."""
+    if scope.team_ids is None:
+        return
+    edge = column_edges.c
+    near, far = (edge.target_id, edge.source_id) if way == "up" else (edge.source_id, edge.target_id)
+    job = sa.select(jobs.c.id).where(jobs.c.id == edge.job_id, scope.sees(jobs.c.team_id)).correlate(column_edges)
+    column = (
+        sa.select(columns.c.id)
+        .join(datasets, datasets.c.id == columns.c.dataset_id)
+        .where(columns.c.id == far, scope.sees_dataset())
+        .correlate(column_edges)
+    )
+    statement = sa.select(near).distinct().where(~(job.exists() & column.exists()))
+    if as_of is not None:
+        statement = statement.where(edge.first_seen <= as_of)
+    if since is not None:
+        statement = statement.where(edge.last_seen >= since - since % GRAIN)
+    walk.hidden.update((row[0], way) for row in select_in(connection, statement, near, ids))
 
 
 def _step(walk: ColumnWalk, rows: Iterable[Any], far: int, reached: set[int], distance: int, limit: int) -> list[int]:
@@ -148,4 +180,5 @@ def _tell(connection: Connection, walk: ColumnWalk) -> dict[str, Any]:
             }
             for (target, source, job), (kind, first, last) in sorted(walk.edges.items())
         ],
+        "hidden": [{"column": number, "direction": way} for number, way in sorted(walk.hidden)],
     }

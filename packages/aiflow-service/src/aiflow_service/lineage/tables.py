@@ -26,6 +26,8 @@ class TableWalk:
     datasets: dict[int, int] = field(default_factory=dict)
     jobs: dict[int, int] = field(default_factory=dict)
     edges: dict[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
+    hidden: set[tuple[str, int, int]] = field(default_factory=set)
+    """Where a stranger's node begins: its visible neighbour's kind (``job``, ``dataset``) and id, and ``is_write``."""
     truncated: bool = False
 
 
@@ -45,7 +47,8 @@ def walk_tables(
 
     ``depth`` counts jobs passed through. ``limit`` bounds datasets and jobs together; where it cut anything off,
     ``truncated`` says so. Only edges first seen by ``as_of``, and seen at or after ``since``, count; both to five
-    minutes.
+    minutes. What the caller may not see is told as ``hidden``: that something reads or writes a dataset, or that a job
+    reads or writes something, and neither what nor how many; the walk ends there.
     """
     walk = TableWalk()
     starts = (sorted(dataset_ids), sorted(job_ids))
@@ -68,6 +71,7 @@ def walk_tables(
             for (job, is_write, dataset), (first, last) in sorted(walk.edges.items())
             if job in walk.jobs and dataset in walk.datasets
         ],
+        "hidden": [{kind: number, "writes": bool(is_write)} for kind, number, is_write in sorted(walk.hidden)],
     }
 
 
@@ -93,10 +97,12 @@ def _walk(
     for distance in range(depth + 1):
         if here and distance < depth:
             rows = _edges(connection, scope, edges.c.dataset_id, here, into, limit, as_of, since)
+            _note_hidden(connection, scope, walk, "dataset", here, into, as_of, since)
             at_jobs = _reach(walk, rows, 0, reached_jobs, walk.jobs, distance + 1, limit) + at_jobs
         if not at_jobs:
             return
         rows = _edges(connection, scope, edges.c.job_id, at_jobs, out_of, limit, as_of, since)
+        _note_hidden(connection, scope, walk, "job", at_jobs, out_of, as_of, since)
         here = _reach(walk, rows, 2, reached_datasets, walk.datasets, distance + 1, limit)
         at_jobs = []
         if not here:
@@ -117,13 +123,40 @@ def _edges(
     statement = statement.where(edges.c.is_write == is_write)
     if scope.team_ids is not None:
         statement = statement.join(jobs, jobs.c.id == edges.c.job_id).where(scope.sees(jobs.c.team_id))
-        statement = statement.join(datasets, datasets.c.id == edges.c.dataset_id).where(scope.sees(datasets.c.team_id))
+        statement = statement.join(datasets, datasets.c.id == edges.c.dataset_id).where(scope.sees_dataset())
     if as_of is not None:
         statement = statement.where(edges.c.first_seen <= as_of)
     if since is not None:
         statement = statement.where(edges.c.last_seen >= since - since % GRAIN)
     # A node with a thousand times more neighbours than may be told is not read to its end.
     return select_in(connection, statement.limit(limit * 4 + 1000), column, ids)
+
+
+def _note_hidden(
+    connection: Connection,
+    scope: Scope,
+    walk: TableWalk,
+    kind: Literal["job", "dataset"],
+    ids: list[int],
+    is_write: int,
+    as_of: int | None,
+    since: int | None,
+) -> None:
+    """Note which of these nodes have an edge to what the caller may not see."""
+    if scope.team_ids is None:
+        return
+    column = edges.c.job_id if kind == "job" else edges.c.dataset_id
+    if kind == "job":
+        seen = sa.select(datasets.c.id).where(datasets.c.id == edges.c.dataset_id, scope.sees_dataset())
+    else:
+        seen = sa.select(jobs.c.id).where(jobs.c.id == edges.c.job_id, scope.sees(jobs.c.team_id))
+    # Row-level security hides the stranger's row itself: that it is not there says the same as that it is not seen.
+    statement = sa.select(column).distinct().where(edges.c.is_write == is_write, ~seen.correlate(edges).exists())
+    if as_of is not None:
+        statement = statement.where(edges.c.first_seen <= as_of)
+    if since is not None:
+        statement = statement.where(edges.c.last_seen >= since - since % GRAIN)
+    walk.hidden.update((kind, row[0], is_write) for row in select_in(connection, statement, column, ids))
 
 
 def _reach(

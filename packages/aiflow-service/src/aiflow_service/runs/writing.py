@@ -39,12 +39,16 @@ _MAX_TEXT = 500
 
 
 class RunPart(Struct):
-    """What a group of events says of one run; ``changed`` is the number of the last of them."""
+    """What a group of events says of one run; ``changed`` is the number of the last of them.
+
+    Unless the sender ``speaks_for_all``, what it says of another team's run changes nothing.
+    """
 
     uid: str
     team_id: int
     fold: RunFold
     changed: int
+    speaks_for_all: bool = True
 
 
 def write_runs(
@@ -57,16 +61,19 @@ def write_runs(
 
     ``job_id`` and ``project_id`` say, by team, which ones names stand for.
     """
+    stored = sa.select(runs.c.uid, runs.c.id, runs.c.team_id, runs.c.state, runs.c.fold)
+    there = {row.uid: row for row in select_in(writing.connection, stored, runs.c.uid, {one.uid for one in parts})}
     together: dict[str, RunPart] = {}
     for part in parts:
-        known = together.get(part.uid)
+        known, row = together.get(part.uid), there.get(part.uid)
+        owner = row.team_id if row is not None else known.team_id if known is not None else part.team_id
+        if not part.speaks_for_all and owner != part.team_id:
+            continue
         if known is None:
             together[part.uid] = part
         else:
             known.fold = known.fold.merge(part.fold)
             known.changed = max(known.changed, part.changed)
-    stored = sa.select(runs.c.uid, runs.c.id, runs.c.team_id, runs.c.state, runs.c.fold)
-    there = {row.uid: row for row in select_in(writing.connection, stored, runs.c.uid, together)}
     new, changed, ended, used = [], [], [], []
     for uid, part in sorted(together.items()):
         row = there.get(uid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import click
 
@@ -14,18 +15,28 @@ from aiflow_sdk.errors import MissingExtraError
     "serve",
     """aiflow serve
 aiflow serve --port 9000
-aiflow serve --database postgresql://aiflow@db.example:5432/aiflow""",
+aiflow serve --database postgresql://aiflow@db.example:5432/aiflow
+aiflow serve --settings service.toml --host 0.0.0.0""",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="A loopback address.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, metavar="HOST", help="A loopback address, unless people sign in."
+)
 @click.option(
     "--port", type=click.IntRange(0, 65_535), metavar="N", help="The port; 0 takes a free one (default: 8765)."
 )
 @click.option("--database", metavar="URL", help="SQLite or PostgreSQL (default: .aiflow/service.db of the project).")
-def command(invocation: Invocation, host: str, port: int | None, database: str | None) -> None:
+@click.option(
+    "--settings",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A TOML file with [sign_in]: how people sign in.",
+)
+def command(invocation: Invocation, host: str, port: int | None, database: str | None, settings: Path | None) -> None:
     """Run the metadata service until Ctrl-C.
 
-    It takes OpenLineage events and answers for runs, jobs, datasets and lineage under /api/v1. Nobody signs in, so it
-    listens on this machine's loopback alone. Its log is JSON, on standard error.
+    It takes OpenLineage events and answers for runs, jobs, datasets and lineage under /api/v1. Without --settings
+    nobody signs in: it listens on this machine's loopback alone, and whoever is there sees all. Its log is JSON, on
+    standard error.
     """
     for point in entry_points(group="aiflow.services", name="metadata"):
         point.load()(
@@ -33,7 +44,8 @@ def command(invocation: Invocation, host: str, port: int | None, database: str |
             host=host,
             port=port,
             database=database,
-            on_ready=lambda address: _tell(invocation, address),
+            settings=settings,
+            on_ready=lambda address: _tell(invocation, address, is_local=settings is None),
         )
         return
     raise MissingExtraError(
@@ -41,10 +53,11 @@ def command(invocation: Invocation, host: str, port: int | None, database: str |
     )
 
 
-def _tell(invocation: Invocation, address: str) -> None:
+def _tell(invocation: Invocation, address: str, *, is_local: bool) -> None:
     console = invocation.console
     if invocation.as_json:
         console.print_json({"address": address})
     else:
-        console.print(f"metadata service at {address}, for this machine alone; its API: {address}/openapi.json")
+        whom = "for this machine alone, where nobody signs in" if is_local else "for whoever signs in"
+        console.print(f"metadata service at {address}, {whom}; its API: {address}/openapi.json")
         console.print(f"send OpenLineage events to {address}/api/v1/lineage; Ctrl-C ends it")

@@ -3,6 +3,7 @@
 Moments are microseconds since 1970; see :mod:`aiflow_service.database.moments`.
 """
 
+from aiflow_service.database.tables.access import claims, grants, memberships, principals, tokens
 from aiflow_service.database.tables.audit import audit
 from aiflow_service.database.tables.catalog import (
     columns,
@@ -25,6 +26,7 @@ __all__ = [
     "DEFAULT_TEAM_ID",
     "METADATA",
     "audit",
+    "claims",
     "column_edges",
     "columns",
     "configuration_items",
@@ -34,16 +36,20 @@ __all__ = [
     "documents",
     "edges",
     "events",
+    "grants",
     "jobs",
     "makings",
+    "memberships",
     "namespaces",
     "pipeline_releases",
     "pipelines",
+    "principals",
     "projects",
     "refusals",
     "releases",
     "runs",
     "teams",
+    "tokens",
     "usage",
     "versions",
 ]

@@ -1,0 +1,217 @@
+"""Sign-in by OpenID Connect: discovery, keys that are replaced, tokens that are checked, the code flow with PKCE.
+
+OpenID Connect Core 1.0, Discovery 1.0; RFC 7636 (PKCE), RFC 7517 (keys), RFC 8725 (what a checker of tokens heeds).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import jwt
+
+from aiflow_service.access.roles import Role
+from aiflow_service.access.signin import SignIn, is_safe_address
+
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""Signatures by a key pair alone: neither ``none`` nor one that a public key could make."""
+KEYS_SECONDS = 300.0
+"""How long keys are used before they are asked for again: a key that is withdrawn counts at most so long."""
+STALE_SECONDS = 3600.0
+"""How long they are used while the provider does not answer."""
+_PAUSE_SECONDS = 5.0
+"""Between two requests for keys that an unknown key has caused, so that forged tokens cannot make a flood of them."""
+_LEEWAY_SECONDS = 10
+_PATIENCE_SECONDS = 5.0
+_MAX_BYTES = 1024 * 1024
+
+
+class Untrusted(Exception):  # noqa: N818 it is an answer
+    """A token or an answer that does not prove who somebody is; the text says why, for people."""
+
+
+class ProviderSilent(Exception):  # noqa: N818 it is an answer
+    """The provider does not answer: nothing can be said of a token now."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Somebody whom the issuer vouches for, with the roles that the groups give by the settings."""
+
+    issuer: str
+    subject: str
+    name: str
+    roles: Mapping[str, Role]
+    """By the team's name."""
+    everywhere: Role | None
+    issued_at: int
+    """In microseconds."""
+
+
+class Provider:
+    """An OpenID provider, asked as seldom as can be; any thread may use it."""
+
+    def __init__(self, sign_in: SignIn) -> None:
+        self.sign_in = sign_in
+        self._lock = threading.Lock()
+        self._metadata: dict[str, Any] | None = None
+        self._keys: dict[str | None, jwt.PyJWK] = {}
+        self._keys_at = float("-inf")
+        self._asked_at = float("-inf")
+
+    def validate(self, token: str, *, nonce: str | None = None) -> Identity:
+        """Return whom a signed token names.
+
+        Issuer, audience, times and signature are checked. Raises :class:`Untrusted`, :class:`ProviderSilent`.
+        """
+        settings = self.sign_in
+        try:
+            header = jwt.get_unverified_header(token)
+            if header.get("alg") not in ALGORITHMS:
+                raise Untrusted("the token is not signed in a way that proves anything")
+            claims = jwt.decode(
+                token,
+                self._key(header.get("kid")),
+                algorithms=list(ALGORITHMS),
+                audience=sorted({settings.client_id, settings.audience or settings.client_id}),
+                issuer=settings.issuer,
+                leeway=_LEEWAY_SECONDS,
+                options={"require": ["exp", "iat", "iss", "aud", "sub"]},
+            )
+        except jwt.PyJWTError as error:
+            raise Untrusted(f"the token does not hold: {error}") from error
+        if nonce is not None and claims.get("nonce") != nonce:
+            raise Untrusted("the token was made for another sign-in")
+        several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
+        if several and claims.get("azp", settings.client_id) != settings.client_id:
+            raise Untrusted("the token was made for another client")
+        return self._identity(claims)
+
+    def authorization_address(self, *, state: str, nonce: str, verifier: str, redirect: str) -> str:
+        """Return where a browser is sent to sign in. Raises :class:`ProviderSilent`."""
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+        query = {
+            "response_type": "code",
+            "client_id": self.sign_in.client_id,
+            "redirect_uri": redirect,
+            "scope": " ".join(self.sign_in.scopes),
+            "state": state,
+            "nonce": nonce,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
+        address = str(self._discover()["authorization_endpoint"])
+        return f"{address}{'&' if '?' in address else '?'}{urlencode(query)}"
+
+    def redeem(self, code: str, *, verifier: str, nonce: str, redirect: str) -> Identity:
+        """Return who has signed in, for the code that the browser came back with.
+
+        Raises :class:`Untrusted`, :class:`ProviderSilent`.
+        """
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": redirect,
+            "client_id": self.sign_in.client_id,
+            "code_verifier": verifier,
+        }
+        if (secret := self.sign_in.client_secret()) is not None:
+            form["client_secret"] = secret
+        answer = _fetch(str(self._discover()["token_endpoint"]), urlencode(form).encode())
+        if not isinstance(answer.get("id_token"), str):
+            raise Untrusted("the provider gave no token for the code")
+        return self.validate(answer["id_token"], nonce=nonce)
+
+    def _identity(self, claims: Mapping[str, Any]) -> Identity:
+        told = claims.get(self.sign_in.groups_claim)
+        groups = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
+        names = [claims.get(key) for key in ("email", "preferred_username", "name", "sub")]
+        name = next(one for one in names if isinstance(one, str) and one)
+        # An address that nobody has verified is one that anybody may have written down.
+        proven = {str(claims["sub"])} | ({claims["email"]} if claims.get("email_verified") is True else set())
+        roles, everywhere = self.sign_in.roles_of(groups, proven)
+        issued_at = int(float(claims["iat"]) * 1_000_000)
+        return Identity(self.sign_in.issuer, str(claims["sub"]), name[:200], roles, everywhere, issued_at)
+
+    def _discover(self) -> dict[str, Any]:
+        with self._lock:
+            return self._discover_locked()
+
+    def _discover_locked(self) -> dict[str, Any]:
+        if self._metadata is None:
+            found = _fetch(self.sign_in.issuer.rstrip("/") + "/.well-known/openid-configuration")
+            if found.get("issuer") != self.sign_in.issuer:
+                raise ProviderSilent(f"the provider calls itself {found.get('issuer')!r}, not {self.sign_in.issuer!r}")
+            for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
+                if not isinstance(found.get(name), str) or not is_safe_address(found[name]):
+                    raise ProviderSilent(f"the provider's {name} is no https address")
+            self._metadata = found
+        return self._metadata
+
+    def _key(self, number: str | None) -> jwt.PyJWK:
+        with self._lock:
+            age = time.monotonic() - self._keys_at
+            paused = time.monotonic() - self._asked_at < _PAUSE_SECONDS
+            if (age > KEYS_SECONDS or self._find(number) is None) and not paused:
+                self._asked_at = time.monotonic()
+                try:
+                    self._keys = self._ask_keys()
+                    self._keys_at = time.monotonic()
+                except ProviderSilent:
+                    if age > STALE_SECONDS:
+                        raise
+            elif age > STALE_SECONDS:
+                raise ProviderSilent("the provider's keys cannot be had")
+            found = self._find(number)
+        if found is None:
+            raise Untrusted("the token is signed by a key that the provider does not have")
+        return found
+
+    def _find(self, number: str | None) -> jwt.PyJWK | None:
+        if number is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        return self._keys.get(number)
+
+    def _ask_keys(self) -> dict[str | None, jwt.PyJWK]:
+        told = _fetch(str(self._discover_locked()["jwks_uri"])).get("keys")
+        found: dict[str | None, jwt.PyJWK] = {}
+        for one in told if isinstance(told, list) else []:
+            try:
+                key = jwt.PyJWK(one)
+            except (jwt.PyJWTError, AttributeError, TypeError):
+                continue  # a kind of key that is not known here
+            if key.algorithm_name in ALGORITHMS and one.get("use", "sig") == "sig":
+                found[key.key_id] = key
+        if not found:
+            raise ProviderSilent("the provider has no keys")
+        return found
+
+
+def _fetch(address: str, form: bytes | None = None) -> dict[str, Any]:
+    request = urllib.request.Request(address, form, {"Accept": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as response:
+            raw = response.read(_MAX_BYTES)
+    except urllib.error.HTTPError as error:
+        with error:
+            if form is not None and 400 <= error.code < 500:
+                raise Untrusted("the provider does not know this code") from error
+        raise ProviderSilent(f"{urlsplit(address).netloc} answers {error.code}") from error
+    except (OSError, ValueError) as error:
+        raise ProviderSilent(f"{urlsplit(address).netloc} does not answer: {error}") from error
+    try:
+        told = json.loads(raw)
+    except ValueError as error:
+        raise ProviderSilent(f"{urlsplit(address).netloc} answers no JSON") from error
+    if not isinstance(told, dict):
+        raise ProviderSilent(f"{urlsplit(address).netloc} answers no JSON object")
+    return told

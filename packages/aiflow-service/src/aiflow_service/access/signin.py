@@ -1,0 +1,108 @@
+"""The settings of sign-in. Two lines suffice: the issuer and the client."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from aiflow_sdk.errors import ConfigurationError
+from aiflow_service.access.roles import Role, role_named
+
+_EVERY_TEAM = "*"
+
+
+def _checked_place(text: str) -> str:
+    team, colon, word = text.rpartition(":")
+    if not colon or not team or role_named(word) is None:
+        raise ValueError("write TEAM:ROLE, or *:ROLE for every team; roles are viewer operator editor owner admin")
+    return text
+
+
+class SignIn(BaseModel):
+    """How people sign in. Without an issuer nobody does, and machine tokens alone are taken."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str = ""
+    """The address of the OpenID provider, as its tokens have it."""
+    client_id: str = ""
+    """What the provider calls this service; tokens must be made for it."""
+    audience: str | None = None
+    """What access tokens are made for, where that is not the client."""
+    client_secret_variable: str = "AIFLOW_CLIENT_SECRET"
+    """The environment variable that holds the client's secret, where the provider wants one."""
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    groups_claim: str = "groups"
+    """The claim that lists somebody's groups."""
+    groups: dict[str, Annotated[str, AfterValidator(_checked_place)]] = Field(default_factory=dict)
+    """What a group gives: ``data-eng = "growth:editor"``; ``*:viewer`` is a role in every team."""
+    admins: tuple[str, ...] = ()
+    """Who administers everything, by subject or verified e-mail: whoever comes first needs nobody to let them in."""
+    address: str | None = None
+    """Where browsers reach this service, such as ``https://aiflow.company.com``; absent, where it listens."""
+
+    def client_secret(self) -> str | None:
+        """Return the client's secret, if there is one."""
+        return os.environ.get(self.client_secret_variable) or None
+
+    def roles_of(self, groups: Iterable[str], names: Iterable[str]) -> tuple[dict[str, Role], Role | None]:
+        """Return the roles by team, and in every team, of somebody with these groups and names."""
+        roles: dict[str, Role] = {}
+        everywhere: Role | None = Role.ADMIN if set(self.admins) & set(names) else None
+        for group in groups:
+            if group not in self.groups:
+                continue
+            team, _, word = self.groups[group].rpartition(":")
+            role = Role[word.upper()]
+            if team == _EVERY_TEAM:
+                everywhere = max(role, everywhere or role)
+            else:
+                roles[team] = max(role, roles.get(team, role))
+        return roles, everywhere
+
+
+def read_sign_in(path: Path) -> SignIn:
+    """Read the table ``[sign_in]`` of a settings file. Raises ``ConfigurationError`` for what is wrong in it."""
+    hint = '[sign_in]\nissuer = "https://login.company.com"\nclient_id = "aiflow"'
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError("sign-in-settings", f"{path} cannot be read: {error}", hint=hint) from error
+    if set(told) != {"sign_in"} or not isinstance(told["sign_in"], dict):
+        raise ConfigurationError("sign-in-settings", f"{path} is to hold the table [sign_in] and no other", hint=hint)
+    try:
+        found = SignIn.model_validate(told["sign_in"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ConfigurationError("sign-in-settings", f"{path}: {place}: {first['msg']}", hint=hint) from error
+    if bool(found.issuer) != bool(found.client_id):
+        raise ConfigurationError("sign-in-settings", f"{path}: issuer and client_id go together", hint=hint)
+    for name, address in (("issuer", found.issuer), ("address", found.address)):
+        if address and not is_safe_address(address):
+            raise ConfigurationError(
+                "sign-in-settings", f"{path}: {name}: {address} is neither https nor this machine's", hint=hint
+            )
+    return found
+
+
+def is_safe_address(address: str) -> bool:
+    """Tell whether nobody between here and there can read along: https, or this machine."""
+    parts = urlsplit(address)
+    if parts.scheme == "https":
+        return bool(parts.hostname)
+    if parts.scheme != "http" or not parts.hostname:
+        return False
+    if parts.hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(parts.hostname).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,87 @@
+"""Who sends: whose its events are, and what it may say of what is not its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiflow_service.access.grants import writable
+from aiflow_service.access.teams import Claims
+from aiflow_service.catalog import Names
+from aiflow_service.database import Writing
+from aiflow_service.openlineage import Event, Refusal
+from aiflow_service.openlineage.events import Name
+
+PIPELINES = "aiflow/"
+"""Begins the namespaces of the jobs of pipelines; the environment follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """``speaks_for_all``: it may run things in every team, so that claims say whose each event is."""
+
+    team_id: int
+    speaks_for_all: bool
+    environment: str | None = None
+    """The only one that it may send events of."""
+
+    def check(self, event: Event) -> None:
+        """Return if the sender may send an event. Raises :class:`Refusal` for one of another environment."""
+        told = event.run_facets.get("aiflow_run", {}).get("environment")
+        if told is not None:
+            self.check_environment(told)
+
+    def check_environment(self, environment: Any) -> None:
+        """Return if the sender may tell of an environment. Raises :class:`Refusal`."""
+        if self.environment is not None and environment != self.environment:
+            reason = f"the token is for the environment {self.environment} alone"
+            raise Refusal("environment-forbidden", reason, status=403)
+
+    def team_for(self, writing: Writing, project: str, environment: str) -> int:
+        """Return the team of a project's pipelines in an environment: that of the events of their runs."""
+        if not self.speaks_for_all:
+            return self.team_id
+        claims = Claims()
+        claims.refresh(writing)
+        return claims.team_of(f"{PIPELINES}{environment}", project) or self.team_id
+
+
+class Sent(Protocol):
+    """An event with its sender, as :class:`aiflow_service.ingest.Submission` is."""
+
+    event: Event
+    team_id: int
+    speaks_for_all: bool
+
+
+def sort_by_claims(claims: Claims, sent: Iterable[Sent]) -> None:
+    """Give events whose sender speaks for all to the team that claims their project, else their job's namespace."""
+    for one in sent:
+        if one.speaks_for_all and one.event.job:
+            told = one.event.run_facets.get("aiflow_run", {}).get("project")
+            project = told if isinstance(told, str) else None
+            one.team_id = claims.team_of(one.event.job[0], project) or one.team_id
+
+
+class Rights:
+    """Which datasets a sender may describe: its own and those granted for writing; of others, that it touches them."""
+
+    def __init__(self, writing: Writing, names: Names) -> None:
+        self._writing = writing
+        self._names = names
+        self._granted: dict[int, list[tuple[int, str | None, str, bool]]] = {}
+
+    def may_describe(self, one: Sent, dataset_id: int, name: Name) -> bool:
+        """Tell whether what an event says of a dataset counts: its columns, its facts, its other names."""
+        owner = self._names.owner(dataset_id)
+        if one.speaks_for_all or owner == one.team_id:
+            return True
+        if one.team_id not in self._granted:
+            self._granted[one.team_id] = writable(self._writing.connection, one.team_id)
+        return any(
+            giver == owner
+            and namespace in (None, name[0])
+            and (name[1] == granted or (is_prefix and name[1].startswith(granted)))
+            for giver, namespace, granted, is_prefix in self._granted[one.team_id]
+        )

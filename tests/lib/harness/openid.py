@@ -1,0 +1,142 @@
+"""An OpenID provider on loopback: discovery, keys that can be replaced, signed tokens, the code flow with PKCE.
+
+It signs for real, with RS256 and ES256, so that whoever checks its tokens does so as with any provider.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+
+@dataclass
+class OpenIdProvider:
+    """A provider; ``keys`` are those that it shows, by their id, each with its algorithm."""
+
+    issuer: str
+    client_id: str = "aiflow"
+    keys: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    """The paths that were asked for."""
+    is_silent: bool = False
+    """Whether it answers 503 to everything."""
+    person: dict[str, Any] = field(default_factory=lambda: {"sub": "ana"})
+    """The claims of whoever signs in next by the browser."""
+    _codes: dict[str, tuple[dict[str, str], dict[str, Any]]] = field(default_factory=dict)
+
+    def add_key(self, algorithm: str = "RS256") -> str:
+        """Make a key pair, show its public half, and return its id."""
+        number = uuid.uuid4().hex[:8]
+        if algorithm == "RS256":
+            self.keys[number] = algorithm, rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        else:
+            self.keys[number] = algorithm, ec.generate_private_key(ec.SECP256R1())
+        return number
+
+    def token(self, key: str | None = None, **claims: Any) -> str:
+        """Return a token that is good for an hour, signed by a key, the newest one unless another is named."""
+        number = key or list(self.keys)[-1]
+        algorithm, private = self.keys[number]
+        told = {"iss": self.issuer, "aud": self.client_id, "sub": "ana", "iat": time.time(), "exp": time.time() + 3600}
+        return jwt.encode({**told, **claims}, private, algorithm, headers={"kid": number})
+
+    def public_keys(self) -> list[dict[str, Any]]:
+        """Return the public halves as JWKS has them."""
+        shown = []
+        for number, (algorithm, private) in self.keys.items():
+            kind = RSAAlgorithm if algorithm == "RS256" else ECAlgorithm
+            told = kind.to_jwk(private.public_key(), as_dict=True)
+            shown.append({**told, "kid": number, "alg": algorithm, "use": "sig"})
+        return shown
+
+    def authorize(self, query: dict[str, str]) -> str:
+        """Return where the browser is sent, as if the person had typed the right password."""
+        code = uuid.uuid4().hex
+        self._codes[code] = query, dict(self.person)
+        return f"{query['redirect_uri']}?{urlencode({'code': code, 'state': query['state']})}"
+
+    def redeem(self, form: dict[str, str]) -> dict[str, Any] | None:
+        """Return the tokens for a code, once, to whom knows the verifier; else None."""
+        query, person = self._codes.pop(form.get("code", ""), (None, {}))
+        if query is None or form.get("redirect_uri") != query["redirect_uri"]:
+            return None
+        digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
+        if base64.urlsafe_b64encode(digest).decode().rstrip("=") != query["code_challenge"]:
+            return None
+        return {"token_type": "Bearer", "id_token": self.token(**{"nonce": query["nonce"], **person})}
+
+    def discovery(self) -> dict[str, Any]:
+        """Return what the provider says of itself."""
+        return {
+            "issuer": self.issuer,
+            "authorization_endpoint": f"{self.issuer}/authorize",
+            "token_endpoint": f"{self.issuer}/token",
+            "jwks_uri": f"{self.issuer}/keys",
+        }
+
+
+class _Handler(BaseHTTPRequestHandler):
+    provider: OpenIdProvider
+
+    def do_GET(self) -> None:
+        path, query = urlsplit(self.path).path, urlsplit(self.path).query
+        self.provider.asked.append(path)
+        if self.provider.is_silent:
+            return self._answer(503, {})
+        match path:
+            case "/.well-known/openid-configuration":
+                return self._answer(200, self.provider.discovery())
+            case "/keys":
+                return self._answer(200, {"keys": self.provider.public_keys()})
+            case "/authorize":
+                to = self.provider.authorize({key: values[0] for key, values in parse_qs(query).items()})
+                return self._answer(302, {}, {"Location": to})
+        return self._answer(404, {})
+
+    def do_POST(self) -> None:
+        raw = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        told = self.provider.redeem({key: values[0] for key, values in parse_qs(raw).items()})
+        return self._answer(400 if told is None else 200, told or {"error": "invalid_grant"})
+
+    def _answer(self, status: int, told: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        body = json.dumps(told).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def openid_provider() -> Iterator[OpenIdProvider]:
+    """Run a provider until the block ends."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    provider = OpenIdProvider(f"http://127.0.0.1:{server.server_address[1]}")
+    provider.add_key()
+    server.RequestHandlerClass = type("_Bound", (_Handler,), {"provider": provider})
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield provider
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

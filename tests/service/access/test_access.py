@@ -1,0 +1,238 @@
+"""Who sees and does what: teams, claims, grants, tokens."""
+
+import json
+import uuid
+
+import pytest
+
+from access_trial import Person, seconds_of
+from service_trial import dataset, facet, run_event, unique
+
+
+def lineage(person, name, **query):
+    return person.get("/api/v1/lineage/tables", dataset=name, **query)
+
+
+def test_without_a_token_nothing_is_told(company):
+    for path in ("/api/v1/runs", "/api/v1/whoami", "/metrics", "/api/v1/datasets/1"):
+        answer = company.service.request("GET", path)
+        assert (answer.status, answer.json()["code"]) == (401, "unauthorized")
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert company.service.request("GET", "/healthz").status == 200
+
+
+@pytest.mark.parametrize("secret", ["aiflow_x", "x", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", "aiflow_" + "é", "'; --"])
+def test_a_token_that_nobody_made_is_refused(company, secret):
+    header = {"Authorization": b"Bearer " + secret.encode("utf-8")}
+    assert company.service.request("GET", "/api/v1/whoami", None, header).status == 401
+
+
+def test_two_teams_have_a_pipeline_of_one_name_and_see_their_own(company):
+    ours, theirs = company.team(), company.team()
+    for team, table in ((ours, "ours"), (theirs, "theirs")):
+        assert company.person(team).send(job="shop/daily", outputs=[unique(table)]).status == 201
+    mine = company.person(ours, "viewer")
+    (run,) = mine.get("/api/v1/runs")["items"]
+    (job,) = mine.get("/api/v1/jobs", name="shop/daily")["items"]
+    assert job["team"] == ours
+    assert run["job"]["id"] == job["id"]
+    (other,) = company.person(theirs, "viewer").get("/api/v1/jobs", name="shop/daily")["items"]
+    assert other["id"] != job["id"]
+    assert mine.ask("GET", f"/api/v1/jobs/{other['id']}").status == 404
+
+
+def test_what_is_hidden_answers_as_what_is_not_there(company):
+    ours, theirs = company.team(), company.team()
+    name = unique("secret")
+    company.person(theirs).send(outputs=[name])
+    (found,) = company.person(theirs).get("/api/v1/datasets", name=name)["items"]
+    mine = company.person(ours)
+    hidden, absent = (mine.ask("GET", f"/api/v1/datasets/{number}") for number in (found["id"], 2**40))
+    assert hidden.status == 404
+    assert hidden.body == absent.body
+    told = seconds_of(mine, f"/api/v1/datasets/{found['id']}"), seconds_of(mine, f"/api/v1/datasets/{2**40}")
+    assert abs(told[0] - told[1]) < 0.01
+
+
+def test_a_strangers_node_in_a_lineage_has_no_name_number_or_count(company):
+    ours, theirs = company.team(), company.team()
+    table, behind = unique("ours"), unique("theirs")
+    company.person(ours).send(job="make", outputs=[table])
+    for number in range(3):
+        company.person(theirs).send(job=f"{behind}-{number}", inputs=[table], outputs=[f"{behind}-{number}"])
+    graph = lineage(company.person(ours, "viewer"), table)
+    (mine,) = graph["datasets"]
+    assert [one["name"] for one in graph["jobs"]] == ["make"]
+    assert graph["hidden"] == [{"dataset": mine["id"], "writes": False}]
+    assert behind not in json.dumps(graph)
+    other = lineage(company.person(theirs, "viewer"), f"{behind}-0", direction="up")
+    assert table not in json.dumps(other)
+    assert [sorted(one) for one in other["hidden"]] == [["job", "writes"]]
+    everything = lineage(company.admin, table)
+    assert len(everything["jobs"]) == 4
+    assert everything["hidden"] == []
+
+
+def test_a_strangers_column_ends_the_walk(company):
+    ours, theirs = company.team(), company.team()
+    table, theirs_table = unique("ours"), unique("theirs")
+    made = {"fields": {"total": {"inputFields": [{"namespace": "onelake", "name": table, "field": "amount"}]}}}
+    company.person(ours).send(outputs=[table])
+    company.person(theirs).send(
+        inputs=[table],
+        outputs=[dataset(theirs_table, columnLineage=facet("ColumnLineageDatasetFacet", "1-2-0", **made))],
+    )
+    graph = company.person(ours, "viewer").get("/api/v1/lineage/columns", dataset=table)
+    assert [one["name"] for one in graph["columns"]] == ["amount"]
+    assert [one["direction"] for one in graph["hidden"]] == ["down"]
+    assert graph["edges"] == graph["jobs"] == []
+
+
+def test_a_grant_shows_the_dataset_and_its_end_hides_it(company):
+    ours, theirs = company.team(), company.team()
+    folder = unique("raw")
+    company.person(theirs).send(job="load", outputs=[f"{folder}.orders", f"{folder}.people", f"{folder}x"])
+    mine = company.person(ours)
+    mine.send(job="use", inputs=[f"{folder}.orders"], outputs=[unique("mine")])
+    assert mine.names("/api/v1/datasets", q=folder) == set()
+    wanted = {"from_team": theirs, "to_team": ours, "dataset": f"{folder}.*"}
+    assert mine.ask("POST", "/api/v1/grants", wanted).status == 404
+    assert company.person(theirs).ask("POST", "/api/v1/grants", wanted).status == 403
+    grant = company.person(theirs, "owner").do("POST", "/api/v1/grants", wanted)
+    assert mine.names("/api/v1/datasets", q=folder) == {f"{folder}.orders", f"{folder}.people"}
+    graph = lineage(mine, f"{folder}.orders")
+    assert [one["name"] for one in graph["jobs"]] == ["use"]
+    assert {tuple(sorted(one)) for one in graph["hidden"]} == {("dataset", "writes")}
+    (shown,) = mine.get("/api/v1/grants")["items"]
+    assert (shown["dataset"], shown["access"]) == (f"{folder}.*", "read")
+    copy = mine.get("/api/v1/grants/effective", team=ours)
+    assert [one["id"] for one in copy["grants"]] == [grant["id"]]
+    assert mine.ask("DELETE", f"/api/v1/grants/{grant['id']}").status == 403
+    company.person(theirs, "owner").do("DELETE", f"/api/v1/grants/{grant['id']}")
+    assert mine.names("/api/v1/datasets", q=folder) == set()
+    assert mine.get("/api/v1/grants/effective", team=ours)["grants"] == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"until": "2020-01-01T00:00:00Z"},
+        {"until": "tomorrow"},
+        {"dataset": "a*b"},
+        {"dataset": ""},
+        {"dataset": "a\0"},
+        {"access": "all"},
+        {"to_team": "no-such-team"},
+        {"more": 1},
+    ],
+)
+def test_a_grant_that_makes_no_sense_is_refused(company, wrong):
+    team = company.team()
+    wanted = {"from_team": team, "to_team": company.team(), "dataset": "raw.orders", **wrong}
+    assert company.person(team, "owner").ask("POST", "/api/v1/grants", wanted).status in (404, 422)
+
+
+def test_nobody_changes_what_is_anothers_by_sending(company):
+    ours, theirs = company.team(), company.team()
+    table, alias, uid = unique("table"), unique("alias"), str(uuid.uuid4())
+    schema = facet("SchemaDatasetFacet", "1-2-0", fields=[{"name": "id", "type": "int"}])
+    company.person(ours).send(event_type="START", run_id=uid, outputs=[dataset(table, schema=schema)])
+    links = facet("SymlinksDatasetFacet", identifiers=[{"namespace": "onelake", "name": table, "type": "TABLE"}])
+    forged = facet("SchemaDatasetFacet", "1-2-0", fields=[{"name": "stolen", "type": "int"}])
+    thief = company.person(theirs)
+    thief.send(event_type="FAIL", run_id=uid, at="2026-11-20T11:00:00Z")
+    thief.send(outputs=[dataset(alias, symlinks=links)], at="2026-11-20T11:00:00Z")
+    thief.send(outputs=[dataset(table, schema=forged)], at="2026-11-20T11:00:00Z")
+    mine = company.person(ours, "viewer")
+    assert mine.get(f"/api/v1/runs/{uid}")["state"] == "running"
+    (found,) = mine.get("/api/v1/datasets", name=table)["items"]
+    whole = mine.get(f"/api/v1/datasets/{found['id']}")
+    assert [one["name"] for one in whole["columns"]] == ["id"]
+    assert [one["name"] for one in whole["names"]] == [table]
+    assert thief.names("/api/v1/datasets") == {alias}
+
+
+def test_a_claim_says_whose_a_namespace_is_whoever_speaks_of_it_first(company):
+    ours, theirs = company.team(), company.team()
+    bucket = f"s3://{unique('lake')}"
+    assert (
+        company.person(ours, "admin")
+        .ask("POST", "/api/v1/claims", {"kind": "namespace", "name": bucket, "team": ours})
+        .status
+        == 403
+    )
+    claim = {"kind": "namespace", "name": bucket, "team": ours}
+    number = company.admin.do("POST", "/api/v1/claims", claim)["id"]
+    assert company.admin.ask("POST", "/api/v1/claims", claim).status == 409
+    company.person(theirs).send(inputs=[dataset("first", bucket)])
+    assert company.person(ours, "viewer").names("/api/v1/datasets") == {"first"}
+    assert company.person(theirs, "viewer").names("/api/v1/datasets") == set()
+    job = unique("job")
+    company.admin.send(namespace=bucket, job=job)
+    assert job in company.person(ours, "viewer").names("/api/v1/jobs")
+    company.admin.do("DELETE", f"/api/v1/claims/{number}")
+
+
+def test_a_revoked_token_ends_at_once(company):
+    team = company.team()
+    made = company.admin.do(
+        "POST", "/api/v1/tokens", {"name": "ci", "team": team, "role": "viewer", "account": "ci", "days": 1}
+    )
+    bearer = Person(company.service, made["secret"])
+    assert bearer.get("/api/v1/whoami")["teams"] == [{"name": team, "role": "viewer"}]
+    (shown,) = [one for one in company.person(team, "owner").get("/api/v1/tokens")["items"] if one["id"] == made["id"]]
+    assert made["secret"] not in json.dumps(shown)
+    assert shown["used_at"] is not None
+    assert company.person(team, "editor").ask("DELETE", f"/api/v1/tokens/{made['id']}").status == 404
+    company.person(team, "owner").do("DELETE", f"/api/v1/tokens/{made['id']}")
+    assert bearer.ask("GET", "/api/v1/whoami").status == 401
+
+
+def test_nobody_gives_more_than_they_have(company):
+    team, other = company.team(), company.team()
+    owner = company.person(team, "owner")
+    make = {"name": "x", "account": "x", "role": "admin", "team": team}
+    assert owner.ask("POST", "/api/v1/tokens", make).status == 403
+    assert owner.ask("POST", "/api/v1/tokens", {**make, "role": "viewer", "team": other}).status == 404
+    assert owner.ask("POST", "/api/v1/tokens", {**make, "role": "viewer", "team": None}).status == 403
+    assert owner.ask("POST", "/api/v1/teams", {"name": "mine"}).status == 403
+    robot = next(one for one in owner.get(f"/api/v1/teams/{team}/members")["items"] if one["role"] == "owner")
+    place = f"/api/v1/teams/{team}/members/{robot['principal']}"
+    assert owner.ask("PUT", place, {"role": "admin"}).status == 403
+    assert owner.ask("PUT", place, {"role": "king"}).status == 422
+    owner.do("PUT", place, {"role": "viewer"})
+    assert owner.get("/api/v1/whoami")["teams"] == [{"name": team, "role": "viewer"}]
+    company._issued.pop((team, "owner"))
+
+
+def test_a_token_for_one_environment_sends_nothing_of_another(company):
+    robot = company.person(company.team(), "operator", environment="dev", account="dev-robot")
+    of = {
+        name: {"aiflow_run": {"_producer": "urn:x", "_schemaURL": "urn:x", "environment": name}}
+        for name in ("dev", "prod")
+    }
+    assert robot.send(run_facets=of["dev"]).status == 201
+    answer = robot.send(run_facets=of["prod"])
+    assert (answer.status, answer.json()["code"]) == (403, "environment-forbidden")
+
+
+def test_a_viewer_sends_nothing_and_hears_which_role_it_takes(company):
+    answer = company.person(company.team(), "viewer").send()
+    assert (answer.status, answer.json()["code"]) == (403, "forbidden")
+    assert "operator" in answer.json()["detail"]
+
+
+def test_what_two_teams_send_wrongly_alike_is_shown_to_each_as_its_own(company):
+    ours, theirs = company.team(), company.team()
+    wrong = json.dumps({"eventType": unique("wrong")}).encode()
+    for team in (ours, theirs):
+        assert company.person(team).ask("POST", "/api/v1/lineage", wrong).status == 422
+    for team in (ours, theirs):
+        (one,) = company.person(team, "viewer").get("/api/v1/lineage/refused")["items"]
+        assert one["times"] == 1
+
+
+def test_local_mode_says_that_everybody_sees_all(service):
+    told = service.get("/api/v1/whoami")
+    assert (told["mode"], told["everywhere"]) == ("local", "admin")
+    assert service.send(run_event()).status == 201

@@ -1,0 +1,215 @@
+"""Sign-in at a provider that really signs tokens."""
+
+import base64
+import hmac
+import http.client
+import json
+import time
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from access_trial import Person
+from aiflow_sdk.errors import ConfigurationError
+from aiflow_service.access.oidc import Provider, ProviderSilent, Untrusted
+from aiflow_service.access.roles import Role
+from aiflow_service.access.signin import SignIn, read_sign_in
+from harness.openid import openid_provider
+
+HOUR = 3600
+
+
+@pytest.fixture
+def fresh():
+    with openid_provider() as found:
+        yield found
+
+
+@pytest.fixture
+def checker(fresh):
+    settings = SignIn(issuer=fresh.issuer, client_id="aiflow", groups={"eng": "growth:editor", "all": "*:viewer"})
+    return Provider(settings)
+
+
+def test_a_signed_token_names_somebody_with_the_roles_of_the_groups(fresh, checker):
+    for algorithm in ("RS256", "ES256"):
+        key = fresh.add_key(algorithm)
+        found = checker.validate(fresh.token(key, sub=algorithm, email="ana@x", groups=["eng", "all", "other", 7]))
+        assert (found.subject, found.name, dict(found.roles), found.everywhere) == (
+            algorithm,
+            "ana@x",
+            {"growth": Role.EDITOR},
+            Role.VIEWER,
+        )
+        checker._asked_at = float("-inf")  # as if the pause between two unknown keys were over
+
+
+def unsigned(issuer):
+    parts = ({"alg": "none", "typ": "JWT"}, {"iss": issuer, "aud": "aiflow", "sub": "ana", "iat": 1, "exp": 2**40})
+    return ".".join(encoded(json.dumps(one).encode()) for one in parts) + "."
+
+
+def encoded(raw):
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def by_the_public_key(provider):
+    """A token signed as with a password, which is the public key that everybody may have."""
+    shown = json.dumps(provider.public_keys()[0]).encode()
+    told = {"iss": provider.issuer, "aud": "aiflow", "sub": "ana", "iat": time.time(), "exp": time.time() + HOUR}
+    header = {"alg": "HS256", "typ": "JWT", "kid": next(iter(provider.keys))}
+    text = ".".join(encoded(json.dumps(one).encode()) for one in (header, told))
+    return f"{text}.{encoded(hmac.digest(shown, text.encode(), 'sha256'))}"
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda p: p.token(aud="another-service"),
+        lambda p: p.token(aud=["aiflow", "other"], azp="other"),
+        lambda p: p.token(iss="https://elsewhere.com"),
+        lambda p: p.token(exp=time.time() - 60),
+        lambda p: p.token(iat=time.time() + HOUR, exp=time.time() + 2 * HOUR),
+        lambda p: p.token(nbf=time.time() + HOUR),
+        lambda p: p.token(sub=None),
+        lambda p: p.token(exp=None),
+        lambda p: p.token()[:-8] + "AAAAAAAA",
+        lambda p: p.token().replace(".", ".e30", 1),
+        lambda p: unsigned(p.issuer),
+        by_the_public_key,
+        lambda p: "a.b.c",
+        lambda p: "..",
+    ],
+    ids=lambda forge: getattr(forge, "__name__", "?"),
+)
+def test_a_token_that_proves_nothing_is_refused(fresh, checker, forge):
+    with pytest.raises(Untrusted):
+        checker.validate(forge(fresh))
+
+
+def test_keys_are_replaced_and_forged_ones_cause_no_flood(fresh, checker):
+    old = fresh.token()
+    checker.validate(old)
+    (first,) = fresh.keys
+    new = fresh.add_key("ES256")
+    checker._asked_at = float("-inf")
+    checker.validate(fresh.token(new))
+    del fresh.keys[first]
+    checker.validate(old)  # known for five minutes at most
+    checker._keys_at -= HOUR / 2
+    checker._asked_at = float("-inf")
+    with pytest.raises(Untrusted):
+        checker.validate(old)
+    asked = len(fresh.asked)
+    stranger = fresh.add_key()
+    forged = fresh.token(stranger)
+    del fresh.keys[stranger]
+    for _ in range(20):
+        with pytest.raises(Untrusted):
+            checker.validate(forged)
+    assert len(fresh.asked) - asked <= 1
+
+
+def test_a_silent_provider_is_no_reason_to_let_nobody_in_for_an_hour(fresh, checker):
+    token = fresh.token(exp=time.time() + 9 * HOUR)
+    checker.validate(token)
+    fresh.is_silent = True
+    checker._keys_at -= HOUR / 2
+    checker._asked_at = float("-inf")
+    checker.validate(token)
+    checker._keys_at -= HOUR
+    checker._asked_at = float("-inf")
+    with pytest.raises(ProviderSilent):
+        checker.validate(token)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "[sign_in]"),
+        ("[sign_in\n", "cannot be read"),
+        ('[sign_in]\nissuer = "https://x.com"', "go together"),
+        ('[sign_in]\nissuer = "http://x.com"\nclient_id = "a"', "neither https"),
+        ('[sign_in]\nisuer = "https://x.com"', "isuer"),
+        ('[sign_in.groups]\neng = "growth:king"', "TEAM:ROLE"),
+        ('[sign_in]\nadmins = "ana"', "admins"),
+        ("[other]\na = 1", "[sign_in]"),
+    ],
+)
+def test_settings_that_are_wrong_are_told(tmp_path, text, why):
+    file = tmp_path / "service.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        read_sign_in(file)
+    assert caught.value.code == "sign-in-settings"
+    assert why in str(caught.value)
+
+
+def test_two_lines_suffice(tmp_path):
+    file = tmp_path / "service.toml"
+    file.write_text('[sign_in]\nissuer = "https://login.company.com"\nclient_id = "aiflow"\n')
+    assert read_sign_in(file).groups_claim == "groups"
+
+
+def test_a_providers_token_is_taken_with_what_its_groups_give(company):
+    token = company.provider.token(sub="eng-1", groups=["data-eng"], email="eng@company.com")
+    somebody = Person(company.service, token)
+    told = somebody.get("/api/v1/whoami")
+    assert (told["name"], told["teams"]) == ("eng@company.com", [{"name": "growth", "role": "editor"}])
+    assert somebody.ask("GET", "/metrics").status == 403
+    later = company.provider.token(sub="eng-1", groups=[], iat=time.time() + 5)
+    assert Person(company.service, later).ask("GET", "/api/v1/whoami").json()["code"] == "no-team"
+    time.sleep(1.1)  # what is remembered of the first token
+    assert somebody.ask("GET", "/api/v1/whoami").json()["code"] == "no-team"  # an older token brings nothing back
+    forged = Person(company.service, company.provider.token(aud="other"))
+    assert forged.ask("GET", "/api/v1/whoami").status == 401
+
+
+def test_an_administrator_by_settings_needs_a_verified_address(company):
+    for verified, status in ((True, 200), (False, 403)):
+        token = company.provider.token(sub=f"ceo-{verified}", email="ceo@company.com", email_verified=verified)
+        assert Person(company.service, token).ask("GET", "/metrics").status == status
+
+
+def browse(address, cookie=None, method="GET", **headers):
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    connection.request(method, target, headers={**({"Cookie": cookie} if cookie else {}), **headers})
+    response = connection.getresponse()
+    body, cookies = response.read(), [one.split(";")[0] for one in response.headers.get_all("Set-Cookie") or []]
+    connection.close()
+    return response.status, response.headers, cookies, body
+
+
+def test_a_browser_signs_in_with_pkce_and_out_again(company):
+    home = company.service.address
+    company.provider.person = {"sub": "bea", "email": "bea@company.com", "groups": ["platform"]}
+    status, headers, (kept,), _ = browse(f"{home}/api/v1/sign-in/begin?to=/runs")
+    assert status == 302
+    query = parse_qs(urlsplit(headers["Location"]).query)
+    assert query["code_challenge_method"] == ["S256"]
+    _, headers, _, _ = browse(headers["Location"])
+    back = headers["Location"]
+    assert browse(back)[0] == 401  # another browser, which did not begin it
+    assert browse(back.replace("state=", "state=x"), kept)[0] == 401
+    status, headers, cookies, _ = browse(back, kept)
+    assert (status, headers["Location"]) == (302, "/runs")
+    assert "HttpOnly" in headers["Set-Cookie"] or any("HttpOnly" in one for one in headers.get_all("Set-Cookie"))
+    (session,) = [one for one in cookies if one.startswith("aiflow_session=aiflow_")]
+    assert browse(back, kept)[0] == 401  # a code is good once
+    status, _, _, body = browse(f"{home}/api/v1/whoami", session)
+    assert (status, json.loads(body)["everywhere"]) == (200, "admin")
+    secret = session.partition("=")[2]
+    assert Person(company.service, secret).ask("GET", "/api/v1/whoami").status == 401  # a cookie is no token
+    for foreign in ({"Sec_Fetch_Site": "cross-site"}, {"Origin": "https://evil.com"}, {}):
+        assert browse(f"{home}/api/v1/lineage", session, "POST", **foreign)[0] == 403
+        assert browse(f"{home}/api/v1/sign-in/end", session, "POST", **foreign)[0] == 403
+    assert browse(f"{home}/api/v1/sign-in/end", session, "POST", Sec_Fetch_Site="same-origin")[0] == 200
+    assert browse(f"{home}/api/v1/whoami", session)[0] == 401
+
+
+@pytest.mark.parametrize("to", ["https://evil.com", "//evil.com", "/\\evil.com", "%0d%0aSet-Cookie:x", "/%0d%0ax"])
+def test_sign_in_leads_to_no_other_site(company, to):
+    assert browse(f"{company.service.address}/api/v1/sign-in/begin?to={to}")[0] == 422
