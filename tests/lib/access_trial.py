@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,10 +13,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from aiflow_sdk.config import load_project
+from aiflow_sdk.deployment import deploy_project, open_bundles
+from aiflow_sdk.plugins import installed_registry
 from harness.openid import OpenIdProvider
 from service_trial import Answer, Service, run_event, unique
 
 ROLES = ("viewer", "operator", "editor", "owner", "admin")
+VARIABLE = "/api/v1/environments/dev/configuration/variable/{item}"
+"""Where a variable stands."""
 
 
 @dataclass
@@ -77,6 +83,37 @@ class Company:
         if not more:
             self._issued[team, role] = found
         return found
+
+
+def pipeline_documents(folder: Path) -> dict[str, str]:
+    """Return the definition and the plan of a pipeline of the project ``shop``, as ``aiflow deploy`` sends them."""
+    (folder / "pipelines").mkdir()
+    (folder / "aiflow.toml").write_text('project = "shop"\nlock = "a.lock"\n\n[environments.dev]\nlake = "lake"\n')
+    (folder / "a.lock").write_text("polars==2.1.0\naiflow-sdk==0.1.0\n")
+    (folder / "pipelines" / "daily.py").write_text(
+        "from aiflow_sdk import pipeline, sink, source\n\n"
+        '@pipeline(id="daily", owner="ana")\n'
+        "def flow(p):\n"
+        '    orders = p.read(source.onelake(id="orders", table="raw.orders"))\n'
+        '    p.write(orders, sink.onelake(id="out", table="feature.daily"))\n'
+    )
+    project = load_project(folder)
+    environment = project.environment()
+    assert deploy_project(project, environment, installed_registry(), by="ana").problems == ()
+    store = open_bundles(environment)
+    release = store.newest()
+    assert release is not None
+    (shard,) = store.project(release.project_version).shards.values()
+    (entry,) = store.shard(shard).values()
+    return {"ir": store.read(entry.ir).decode(), "plan": store.read(entry.plan).decode()}
+
+
+def release_of(documents: Mapping[str, str], **more: Any) -> dict[str, Any]:
+    """Return a release of the pipeline, as ``aiflow deploy`` sends it."""
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in documents.items()}
+    member = {"project": "shop", "pipeline": "daily", **digests}
+    told = {"key": unique("key"), "number": 1, "project": "shop", "environment": "dev", "project_version": "v1"}
+    return {**told, "action": "deploy", "at": "2026-11-20T00:00:00Z", "pipelines": [member], **more}
 
 
 def admin_token(database: str) -> str:

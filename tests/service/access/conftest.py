@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from access_trial import Company, Person, admin_token, write_settings
+from access_trial import Company, Person, admin_token, pipeline_documents, write_settings
 from harness.openid import OpenIdProvider, openid_provider
 from service_trial import running_service
 
@@ -17,6 +17,12 @@ def provider() -> Iterator[OpenIdProvider]:
     """The provider that people sign in at."""
     with openid_provider() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def documents(tmp_path_factory) -> dict[str, str]:
+    """The definition and the plan of a pipeline."""
+    return pipeline_documents(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from access_trial import ROLES, Company
+from access_trial import ROLES, VARIABLE, Company, release_of
 from service_trial import dataset, facet, unique
 
 ABSENT = 2**40
@@ -41,7 +41,7 @@ class Things:
 
     def secrets(self) -> set[str]:
         """What no stranger may read."""
-        return {self.job, self.table, self.team, str(self.values["run"])}
+        return {self.job, self.table, self.team, *(str(self.values[word]) for word in ("run", "release", "item"))}
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Row:
 
 
 def one(path: str, word: str = "", **more: Any) -> Row:
-    names = {"run": str(uuid.UUID(int=0)), "team": "no-such-team", "table": "no-such-table"}
+    names = {"run": str(uuid.UUID(int=0)), "team": "no-such-team", "table": "no-such-table", "item": "no-such-item"}
     missing = names.get(word, ABSENT)
     return Row(path, "one", absent={word: missing} if word else {}, **more)
 
@@ -122,6 +122,38 @@ ROWS = {
     "POST /api/v1/grants": one("/api/v1/grants", "team", needs="owner", body=GRANT),
     "GET /api/v1/grants/effective": one("/api/v1/grants/effective?team={team}", "team"),
     "DELETE /api/v1/grants/{number}": one("/api/v1/grants/{grant}", "grant", needs="owner"),
+    "PUT /api/v1/versions": Row("/api/v1/versions", "sent", "editor", {"versions": []}, status=(200,)),
+    "PUT /api/v1/releases": Row("/api/v1/releases", "sent", "editor", {}, status=(422,)),
+    "GET /api/v1/releases": listed("/api/v1/releases?project=shop"),
+    "GET /api/v1/pipelines": listed("/api/v1/pipelines?project=shop"),
+    "GET /api/v1/pipelines/{number}": one("/api/v1/pipelines/{pipeline}", "pipeline"),
+    "GET /api/v1/pipelines/{number}/history": one("/api/v1/pipelines/{pipeline}/history?environment=dev", "pipeline"),
+    "GET /api/v1/pipelines/{number}/versions/{version}": one(
+        "/api/v1/pipelines/{pipeline}/versions/{version}", "pipeline"
+    ),
+    "GET /api/v1/pipelines/{number}/differences": one(
+        "/api/v1/pipelines/{pipeline}/differences?before={version}&after={version}", "pipeline"
+    ),
+    "GET /api/v1/datasets/{number}/partitions": one(
+        "/api/v1/datasets/{table_id}/partitions?environment=dev", "table_id", granted=True
+    ),
+    "GET /api/v1/datasets/{number}/repairs": one(
+        "/api/v1/datasets/{table_id}/repairs?environment=dev&down=true", "table_id", granted=True
+    ),
+    "GET /api/v1/environments/{environment}/configuration": listed("/api/v1/environments/dev/configuration"),
+    "GET /api/v1/environments/{environment}/configuration/{kind}/{name}": one(VARIABLE, "item"),
+    "GET /api/v1/environments/{environment}/configuration/{kind}/{name}/versions": listed(f"{VARIABLE}/versions"),
+    "PUT /api/v1/environments/{environment}/configuration/{kind}/{name}": one(
+        f"{VARIABLE}?team={{team}}", "team", needs="editor", body={"value": "y"}
+    ),
+    "DELETE /api/v1/environments/{environment}/configuration/{kind}/{name}": one(
+        f"{VARIABLE}?team={{team}}", "team", needs="editor"
+    ),
+    "GET /api/v1/cost": listed("/api/v1/cost?by=node"),
+    "GET /api/v1/audit": listed("/api/v1/audit?limit=500"),
+    "GET /api/v1/audit/export": listed("/api/v1/audit/export"),
+    "GET /api/v1/audit/verify": Row("/api/v1/audit/verify", "all", "owner"),
+    "GET /api/v1/audit/checkpoints": Row("/api/v1/audit/checkpoints", "all", "owner"),
     "GET /api/v1/tokens": listed("/api/v1/tokens", needs="owner"),
     "POST /api/v1/tokens": one(
         "/api/v1/tokens", "team", needs="owner", body={"name": "n", "account": "n", "role": "viewer", "team": "{team}"}
@@ -138,18 +170,32 @@ def test_every_route_has_its_row(company):
     assert routes == set(ROWS), "a new route needs a row above: who may call it, and what a stranger is told"
 
 
-def things_of(company: Company, team: str, other: str) -> Things:
+def things_of(company: Company, documents: dict[str, str], team: str, other: str) -> Things:
     job, table, run = unique("job"), unique("table"), str(uuid.uuid4())
     editor = company.person(team, "editor")
     schema = facet("SchemaDatasetFacet", "1-2-0", fields=[{"name": "id", "type": "int"}])
-    sent = editor.send(job=job, run_id=run, outputs=[dataset(table, schema=schema)]).json()
+    ended = {"aiflow_run": own(task_id="make", environment="dev"), "aiflow_usage": own(cpu_seconds=3, seconds=2)}
+    outputs = [dataset(table, schema=schema)]
+    sent = editor.send(job=job, run_id=run, event_type="COMPLETE", outputs=outputs, run_facets=ended).json()
+    release, item = release_of(documents), unique("item")
+    (version,) = editor.do("PUT", "/api/v1/versions", {"versions": [documents]})["versions"]
+    editor.do("PUT", "/api/v1/releases", release)
+    editor.do("PUT", VARIABLE.format(item=item), {"value": "x"})
     found = Things(team, job, table, {"team": team, "other": other, "job": job, "table": table, "run": run})
     found.values |= {
         "event": sent["id"],
+        "release": release["key"],
+        "item": item,
+        "version": version["version"],
+        "pipeline": editor.get("/api/v1/pipelines", project="shop")["items"][0]["id"],
         "job_id": editor.get("/api/v1/jobs", name=job)["items"][0]["id"],
         "table_id": editor.get("/api/v1/datasets", name=table)["items"][0]["id"],
     }
     return found
+
+
+def own(**facts: Any) -> dict[str, Any]:
+    return {"_producer": "urn:x", "_schemaURL": "urn:x", **facts}
 
 
 def renew(company: Company, things: Things) -> Things:
@@ -171,11 +217,14 @@ def renew(company: Company, things: Things) -> Things:
 
 
 @pytest.fixture
-def scene(company):
+def scene(company, documents):
     """Our team, a stranger's with things, and one that has granted us its table."""
     ours, theirs, giver, third = (company.team(name) for name in ("ours", "theirs", "giver", "third"))
-    found = {"own": things_of(company, ours, third), "stranger": things_of(company, theirs, third)}
-    found["granted"] = things_of(company, giver, third)
+    found = {
+        "own": things_of(company, documents, ours, third),
+        "stranger": things_of(company, documents, theirs, third),
+    }
+    found["granted"] = things_of(company, documents, giver, third)
     grant = {"from_team": giver, "to_team": ours, "dataset": found["granted"].table}
     company.person(giver, "owner").do("POST", "/api/v1/grants", grant)
     return company, ours, found

@@ -86,7 +86,7 @@ def export(services: ServicesOf, scope: ScopeOf, wanted: FilterOf) -> StreamingR
 
 @router.get("/verify")
 def verify(services: ServicesOf, scope: ScopeOf) -> Response:
-    """Check the whole chain against itself and the checkpoints, for owners of all teams; a million rows take some seconds."""
+    """Check the whole chain against itself and the checkpoints, for owners of all teams: a million rows take seconds."""
     scope.require(Role.OWNER, None)
     if not _verifying.acquire(blocking=False):
         raise Problem(429, "audit-verifying", "the audit is being verified already: ask again when that is done")

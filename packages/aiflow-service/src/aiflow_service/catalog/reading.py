@@ -78,7 +78,7 @@ def known_dataset(connection: Connection, scope: Scope, dataset_id: int) -> int 
     """Return the id of a dataset, or of the one that it has become; None where there is none that the caller sees."""
     statement = sa.select(sa.func.coalesce(datasets.c.merged_into, datasets.c.id))
     into = connection.execute(statement.where(datasets.c.id == dataset_id)).scalar()
-    seen = sa.select(datasets.c.id).where(datasets.c.id == into, scope.sees(datasets.c.team_id))
+    seen = sa.select(datasets.c.id).where(datasets.c.id == into, scope.sees_dataset())
     return None if into is None else connection.execute(seen).scalar()
 
 
