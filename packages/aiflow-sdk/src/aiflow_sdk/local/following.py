@@ -1,0 +1,72 @@
+"""Tells a receiver on this machine of every run of a project's folder, past ones and those under way, as they go on."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.lineage import spools_below
+from aiflow_sdk.local.store import runs_folder
+from aiflow_sdk.plugins import Listener
+from aiflow_sdk.runtime.courier import Courier, Outcome
+
+_LOOK_SECONDS = 0.5
+
+
+class Follower:
+    """Sends the events of a project's runs to one listener until :meth:`stop`, in a thread of its own.
+
+    It begins with the first event of every run, whatever was sent before: the receiver may be new, and counts each
+    event once. ``name`` tells its places in the spools from those of others.
+    """
+
+    def __init__(self, root: Path, listener: Listener, name: str) -> None:
+        self._folder = runs_folder(root)
+        self._courier = Courier(name, listener, "any")
+        self._begun: set[Path] = set()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self.events = 0
+        """How many the receiver has taken."""
+        self.refused: list[str] = []
+        """Of each event that the receiver has refused: why."""
+        self.why: AiflowError | None = None
+        """Why events wait, if they do."""
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send no more; what is being sent is waited for."""
+        self._is_over.set()
+        self._thread.join()
+        self._courier.listener.close()
+
+    def _follow(self) -> None:
+        while not self._is_over.is_set():
+            pause = self.send() or _LOOK_SECONDS
+            self._is_over.wait(pause)
+
+    def send(self) -> float | None:
+        """Send what there is now; return how many seconds the receiver asks to be left alone."""
+        for spool in spools_below(self._folder):
+            if self._is_over.is_set():
+                return None
+            if spool not in self._begun:
+                try:
+                    if not self._courier.begin_again(spool):
+                        continue  # somebody else follows too, for the same receiver
+                except OSError:
+                    continue  # the run was removed meanwhile, or its folder may only be read
+                self._begun.add(spool)
+            if not self._courier.is_behind(spool):
+                continue
+            sent = self._courier.send(spool)
+            self.events += sent.events
+            self.refused += sent.refused
+            self.why = sent.why
+            if sent.outcome is Outcome.AWAY:
+                return sent.pause_seconds
+        return None
