@@ -5,8 +5,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 # Which packages live in .venv (Airflow's side has an environment of its own), and what is looked at.
-DEMO_PACKAGES := packages/aiflow-sdk
-DEV_PACKAGES := $(DEMO_PACKAGES) packages/aiflow-service $(wildcard packages/aiflow-example-plugin)
+DEMO_PACKAGES := packages/aiflow-sdk packages/aiflow-service
+DEV_PACKAGES := $(DEMO_PACKAGES) $(wildcard packages/aiflow-example-plugin)
 PYTHON_FOLDERS := $(wildcard packages tests examples benchmarks scripts)
 TYPED_FOLDERS := $(foreach package,$(DEV_PACKAGES),$(package)/src) tests $(wildcard benchmarks)
 

@@ -63,6 +63,7 @@ def main() -> None:
     command = typed_command()
     print(f"go on:  cd {os.path.relpath(HERE)}")
     print(f"        {command} backfill flights_daily --from 2013-01-01 --to 2013-01-31")
+    print(f"        {command} serve   # the metadata service: the run above, its lineage, its cost, over HTTP")
     print(f"        {command} init ../mine   # a project of your own")
 
 

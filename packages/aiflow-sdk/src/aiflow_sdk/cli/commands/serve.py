@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from aiflow_sdk.local.following import Follower
+
+_FOLLOWER = "aiflow-serve"
+"""What the listener is called that hears of a folder's runs; its places in the spools bear the name."""
 
 
 @subcommand(
@@ -35,22 +42,36 @@ def command(invocation: Invocation, host: str, port: int | None, database: str |
     """Run the metadata service until Ctrl-C.
 
     It takes OpenLineage events and answers for runs, jobs, datasets and lineage under /api/v1. Without --settings
-    nobody signs in: it listens on this machine's loopback alone, and whoever is there sees all. Its log is JSON, on
-    standard error.
+    nobody signs in: it listens on this machine's loopback alone, whoever is there sees all, and it hears of this
+    folder's runs by itself, past ones and those to come. Its log is JSON, on standard error.
     """
+    following: list[Follower] = []
+
+    def begin(address: str) -> None:
+        _tell(invocation, address, is_local=settings is None)
+        if settings is None:
+            following.append(_follow(invocation.root, address))
+
     for point in entry_points(group="aiflow.services", name="metadata"):
-        point.load()(
-            invocation.root,
-            host=host,
-            port=port,
-            database=database,
-            settings=settings,
-            on_ready=lambda address: _tell(invocation, address, is_local=settings is None),
-        )
+        try:
+            point.load()(invocation.root, host=host, port=port, database=database, settings=settings, on_ready=begin)
+        finally:
+            for one in following:
+                one.stop()
         return
     raise MissingExtraError(
         "missing-extra", "the metadata service is a package of its own", hint="pip install aiflow-service"
     )
+
+
+def _follow(root: Path, address: str) -> Follower:
+    from aiflow_sdk.local.following import Follower
+    from aiflow_sdk.plugins import installed_registry
+
+    listener = installed_registry().listeners.get("openlineage").load({"url": address})
+    follower = Follower(root, listener, _FOLLOWER)
+    follower.start()
+    return follower
 
 
 def _tell(invocation: Invocation, address: str, *, is_local: bool) -> None:
