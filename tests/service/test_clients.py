@@ -5,6 +5,7 @@ import uuid
 import pytest
 from openlineage.client import OpenLineageClient, facet_v2
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
+
 from service_trial import Service, unique, wait_until
 
 
@@ -33,7 +34,9 @@ def test_the_official_client_is_heard(service: Service, compression: str | None)
                 producer="https://example.org/producer",
                 eventType=state,
                 inputs=[InputDataset("s3://lake", f"{name}/in")],
-                outputs=[OutputDataset("s3://lake", f"{name}/out", facets={"schema": schema, "columnLineage": columns})],
+                outputs=[
+                    OutputDataset("s3://lake", f"{name}/out", facets={"schema": schema, "columnLineage": columns})
+                ],
             )
         )
     client.close()

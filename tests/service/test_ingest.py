@@ -4,8 +4,10 @@ import gzip
 import json
 import time
 import zlib
+from typing import Any
 
 import pytest
+
 from service_trial import Service, dataset, facet, run_event, unique
 
 GOOD = run_event()
@@ -39,7 +41,7 @@ def test_gzip_is_unpacked(service: Service) -> None:
 
 def test_job_and_dataset_events_are_taken(service: Service) -> None:
     name = unique("table")
-    shared = {"eventTime": "2026-11-20T10:00:00Z", "producer": "urn:test"}
+    shared: dict[str, Any] = {"eventTime": "2026-11-20T10:00:00Z", "producer": "urn:test"}
     schema = facet("SchemaDatasetFacet", "1-2-0", fields=[{"name": "id", "type": "int64"}])
     told = {**shared, "schemaURL": "https://x.y/#/$defs/DatasetEvent", "dataset": dataset(name, schema=schema)}
     assert service.send(told).status == 201
@@ -63,7 +65,7 @@ def changed(path: str, value: object) -> dict:
     return event
 
 
-WRONG = {
+WRONG: dict[str, tuple[Any, int, str | None]] = {
     "no object": (b"5", 422, "event-invalid"),
     "no JSON": (b'{"run": ', 400, "json-invalid"),
     "not a number": (b'{"run": NaN}', 400, "json-invalid"),
@@ -93,7 +95,9 @@ WRONG = {
         "event-invalid",
     ),
     "100,000 fields": (
-        changed("inputs/0/facets/schema", facet("SchemaDatasetFacet", fields=[{"name": f"c{n}"} for n in range(100_000)])),
+        changed(
+            "inputs/0/facets/schema", facet("SchemaDatasetFacet", fields=[{"name": f"c{n}"} for n in range(100_000)])
+        ),
         422,
         None,
     ),
@@ -128,7 +132,9 @@ def test_a_gzip_bomb_is_refused(service: Service) -> None:
     ("encoding", "body", "status"),
     [("gzip", b"no gzip", 400), ("gzip", gzip.compress(b"{}")[:-6], 400), ("br", b"{}", 415)],
 )
-def test_an_encoding_that_cannot_be_undone_is_refused(service: Service, encoding: str, body: bytes, status: int) -> None:
+def test_an_encoding_that_cannot_be_undone_is_refused(
+    service: Service, encoding: str, body: bytes, status: int
+) -> None:
     assert service.send(body, **{"Content-Encoding": encoding}).status == status
 
 
@@ -167,7 +173,12 @@ def test_what_is_refused_again_is_kept_once_and_counted(service: Service) -> Non
 
 
 def test_unknown_facets_stay_as_they_came(service: Service) -> None:
-    mine = {"_producer": "urn:test", "_schemaURL": "urn:mine", "deep": {"a": [1, None, "ü"]}, "big": 12345678901234567890123}
+    mine = {
+        "_producer": "urn:test",
+        "_schemaURL": "urn:mine",
+        "deep": {"a": [1, None, "ü"]},
+        "big": 12345678901234567890123,
+    }
     event = run_event(run_facets={"mine": mine}, inputs=[dataset("t", mine=mine)])
     number = service.send(event).json()["id"]
     assert service.request("GET", f"/api/v1/events/{number}").json() == event

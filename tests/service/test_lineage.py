@@ -6,6 +6,7 @@ from collections import defaultdict
 from contextlib import closing
 
 import pytest
+
 from service_trial import Service, dataset, facet, run_event, unique
 
 
@@ -103,7 +104,9 @@ def test_a_dataset_under_several_names_is_one(service: Service) -> None:
     assert {one["name"] for one in service.get("/api/v1/datasets", q=name)["items"]} == {name, f"{name}.out"}
     for namespace in ("s3://lake", "glue", "hive"):
         whole = service.dataset(name, namespace)
-        assert {one["job"]["name"] for one in whole["jobs"]} == {f"{name}/{what}" for what in ("writes", "reads", "links")}
+        assert {one["job"]["name"] for one in whole["jobs"]} == {
+            f"{name}/{what}" for what in ("writes", "reads", "links")
+        }
         assert {one["namespace"] for one in whole["names"]} == {"s3://lake", "glue", "hive"}
     graph = service.get("/api/v1/lineage/tables", dataset=f"{name}.out", direction="up")
     assert [one["name"] for one in graph["jobs"]] == [f"{name}/reads", f"{name}/writes"]
@@ -179,7 +182,13 @@ def test_datasets_and_jobs_are_listed_in_pages(service: Service) -> None:
 
 @pytest.mark.parametrize(
     ("query", "status"),
-    [("", 422), ("?dataset=a&job=b", 422), ("?dataset=nobody", 404), ("?dataset=a&depth=0", 422), ("?dataset=%00", 422)],
+    [
+        ("", 422),
+        ("?dataset=a&job=b", 422),
+        ("?dataset=nobody", 404),
+        ("?dataset=a&depth=0", 422),
+        ("?dataset=%00", 422),
+    ],
 )
 def test_a_walk_from_nowhere_is_answered_with_a_problem(service: Service, query: str, status: int) -> None:
     assert service.request("GET", f"/api/v1/lineage/tables{query}").status == status

@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from service_trial import Service, dataset, facet, run_event, unique
 
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import load_project
@@ -25,6 +24,7 @@ from aiflow_service.events.compression import compress
 from aiflow_service.ingest import GroupWriter, Submission
 from aiflow_service.openlineage import read_event
 from aiflow_service.runs import RunFold
+from service_trial import Service, dataset, facet, run_event, unique
 
 
 def story(tmp_path, *, fails: bool = False) -> Iterator[dict]:
@@ -36,9 +36,7 @@ def story(tmp_path, *, fails: bool = False) -> Iterator[dict]:
     )
     project = load_project(tmp_path)
     pipeline = PipelineIR.make(id="orders", owner="ana", nodes=nodes)
-    plan = compile_pipeline(
-        pipeline, project=project, environment=project.environment(), registry=installed_registry()
-    )
+    plan = compile_pipeline(pipeline, project=project, environment=project.environment(), registry=installed_registry())
     run = make_run(plan)
     told = Lineage(plan, run)
     (task,) = plan.tasks
@@ -46,7 +44,14 @@ def story(tmp_path, *, fails: bool = False) -> Iterator[dict]:
         NodeFacts(node_id="orders", rows=10, bytes=100, seconds=0.5),
         NodeFacts(node_id="out", rows=9, bytes=90, seconds=0.25, columns=(("id", "int64"),), table_version=3),
     )
-    error = {"code": "worker-died", "message": "gone", "retryable": True, "hint": "look", "where": None, "type": "RunError"}
+    error = {
+        "code": "worker-died",
+        "message": "gone",
+        "retryable": True,
+        "hint": "look",
+        "where": None,
+        "type": "RunError",
+    }
     yield told.run_event("START")
     yield told.task_event("START", task, 1)
     yield told.task_event("FAIL", task, 1, error=error)
@@ -65,7 +70,12 @@ def test_a_run_of_ours_is_one_story_down_to_the_node(service: Service, tmp_path)
     for event in reversed(events):
         assert service.send(event).status == 201, event
     run = service.get(f"/api/v1/runs/{events[0]['run']['runId']}")
-    assert (run["state"], run["pipeline"], run["project"], run["environment"]) == ("succeeded", "orders", "default", "dev")
+    assert (run["state"], run["pipeline"], run["project"], run["environment"]) == (
+        "succeeded",
+        "orders",
+        "default",
+        "dev",
+    )
     assert (run["cause"], run["execution"], run["error"]) == ("manual", 1, None)
     assert len(run["trace_id"]) == 32
     (task,) = run["tasks"]
@@ -96,16 +106,19 @@ def test_a_run_that_fails_says_why(service: Service, tmp_path) -> None:
 
 def parent_of(run_id: str, name: str, root: str | None = None) -> dict:
     told = {"run": {"runId": run_id}, "job": {"namespace": "airflow", "name": name}}
-    above = {"root": {"run": {"runId": root}, "job": {"namespace": "airflow", "name": f"root of {name}"}}} if root else {}
+    above = (
+        {"root": {"run": {"runId": root}, "job": {"namespace": "airflow", "name": f"root of {name}"}}} if root else {}
+    )
     return {"parent": facet("ParentRunFacet", "1-2-0", **told, **above)}
 
 
 def test_a_foreign_run_has_its_parts_even_if_nobody_tells_of_it(service: Service) -> None:
     dag, task, spark = (str(uuid.uuid4()) for _ in range(3))
     name = unique("dag")
-    shared = {"namespace": "airflow"}
-    service.send(run_event("START", run_id=task, job=f"{name}.load", run_facets=parent_of(dag, name), **shared))
-    service.send(run_event(run_id=spark, job="spark_app", namespace="spark", run_facets=parent_of(task, f"{name}.load", dag)))
+    service.send(run_event("START", namespace="airflow", run_id=task, job=f"{name}.load", run_facets=parent_of(dag, name)))
+    service.send(
+        run_event(run_id=spark, job="spark_app", namespace="spark", run_facets=parent_of(task, f"{name}.load", dag))
+    )
     found = service.get("/api/v1/runs", pipeline=name)["items"]
     assert [(one["run_id"], one["state"]) for one in found] == [(dag, "running")]
     whole = service.get(f"/api/v1/runs/{dag}")
@@ -128,7 +141,9 @@ def test_a_foreign_run_has_its_parts_even_if_nobody_tells_of_it(service: Service
 )
 def test_the_state_follows_from_what_happened_and_not_from_its_arrival(events, state) -> None:
     run_id = str(uuid.uuid4())
-    told = [RunFold.of_event(read(run_event(kind, run_id=run_id, at=f"2026-11-20T10:00:0{at}Z"))) for kind, at in events]
+    told = [
+        RunFold.of_event(read(run_event(kind, run_id=run_id, at=f"2026-11-20T10:00:0{at}Z"))) for kind, at in events
+    ]
     fold = told[0]
     for one in told[1:]:
         fold = fold.merge(one)
@@ -155,7 +170,10 @@ def histories(draw) -> list[dict]:
         if is_part:
             facets |= parent_of(RUN, "orders")
         measured = {"outputFacets": {"outputStatistics": facet("OutputStatisticsOutputDatasetFacet", rowCount=second)}}
-        outputs = [{**dataset(name), **(measured if draw(st.booleans()) else {})} for name in draw(st.sets(st.sampled_from("abc")))]
+        outputs = [
+            {**dataset(name), **(measured if draw(st.booleans()) else {})}
+            for name in draw(st.sets(st.sampled_from("abc")))
+        ]
         minute = draw(st.integers(0, 20))
         at = f"2026-11-20T10:{minute:02}:{second:02}Z"
         run_id = OTHER if is_part else RUN

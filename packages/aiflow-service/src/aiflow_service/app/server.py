@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -51,6 +52,9 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         try:
             migrate(database)
             app = create_app(database, local=True)
+            # What is remembered lives long, what a request makes goes at once: a look through all is seldom worth it.
+            gc.freeze()
+            gc.set_threshold(20_000, 20, 50)
             config = uvicorn.Config(
                 app,
                 log_config=None,
