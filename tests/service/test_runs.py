@@ -104,7 +104,7 @@ def test_a_run_that_fails_says_why(service: Service, tmp_path) -> None:
     assert (run["state"], run["error"]["code"], run["error"]["hint"]) == ("failed", "worker-died", "look")
 
 
-def parent_of(run_id: str, name: str, root: str | None = None) -> dict:
+def parent_of(run_id: str, name: str, root: tuple[str, str] | None = None) -> dict:
     told = {"run": {"runId": run_id}, "job": {"namespace": "airflow", "name": name}}
     above = (
         {"root": {"run": {"runId": root}, "job": {"namespace": "airflow", "name": f"root of {name}"}}} if root else {}
@@ -115,11 +115,10 @@ def parent_of(run_id: str, name: str, root: str | None = None) -> dict:
 def test_a_foreign_run_has_its_parts_even_if_nobody_tells_of_it(service: Service) -> None:
     dag, task, spark = (str(uuid.uuid4()) for _ in range(3))
     name = unique("dag")
-    shared = {"namespace": "airflow"}
-    service.send(run_event("START", run_id=task, job=f"{name}.load", run_facets=parent_of(dag, name), **shared))
-    service.send(
-        run_event(run_id=spark, job="spark_app", namespace="spark", run_facets=parent_of(task, f"{name}.load", dag))
-    )
+    above = parent_of(dag, name)
+    service.send(run_event("START", namespace="airflow", run_id=task, job=f"{name}.load", run_facets=above))
+    above = parent_of(task, f"{name}.load", (dag, name))
+    service.send(run_event(run_id=spark, job="spark_app", namespace="spark", run_facets=above))
     found = service.get("/api/v1/runs", pipeline=name)["items"]
     assert [(one["run_id"], one["state"]) for one in found] == [(dag, "running")]
     whole = service.get(f"/api/v1/runs/{dag}")
