@@ -4,6 +4,7 @@ import json
 import random
 import uuid
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ def attempt(task: str, at: str, *, pipeline: str = "orders", run: str | None = N
     ends = {"aiflow_nodes": own(nodes=[{"node_id": "read"}, {"node_id": "make"}])}
     if used:
         ends["aiflow_usage"] = own(**used)
-    shared = {"run_id": run_id, "job": f"{pipeline}.{task}"}
+    shared: dict[str, Any] = {"run_id": run_id, "job": f"{pipeline}.{task}"}
     began = run_event("START", at=f"{at}:00Z", run_facets=facets, **shared)
     return [began, run_event(kind, at=f"{at}:10Z", run_facets=facets | ends, **shared)]
 
