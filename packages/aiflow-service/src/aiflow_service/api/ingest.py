@@ -14,7 +14,6 @@ from aiflow_service.api.problem import PROBLEMS
 from aiflow_service.api.services import Services, ServicesOf, TeamOf
 from aiflow_service.database import now
 from aiflow_service.events import RefusedEvent
-from aiflow_service.events.compression import compress
 from aiflow_service.ingest import Submission, split_batch, unpack
 from aiflow_service.ingest.writer import refusal_of
 from aiflow_service.openlineage import Refusal, read_event
@@ -120,7 +119,7 @@ async def _keep(services: Services, refused: list[RefusedEvent]) -> None:
 
 
 def _submit(raw: bytes, team_id: int) -> Submission:
-    return Submission(read_event(raw), team_id, now(), compress(raw))
+    return Submission(read_event(raw), team_id, now())
 
 
 def _submit_batch(raw: bytes, team_id: int) -> tuple[dict[int, Submission], dict[int, tuple[bytes, Refusal]]]:

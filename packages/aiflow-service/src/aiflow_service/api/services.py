@@ -1,4 +1,7 @@
-"""What the routes work with; the app puts it together once."""
+"""What the routes work with; the app puts it together once.
+
+What routes depend on is asynchronous although it waits for nothing: FastAPI would call it in a thread otherwise.
+"""
 
 from __future__ import annotations
 
@@ -49,18 +52,18 @@ class Services:
     """Whether whoever listens has to be let go."""
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     """Return the parts of the service that a request came to."""
     found: Services = request.app.state.services
     return found
 
 
-def scope_of(request: Request) -> Scope:
+async def scope_of(request: Request) -> Scope:
     """Return what the caller sees. The one place where that is decided; now everybody on this machine sees all."""
     return EVERYTHING
 
 
-def team_of(request: Request) -> int:
+async def team_of(request: Request) -> int:
     """Return the team that the caller speaks for: what it tells of belongs to it."""
     return DEFAULT_TEAM_ID
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +56,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
             # What is remembered lives long, what a request makes goes at once: a look through all is seldom worth it.
             gc.freeze()
             gc.set_threshold(20_000, 20, 50)
+            sys.setswitchinterval(0.001)  # requests wait that long for the thread that writes
             config = uvicorn.Config(
                 app,
                 log_config=None,

@@ -12,6 +12,7 @@ from aiflow_service.catalog.facts import DATASET_FACETS, JOB_FACETS, write_facts
 from aiflow_service.database import Database, Writing
 from aiflow_service.database.tables import datasets, jobs
 from aiflow_service.events import EventRow, RefusedEvent, known_digests, write_events, write_refusals
+from aiflow_service.events.compression import compress
 from aiflow_service.events.writing import day_of
 from aiflow_service.ingest.merging import join_symlinks
 from aiflow_service.lineage import ColumnEdge, LineageMemory, write_column_edges, write_edges
@@ -24,12 +25,11 @@ Place: TypeAlias = tuple[int | None, int, DatasetMention, int]
 
 
 class Submission(msgspec.Struct):
-    """An event that waits to be written, read and compressed already."""
+    """An event that waits to be written."""
 
     event: Event
     team_id: int
     received_at: int
-    body: bytes
 
 
 class Outcome(msgspec.Struct):
@@ -136,7 +136,7 @@ class GroupWriter:
             job_id=names.job(one.team_id, event.job) if event.job else None,
             dataset_id=names.dataset(event.datasets[0].name) if event.kind is EventKind.DATASET else None,
             size=len(event.raw),
-            body=one.body,
+            body=compress(event.raw),
         )
 
     def _memories(self) -> Iterable[Any]:
