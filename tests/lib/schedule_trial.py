@@ -159,7 +159,7 @@ class World:
         told = [*self.events, *self.chance.sample(self.events, len(self.events) // 10)]
         self.chance.shuffle(told)
         folds: dict[tuple[str, str], MakingFold] = {}
-        for part in making_parts(Submission(event, 1, 0, b"") for event in told):
+        for part in making_parts(Submission(event, 1, 0) for event in told):
             place = part.job[1], part.run_uid
             folds[place] = folds[place].merge(part.fold) if place in folds else part.fold
         known = {("onelake", table): number for table, number in TABLES.items()}

@@ -18,7 +18,6 @@ from aiflow_sdk.lineage import Lineage
 from aiflow_sdk.plan import NodeFacts, TaskResult, make_run
 from aiflow_sdk.plugins import installed_registry
 from aiflow_service.database import open_database
-from aiflow_service.database.compression import compress
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import column_edges, columns, dataset_names, edges, runs
 from aiflow_service.ingest import GroupWriter, Submission
@@ -106,9 +105,9 @@ def test_a_run_that_fails_says_why(service: Service, tmp_path) -> None:
 
 def parent_of(run_id: str, name: str, root: tuple[str, str] | None = None) -> dict:
     told = {"run": {"runId": run_id}, "job": {"namespace": "airflow", "name": name}}
-    above = (
-        {"root": {"run": {"runId": root}, "job": {"namespace": "airflow", "name": f"root of {name}"}}} if root else {}
-    )
+    above = {}
+    if root:
+        above = {"root": {"run": {"runId": root[0]}, "job": {"namespace": "airflow", "name": root[1]}}}
     return {"parent": facet("ParentRunFacet", "1-2-0", **told, **above)}
 
 
@@ -196,7 +195,7 @@ def rows_of(file: Path, batches: list[list[dict]]) -> list:
     database = open_database(f"sqlite:///{file}")
     writer = GroupWriter(database)
     for batch in batches:
-        writer.write([Submission(event, 1, 0, compress(event.raw)) for event in map(read, batch)])
+        writer.write([Submission(event, 1, 0) for event in map(read, batch)])
     hidden = {"id", "changed", "job_id", "project_id", "dataset_id", "target_id", "source_id"}
     with database.reading() as connection:
         told = []

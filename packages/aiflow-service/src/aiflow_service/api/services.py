@@ -1,4 +1,7 @@
-"""What the routes work with; the app puts it together once."""
+"""What the routes work with; the app puts it together once.
+
+What routes depend on is asynchronous although it waits for nothing: FastAPI would call it in a thread otherwise.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -81,6 +82,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
                 # What is remembered lives long, what a request makes goes at once: a look through all seldom pays.
                 gc.freeze()
                 gc.set_threshold(20_000, 20, 50)
+                sys.setswitchinterval(0.001)  # requests wait that long for the thread that writes
                 config = uvicorn.Config(
                     app,
                     log_config=None,

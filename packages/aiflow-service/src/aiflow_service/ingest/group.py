@@ -11,6 +11,7 @@ from aiflow_service.access.teams import Claims
 from aiflow_service.catalog import CatalogMemory, Names, write_schemas
 from aiflow_service.catalog.facts import DATASET_FACETS, JOB_FACETS, write_facts
 from aiflow_service.database import Database, Writing
+from aiflow_service.database.compression import compress
 from aiflow_service.database.tables import datasets, jobs
 from aiflow_service.events import EventRow, RefusedEvent, known_digests, write_events, write_refusals
 from aiflow_service.events.writing import day_of
@@ -27,12 +28,11 @@ Place: TypeAlias = tuple[int | None, int, DatasetMention, int]
 
 
 class Submission(msgspec.Struct):
-    """An event that waits to be written, read and compressed already."""
+    """An event that waits to be written."""
 
     event: Event
     team_id: int
     received_at: int
-    body: bytes
     speaks_for_all: bool = True
     """See :class:`~aiflow_service.ingest.sender.Sender`."""
 
@@ -153,7 +153,7 @@ class GroupWriter:
             job_id=names.job(one.team_id, event.job) if event.job else None,
             dataset_id=names.dataset(event.datasets[0].name) if event.kind is EventKind.DATASET else None,
             size=len(event.raw),
-            body=one.body,
+            body=compress(event.raw),
         )
 
     def _memories(self) -> Iterable[Any]:
