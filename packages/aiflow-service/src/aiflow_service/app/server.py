@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
 import os
 import socket
 import sys
@@ -27,6 +28,7 @@ from aiflow_service.database.migration import migrate
 from aiflow_service.logs import set_up_logs
 
 _GOODBYE_SECONDS = 10
+_LOG = logging.getLogger("aiflow_service.app")
 
 
 def serve_project(
@@ -73,6 +75,8 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     prices = read_prices(settings.prices) if settings.prices else NO_PRICES
     listening = _listen(settings.host, settings.port)
     set_up_logs(settings.log_level)
+    if settings.sign_in is None:
+        _LOG.warning("nobody signs in: whoever is on this machine sees and may do everything")
     try:
         database = open_database(settings.database)
         try:
