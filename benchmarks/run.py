@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 
-from cases import airflow, airflow_runs, backfill, commands, compiling, jobs, lake, lake_environment, upsert
+from cases import airflow, airflow_runs, backfill, commands, compiling, jobs, lake, lake_environment, service, upsert
 from measure import ASIDE, Row
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -25,6 +25,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "lake_read": lake.lake_read,
     "lake_safety": lake.lake_safety,
     "lake_upsert": upsert.lake_upsert,
+    "service_ingest": service.service_ingest,
+    "service_lineage": service.service_lineage,
     "airflow_parse": airflow.airflow_parse,
     "airflow_processor": airflow.airflow_processor,
     "airflow_10000": airflow.airflow_10000,

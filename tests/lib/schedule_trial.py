@@ -21,6 +21,7 @@ from typing import Any
 
 from aiflow_sdk.partitions import Partition, partitions_between
 from aiflow_sdk.plan import Making
+from aiflow_service.ingest import Submission
 from aiflow_service.ledger.evaluation import Ledger, Pipeline, Status, made_of
 from aiflow_service.ledger.fold import MakingFold
 from aiflow_service.ledger.writing import making_parts
@@ -158,7 +159,7 @@ class World:
         told = [*self.events, *self.chance.sample(self.events, len(self.events) // 10)]
         self.chance.shuffle(told)
         folds: dict[tuple[str, str], MakingFold] = {}
-        for part in making_parts((event, 1) for event in told):
+        for part in making_parts(Submission(event, 1, 0) for event in told):
             place = part.job[1], part.run_uid
             folds[place] = folds[place].merge(part.fold) if place in folds else part.fold
         known = {("onelake", table): number for table, number in TABLES.items()}

@@ -135,6 +135,7 @@ def start_service(folder: Path, database: str, *arguments: str) -> Service:
             stdout=subprocess.PIPE,
             stderr=written,
             text=True,
+            cwd=folder,  # where its audit's key and checkpoints lie: those of one database are not another's
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
     assert process.stdout is not None

@@ -153,7 +153,7 @@ def imported_modules() -> Iterator[ModuleType]:
             continue  # Airflow's side lives in .venv-airflow, where tests/airflow/test_package.py does the same
         for path in sorted(source.rglob("*.py")):
             name = ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
-            if not name.endswith("__main__") and "conformance" not in name:
+            if not name.endswith(("__main__", "migrations.env")) and "conformance" not in name:
                 yield importlib.import_module(name)
 
 

@@ -4,6 +4,7 @@ import json
 import random
 import uuid
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,6 @@ from aiflow_sdk.errors import ConfigurationError
 from aiflow_service.access import EVERYTHING, Scope
 from aiflow_service.cost import NO_PRICES, CostFilter, read_prices, sum_costs
 from aiflow_service.database import open_database
-from aiflow_service.database.compression import compress
 from aiflow_service.database.migration import migrate
 from aiflow_service.ingest import GroupWriter, Submission
 from aiflow_service.openlineage import read_event
@@ -52,7 +52,7 @@ def attempt(task: str, at: str, *, pipeline: str = "orders", run: str | None = N
     ends = {"aiflow_nodes": own(nodes=[{"node_id": "read"}, {"node_id": "make"}])}
     if used:
         ends["aiflow_usage"] = own(**used)
-    shared = {"run_id": run_id, "job": f"{pipeline}.{task}"}
+    shared: dict[str, Any] = {"run_id": run_id, "job": f"{pipeline}.{task}"}
     began = run_event("START", at=f"{at}:00Z", run_facets=facets, **shared)
     return [began, run_event(kind, at=f"{at}:10Z", run_facets=facets | ends, **shared)]
 
@@ -86,7 +86,7 @@ def costs_of(address: str, batches: list[list[dict]], by: str, prices, scope=EVE
     writer = GroupWriter(database)
     for batch in batches:
         events = [read_event(json.dumps(one).encode()) for one in batch]
-        writer.write([Submission(event, 1, 0, compress(event.raw)) for event in events])
+        writer.write([Submission(event, 1, 0) for event in events])
     with database.reading() as connection:
         found, _ = sum_costs(connection, scope, prices, by, CostFilter(**wanted))
     database.close()

@@ -18,7 +18,6 @@ from aiflow_sdk.lineage import Lineage
 from aiflow_sdk.plan import NodeFacts, TaskResult, make_run
 from aiflow_sdk.plugins import installed_registry
 from aiflow_service.database import open_database
-from aiflow_service.database.compression import compress
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import column_edges, columns, dataset_names, edges, runs
 from aiflow_service.ingest import GroupWriter, Submission
@@ -104,22 +103,21 @@ def test_a_run_that_fails_says_why(service: Service, tmp_path) -> None:
     assert (run["state"], run["error"]["code"], run["error"]["hint"]) == ("failed", "worker-died", "look")
 
 
-def parent_of(run_id: str, name: str, root: str | None = None) -> dict:
+def parent_of(run_id: str, name: str, root: tuple[str, str] | None = None) -> dict:
     told = {"run": {"runId": run_id}, "job": {"namespace": "airflow", "name": name}}
-    above = (
-        {"root": {"run": {"runId": root}, "job": {"namespace": "airflow", "name": f"root of {name}"}}} if root else {}
-    )
+    above = {}
+    if root:
+        above = {"root": {"run": {"runId": root[0]}, "job": {"namespace": "airflow", "name": root[1]}}}
     return {"parent": facet("ParentRunFacet", "1-2-0", **told, **above)}
 
 
 def test_a_foreign_run_has_its_parts_even_if_nobody_tells_of_it(service: Service) -> None:
     dag, task, spark = (str(uuid.uuid4()) for _ in range(3))
     name = unique("dag")
-    shared = {"namespace": "airflow"}
-    service.send(run_event("START", run_id=task, job=f"{name}.load", run_facets=parent_of(dag, name), **shared))
-    service.send(
-        run_event(run_id=spark, job="spark_app", namespace="spark", run_facets=parent_of(task, f"{name}.load", dag))
-    )
+    above = parent_of(dag, name)
+    service.send(run_event("START", namespace="airflow", run_id=task, job=f"{name}.load", run_facets=above))
+    above = parent_of(task, f"{name}.load", (dag, name))
+    service.send(run_event(run_id=spark, job="spark_app", namespace="spark", run_facets=above))
     found = service.get("/api/v1/runs", pipeline=name)["items"]
     assert [(one["run_id"], one["state"]) for one in found] == [(dag, "running")]
     whole = service.get(f"/api/v1/runs/{dag}")
@@ -197,7 +195,7 @@ def rows_of(file: Path, batches: list[list[dict]]) -> list:
     database = open_database(f"sqlite:///{file}")
     writer = GroupWriter(database)
     for batch in batches:
-        writer.write([Submission(event, 1, 0, compress(event.raw)) for event in map(read, batch)])
+        writer.write([Submission(event, 1, 0) for event in map(read, batch)])
     hidden = {"id", "changed", "job_id", "project_id", "dataset_id", "target_id", "source_id"}
     with database.reading() as connection:
         told = []

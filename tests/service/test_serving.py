@@ -13,17 +13,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from aiflow_sdk.errors import AiflowError
+from aiflow_service.app import Settings, serve
 from aiflow_service.database import open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import METADATA
 from service_trial import run_event, running_service, start_service
 
 AIFLOW = Path(sys.executable).parent / "aiflow"
-
-
-def start(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "aiflow_service", "--port", "0", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def test_aiflow_serve_starts_it_and_ctrl_c_ends_it_having_written_everything(tmp_path) -> None:
@@ -51,21 +48,23 @@ def test_a_listener_to_live_runs_does_not_keep_it_from_ending(tmp_path) -> None:
         assert service.stop() == 0
 
 
-def test_a_port_that_is_taken_is_said(tmp_path) -> None:
+def refused(**settings) -> AiflowError:
+    with pytest.raises(AiflowError) as caught:
+        serve(Settings(**{"port": 0, "database": "nonsense", **settings}), lambda address: pytest.fail(address))
+    return caught.value
+
+
+def test_a_port_that_is_taken_is_said() -> None:
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        ended = start("--port", str(taken.getsockname()[1]), "--database", f"sqlite:///{tmp_path}/x.db")
-    assert ended.returncode == 1
-    assert "error[service-port]" in ended.stderr
-    assert "is taken" in ended.stderr
+        error = refused(port=taken.getsockname()[1])
+    assert (error.code, "is taken" in error.message) == ("service-port", True)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.org"])
 def test_it_listens_on_loopback_alone(host: str) -> None:
-    ended = start("--host", host)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert "error[service-host]" in ended.stderr
+    assert refused(host=host).code == "service-host"
 
 
 @pytest.mark.parametrize(
@@ -79,22 +78,28 @@ def test_it_listens_on_loopback_alone(host: str) -> None:
     ],
 )
 def test_a_database_that_cannot_be_opened_is_said_without_its_password(address: str, code: str) -> None:
-    ended = start("--database", address)
-    assert ended.returncode == 1
-    assert f"error[{code}]" in ended.stderr
-    assert "geheim" not in ended.stderr
-    assert "Traceback" not in ended.stderr
+    with pytest.raises(AiflowError) as caught:
+        open_database(address)
+    assert caught.value.code == code
+    assert "geheim" not in str(caught.value)
 
 
 def test_a_schema_of_a_newer_service_is_left_alone(tmp_path) -> None:
-    address = f"sqlite:///{tmp_path / 'service.db'}"
-    database = open_database(address)
+    database = open_database(f"sqlite:///{tmp_path / 'service.db'}")
     migrate(database)
     with closing(sqlite3.connect(tmp_path / "service.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(AiflowError) as caught:
+        migrate(database)
     database.close()
-    ended = start("--database", address)
-    assert (ended.returncode, "error[database-newer]" in ended.stderr) == (1, True)
+    assert caught.value.code == "database-newer"
+
+
+def test_the_command_of_the_package_says_what_is_wrong(tmp_path) -> None:
+    command = [sys.executable, "-m", "aiflow_service", "--host", "0.0.0.0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("error[service-host]: ")
 
 
 def test_migrations_make_what_the_tables_say_and_go_back(database: str) -> None:

@@ -21,6 +21,7 @@ from harness.process import START_SECONDS
 USER = "aiflow"
 _FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=200", "shared_buffers=64MB")
 """Nobody reads the data after a crash of the machine."""
+_DURABLE = ("max_connections=200", "shared_buffers=256MB", "max_wal_size=4GB")
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """Run a server until the block ends, or this process does."""
+def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """Run a server until the block ends, or this process does; ``durable``: as in earnest, for measurements."""
     programs = _programs()
     with tempfile.TemporaryDirectory(prefix="aiflow-postgres-") as folder:
         data = Path(folder, "data")
@@ -57,7 +58,12 @@ def postgres_server() -> Iterator[PostgresServer]:
         initdb += ["--encoding=UTF8", "--locale=C"]
         subprocess.run(["setpriv", *become, *initdb], check=True, capture_output=True, cwd=folder)
         port = _free_port()
-        settings = ("listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", *_FAST)
+        settings = (
+            "listen_addresses=127.0.0.1",
+            f"port={port}",
+            f"unix_socket_directories={folder}",
+            *(_DURABLE if durable else _FAST),
+        )
         command = [str(programs / "postgres"), f"-D{data}", *(f"--{setting}" for setting in settings)]
         with log.open("wb") as written:
             process = subprocess.Popen(

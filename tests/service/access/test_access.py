@@ -4,8 +4,15 @@ import json
 import uuid
 
 import pytest
+import sqlalchemy as sa
 
 from access_trial import Person, seconds_of
+from aiflow_service.database import open_database
+from aiflow_service.database.migration import migrate
+from aiflow_service.database.tables import makings, teams
+from aiflow_service.ingest import GroupWriter, Submission
+from aiflow_service.ledger.fold import MakingFold
+from aiflow_service.openlineage import read_event
 from service_trial import dataset, facet, run_event, unique
 
 
@@ -150,6 +157,25 @@ def test_nobody_changes_what_is_anothers_by_sending(company):
     assert [one["name"] for one in whole["columns"]] == ["id"]
     assert [one["name"] for one in whole["names"]] == [table]
     assert thief.names("/api/v1/datasets") == {alias}
+
+
+def test_nobody_changes_the_ledger_of_anothers_run(tmp_path):
+    database = open_database(f"sqlite:///{tmp_path / 'service.db'}")
+    migrate(database)
+    with database.writing() as writing:
+        for number in (2, 3):
+            writing.connection.execute(teams.insert().values(id=number, name=f"team{number}", created_at=0))
+    uid = str(uuid.uuid4())
+    facts = {"_producer": "urn:x", "_schemaURL": "urn:x", "pipeline_id": "daily", "run_id": uid, "execution": 1}
+    writer, found = GroupWriter(database), []
+    for team, kind, for_all in ((2, "START", False), (3, "FAIL", False), (1, "COMPLETE", True)):
+        event = read_event(json.dumps(run_event(kind, run_id=uid, run_facets={"aiflow_run": facts})).encode())
+        writer.write([Submission(event, team, 0, for_all)])
+        with database.reading() as connection:
+            row = connection.execute(sa.select(makings.c.team_id, makings.c.fold)).one()
+        found.append((row.team_id, (MakingFold.from_bytes(row.fold).end or ("", None))[1]))
+    database.close()
+    assert found == [(2, None), (2, None), (2, "succeeded")]
 
 
 def test_a_claim_says_whose_a_namespace_is_whoever_speaks_of_it_first(company):

@@ -4,10 +4,25 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
+from aiflow_service.audit import Caller, Entry, record
 from aiflow_service.database import open_database
 from aiflow_service.database.migration import migrate
-from aiflow_service.database.protection import SEES_NOTHING, seeing
-from aiflow_service.database.tables import METADATA, columns, dataset_names, datasets, grants, jobs, teams
+from aiflow_service.database.protection import SEES_ALL, SEES_NOTHING, seeing
+from aiflow_service.database.tables import (
+    METADATA,
+    audit,
+    columns,
+    configuration_items,
+    dataset_names,
+    datasets,
+    grants,
+    jobs,
+    pipeline_releases,
+    pipelines,
+    projects,
+    releases,
+    teams,
+)
 
 
 @pytest.fixture(params=["superuser", "plain"])
@@ -54,6 +69,35 @@ def test_a_query_that_forgot_its_scope_shows_nothing_of_a_stranger(postgres_data
     with seeing("{2}"):
         assert ids(postgres_database, teams) == {2}
     assert ids(postgres_database, jobs) == {2, 3}  # the connection that goes back to the pool keeps nothing
+
+
+def test_a_strangers_deployments_and_configuration_are_hidden_too(postgres_database):
+    with postgres_database.writing() as writing:
+        for team in (2, 3):
+            of_team = {"id": team, "team_id": team}
+            release = {
+                "environment": "dev",
+                "key": "k",
+                "at": 0,
+                "number": 1,
+                "project_version": "v",
+                "action": "deploy",
+            }
+            item = {"environment": "dev", "kind": "variable", "name": "x", "version": 1, "changed_at": 0}
+            for table, values in (
+                (projects, {"name": "shop"}),
+                (pipelines, {"project_id": team, "name": "daily"}),
+                (releases, {"project_id": team, "action": "deploy", "author": "", "recorded_at": 0, **release}),
+                (configuration_items, item),
+            ):
+                writing.connection.execute(table.insert().values(**of_team, **values))
+            writing.connection.execute(pipeline_releases.insert().values(pipeline_id=team, release_id=team))
+            record(writing, Entry(Caller("ana"), "thing.made", "thing", "x", team_id=team))
+    count = sa.select(sa.func.count())
+    for table in (projects, pipelines, releases, pipeline_releases, configuration_items, audit):
+        for sees, wanted in ((SEES_ALL, 2), ("{2}", 1), (SEES_NOTHING, 0)):
+            with seeing(sees), postgres_database.reading() as connection:
+                assert connection.execute(count.select_from(table)).scalar() == wanted, (table.name, sees)
 
 
 def test_a_grant_lifts_it_for_the_dataset_alone(postgres_database):

@@ -208,6 +208,11 @@ def test_a_browser_signs_in_with_pkce_and_out_again(company):
         assert browse(f"{home}/api/v1/sign-in/end", session, "POST", **foreign)[0] == 403
     assert browse(f"{home}/api/v1/sign-in/end", session, "POST", Sec_Fetch_Site="same-origin")[0] == 200
     assert browse(f"{home}/api/v1/whoami", session)[0] == 401
+    rows = company.admin.get("/api/v1/audit", actor="user:bea@company.com", oldest_first="true")["items"]
+    assert [row["action"] for row in rows][-2:] == ["session.made", "session.ended"]
+    assert secret not in str(rows)
+    foreign = company.admin.get("/api/v1/audit", actor="stranger", result="denied", limit=500)["items"]
+    assert {"POST /api/v1/lineage", "POST /api/v1/sign-in/end"} <= {row["object_name"] for row in foreign}
 
 
 @pytest.mark.parametrize("to", ["https://evil.com", "//evil.com", "/\\evil.com", "%0d%0aSet-Cookie:x", "/%0d%0ax"])

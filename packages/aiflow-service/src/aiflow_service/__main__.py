@@ -50,8 +50,6 @@ def main(arguments: list[str] | None = None) -> int:
             audit_key=given.audit_key,
             prices=given.prices,
         )
-        if sign_in is None:
-            print("nobody signs in: whoever is on this machine sees and may do everything", file=sys.stderr)
         serve(settings, lambda address: print(f"aiflow service: {address}", flush=True))
     except AiflowError as error:
         print(f"error[{error.code}]: {error}", file=sys.stderr)

@@ -84,7 +84,7 @@ def read_line(line: str) -> AuditRow | None:
         texts = [told[name] for name in AuditRow._fields[:12]]
         hashes = bytes.fromhex(told["previous"]), bytes.fromhex(told["hash"])
         row = AuditRow._make([*texts, canonical_details(told["details"]), *hashes])
-        is_ours = isinstance(row.seq, int) and export_line(row) == line
+        is_ours = isinstance(row.seq, int) and export_line(row).encode() == line.encode()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return row if is_ours else None

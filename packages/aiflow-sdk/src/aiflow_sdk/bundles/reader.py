@@ -171,3 +171,18 @@ def _reading(address: str) -> Iterator[None]:
             hint="run it again once it can be read",
             retryable=True,
         ) from error
+
+
+def if_there(read: Callable[[str], _R], *, or_damaged: bool = False) -> Callable[[str], _R | None]:
+    """Return the reader that answers None where an object is gone; with ``or_damaged`` where it is spoilt too."""
+    codes = ("missing-object", "damaged-object") if or_damaged else ("missing-object",)
+
+    def read_or_none(sha: str) -> _R | None:
+        try:
+            return read(sha)
+        except StoreError as error:
+            if error.code not in codes:
+                raise
+            return None
+
+    return read_or_none

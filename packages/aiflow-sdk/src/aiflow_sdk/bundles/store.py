@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from aiflow_sdk.bundles.model import Action, BundleDocument, Entry, Note, Release, digest
 from aiflow_sdk.bundles.publication import Change, Content, Documents, Publication, changes_between
-from aiflow_sdk.bundles.reader import BundleReader, object_key, release_key, side_by_side
+from aiflow_sdk.bundles.reader import BundleReader, if_there, object_key, release_key, side_by_side
 from aiflow_sdk.bundles.work import Collection, again, collecting, publishing
 from aiflow_sdk.errors import ConfigurationError, DefinitionError, StoreError, UnknownNameError, Where, did_you_mean
 
@@ -21,7 +21,6 @@ _YOUNG_SECONDS = _DAY_SECONDS
 """An object that nobody needs may belong to a publication that is still under way."""
 _DELETED_AT_ONCE = 500
 _T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,18 +220,18 @@ class BundleStore(BundleReader):
     def _need(self, releases: Iterable[Release], needed: set[str], looked: set[str]) -> None:
         """Add all objects that the bundles of these releases need; what is gone already needs nothing."""
         versions = _new((release.version for release in releases), needed, looked)
-        bundles = side_by_side(_if_there(self.bundle), versions)
+        bundles = side_by_side(if_there(self.bundle), versions)
         found = [version for bundle in bundles if bundle for version in bundle.projects.values()]
         self._need_projects(found, needed, looked)
 
     def _need_projects(self, versions: Iterable[str], needed: set[str], looked: set[str]) -> None:
         """Add all objects that these versions of projects need."""
-        found = side_by_side(_if_there(self.project), _new(versions, needed, looked))
+        found = side_by_side(if_there(self.project), _new(versions, needed, looked))
         projects = [one for one in found if one]
         for one in projects:
             needed.update({one.code.sha, one.lock, *(wheel.sha for wheel in one.wheels), *one.places.values()})
         shards = _new((sha for one in projects for sha in one.shards.values()), needed, looked)
-        for shard in side_by_side(_if_there(self.shard), shards):
+        for shard in side_by_side(if_there(self.shard), shards):
             needed.update(sha for entry in (shard or {}).values() for sha in (entry.plan, entry.ir))
 
     def _bundle_after(self, release: Release | None, repair: bool = False) -> BundleDocument:
@@ -242,7 +241,7 @@ class BundleStore(BundleReader):
             return BundleDocument(self.environment)
         if not repair:
             return self.bundle(release.version)
-        found = _if_there(self.bundle, or_damaged=True)(release.version)
+        found = if_there(self.bundle, or_damaged=True)(release.version)
         if found is None:
             projects = {one.project: one.project_version for one in reversed(self.releases())}
             found = BundleDocument(self.environment, projects)
@@ -251,7 +250,7 @@ class BundleStore(BundleReader):
     def _what_is_there(self, version: str | None, documents: Documents) -> _Known:
         """Return what the version before holds: what became of its pipelines, and which objects need not be written."""
         known = _Known(version)
-        before = None if version is None else _if_there(self.project, or_damaged=True)(version)
+        before = None if version is None else if_there(self.project, or_damaged=True)(version)
         old = dict(before.shards) if before else {}
         new = documents.document.shards
         differing = [shard for shard in sorted({*old, *new}) if old.get(shard) != new.get(shard)]
@@ -261,7 +260,7 @@ class BundleStore(BundleReader):
                 known.objects.update(
                     sha for entry in documents.shards[shard].values() for sha in (entry.plan, entry.ir)
                 )
-        read = _if_there(self.shard, or_damaged=True)
+        read = if_there(self.shard, or_damaged=True)
         there: list[Mapping[str, Entry] | None] = side_by_side(
             lambda shard: read(old[shard]) if shard in old else None, differing
         )
@@ -285,7 +284,7 @@ class BundleStore(BundleReader):
         others = [(name, version) for name, version in bundle.projects.items() if name != project]
         if not added or not others:
             return
-        read_project, read_shard = _if_there(self.project, or_damaged=True), _if_there(self.shard, or_damaged=True)
+        read_project, read_shard = if_there(self.project, or_damaged=True), if_there(self.shard, or_damaged=True)
         documents = side_by_side(read_project, [version for _, version in others])
         asked = [
             (name, shard, document.shards[shard])
@@ -395,18 +394,3 @@ def _moment(at: str) -> float:
         return datetime.fromisoformat(at).timestamp()
     except ValueError:
         return float("inf")  # nobody knows how old it is, so it is kept
-
-
-def _if_there(read: Callable[[str], _R], *, or_damaged: bool = False) -> Callable[[str], _R | None]:
-    """Return the reader that answers None where an object is gone; with ``or_damaged`` where it is spoilt too."""
-    codes = ("missing-object", "damaged-object") if or_damaged else ("missing-object",)
-
-    def read_or_none(sha: str) -> _R | None:
-        try:
-            return read(sha)
-        except StoreError as error:
-            if error.code not in codes:
-                raise
-            return None
-
-    return read_or_none

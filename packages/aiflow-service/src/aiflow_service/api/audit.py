@@ -86,7 +86,7 @@ def export(services: ServicesOf, scope: ScopeOf, wanted: FilterOf) -> StreamingR
 
 @router.get("/verify")
 def verify(services: ServicesOf, scope: ScopeOf) -> Response:
-    """Check the whole chain against itself and the checkpoints, for owners of all teams: a million rows take seconds."""
+    """Check the whole chain against itself and the checkpoints: a million rows take seconds. For owners of all."""
     scope.require(Role.OWNER, None)
     if not _verifying.acquire(blocking=False):
         raise Problem(429, "audit-verifying", "the audit is being verified already: ask again when that is done")
@@ -103,7 +103,7 @@ def verify(services: ServicesOf, scope: ScopeOf) -> Response:
 
 @router.get("/checkpoints")
 def checkpoints(services: ServicesOf, scope: ScopeOf) -> Response:
-    """List the signed checkpoints, the newest 500, and what is wrong with them; for owners of all teams."""
+    """List the signed checkpoints, the newest 500, and what is wrong with them. For owners of all."""
     scope.require(Role.OWNER, None)
     found = _checkpoints(services)
     if found is None:

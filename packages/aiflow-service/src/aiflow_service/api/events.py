@@ -70,10 +70,9 @@ def refused(
 ) -> Response:
     """List what was refused and why, the newest first."""
     place = place_of(cursor, 1)
+    before, wanted = place[0] if place else None, checked_text(code, "code")
     with services.database.reading() as connection:
-        found, following = list_refusals(
-            connection, scope, before=place[0] if place else None, limit=limit, code=checked_text(code, "code")
-        )
+        found, following = list_refusals(connection, scope, before=before, limit=limit, code=wanted)
     return answer_page(found, following)
 
 

@@ -13,7 +13,6 @@ from aiflow_service.api.figures import EVENTS
 from aiflow_service.api.problem import PROBLEMS
 from aiflow_service.api.services import SenderOf, Services, ServicesOf
 from aiflow_service.database import now
-from aiflow_service.database.compression import compress
 from aiflow_service.events import RefusedEvent
 from aiflow_service.ingest import Sender, Submission, split_batch, unpack
 from aiflow_service.ingest.writer import refusal_of
@@ -122,7 +121,7 @@ async def _keep(services: Services, refused: list[RefusedEvent]) -> None:
 def _submit(raw: bytes, sender: Sender) -> Submission:
     event = read_event(raw)
     sender.check(event)
-    return Submission(event, sender.team_id, now(), compress(raw), sender.speaks_for_all)
+    return Submission(event, sender.team_id, now(), sender.speaks_for_all)
 
 
 def _submit_batch(raw: bytes, sender: Sender) -> tuple[dict[int, Submission], dict[int, tuple[bytes, Refusal]]]:

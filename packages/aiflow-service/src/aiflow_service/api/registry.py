@@ -11,10 +11,11 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from aiflow_sdk.plan import Plan
+from aiflow_service.access import Role, Scope, audited
 from aiflow_service.api.answers import Cursor, Limit, answer, answer_object, answer_page, checked_text, place_of
 from aiflow_service.api.bodies import describe_body, read_body
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
-from aiflow_service.api.services import CallerOf, EditorOf, ScopeOf, Services, ServicesOf
+from aiflow_service.api.services import EditorOf, ScopeOf, Services, ServicesOf
 from aiflow_service.audit import Caller, Entry, record
 from aiflow_service.database import now
 from aiflow_service.ingest import Sender
@@ -50,21 +51,21 @@ class VersionBatch(BaseModel):
 
 
 @router.put("/versions", openapi_extra=describe_body(VersionBatch))
-async def put_versions(request: Request, services: ServicesOf, sender: EditorOf, caller: CallerOf) -> Response:
+async def put_versions(request: Request, services: ServicesOf, scope: ScopeOf, sender: EditorOf) -> Response:
     """Record versions of pipelines; for editors. The same content is the same version, however often it is sent."""
     batch = await read_body(request, VersionBatch)
-    return answer({"versions": await asyncio.to_thread(_record_versions, services, sender, caller, batch)})
+    return answer({"versions": await asyncio.to_thread(_record_versions, services, scope, sender, batch)})
 
 
 @router.put("/releases", openapi_extra=describe_body(ReleaseSubmission))
-async def put_release(request: Request, services: ServicesOf, sender: EditorOf, caller: CallerOf) -> Response:
+async def put_release(request: Request, services: ServicesOf, scope: ScopeOf, sender: EditorOf) -> Response:
     """Record a release, whose versions are recorded already: else 409 lists, by digest of plan, those that are not.
 
     It may come twice, late and before earlier ones. For editors.
     """
     sent = await read_body(request, ReleaseSubmission)
     try:
-        is_new = await asyncio.to_thread(_record_release, services, sender, caller, sent)
+        is_new = await asyncio.to_thread(_record_release, services, scope, sender, sent)
     except MissingVersions as error:
         told = {
             "type": "urn:aiflow:problem:versions-missing",
@@ -185,7 +186,7 @@ def differences(
     return answer(found)
 
 
-def _record_versions(services: Services, sender: Sender, caller: Caller, batch: VersionBatch) -> list[dict[str, Any]]:
+def _record_versions(services: Services, scope: Scope, sender: Sender, batch: VersionBatch) -> list[dict[str, Any]]:
     checked = []
     for index, one in enumerate(batch.versions):
         try:
@@ -193,17 +194,16 @@ def _record_versions(services: Services, sender: Sender, caller: Caller, batch: 
         except ValueError as error:
             place = f"body/versions/{index}"
             raise Problem(422, "version-invalid", f"{place}: {error}", place=place) from error
-    for version, _, _ in checked:
-        sender.check_environment(version.plan.environment.name)
     made = [False] * len(checked)
     with services.database.writing() as writing:
         for (project, environment), places in _by_project(checked).items():
             team_id = sender.team_for(writing, project, environment)
+            scope.require(Role.EDITOR, team_id, environment)
             are_new = record_versions(writing, team_id, [checked[position] for position in places], now())
             for position, is_new in zip(places, are_new, strict=True):
                 made[position] = is_new
             if new := [checked[position][0].plan for position in places if made[position]]:
-                record(writing, _told(caller, team_id, new))
+                record(writing, _told(audited(scope.caller), team_id, new))
     return [
         {
             "project": one.plan.project,
@@ -217,13 +217,13 @@ def _record_versions(services: Services, sender: Sender, caller: Caller, batch: 
     ]
 
 
-def _record_release(services: Services, sender: Sender, caller: Caller, sent: ReleaseSubmission) -> bool:
-    sender.check_environment(sent.environment)
+def _record_release(services: Services, scope: Scope, sender: Sender, sent: ReleaseSubmission) -> bool:
     with services.database.writing() as writing:
         team_id = sender.team_for(writing, sent.project, sent.environment)
+        scope.require(Role.EDITOR, team_id, sent.environment)
         is_new = record_release(writing, team_id, sent, now())
         if is_new:
-            record(writing, _told_release(caller, team_id, sent))
+            record(writing, _told_release(audited(scope.caller), team_id, sent))
     return is_new
 
 

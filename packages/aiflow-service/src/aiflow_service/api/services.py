@@ -1,4 +1,7 @@
-"""What the routes work with; the app puts it together once."""
+"""What the routes work with; the app puts it together once.
+
+What routes depend on is asynchronous although it waits for nothing: FastAPI would call it in a thread otherwise.
+"""
 
 from __future__ import annotations
 
@@ -86,6 +89,8 @@ async def scope_of(request: Request) -> Scope:
         return NOBODY
     else:
         credential = credential_of(request)
+        if credential.is_session and request.method not in ("GET", "HEAD"):
+            await refuse_foreign_page(request)
         try:
             found = services.callers.remembered(credential)
             scope = found if found is not None else await run_in_threadpool(services.callers.find, credential)
@@ -104,20 +109,28 @@ NOBODY = Scope(frozenset())
 
 
 def credential_of(request: Request) -> Credential:
-    """Return what a request carries. Raises :class:`Problem` where that is nothing, or a foreign page sends it."""
+    """Return what a request carries. Raises :class:`Problem` where that is nothing."""
     kind, _, secret = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and secret.strip():
         return Credential(secret.strip())
     if cookie := request.cookies.get(SESSION_COOKIE):
-        if request.method not in ("GET", "HEAD") and not is_own_page(request):
-            raise Problem(403, "foreign-origin", "another site's page may not change anything here")
         return Credential(cookie, is_session=True)
     detail = "sign in, or send a token as Authorization: Bearer …"
     raise Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
-def is_own_page(request: Request) -> bool:
-    """Tell whether a browser's request comes from a page of this service: browsers say so by themselves."""
+async def refuse_foreign_page(request: Request) -> None:
+    """Return if a browser's request comes from a page of this service, as browsers say by themselves.
+
+    Raises :class:`Problem`.
+    """
+    if not _is_own_page(request):
+        detail = "another site's page may not change anything here"
+        await note_denial(request, STRANGER, detail)
+        raise Problem(403, "foreign-origin", detail)
+
+
+def _is_own_page(request: Request) -> bool:
     if (site := request.headers.get("sec-fetch-site")) is not None:
         return site == "same-origin"
     origin = request.headers.get("origin", "").rpartition("//")[2]

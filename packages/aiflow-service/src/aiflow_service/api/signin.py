@@ -16,7 +16,7 @@ from aiflow_service.access.callers import SESSION_SECONDS
 from aiflow_service.access.oidc import Provider, Untrusted
 from aiflow_service.api.answers import answer
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
-from aiflow_service.api.services import SESSION_COOKIE, Services, ServicesOf, is_own_page
+from aiflow_service.api.services import SESSION_COOKIE, Services, ServicesOf, refuse_foreign_page
 
 router = APIRouter(prefix="/api/v1/sign-in", tags=["sign-in"], responses=PROBLEMS)
 
@@ -87,8 +87,7 @@ async def end(request: Request, services: ServicesOf) -> Response:
     """End the browser's session."""
     secret = request.cookies.get(SESSION_COOKIE)
     if services.callers is not None and secret:
-        if not is_own_page(request):
-            raise Problem(403, "foreign-origin", "another site's page may not change anything here")
+        await refuse_foreign_page(request)
         await run_in_threadpool(services.callers.end_session, secret)
     response = answer({"status": "signed out"})
     response.delete_cookie(SESSION_COOKIE)

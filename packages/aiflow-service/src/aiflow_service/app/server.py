@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
+import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +28,7 @@ from aiflow_service.database.migration import migrate
 from aiflow_service.logs import set_up_logs
 
 _GOODBYE_SECONDS = 10
+_LOG = logging.getLogger("aiflow_service.app")
 
 
 def serve_project(
@@ -71,12 +75,18 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     prices = read_prices(settings.prices) if settings.prices else NO_PRICES
     listening = _listen(settings.host, settings.port)
     set_up_logs(settings.log_level)
+    if settings.sign_in is None:
+        _LOG.warning("nobody signs in: whoever is on this machine sees and may do everything")
     try:
         database = open_database(settings.database)
         try:
             migrate(database)
             with _kept_audit(database, settings) as keeper:
                 app = create_app(database, keeper, prices, settings.sign_in)
+                # What is remembered lives long, what a request makes goes at once: a look through all seldom pays.
+                gc.freeze()
+                gc.set_threshold(20_000, 20, 50)
+                sys.setswitchinterval(0.001)  # requests wait that long for the thread that writes
                 config = uvicorn.Config(
                     app,
                     log_config=None,

@@ -15,8 +15,8 @@ from aiflow_service.database.connection import Writing
 from aiflow_service.database.moments import MICROSECONDS
 from aiflow_service.openlineage.events import Facets
 
-JOB_FACETS = ("jobType", "ownership", "tags", "documentation", "sql", "sourceCodeLocation", "sourceCode")
-DATASET_FACETS = ("ownership", "tags", "documentation", "dataSource", "storage", "datasetType", "catalog")
+JOB_FACETS = frozenset({"jobType", "ownership", "tags", "documentation", "sql", "sourceCodeLocation", "sourceCode"})
+DATASET_FACETS = frozenset({"ownership", "tags", "documentation", "dataSource", "storage", "datasetType", "catalog"})
 
 _MAX_BYTES = 16_384
 _REFRESH = 300 * MICROSECONDS
@@ -30,15 +30,13 @@ def write_facts(
     writing: Writing,
     memory: CatalogMemory,
     table: sa.Table,
-    wanted: tuple[str, ...],
+    wanted: frozenset[str],
     said: Iterable[tuple[int, int, Facets]],
 ) -> None:
     """Store facets of jobs or datasets, each given with the row's id and the time; the newest of each facet stays."""
     newest: dict[int, Facts] = {}
     for number, time, facets in said:
-        for name in wanted:
-            if name not in facets:
-                continue
+        for name in facets.keys() & wanted:
             text = _ENCODER.encode(facets[name])
             digest = sha256(text).hexdigest()[:16]
             known = memory.facts.get((table.name, number, name))

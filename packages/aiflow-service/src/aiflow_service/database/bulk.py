@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
@@ -42,17 +43,23 @@ def update_rows(writing: Writing, table: sa.Table, names: Sequence[str], rows: S
 
 def select_in(
     connection: Connection, statement: sa.Select[Any], column: sa.ColumnElement[Any], values: Iterable[Any]
-) -> Iterator[Any]:
-    """Yield the rows of a statement whose column is one of the values."""
+) -> Sequence[Any]:
+    """Return the rows of a statement whose column is one of the values, however many these are."""
     wanted = list(values)
     if not wanted:
-        return
+        return []
     if connection.dialect.name == "postgresql":
         array = sa.bindparam("among", wanted, type_=postgresql.ARRAY(column.type))
-        yield from connection.execute(statement.where(column == sa.any_(array)))
-        return
+        return connection.execute(statement.where(column == sa.any_(array))).all()
+    if not isinstance(wanted[0], bytes):
+        among: sa.Select[Any] = sa.select(sa.column("value")).select_from(
+            sa.func.json_each(sa.bindparam("among", json.dumps(wanted)))
+        )
+        return connection.execute(statement.where(column.in_(among))).all()
+    rows: list[Any] = []
     for begin in range(0, len(wanted), _CHUNK):
-        yield from connection.execute(statement.where(column.in_(wanted[begin : begin + _CHUNK])))
+        rows += connection.execute(statement.where(column.in_(wanted[begin : begin + _CHUNK]))).all()
+    return rows
 
 
 def _write(writing: Writing, statement: str, rows: Sequence[Sequence[Any]]) -> None:

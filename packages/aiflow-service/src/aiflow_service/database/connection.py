@@ -50,11 +50,11 @@ class Writing:
 
     def store_numbers(self) -> None:
         """Write down what was handed out."""
-        for name, value in self._numbers.items():
-            if name not in self._stored:
-                self.connection.execute(counters.insert().values(name=name, value=value))
-            elif self._stored[name] != value:
-                self.connection.execute(counters.update().where(counters.c.name == name).values(value=value))
+        raised = [(name, value) for name, value in self._numbers.items() if self._stored.get(name) != value]
+        if raised:
+            places = "(%s, %s)" if self.is_postgres else "(?, ?)"
+            keep = "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+            self.connection.exec_driver_sql(f"INSERT INTO counters (name, value) VALUES {places} {keep}", raised)
 
 
 class Database:

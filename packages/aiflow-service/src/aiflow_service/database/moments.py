@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 MICROSECONDS = 1_000_000
 """How many make a second."""
@@ -21,6 +22,7 @@ def moment_of(value: datetime) -> int:
     return (value - _EPOCH) // timedelta(microseconds=1)
 
 
+@lru_cache(maxsize=20_000)
 def moment_text(moment: int | None) -> str | None:
     """Return a moment as ISO 8601 in UTC with microseconds, or None of None."""
     if moment is None:

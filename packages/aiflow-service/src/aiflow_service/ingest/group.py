@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -11,25 +11,28 @@ from aiflow_service.access.teams import Claims
 from aiflow_service.catalog import CatalogMemory, Names, write_schemas
 from aiflow_service.catalog.facts import DATASET_FACETS, JOB_FACETS, write_facts
 from aiflow_service.database import Database, Writing
+from aiflow_service.database.compression import compress
 from aiflow_service.database.tables import datasets, jobs
 from aiflow_service.events import EventRow, RefusedEvent, known_digests, write_events, write_refusals
 from aiflow_service.events.writing import day_of
 from aiflow_service.ingest.merging import join_symlinks
 from aiflow_service.ingest.sender import Rights, sort_by_claims
 from aiflow_service.ledger import making_parts, write_makings
-from aiflow_service.lineage import ColumnEdge, Edge, LineageMemory, write_column_edges, write_edges
-from aiflow_service.openlineage import Event, EventKind
+from aiflow_service.lineage import ColumnEdge, LineageMemory, write_column_edges, write_edges
+from aiflow_service.openlineage import DatasetMention, Event, EventKind
 from aiflow_service.openlineage.events import Name
 from aiflow_service.runs import RunFold, RunPart, write_runs
 
+Place: TypeAlias = tuple[int | None, int, DatasetMention, int]
+"""The job that reads or writes (none in a dataset's own event) and the dataset, by their ids; what is said; when."""
+
 
 class Submission(msgspec.Struct):
-    """An event that waits to be written, read and compressed already."""
+    """An event that waits to be written."""
 
     event: Event
     team_id: int
     received_at: int
-    body: bytes
     speaks_for_all: bool = True
     """See :class:`~aiflow_service.ingest.sender.Sender`."""
 
@@ -99,48 +102,39 @@ class GroupWriter:
             mine = (one.event for one in told if one.team_id == team_id)
             names.prepare_datasets(team_id, (name for event in mine for name in _datasets_of(event)))
         write_events(writing, [self._row(names, numbers[digest], digest, one) for digest, one in new.items()])
+        places = list(_places(names, told))
         self._write_facts(writing, names, rights, told)
-        write_edges(writing, self._lineage, _edges(names, told))
+        write_edges(
+            writing,
+            self._lineage,
+            (((job, int(mention.is_output), number), time) for job, number, mention, time in places if job is not None),
+        )
         names.prepare_columns(
             pair
-            for one in told
-            for mention in one.event.datasets
+            for _, number, mention, _ in places
             for source in mention.sources
-            for pair in (
-                (names.dataset(mention.name), source.target),
-                (names.dataset(source.dataset), source.field),
-            )
+            for pair in ((number, source.target), (names.dataset(source.dataset), source.field))
         )
-        write_column_edges(writing, self._lineage, _column_edges(names, told))
+        write_column_edges(writing, self._lineage, _column_edges(names, places))
         write_makings(writing, list(making_parts(told)), names.job)
         return write_runs(writing, list(_run_parts(new, numbers)), names.job, names.project)
 
     def _write_facts(self, writing: Writing, names: Names, rights: Rights, told: Sequence[Submission]) -> None:
-        mentions = [
-            (one, mention)
+        places = [
+            (number, mention, one.event.time)
             for one in told
             for mention in one.event.datasets
-            if rights.may_describe(one, names.dataset(mention.name), mention.name)
+            if rights.may_describe(one, number := names.dataset(mention.name), mention.name)
         ]
-        write_schemas(
-            writing,
-            names,
-            self._catalog,
-            (
-                (names.dataset(mention.name), one.event.time, mention.schema)
-                for one, mention in mentions
-                if mention.schema
-            ),
-        )
+        schemas = ((number, time, mention.schema) for number, mention, time in places if mention.schema)
+        write_schemas(writing, names, self._catalog, schemas)
         of_jobs = (
             (names.job(one.team_id, one.event.job), one.event.time, one.event.job_facets)
             for one in told
             if one.event.job and one.event.job_facets
         )
         write_facts(writing, self._catalog, jobs, JOB_FACETS, of_jobs)
-        of_datasets = (
-            (names.dataset(mention.name), one.event.time, mention.facets) for one, mention in mentions if mention.facets
-        )
+        of_datasets = ((number, time, mention.facets) for number, mention, time in places if mention.facets)
         write_facts(writing, self._catalog, datasets, DATASET_FACETS, of_datasets)
 
     @staticmethod
@@ -159,7 +153,7 @@ class GroupWriter:
             job_id=names.job(one.team_id, event.job) if event.job else None,
             dataset_id=names.dataset(event.datasets[0].name) if event.kind is EventKind.DATASET else None,
             size=len(event.raw),
-            body=one.body,
+            body=compress(event.raw),
         )
 
     def _memories(self) -> Iterable[Any]:
@@ -201,25 +195,20 @@ def _job_of_edges(event: Event) -> Name | None:
     return event.job
 
 
-def _edges(names: Names, told: Sequence[Submission]) -> Iterable[tuple[Edge, int]]:
+def _places(names: Names, told: Sequence[Submission]) -> Iterable[Place]:
     for one in told:
-        job = _job_of_edges(one.event)
-        if job is None:
-            continue
-        job_id = names.job(one.team_id, job)
-        for mention in one.event.datasets:
-            yield Edge(job_id, int(mention.is_output), names.dataset(mention.name)), one.event.time
+        event = one.event
+        job = _job_of_edges(event)
+        job_id = names.job(one.team_id, job) if job else None
+        for mention in event.datasets:
+            yield job_id, names.dataset(mention.name), mention, event.time
 
 
-def _column_edges(names: Names, told: Sequence[Submission]) -> Iterable[tuple[ColumnEdge, int, str]]:
-    for one in told:
-        job = _job_of_edges(one.event)
-        for mention in one.event.datasets if job else ():
-            dataset_id = names.dataset(mention.name)
-            for source in mention.sources:
-                target = names.column(dataset_id, source.target)
-                made_from = names.column(names.dataset(source.dataset), source.field)
-                yield ColumnEdge(target, made_from, names.job(one.team_id, job)), one.event.time, source.kind  # type: ignore[arg-type]
+def _column_edges(names: Names, places: Sequence[Place]) -> Iterable[tuple[ColumnEdge, int, str]]:
+    for job_id, number, mention, time in places:
+        for source in mention.sources if job_id is not None else ():
+            made_from = names.column(names.dataset(source.dataset), source.field)
+            yield (names.column(number, source.target), made_from, job_id), time, source.kind  # type: ignore[misc]
 
 
 def _run_parts(new: dict[bytes, Submission], numbers: dict[bytes, int]) -> Iterable[RunPart]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiflow_service.access.grants import writable
 from aiflow_service.access.teams import Claims
@@ -29,12 +29,7 @@ class Sender:
     def check(self, event: Event) -> None:
         """Return if the sender may send an event. Raises :class:`Refusal` for one of another environment."""
         told = event.run_facets.get("aiflow_run", {}).get("environment")
-        if told is not None:
-            self.check_environment(told)
-
-    def check_environment(self, environment: Any) -> None:
-        """Return if the sender may tell of an environment. Raises :class:`Refusal`."""
-        if self.environment is not None and environment != self.environment:
+        if self.environment is not None and told is not None and told != self.environment:
             reason = f"the token is for the environment {self.environment} alone"
             raise Refusal("environment-forbidden", reason, status=403)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TypeAlias
 
 from aiflow_service.database.bulk import upsert_rows
 from aiflow_service.database.connection import Writing
@@ -15,20 +15,11 @@ GRAIN = 300 * MICROSECONDS
 """Times are rounded down to it: the least and the greatest of them do not depend on the order of arrival."""
 
 
-class Edge(NamedTuple):
-    """That a job reads (``is_write`` 0) or writes (1) a dataset."""
+Edge: TypeAlias = tuple[int, int, int]
+"""Job, 0 where it reads or 1 where it writes, dataset: their ids."""
 
-    job_id: int
-    is_write: int
-    dataset_id: int
-
-
-class ColumnEdge(NamedTuple):
-    """That a job makes one column from another."""
-
-    target_id: int
-    source_id: int
-    job_id: int
+ColumnEdge: TypeAlias = tuple[int, int, int]
+"""Target column, source column, job: their ids."""
 
 
 class LineageMemory:

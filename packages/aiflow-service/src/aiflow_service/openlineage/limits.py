@@ -22,10 +22,17 @@ MAX_COLUMN_SOURCES = 50_000
 """Pairs of columns in one event."""
 
 
+_NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
+
+
 def check_depth(document: Any, raw: bytes) -> None:
     """Raise ``Refusal`` for a document whose objects and lists are nested too deep; ``raw`` is its text."""
-    if raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:
-        return
+    # Nearly always it is enough to look at the brackets alone; those within texts only make it seem deeper.
+    brackets = raw.translate(None, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
     level = [document]
     for _ in range(MAX_DEPTH):
         inner: list[Any] = []

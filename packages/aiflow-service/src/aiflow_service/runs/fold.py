@@ -12,11 +12,13 @@ is never a tie.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from aiflow_service.openlineage import DatasetMention, Event, RunMention
+from aiflow_service.openlineage.events import Name
 
 _RANKS = {"START": 1, "RUNNING": 2, "OTHER": 0, "ABORT": 3, "FAIL": 4, "COMPLETE": 5}
 _ENDS = {"COMPLETE": "succeeded", "FAIL": "failed", "ABORT": "cancelled"}
@@ -162,8 +164,10 @@ _DECODER = msgspec.json.Decoder(RunFold)
 
 
 def _dataset(mention: DatasetMention, key: Key) -> tuple[str, tuple[Key, Any]]:
-    name = ("w " if mention.is_output else "r ") + _ENCODER.encode(mention.name).decode()
+    name = _dataset_key(mention.is_output, mention.name)
     measured, about = mention.measured, mention.facets
+    if not measured and "version" not in about:
+        return name, ([key[0], 0, *key[1:]], {})
     statistics = measured.get("outputStatistics") or measured.get("inputStatistics") or {}
     node = measured.get("aiflow_node", {})
     told = {
@@ -177,6 +181,11 @@ def _dataset(mention: DatasetMention, key: Key) -> tuple[str, tuple[Key, Any]]:
     # An event that measured outdoes one that only names: the end tells what the start could not know.
     value = {name: value for name, value in told.items() if value is not None}
     return name, ([key[0], len(value), *key[1:]], value)
+
+
+@lru_cache(maxsize=50_000)
+def _dataset_key(is_output: bool, name: Name) -> str:
+    return ("w " if is_output else "r ") + _ENCODER.encode(name).decode()
 
 
 def _cut(value: Any) -> Any:

@@ -187,7 +187,7 @@ def _lines(file: Path) -> Iterator[AuditRow]:
     from aiflow_sdk.audit import read_line
 
     try:
-        with file.open(encoding="utf-8", errors="replace", newline="\n") as opened:
+        with file.open(encoding="utf-8", errors="surrogateescape", newline="\n") as opened:
             for number, line in enumerate(opened, 1):
                 row = read_line(line.rstrip("\n"))
                 if row is None:
