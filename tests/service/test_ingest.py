@@ -130,7 +130,7 @@ def test_a_gzip_bomb_is_refused(service: Service) -> None:
 
 @pytest.mark.parametrize(
     ("encoding", "body", "status"),
-    [("gzip", b"no gzip", 400), ("gzip", gzip.compress(b"{}")[:-6], 400), ("br", b"{}", 415)],
+    [("gzip", b"no gzip", 400), ("gzip", gzip.compress(b"{}", mtime=0)[:-6], 400), ("br", b"{}", 415)],
 )
 def test_an_encoding_that_cannot_be_undone_is_refused(
     service: Service, encoding: str, body: bytes, status: int

@@ -35,7 +35,7 @@ def write_schemas(
         return
     statement = sa.select(datasets.c.id, datasets.c.schema_time, datasets.c.schema_digest)
     stored = {row[0]: row for row in select_in(writing.connection, statement, datasets.c.id, newest)}
-    fresh, changed = [], []
+    fresh, changed, replaced = [], [], []
     for dataset_id, (time, digest, schema) in sorted(newest.items()):
         _, then, before = stored[dataset_id]
         if then is not None and (then, before) >= (time, digest):
@@ -45,10 +45,12 @@ def write_schemas(
         memory.schemas.learn(dataset_id, (time, digest))
         if before != digest:
             changed.append((dataset_id, schema))
+            if before is not None:
+                replaced.append(dataset_id)
     update_rows(writing, datasets, ("id", "schema_time", "schema_digest"), fresh)
     if not changed:
         return
-    for dataset_id, _ in changed:
+    for dataset_id in replaced:
         writing.connection.execute(columns.update().where(columns.c.dataset_id == dataset_id).values(ordinal=None))
     names.prepare_columns((dataset_id, field.name) for dataset_id, schema in changed for field in schema.fields)
     rows = [
