@@ -149,7 +149,11 @@ def test_deployments_and_configuration_are_recorded_as_their_editors(company, do
 
 def test_a_token_for_one_environment_deploys_and_configures_nothing_in_another(company, documents):
     robot = company.person(company.team(), "editor", environment="prod", account="prod-robot")
-    assert robot.ask("PUT", VARIABLE.format(item="x"), {"value": 1}).status == 403
+    answer = robot.ask("PUT", VARIABLE.format(item="x"), {"value": 1})
+    assert (answer.status, answer.json()["detail"]) == (
+        403,
+        "this takes the role editor in dev; yours is editor in prod alone",
+    )
     assert robot.ask("DELETE", VARIABLE.format(item="x")).status == 403
     assert robot.ask("PUT", "/api/v1/versions", {"versions": [documents]}).status == 403
     assert robot.ask("PUT", "/api/v1/releases", release_of(documents)).status == 403

@@ -38,8 +38,11 @@ class Caller:
 class Denied(Exception):  # noqa: N818 it is an answer
     """The caller sees the team and may not do this in it: its role is too low."""
 
-    def __init__(self, caller: Caller, needed: Role, has: Role | None, team_id: int | None, where: str) -> None:
-        super().__init__(f"this takes the role {needed.label} {where}; yours is {has.label if has else 'none'}")
+    def __init__(
+        self, caller: Caller, needed: Role, has: Role | None, team_id: int | None, where: str, within: str = ""
+    ) -> None:
+        mine = has.label if has else "none"
+        super().__init__(f"this takes the role {needed.label} {where}; yours is {mine}{within}")
         self.caller = caller
         self.team_id = team_id
 
@@ -114,7 +117,8 @@ class Scope:
         if self.may(role, team_id):
             mine = self.caller.environment
             if environment is not None and mine not in (None, environment):
-                raise Denied(self.caller, role, None, team_id, f"in {environment}, and the token is for {mine} alone")
+                within = f" in {mine} alone"
+                raise Denied(self.caller, role, self.role_in(team_id), team_id, f"in {environment}", within)
             return
         if team_id is not None and self.role_in(team_id) is None:
             raise Unseen("team")
