@@ -44,7 +44,8 @@ def project(tmp_path: Path) -> Project:
         tmp_path / "shop",
         {
             "aiflow.toml": 'project = "shop"\nlock = "requirements.lock"\n',
-            "requirements.lock": "polars==2.1.0\naiflow-sdk==0.1.0\naiflow-example-plugin==0.1.0\n",
+            "requirements.lock": "polars==2.1.0\naiflow-sdk==0.1.0\naiflow-example-plugin==0.1.0\n"
+            "aiflow-service==0.1.0\n",
             "pipelines/a.py": a_pipeline("a"),
             "pipelines/b.py": a_pipeline("b"),
             "etl/enrich.py": "def main(orders): ...\n",

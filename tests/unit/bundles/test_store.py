@@ -10,7 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from aiflow_sdk.bundles import BundleStore, Collected, Content, Entry, StoredFile, dag_id_of, digest, shard_of, work
+from aiflow_sdk.bundles import (
+    BundleStore,
+    Collected,
+    Content,
+    Entry,
+    Note,
+    StoredFile,
+    dag_id_of,
+    digest,
+    shard_of,
+    work,
+)
 from aiflow_sdk.errors import ConfigurationError, DefinitionError, DocumentError, StoreError, UnknownNameError, Where
 from aiflow_sdk.stores import FolderStore
 
@@ -365,7 +376,7 @@ def test_a_collection_spares_what_somebody_rolls_back_to_meanwhile(store, tmp_pa
     def roll_back_first(self, prefix=""):
         found = list(moments(self, prefix))
         text = store.bundle(store.releases()[-1].version)
-        store._announce(store.newest(), digest(text.to_bytes()), "default", first, "rollback", "ben")
+        store._announce(store.newest(), digest(text.to_bytes()), "default", first, "rollback", "ben", Note())
         return iter(found)
 
     releases = store.releases()
@@ -499,7 +510,7 @@ def test_nothing_is_removed_where_a_document_is_not_understood(store, tmp_path):
         store.publish(content({"a": str(number)}))
     newer = put_document(store, {"project_format": 2})
     bundle = put_document(store, {"bundle_format": 1, "environment": "prod", "projects": {"new": newer}})
-    store._announce(store.newest(), bundle, "new", newer, "deploy", "")
+    store._announce(store.newest(), bundle, "new", newer, "deploy", "", Note())
     before = objects_in(tmp_path), len(store.releases())
     with pytest.raises(DocumentError):
         store.collect("default", keep=1, keep_days=0.1, now=time.time() + 5 * DAY)
