@@ -179,7 +179,7 @@ def test_what_airflow_did_on_this_machine_is_sent_too_and_an_attempt_that_died_i
     spool = RunSpool(folder, "run")
     spool.begin("dev", ["service"])
     program = (
-        "import json, os, sys\nfrom pathlib import Path\nfrom aiflow_sdk.lineage import RunSpool\n"
+        "import json, os, sys\nfrom pathlib import Path\nfrom aiflow_sdk.lineage import AttemptMark, RunSpool\n"
         "AttemptMark(RunSpool(Path(sys.argv[1]), 'run'), json.loads(sys.argv[2]))\nos._exit(9)"
     )
     start = json.loads(spool.path.read_text().splitlines()[1])

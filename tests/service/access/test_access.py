@@ -239,7 +239,42 @@ def test_a_token_for_one_environment_sends_nothing_of_another(company):
     }
     assert robot.send(run_facets=of["dev"]).status == 201
     answer = robot.send(run_facets=of["prod"])
-    assert (answer.status, answer.json()["code"]) == (403, "environment-forbidden")
+    assert (answer.status, answer.json()["code"]) == (422, "environment-forbidden")
+    assert robot.send(namespace="aiflow/prod").status == 422
+    parent = facet(
+        "ParentRunFacet", "1-2-0", run={"runId": str(uuid.uuid4())}, job={"namespace": "aiflow/prod", "name": "p"}
+    )
+    assert robot.send(run_facets={"parent": parent}).status == 422
+
+
+def test_a_token_for_one_environment_changes_no_run_of_another(company):
+    team, uid = company.team(), str(uuid.uuid4())
+    facets = {"aiflow_run": {"_producer": "urn:x", "_schemaURL": "urn:x", "environment": "prod"}}
+    everywhere = company.person(team, "operator")
+    assert everywhere.send(event_type="START", run_id=uid, namespace="aiflow/prod", run_facets=facets).status == 201
+    robot = company.person(team, "operator", environment="dev", account="another-dev-robot")
+    for namespace in ("aiflow/dev", "elsewhere"):
+        assert robot.send(event_type="FAIL", run_id=uid, namespace=namespace, at="2026-11-20T11:00:00Z").status == 201
+    found = company.person(team, "viewer").get(f"/api/v1/runs/{uid}")
+    assert (found["state"], found["environment"]) == ("running", "prod")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["part-first", "run-first"])
+def test_whose_a_run_is_does_not_hang_on_who_names_it_first(company, order):
+    ours, theirs, uid = company.team(), company.team(), str(uuid.uuid4())
+    job = {"namespace": "aiflow/dev", "name": unique("pipeline")}
+    parent = facet("ParentRunFacet", "1-2-0", run={"runId": uid}, job=job)
+    stranger, owner = company.person(theirs), company.person(ours)
+    part = run_event("START", namespace="aiflow/dev", job=unique("part"), run_facets={"parent": parent})
+    own = run_event("START", run_id=uid, namespace=job["namespace"], job=job["name"], at="2026-11-20T10:00:01Z")
+    pairs = [(stranger, part), (owner, own)]
+    for person, event in [pairs[number] for number in order]:
+        assert person.ask("POST", "/api/v1/lineage/batch", json.dumps([event]).encode()).status == 200
+    assert company.person(ours, "viewer").get(f"/api/v1/runs/{uid}")["started_at"] == "2026-11-20T10:00:01.000000Z"
+    assert company.person(theirs, "viewer").ask("GET", f"/api/v1/runs/{uid}").status == 404
+    end = run_event("COMPLETE", run_id=uid, job=job["name"], at="2026-11-20T10:05:00Z")
+    assert owner.ask("POST", "/api/v1/lineage", json.dumps(end).encode()).status == 201
+    assert company.person(ours, "viewer").get(f"/api/v1/runs/{uid}")["state"] == "succeeded"
 
 
 def test_a_viewer_sends_nothing_and_hears_which_role_it_takes(company):

@@ -127,6 +127,8 @@ def record_releases(service: Service, store: BundleStore, project: str) -> Recor
     """
     recorded = Recorded()
     releases = [one for one in store.releases() if one.project == project]
+    if not releases:  # so that whoever only takes events is asked nothing else
+        return recorded
     known = _known_keys(service, store.environment, project, releases)
     moments = _moments(releases)
     for release in reversed(releases):

@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from aiflow_sdk.errors import AiflowError, ReceiverError
+from aiflow_sdk.errors import AiflowError, ReceiverError, StoreError
 from aiflow_sdk.lineage import begin_hearing, position_in, position_of, refusals_of
 from aiflow_sdk.plugins import Heard, Listener
 from aiflow_sdk.redaction import REDACTOR
@@ -107,6 +107,12 @@ class Courier:
                         break
                     position += self._tell(lines, spool, sent)
                     os.pwrite(handle, b"%0*d\n" % (_DIGITS, position), 0)
+        except FileNotFoundError:
+            return sent  # the run was removed meanwhile
+        except OSError as error:  # a full disk: what was told and not noted is told again
+            sent.outcome = Outcome.HELD
+            message = f"how far '{self.name}' has come cannot be noted in {spool.parent}: {error}"
+            sent.why = StoreError("spool-not-writable", message, hint="free some space", retryable=True)
         finally:
             os.close(handle)
         return sent

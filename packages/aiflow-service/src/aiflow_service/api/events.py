@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from aiflow_service.access import Role
+from aiflow_service.access import Role, Scope
 from aiflow_service.api.answers import Cursor, Limit, answer, answer_page, checked_text, moment_in, place_of
 from aiflow_service.api.ingest import replay
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
@@ -26,7 +26,7 @@ from aiflow_service.events import (
     refused_body,
     team_of_refusal,
 )
-from aiflow_service.ingest import Sender
+from aiflow_service.ingest import Sender, Submission
 
 router = APIRouter(prefix="/api/v1", tags=["events"], responses=PROBLEMS)
 
@@ -89,6 +89,19 @@ def refused_event(number: Number, services: ServicesOf, scope: ScopeOf) -> Respo
 @router.post("/lineage/refused/{number}/replay")
 async def replay_refused(number: Number, services: ServicesOf, scope: ScopeOf, caller: CallerOf) -> Response:
     """Take what was refused after all, where today's rules allow it."""
+    team_id, submissions = await asyncio.to_thread(_submissions_of, services, scope, number)
+    written = await services.writer.write(submissions, [])
+    for refusal in written.unstorable.values():
+        raise refusal
+    entry = Entry(
+        caller, "refusal.replayed", "refusal", str(number), team_id=team_id, details={"events": len(submissions)}
+    )
+    await asyncio.to_thread(_note_replayed, services, number, entry)
+    return answer({"status": "accepted", "events": len(submissions)})
+
+
+def _submissions_of(services: Services, scope: Scope, number: int) -> tuple[int, list[Submission]]:
+    """Return what a refused body holds, and whose it is."""
     with services.database.reading() as connection:
         team_id = team_of_refusal(connection, scope, number)
         found = refused_body(connection, scope, number)
@@ -102,14 +115,7 @@ async def replay_refused(number: Number, services: ServicesOf, scope: ScopeOf, c
     submissions, refusals = replay(raw, Sender(team_id, speaks_for_all, scope.caller.environment))
     if refusals:
         raise refusals[0]
-    written = await services.writer.write(submissions, [])
-    for refusal in written.unstorable.values():
-        raise refusal
-    entry = Entry(
-        caller, "refusal.replayed", "refusal", str(number), team_id=team_id, details={"events": len(submissions)}
-    )
-    await asyncio.to_thread(_note_replayed, services, number, entry)
-    return answer({"status": "accepted", "events": len(submissions)})
+    return team_id, submissions
 
 
 def _note_replayed(services: Services, number: int, entry: Entry) -> None:

@@ -121,7 +121,7 @@ async def _keep(services: Services, refused: list[RefusedEvent]) -> None:
 def _submit(raw: bytes, sender: Sender) -> Submission:
     event = read_event(raw)
     sender.check(event)
-    return Submission(event, sender.team_id, now(), sender.speaks_for_all)
+    return Submission(event, sender.team_id, now(), sender.speaks_for_all, sender.environment)
 
 
 def _submit_batch(raw: bytes, sender: Sender) -> tuple[dict[int, Submission], dict[int, tuple[bytes, Refusal]]]:

@@ -22,6 +22,8 @@ from aiflow_service.logs import ORIGIN, TRACE_ID
 
 _LOG = logging.getLogger("aiflow_service.requests")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""What is counted by its name: whoever may knock may make others up."""
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/api/v1/lineage", "/api/v1/lineage/batch"})
 """Routes that are asked so often that the log tells only of their failures."""
 
@@ -65,7 +67,8 @@ class Passage:
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "none")
-            REQUESTS.labels(scope["method"], route, status).observe(seconds)
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            REQUESTS.labels(method, route, status).observe(seconds)
             if status >= 400 or route not in _QUIET:
                 told = {
                     "method": scope["method"],

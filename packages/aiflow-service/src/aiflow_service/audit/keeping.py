@@ -117,7 +117,12 @@ class AuditKeeper:
         with self._database.reading() as connection:
             counted = sa.select(counters.c.value).where(counters.c.name == "audit")
             last_seq = connection.execute(counted).scalar() or 0
-        if self.checkpoints.is_due(last_seq):
+        last = self.checkpoints.last
+        if last is not None and last_seq < last.seq:
+            if self.is_sound:
+                _LOG.error("the audit ends at row %d, and row %d was signed: it was cut", last_seq, last.seq)
+            self.is_sound = False
+        elif self.checkpoints.is_due(last_seq):
             self._sign()
 
     def _sign(self) -> None:

@@ -35,6 +35,8 @@ class Submission(msgspec.Struct):
     received_at: int
     speaks_for_all: bool = True
     """See :class:`~aiflow_service.ingest.sender.Sender`."""
+    environment: str | None = None
+    """Likewise."""
 
 
 class Outcome(msgspec.Struct):
@@ -116,8 +118,9 @@ class GroupWriter:
             for pair in ((number, source.target), (names.dataset(source.dataset), source.field))
         )
         write_column_edges(writing, self._lineage, _column_edges(names, places))
+        ended = write_runs(writing, list(_run_parts(new, numbers)), names.job, names.project)
         write_makings(writing, list(making_parts(told)), names.job)
-        return write_runs(writing, list(_run_parts(new, numbers)), names.job, names.project)
+        return ended
 
     def _write_facts(self, writing: Writing, names: Names, rights: Rights, told: Sequence[Submission]) -> None:
         places = [
@@ -216,13 +219,11 @@ def _run_parts(new: dict[bytes, Submission], numbers: dict[bytes, int]) -> Itera
         event = one.event
         if event.run_id is None:
             continue
-        changed = numbers[digest]
-        yield RunPart(event.run_id, one.team_id, RunFold.of_event(event), changed, one.speaks_for_all)
         parent, root = event.parent, event.root
+        folds = [(event.run_id, RunFold.of_event(event))]
         if parent and parent.run_id != event.run_id:
-            above = root.run_id if root else None
-            yield RunPart(
-                parent.run_id, one.team_id, RunFold.of_part(event, parent, above), changed, one.speaks_for_all
-            )
+            folds.append((parent.run_id, RunFold.of_part(event, parent, root.run_id if root else None)))
         if root and root.run_id not in (event.run_id, parent.run_id if parent else None):
-            yield RunPart(root.run_id, one.team_id, RunFold.of_part(event, root), changed, one.speaks_for_all)
+            folds.append((root.run_id, RunFold.of_part(event, root)))
+        for uid, fold in folds:
+            yield RunPart(uid, one.team_id, fold, numbers[digest], one.speaks_for_all, one.environment)

@@ -27,11 +27,17 @@ class Sender:
     """The only one that it may send events of."""
 
     def check(self, event: Event) -> None:
-        """Return if the sender may send an event. Raises :class:`Refusal` for one of another environment."""
-        told = event.run_facets.get("aiflow_run", {}).get("environment")
-        if self.environment is not None and told is not None and told != self.environment:
-            reason = f"the token is for the environment {self.environment} alone"
-            raise Refusal("environment-forbidden", reason, status=403)
+        """Return if the sender may send an event. Raises :class:`Refusal` for one of another environment.
+
+        It is the event that is refused and not the sender: what comes behind it may well be its own.
+        """
+        if self.environment is None:
+            return
+        spaces = [name[0] for name in (event.job, *(one.job for one in (event.parent, event.root) if one)) if name]
+        told = {space.removeprefix(PIPELINES) for space in spaces if space.startswith(PIPELINES)}
+        told.add(event.run_facets.get("aiflow_run", {}).get("environment", self.environment))
+        if told - {self.environment}:
+            raise Refusal("environment-forbidden", f"the token is for the environment {self.environment} alone")
 
     def team_for(self, writing: Writing, project: str, environment: str) -> int:
         """Return the team of a project's pipelines in an environment: that of the events of their runs."""

@@ -114,7 +114,10 @@ class EventWriter:
                 _answer(group, None, Unwritable(str(error)))
                 continue
             _answer(group, Written(outcome, unstorable), None)
-            self._on_written(outcome, len(submissions), time.perf_counter() - began)
+            try:
+                self._on_written(outcome, len(submissions), time.perf_counter() - began)
+            except Exception:  # noqa: BLE001 figures are not worth the thread, for which everybody waits
+                _LOG.exception("a group was written, and not counted")
 
     def _collect(self) -> list[Waiting]:
         """Wait for something to write and return it; nothing when it is time to end."""

@@ -122,9 +122,13 @@ def _pipelines(connection: Connection, scope: Scope, job_ids: set[int]) -> list[
     for row in select_in(connection, every, edges.c.job_id, sorted(job_ids)):
         touched.setdefault((row.job_id, row.is_write), set()).add(row.dataset_id)
     runs: dict[int, list[tuple[str, MakingFold]]] = {}
-    stored = sa.select(makings).where(scope.sees(makings.c.team_id)).order_by(makings.c.run_uid).limit(_MAX_MAKINGS)
+    # Runs' ids grow with time: of too many the oldest are left out.
+    newest = makings.c.run_uid.desc()
+    stored = sa.select(makings).where(scope.sees(makings.c.team_id)).order_by(newest).limit(_MAX_MAKINGS)
     for row in select_in(connection, stored, makings.c.job_id, sorted(job_ids)):
         runs.setdefault(row.job_id, []).append((row.run_uid, MakingFold.from_bytes(row.fold)))
+    for some in runs.values():
+        some.reverse()
     known = _ids_of(
         connection,
         {

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from aiflow_service.database.bulk import insert_rows, select_in, update_rows
 from aiflow_service.database.connection import Writing
-from aiflow_service.database.tables import makings
+from aiflow_service.database.tables import makings, runs
 from aiflow_service.ledger.fold import MakingFold
 from aiflow_service.openlineage import Event
 from aiflow_service.openlineage.events import Name
@@ -25,6 +25,8 @@ class MakingPart(NamedTuple):
     fold: MakingFold
     speaks_for_all: bool
     """Unless the sender does, what it says of another team's run changes nothing."""
+    environment: str | None = None
+    """The only one of which its sender may say anything."""
 
 
 class Sent(Protocol):
@@ -33,6 +35,7 @@ class Sent(Protocol):
     event: Event
     team_id: int
     speaks_for_all: bool
+    environment: str | None
 
 
 def making_parts(sent: Iterable[Sent]) -> Iterator[MakingPart]:
@@ -44,31 +47,40 @@ def making_parts(sent: Iterable[Sent]) -> Iterator[MakingPart]:
             continue
         is_task = event.run_facets["aiflow_run"].get("task_id") is not None
         if not is_task:
-            yield MakingPart(event.run_id, one.team_id, event.job, fold, one.speaks_for_all)
+            yield MakingPart(event.run_id, one.team_id, event.job, fold, one.speaks_for_all, one.environment)
         elif event.parent:
-            yield MakingPart(event.parent.run_id, one.team_id, event.parent.job, fold, one.speaks_for_all)
+            parent = event.parent
+            yield MakingPart(parent.run_id, one.team_id, parent.job, fold, one.speaks_for_all, one.environment)
 
 
 def write_makings(writing: Writing, parts: Sequence[MakingPart], job_id: Callable[[int, Name], int]) -> None:
-    """Store what is said of makings; ``job_id`` says, by team, which job a name stands for."""
+    """Store what is said of makings, once the runs themselves are stored: whose a run is, its making is too.
+
+    ``job_id`` says, by team, which job a name stands for.
+    """
+    uids = {part.run_uid for part in parts}
+    owned = sa.select(runs.c.uid, runs.c.team_id, runs.c.environment)
+    owners = {row.uid: row for row in select_in(writing.connection, owned, runs.c.uid, uids)}
     stored = sa.select(makings.c.run_uid, makings.c.team_id, makings.c.fold)
-    found = select_in(writing.connection, stored, makings.c.run_uid, {part.run_uid for part in parts})
-    there = {row.run_uid: row for row in found}
+    there = {row.run_uid: row for row in select_in(writing.connection, stored, makings.c.run_uid, uids)}
     together: dict[str, MakingPart] = {}
     for part in parts:
-        known, row = together.get(part.run_uid), there.get(part.run_uid)
-        owner = row.team_id if row is not None else known.team_id if known is not None else part.team_id
-        if not part.speaks_for_all and owner != part.team_id:
+        run, known = owners.get(part.run_uid), together.get(part.run_uid)
+        if run is None or not (part.speaks_for_all or run.team_id == part.team_id):
             continue
-        together[part.run_uid] = part if known is None else known._replace(fold=known.fold.merge(part.fold))
-    new, changed = [], []
+        if part.environment is not None and run.environment not in (None, part.environment):
+            continue
+        fold = part.fold if known is None else known.fold.merge(part.fold)
+        together[part.run_uid] = part._replace(team_id=run.team_id, fold=fold)
+    new: list[tuple[str, int, int, bytes]] = []
+    changed: list[tuple[str, int, int, bytes]] = []
     for uid, part in sorted(together.items()):
-        if uid not in there:
-            new.append((uid, part.team_id, job_id(part.team_id, part.job), part.fold.to_bytes()))
-            continue
-        before = MakingFold.from_bytes(there[uid].fold)
-        after = before.merge(part.fold)
-        if after != before:
-            changed.append((uid, after.to_bytes()))
+        row, fold = there.get(uid), part.fold
+        if row is not None and row.team_id == part.team_id:
+            before = MakingFold.from_bytes(row.fold)
+            fold = before.merge(part.fold)
+            if fold == before:
+                continue
+        (new if row is None else changed).append((uid, part.team_id, job_id(part.team_id, part.job), fold.to_bytes()))
     insert_rows(writing, makings, ("run_uid", "team_id", "job_id", "fold"), new)
-    update_rows(writing, makings, ("run_uid", "fold"), changed)
+    update_rows(writing, makings, ("run_uid", "team_id", "job_id", "fold"), changed)

@@ -114,6 +114,17 @@ class RunFold(msgspec.Struct, omit_defaults=True):
         )
 
     @property
+    def is_own(self) -> bool:
+        """Whether the run's own events have said anything, and not others alone that they are part of it."""
+        return self.job is not None and self.job[0][0] > 0
+
+    @property
+    def environment(self) -> str | None:
+        """The environment of aiflow that it is in; None where nobody has said."""
+        told = self.facet("aiflow_run").get("environment")
+        return told if isinstance(told, str) else None
+
+    @property
     def started_at(self) -> int:
         """When it began, or was first heard of."""
         return self.start if self.start is not None else self.first or 0

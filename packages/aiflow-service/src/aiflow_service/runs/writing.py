@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -49,6 +49,17 @@ class RunPart(Struct):
     fold: RunFold
     changed: int
     speaks_for_all: bool = True
+    environment: str | None = None
+    """The only one of which its sender may say anything."""
+
+
+class Stored(NamedTuple):
+    """A run that is stored."""
+
+    id: int
+    team_id: int
+    state: str
+    fold: RunFold
 
 
 def write_runs(
@@ -57,32 +68,21 @@ def write_runs(
     job_id: Callable[[int, tuple[str, str]], int],
     project_id: Callable[[int, str], int],
 ) -> list[tuple[str, RunFold]]:
-    """Store what is said of runs; returns those that have ended by it, as their project and pipeline with the fold.
+    """Store what is said of runs; returns those of whole pipelines and of others' jobs that have ended by it.
 
-    ``job_id`` and ``project_id`` say, by team, which ones names stand for.
+    ``job_id`` and ``project_id`` say, by team, which ones names stand for. A run belongs to the team that tells of it;
+    one of which others alone have said that they are part of it, to the first of these, until it is told of itself.
     """
     stored = sa.select(runs.c.uid, runs.c.id, runs.c.team_id, runs.c.state, runs.c.fold)
-    there = {row.uid: row for row in select_in(writing.connection, stored, runs.c.uid, {one.uid for one in parts})}
-    together: dict[str, RunPart] = {}
-    for part in parts:
-        known, row = together.get(part.uid), there.get(part.uid)
-        owner = row.team_id if row is not None else known.team_id if known is not None else part.team_id
-        if not part.speaks_for_all and owner != part.team_id:
-            continue
-        if known is None:
-            together[part.uid] = part
-        else:
-            known.fold = known.fold.merge(part.fold)
-            known.changed = max(known.changed, part.changed)
+    found = select_in(writing.connection, stored, runs.c.uid, {one.uid for one in parts})
+    there = {row.uid: Stored(row.id, row.team_id, row.state, RunFold.from_bytes(row.fold)) for row in found}
     new, changed, ended, used = [], [], [], []
-    for uid, part in sorted(together.items()):
+    for uid, part in sorted(_together(parts, there).items()):
         row = there.get(uid)
-        if row is None:
-            fold, team_id = part.fold, part.team_id
-        else:
-            before = RunFold.from_bytes(row.fold)
-            fold, team_id = before.merge(part.fold), row.team_id
-            if fold == before:
+        fold, team_id = part.fold, part.team_id
+        if row is not None and row.team_id == team_id:
+            fold = row.fold.merge(part.fold)
+            if fold == row.fold:
                 continue
         values = _values(fold, team_id, part.changed, job_id, project_id)
         number = writing.number("runs") if row is None else row.id
@@ -92,12 +92,37 @@ def write_runs(
             changed.append((number, *values))
         if (task_id := values[_NAMES.index("task_id")]) and (row is not None or fold.state != "running"):
             used.append(usage_row(fold, number, team_id, values[_NAMES.index("pipeline")], task_id))
-        if fold.state != "running" and (row is None or row.state == "running"):
+        if not task_id and fold.state != "running" and (row is None or row.state == "running"):
             ended.append((values[4], fold))
     insert_rows(writing, runs, ("id", "uid", *_NAMES), new)
     update_rows(writing, runs, ("id", *_NAMES), changed)
     write_usage(writing, used)
     return ended
+
+
+def _together(parts: Sequence[RunPart], there: Mapping[str, Stored]) -> dict[str, RunPart]:
+    """Return, by run, what those say together who may say anything of it; the team is the run's."""
+    together: dict[str, RunPart] = {}
+    for part in sorted(parts, key=lambda one: not one.fold.is_own):  # what it says of itself decides whose it is
+        row, known = there.get(part.uid), together.get(part.uid)
+        owner, environment = part.team_id, None
+        if known is not None:
+            owner, environment = known.team_id, known.fold.environment
+        elif row is not None and (row.fold.is_own or not part.fold.is_own):
+            owner = row.team_id
+        if row is not None and row.team_id == owner:
+            environment = row.fold.environment or environment
+        if not part.speaks_for_all and owner != part.team_id:
+            continue
+        if part.environment is not None and environment not in (None, part.environment):
+            continue
+        if known is None:
+            part.team_id = owner
+            together[part.uid] = part
+        else:
+            known.fold = known.fold.merge(part.fold)
+            known.changed = max(known.changed, part.changed)
+    return together
 
 
 def _values(
