@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from aiflow_sdk.code import path_of_others
 from aiflow_sdk.config import Project, load_project
 from aiflow_sdk.deployment import CheckReport, CompileReport, check_project, compile_project
 from aiflow_sdk.errors import UnknownNameError
@@ -409,7 +410,7 @@ def test_a_plugins_module_that_cannot_be_imported_to_compile_is_told(project: Pr
 
 def test_the_plugin_of_another_interpreters_project_is_imported_there(project: Project) -> None:
     other = project.root / "other-python"
-    other.write_text(f'#!/bin/sh\nPYTHONPATH="{os.pathsep.join(sys.path)}" exec "{sys.executable}" "$@"\n')
+    other.write_text(f'#!/bin/sh\nPYTHONPATH="{os.pathsep.join(path_of_others())}" exec "{sys.executable}" "$@"\n')
     other.chmod(0o755)
     toml = 'project = "shop"\npython = "other-python"\n'
     write(project.root, {**a_plugin("far_rss"), "aiflow.toml": toml})

@@ -205,7 +205,7 @@ def test_an_address_where_nobody_listens_fails_at_once():
 def test_the_embedded_server_is_measured_apart_and_another_one_is_unknown(spark):
     meter = Meter().start()
     meter.follow(spark.server.pid)
-    assert spark.spark.sql("select count(*) from range(3000000)").collect()[0][0] == 3_000_000
+    assert spark.spark.sql("select sum(hash(id) % 7) from range(30000000)").collect()[0][0] is not None
     told = meter.stop()
     assert told["server"]["cpu_seconds"] > 0
     assert told["server"]["peak_memory_bytes"] > 10_000_000

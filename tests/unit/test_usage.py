@@ -1,10 +1,12 @@
 """What an attempt uses of the machine: measured by the kernel, told apart where it can be, else unknown."""
 
+import functools
 import json
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -39,6 +41,18 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
+def alone(test: Callable[[], None]) -> Callable[[], None]:
+    """Run a test in a process of its own: what this one did before, and its other threads do, would be measured too."""
+
+    @functools.wraps(test)
+    def run() -> None:
+        code = f"import runpy; runpy.run_path({__file__!r})[{test.__name__!r}].__wrapped__()"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+
+    return run
+
+
 @pytest.fixture(autouse=True)
 def only_ours():
     """Let no process of an earlier test count."""
@@ -46,6 +60,7 @@ def only_ours():
     usage._servers.clear()
 
 
+@alone
 def test_processor_time_and_memory_of_the_attempt_alone_are_measured():
     block = bytearray(80 * MB)  # from before: it counts as held, as it is
     spin(0.2)
@@ -63,6 +78,7 @@ def test_processor_time_and_memory_of_the_attempt_alone_are_measured():
     json.dumps(told)
 
 
+@alone
 def test_a_peak_that_was_before_the_attempt_is_not_its_own():
     block = bytearray(300 * MB)
     del block
@@ -70,6 +86,7 @@ def test_a_peak_that_was_before_the_attempt_is_not_its_own():
     assert told["peak_memory_bytes"] < 300 * MB
 
 
+@alone
 def test_a_peak_between_two_looks_is_seen():
     meter = Meter().start()
     before = meter._process.peak
@@ -90,6 +107,7 @@ def test_processes_that_it_starts_count_ended_or_alive(is_over):
     assert 0.4 <= told["cpu_seconds"] < 1.5
 
 
+@alone
 def test_memory_of_a_process_that_it_starts_counts():
     alone = Meter().start().stop()["peak_memory_bytes"]
     meter = Meter().start()
@@ -202,6 +220,7 @@ def test_a_cgroup_of_its_own_is_told_as_what_it_is(tmp_path, monkeypatch):
     assert (told["cpu_seconds"], told["peak_memory_bytes"]) == (2.5, 9000)
 
 
+@alone
 def test_measuring_costs_next_to_nothing():
     began = time.process_time()
     for _ in range(50):

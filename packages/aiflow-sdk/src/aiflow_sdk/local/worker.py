@@ -157,7 +157,7 @@ class _Work:
         return Journal(listeners, project.root, say=say)
 
     def _backfill(self, project: Project, request: BackfillRequest, router: OutputRouter) -> None:
-        from aiflow_sdk.local.backfill import find_needs, open_runs
+        from aiflow_sdk.local.backfilling import find_needs, open_runs
         from aiflow_sdk.local.executor import usable_processors
         from aiflow_sdk.local.preparation import continue_runs
         from aiflow_sdk.plan import Run
