@@ -242,6 +242,49 @@ def test_a_token_for_one_environment_sends_nothing_of_another(company):
     assert (answer.status, answer.json()["code"]) == (403, "environment-forbidden")
 
 
+def test_a_token_for_one_environment_changes_nothing_of_who_may_do_what(company):
+    team, other = company.team(), company.team()
+    limited = {"environment": "dev", "account": unique("dev-owner")}
+    owner = company.person(team, "owner", **limited)
+    every = {"name": "dev admin", "role": "admin", "environment": "dev", "account": unique("dev-admin")}
+    admin = Person(company.service, company.admin.do("POST", "/api/v1/tokens", every)["secret"])
+    prod = {"name": "prod", "team": team, "role": "editor", "account": unique("prod"), "environment": "prod"}
+    prod_token = company.admin.do("POST", "/api/v1/tokens", prod)["id"]
+    same = {**prod, "account": limited["account"], "role": "owner"}
+    same_token = company.admin.do("POST", "/api/v1/tokens", same)["id"]
+    (member,) = (
+        one["principal"]
+        for one in owner.get(f"/api/v1/teams/{team}/members")["items"]
+        if one["name"] == prod["account"]
+    )
+    grant = {"from_team": team, "to_team": other, "dataset": "raw.*", "access": "write"}
+    grant_id = company.admin.do("POST", "/api/v1/grants", grant)["id"]
+    claim = {"kind": "project", "name": unique("claim"), "team": team}
+    claim_id = company.admin.do("POST", "/api/v1/claims", claim)["id"]
+    dev = {"name": "dev", "team": team, "environment": "dev"}
+    for person, method, path, body in (
+        (owner, "PUT", f"/api/v1/teams/{team}/members/{member}", {"role": "owner"}),
+        (owner, "DELETE", f"/api/v1/teams/{team}/members/{member}", None),
+        (owner, "POST", "/api/v1/grants", grant),
+        (owner, "DELETE", f"/api/v1/grants/{grant_id}", None),
+        (owner, "DELETE", f"/api/v1/tokens/{prod_token}", None),
+        (owner, "DELETE", f"/api/v1/tokens/{same_token}", None),
+        (owner, "POST", "/api/v1/tokens", {**dev, "role": "owner", "account": prod["account"]}),
+        (owner, "POST", "/api/v1/tokens", {**dev, "role": "viewer", "account": unique("fresh")}),
+        (owner, "POST", "/api/v1/tokens", {**prod, "role": "viewer"}),
+        (admin, "POST", "/api/v1/teams", {"name": unique("team")}),
+        (admin, "POST", "/api/v1/claims", {**claim, "name": unique("claim")}),
+        (admin, "DELETE", f"/api/v1/claims/{claim_id}", None),
+    ):
+        answer = person.ask(method, path, body)
+        assert (answer.status, answer.json()["code"]) == (403, "forbidden"), (method, path, body, answer)
+        assert "environments" in answer.json()["detail"]
+        assert "dev alone" in answer.json()["detail"]
+    made = owner.do("POST", "/api/v1/tokens", {**dev, "role": "editor", "account": prod["account"]})
+    assert owner.ask("DELETE", f"/api/v1/tokens/{made['id']}").status == 403
+    owner.do("DELETE", f"/api/v1/tokens/{owner.get('/api/v1/whoami')['token']}")
+
+
 def test_a_viewer_sends_nothing_and_hears_which_role_it_takes(company):
     answer = company.person(company.team(), "viewer").send()
     assert (answer.status, answer.json()["code"]) == (403, "forbidden")

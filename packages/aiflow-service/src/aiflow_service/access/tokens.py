@@ -45,6 +45,7 @@ def make_token(writing: Writing, scope: Scope, wanted: Narrowing, account: str |
     With ``account`` it acts for this service account of the team, which is made where it is new: that takes an owner,
     and an administrator for an administrator's. Without, it acts for the caller, and never with a greater role; whoever
     calls with a machine token makes tokens for accounts alone, so that a token that leaks cannot outlive itself.
+    A token of one environment makes tokens of this one, for accounts that have the role already.
     Raises :class:`Denied`, :class:`Unseen`.
     """
     if account is None and scope.caller.principal_id is not None and scope.caller.token_id is None:
@@ -52,7 +53,7 @@ def make_token(writing: Writing, scope: Scope, wanted: Narrowing, account: str |
         principal_id = scope.caller.principal_id
     else:
         scope.require(max(Role.OWNER, wanted.role), wanted.team_id)
-        principal_id = _make_account(writing, scope.caller, account or wanted.name, wanted.team_id, wanted.role)
+        principal_id = _make_account(writing, scope, account or wanted.name, wanted.team_id, wanted.role)
     if scope.caller.environment is not None and wanted.environment != scope.caller.environment:
         where = f"in all environments, and not in {scope.caller.environment} alone"
         raise Denied(scope.caller, wanted.role, None, wanted.team_id, where)
@@ -75,12 +76,16 @@ def make_session(writing: Writing, principal_id: int, name: str, expires_at: int
 
 
 def revoke_token(writing: Writing, scope: Scope, token_id: int) -> None:
-    """End a token; again changes nothing. Its bearer may, and an owner of its team. Raises what a stranger is told."""
+    """End a token; again changes nothing. Raises what a stranger is told.
+
+    Whom it acts for may, with a token of one environment only what is of this one; and an owner of its team.
+    """
     row = writing.connection.execute(sa.select(tokens).where(tokens.c.id == token_id, _visible(scope))).first()
     if row is None:
         raise Unseen("token")
-    if row.principal_id != scope.caller.principal_id or scope.caller.principal_id is None:
-        scope.require(Role.OWNER, row.team_id)
+    is_mine = row.principal_id == scope.caller.principal_id
+    if not is_mine or scope.caller.environment not in (None, row.environment):
+        scope.require_unlimited(Role.OWNER, row.team_id)
     if row.revoked_at is None:
         writing.connection.execute(tokens.update().where(tokens.c.id == token_id).values(revoked_at=now()))
         record(writing, Change(scope.caller, "token.revoked", f"{row.id} {row.name}", row.team_id))
@@ -146,18 +151,21 @@ def _visible(scope: Scope) -> sa.ColumnElement[bool]:
     return mine & (tokens.c.kind == MACHINE)
 
 
-def _make_account(writing: Writing, caller: Caller, name: str, team_id: int | None, role: Role) -> int:
+def _make_account(writing: Writing, scope: Scope, name: str, team_id: int | None, role: Role) -> int:
     principal_id = make_principal(writing, "service", "", f"{team_id or 0}/{name}", name)
     of_team = memberships.c.team_id.is_(None) if team_id is None else memberships.c.team_id == team_id
     mine = (memberships.c.principal_id == principal_id) & of_team & (memberships.c.source == GIVEN)
     stored = writing.connection.execute(sa.select(memberships.c.role).where(mine)).scalar()
+    if stored is not None and stored >= role:
+        return principal_id
+    # The account may have tokens of other environments, to which its greater role gives more too.
+    scope.require_unlimited(max(Role.OWNER, role), team_id)
     if stored is None:
         give_role(writing, principal_id, team_id, role, GIVEN)
-    elif stored < role:
+    else:
         writing.connection.execute(memberships.update().where(mine).values(role=int(role)))
-    if stored is None or stored < role:
-        told = {"role": role.label, "before": Role(stored).label if stored else None}
-        record(writing, Change(caller, "member.set", name, team_id, told))
+    told = {"role": role.label, "before": Role(stored).label if stored else None}
+    record(writing, Change(scope.caller, "member.set", name, team_id, told))
     return principal_id
 
 
