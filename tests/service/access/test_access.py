@@ -7,7 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from access_trial import Person, seconds_of
-from aiflow_service.database import open_database
+from aiflow_service.access import EVERYTHING, Caller, Role, Scope, Unseen
+from aiflow_service.access.tokens import Narrowing, make_token, revoke_token
+from aiflow_service.database import now, open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import makings, teams
 from aiflow_service.ingest import GroupWriter, Submission
@@ -212,6 +214,39 @@ def test_a_revoked_token_ends_at_once(company):
     assert company.person(team, "editor").ask("DELETE", f"/api/v1/tokens/{made['id']}").status == 404
     company.person(team, "owner").do("DELETE", f"/api/v1/tokens/{made['id']}")
     assert bearer.ask("GET", "/api/v1/whoami").status == 401
+
+
+def test_what_is_made_with_a_token_ends_with_it(company):
+    team = company.team()
+
+    def make(maker, days, role="owner"):
+        wanted = {"name": "made", "team": team, "role": role, "account": unique("account"), "days": days}
+        made = maker.do("POST", "/api/v1/tokens", wanted)
+        return made, Person(company.service, made["secret"])
+
+    first, leaked = make(company.admin, 1)
+    second, child = make(leaked, 366)
+    third, grandchild = make(child, 366, "viewer")
+    other, bystander = make(company.admin, 1)
+    assert second["expires_at"] == third["expires_at"] == first["expires_at"]
+    bystander.do("DELETE", f"/api/v1/tokens/{first['id']}")
+    assert [one.ask("GET", "/api/v1/whoami").status for one in (leaked, child, grandchild)] == [401] * 3
+    assert bystander.get("/api/v1/whoami")["token"] == other["id"]
+    told = company.admin.get("/api/v1/audit", action="token.revoked", team=team)["items"]
+    assert {row["object_name"] for row in told} == {f"{one['id']} made" for one in (first, second, third)}
+
+
+def test_a_token_that_was_just_revoked_makes_none(tmp_path):
+    database = open_database(f"sqlite:///{tmp_path / 'service.db'}")
+    migrate(database)
+    wanted = Narrowing("t", None, Role.ADMIN, None, now() + 10**9)
+    with database.writing() as writing:
+        maker = make_token(writing, EVERYTHING, wanted, "t")
+        revoke_token(writing, EVERYTHING, maker.id)
+    remembered = Scope(None, {}, Role.ADMIN, Caller("t", "service", 1, maker.id))  # as another replica has it
+    with database.writing() as writing, pytest.raises(Unseen):
+        make_token(writing, remembered, wanted, "u")
+    database.close()
 
 
 def test_nobody_gives_more_than_they_have(company):
