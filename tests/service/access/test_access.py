@@ -1,5 +1,6 @@
 """Who sees and does what: teams, claims, grants, tokens."""
 
+import http.client
 import json
 import uuid
 
@@ -214,6 +215,31 @@ def test_a_revoked_token_ends_at_once(company):
     assert company.person(team, "editor").ask("DELETE", f"/api/v1/tokens/{made['id']}").status == 404
     company.person(team, "owner").do("DELETE", f"/api/v1/tokens/{made['id']}")
     assert bearer.ask("GET", "/api/v1/whoami").status == 401
+
+
+def test_live_runs_go_by_what_the_listener_may_now_and_end_with_the_token(company):
+    team, other = company.team(), company.team()
+    wanted = {"name": "listener", "team": team, "role": "viewer", "account": unique("listener")}
+    made = company.admin.do("POST", "/api/v1/tokens", wanted)
+    connection = http.client.HTTPConnection(company.service.host, company.service.port, timeout=20)
+    headers = {"Authorization": f"Bearer {made['secret']}"}
+    connection.request("GET", "/api/v1/runs/live", headers=headers)
+    response = connection.getresponse()
+    assert response.readline() == b"retry: 2000\n"
+    first, hidden, late = unique("first"), unique("hidden"), unique("late")
+    company.person(other).send(job=hidden)
+    sender = company.person(team)
+    sender.send(job=first)
+    told = b""
+    while first.encode() not in told:
+        told += (line := response.readline())
+        assert line, told
+    company.person(team, "owner").do("DELETE", f"/api/v1/tokens/{made['id']}")
+    sender.send(job=late)
+    told += response.read()  # to the end, which comes by itself
+    connection.close()
+    assert hidden.encode() not in told
+    assert late.encode() not in told
 
 
 def test_what_is_made_with_a_token_ends_with_it(company):
