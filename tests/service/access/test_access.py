@@ -1,5 +1,6 @@
 """Who sees and does what: teams, claims, grants, tokens."""
 
+import http.client
 import json
 import uuid
 
@@ -7,7 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from access_trial import Person, seconds_of
-from aiflow_service.database import open_database
+from aiflow_service.access import EVERYTHING, Caller, Role, Scope, Unseen
+from aiflow_service.access.tokens import Narrowing, make_token, revoke_token
+from aiflow_service.database import now, open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import makings, teams
 from aiflow_service.ingest import GroupWriter, Submission
@@ -214,6 +217,64 @@ def test_a_revoked_token_ends_at_once(company):
     assert bearer.ask("GET", "/api/v1/whoami").status == 401
 
 
+def test_live_runs_go_by_what_the_listener_may_now_and_end_with_the_token(company):
+    team, other = company.team(), company.team()
+    wanted = {"name": "listener", "team": team, "role": "viewer", "account": unique("listener")}
+    made = company.admin.do("POST", "/api/v1/tokens", wanted)
+    connection = http.client.HTTPConnection(company.service.host, company.service.port, timeout=20)
+    headers = {"Authorization": f"Bearer {made['secret']}"}
+    connection.request("GET", "/api/v1/runs/live", headers=headers)
+    response = connection.getresponse()
+    assert response.readline() == b"retry: 2000\n"
+    first, hidden, late = unique("first"), unique("hidden"), unique("late")
+    company.person(other).send(job=hidden)
+    sender = company.person(team)
+    sender.send(job=first)
+    told = b""
+    while first.encode() not in told:
+        told += (line := response.readline())
+        assert line, told
+    company.person(team, "owner").do("DELETE", f"/api/v1/tokens/{made['id']}")
+    sender.send(job=late)
+    told += response.read()  # to the end, which comes by itself
+    connection.close()
+    assert hidden.encode() not in told
+    assert late.encode() not in told
+
+
+def test_what_is_made_with_a_token_ends_with_it(company):
+    team = company.team()
+
+    def make(maker, days, role="owner"):
+        wanted = {"name": "made", "team": team, "role": role, "account": unique("account"), "days": days}
+        made = maker.do("POST", "/api/v1/tokens", wanted)
+        return made, Person(company.service, made["secret"])
+
+    first, leaked = make(company.admin, 1)
+    second, child = make(leaked, 366)
+    third, grandchild = make(child, 366, "viewer")
+    other, bystander = make(company.admin, 1)
+    assert second["expires_at"] == third["expires_at"] == first["expires_at"]
+    bystander.do("DELETE", f"/api/v1/tokens/{first['id']}")
+    assert [one.ask("GET", "/api/v1/whoami").status for one in (leaked, child, grandchild)] == [401] * 3
+    assert bystander.get("/api/v1/whoami")["token"] == other["id"]
+    told = company.admin.get("/api/v1/audit", action="token.revoked", team=team)["items"]
+    assert {row["object_name"] for row in told} == {f"{one['id']} made" for one in (first, second, third)}
+
+
+def test_a_token_that_was_just_revoked_makes_none(tmp_path):
+    database = open_database(f"sqlite:///{tmp_path / 'service.db'}")
+    migrate(database)
+    wanted = Narrowing("t", None, Role.ADMIN, None, now() + 10**9)
+    with database.writing() as writing:
+        maker = make_token(writing, EVERYTHING, wanted, "t")
+        revoke_token(writing, EVERYTHING, maker.id)
+    remembered = Scope(None, {}, Role.ADMIN, Caller("t", "service", 1, maker.id))  # as another replica has it
+    with database.writing() as writing, pytest.raises(Unseen):
+        make_token(writing, remembered, wanted, "u")
+    database.close()
+
+
 def test_nobody_gives_more_than_they_have(company):
     team, other = company.team(), company.team()
     owner = company.person(team, "owner")
@@ -275,6 +336,49 @@ def test_whose_a_run_is_does_not_hang_on_who_names_it_first(company, order):
     end = run_event("COMPLETE", run_id=uid, job=job["name"], at="2026-11-20T10:05:00Z")
     assert owner.ask("POST", "/api/v1/lineage", json.dumps(end).encode()).status == 201
     assert company.person(ours, "viewer").get(f"/api/v1/runs/{uid}")["state"] == "succeeded"
+
+
+def test_a_token_for_one_environment_changes_nothing_of_who_may_do_what(company):
+    team, other = company.team(), company.team()
+    limited = {"environment": "dev", "account": unique("dev-owner")}
+    owner = company.person(team, "owner", **limited)
+    every = {"name": "dev admin", "role": "admin", "environment": "dev", "account": unique("dev-admin")}
+    admin = Person(company.service, company.admin.do("POST", "/api/v1/tokens", every)["secret"])
+    prod = {"name": "prod", "team": team, "role": "editor", "account": unique("prod"), "environment": "prod"}
+    prod_token = company.admin.do("POST", "/api/v1/tokens", prod)["id"]
+    same = {**prod, "account": limited["account"], "role": "owner"}
+    same_token = company.admin.do("POST", "/api/v1/tokens", same)["id"]
+    (member,) = (
+        one["principal"]
+        for one in owner.get(f"/api/v1/teams/{team}/members")["items"]
+        if one["name"] == prod["account"]
+    )
+    grant = {"from_team": team, "to_team": other, "dataset": "raw.*", "access": "write"}
+    grant_id = company.admin.do("POST", "/api/v1/grants", grant)["id"]
+    claim = {"kind": "project", "name": unique("claim"), "team": team}
+    claim_id = company.admin.do("POST", "/api/v1/claims", claim)["id"]
+    dev = {"name": "dev", "team": team, "environment": "dev"}
+    for person, method, path, body in (
+        (owner, "PUT", f"/api/v1/teams/{team}/members/{member}", {"role": "owner"}),
+        (owner, "DELETE", f"/api/v1/teams/{team}/members/{member}", None),
+        (owner, "POST", "/api/v1/grants", grant),
+        (owner, "DELETE", f"/api/v1/grants/{grant_id}", None),
+        (owner, "DELETE", f"/api/v1/tokens/{prod_token}", None),
+        (owner, "DELETE", f"/api/v1/tokens/{same_token}", None),
+        (owner, "POST", "/api/v1/tokens", {**dev, "role": "owner", "account": prod["account"]}),
+        (owner, "POST", "/api/v1/tokens", {**dev, "role": "viewer", "account": unique("fresh")}),
+        (owner, "POST", "/api/v1/tokens", {**prod, "role": "viewer"}),
+        (admin, "POST", "/api/v1/teams", {"name": unique("team")}),
+        (admin, "POST", "/api/v1/claims", {**claim, "name": unique("claim")}),
+        (admin, "DELETE", f"/api/v1/claims/{claim_id}", None),
+    ):
+        answer = person.ask(method, path, body)
+        assert (answer.status, answer.json()["code"]) == (403, "forbidden"), (method, path, body, answer)
+        assert "environments" in answer.json()["detail"]
+        assert "dev alone" in answer.json()["detail"]
+    made = owner.do("POST", "/api/v1/tokens", {**dev, "role": "editor", "account": prod["account"]})
+    assert owner.ask("DELETE", f"/api/v1/tokens/{made['id']}").status == 403
+    owner.do("DELETE", f"/api/v1/tokens/{owner.get('/api/v1/whoami')['token']}")
 
 
 def test_a_viewer_sends_nothing_and_hears_which_role_it_takes(company):

@@ -113,7 +113,7 @@ def test_a_tokens_use_is_recorded_once_a_day(company):
 
 def test_what_groups_give_and_take_is_recorded_for_each_team(company):
     name, subject = unique("somebody"), unique("subject")
-    told = {"sub": subject, "email": f"{name}@company.com"}
+    told = {"sub": subject, "email": f"{name}@company.com", "email_verified": True}
     token = company.provider.token(groups=["data-eng"], iat=time.time() - 60, **told)
     Person(company.service, token).get("/api/v1/whoami")
     Person(company.service, company.provider.token(groups=[], **told)).ask("GET", "/api/v1/whoami")
@@ -162,7 +162,7 @@ def test_a_token_for_one_environment_deploys_and_configures_nothing_in_another(c
 
 def test_what_somebody_in_several_teams_configures_takes_the_teams_name(company):
     ours, theirs, subject = company.team(), company.team(), unique("subject")
-    token = company.provider.token(sub=subject, email=f"{subject}@company.com")
+    token = company.provider.token(sub=subject, email=f"{subject}@company.com", email_verified=True)
     somebody = Person(company.service, token)
     assert somebody.ask("GET", "/api/v1/whoami").json()["code"] == "no-team"
     numbers = {row["details"]["by"]["principal"] for row in audited(company, actor=f"user:{subject}@company.com")}

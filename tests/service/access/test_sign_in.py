@@ -15,8 +15,10 @@ from aiflow_service.access.oidc import Provider, ProviderSilent, Untrusted
 from aiflow_service.access.roles import Role
 from aiflow_service.access.signin import SignIn, read_sign_in
 from harness.openid import openid_provider
+from service_trial import unique
 
 HOUR = 3600
+VERIFIED = {"email_verified": True}
 
 
 @pytest.fixture
@@ -34,7 +36,9 @@ def checker(fresh):
 def test_a_signed_token_names_somebody_with_the_roles_of_the_groups(fresh, checker):
     for algorithm in ("RS256", "ES256"):
         key = fresh.add_key(algorithm)
-        found = checker.validate(fresh.token(key, sub=algorithm, email="ana@x", groups=["eng", "all", "other", 7]))
+        found = checker.validate(
+            fresh.token(key, sub=algorithm, email="ana@x", **VERIFIED, groups=["eng", "all", "other", 7])
+        )
         assert (found.subject, found.name, dict(found.roles), found.everywhere) == (
             algorithm,
             "ana@x",
@@ -42,6 +46,32 @@ def test_a_signed_token_names_somebody_with_the_roles_of_the_groups(fresh, check
             Role.VIEWER,
         )
         checker._asked_at = float("-inf")  # as if the pause between two unknown keys were over
+
+
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [
+        ({"email": "ceo@x", "email_verified": True}, "ceo@x"),
+        ({"email": "ceo@x"}, "mallory"),
+        ({"email": "ceo@x", "email_verified": False}, "mallory"),
+        ({"email": "ceo@x", "email_verified": "true"}, "mallory"),
+        ({"email": "", "email_verified": True}, "mallory"),
+        ({"email": ["ceo@x"], "email_verified": True}, "mallory"),
+        ({"email_verified": True}, "mallory"),
+        ({"preferred_username": "ceo@x", "name": "ceo@x"}, "mallory"),
+    ],
+)
+def test_nobody_is_named_by_what_nobody_has_verified(fresh, checker, claims, name):
+    assert checker.validate(fresh.token(sub="mallory", **claims)).name == name
+
+
+def test_the_audit_has_no_name_that_nobody_has_verified(company):
+    subject = unique("mallory")
+    forged = company.provider.token(sub=subject, email="boss@company.com", groups=["data-eng"])
+    Person(company.service, forged).get("/api/v1/whoami")
+    assert company.admin.get("/api/v1/audit", actor="user:boss@company.com")["items"] == []
+    (row,) = company.admin.get("/api/v1/audit", actor=f"user:{subject}", action="sign-in.token")["items"]
+    assert row["result"] == "done"
 
 
 def unsigned(issuer):
@@ -152,14 +182,13 @@ def test_two_lines_suffice(tmp_path):
 
 
 def test_a_providers_token_is_taken_with_what_its_groups_give(company):
-    token = company.provider.token(sub="eng-1", groups=["data-eng"], email="eng@company.com")
+    token = company.provider.token(sub="eng-1", groups=["data-eng"], email="eng@company.com", **VERIFIED)
     somebody = Person(company.service, token)
     told = somebody.get("/api/v1/whoami")
     assert (told["name"], told["teams"]) == ("eng@company.com", [{"name": "growth", "role": "editor"}])
     assert somebody.ask("GET", "/metrics").status == 403
     later = company.provider.token(sub="eng-1", groups=[], iat=time.time() + 5)
     assert Person(company.service, later).ask("GET", "/api/v1/whoami").json()["code"] == "no-team"
-    time.sleep(1.1)  # what is remembered of the first token
     assert somebody.ask("GET", "/api/v1/whoami").json()["code"] == "no-team"  # an older token brings nothing back
     forged = Person(company.service, company.provider.token(aud="other"))
     assert forged.ask("GET", "/api/v1/whoami").status == 401
@@ -169,6 +198,32 @@ def test_an_administrator_by_settings_needs_a_verified_address(company):
     for verified, status in ((True, 200), (False, 403)):
         token = company.provider.token(sub=f"ceo-{verified}", email="ceo@company.com", email_verified=verified)
         assert Person(company.service, token).ask("GET", "/metrics").status == status
+
+
+def test_a_sign_in_is_newer_than_a_token_from_before_it(company):
+    subject = unique("moved")
+    before = Person(company.service, company.provider.token(sub=subject, groups=["data-eng"], iat=time.time() - 60))
+    assert before.get("/api/v1/whoami")["teams"] == [{"name": "growth", "role": "editor"}]
+    other = Person(company.service, company.provider.token(sub=subject, groups=["data-eng"], iat=time.time() - 30))
+    company.provider.person = {"sub": subject, "groups": []}
+    session = sign_in(company)
+    assert browse(f"{company.service.address}/api/v1/whoami", session)[0] == 403
+    for person in (before, other):
+        assert person.ask("GET", "/api/v1/whoami").json()["code"] == "no-team"
+    company.provider.person = {"sub": subject, "groups": ["platform"], "iat": time.time() - 45}
+    assert (
+        browse(f"{company.service.address}/api/v1/whoami", sign_in(company))[0] == 403
+    )  # an old answer brings nothing
+
+
+def sign_in(company):
+    """Sign in by a browser as the provider's present person, and return the session's cookie."""
+    _, headers, (kept,), _ = browse(f"{company.service.address}/api/v1/sign-in/begin")
+    _, headers, _, _ = browse(headers["Location"])
+    status, _, cookies, _ = browse(headers["Location"], kept)
+    assert status == 302
+    (session,) = [one for one in cookies if one.startswith("aiflow_session=aiflow_")]
+    return session
 
 
 def browse(address, cookie=None, method="GET", **headers):
@@ -185,7 +240,7 @@ def browse(address, cookie=None, method="GET", **headers):
 
 def test_a_browser_signs_in_with_pkce_and_out_again(company):
     home = company.service.address
-    company.provider.person = {"sub": "bea", "email": "bea@company.com", "groups": ["platform"]}
+    company.provider.person = {"sub": "bea", "email": "bea@company.com", **VERIFIED, "groups": ["platform"]}
     status, headers, (kept,), _ = browse(f"{home}/api/v1/sign-in/begin?to=/runs")
     assert status == 302
     query = parse_qs(urlsplit(headers["Location"]).query)

@@ -21,7 +21,7 @@ from aiflow_service.access.oidc import Identity, Provider
 from aiflow_service.access.scope import Caller, Scope, scope_of_roles
 from aiflow_service.access.teams import make_principal, replace_group_roles, roles_of
 from aiflow_service.access.tokens import MACHINE, PREFIX, SESSION, digest_of, find_bearer, make_session, narrowed_roles
-from aiflow_service.database import MICROSECONDS, Database, now
+from aiflow_service.database import MICROSECONDS, Database, Writing, now
 from aiflow_service.database.protection import SEES_ALL, seeing
 from aiflow_service.database.tables import principals, tokens
 
@@ -90,10 +90,9 @@ class Callers:
     def begin_session(self, identity: Identity) -> str:
         """Return the secret of a session of somebody who has just signed in."""
         with seeing(SEES_ALL), self._database.writing() as writing:
-            principal_id = make_principal(writing, "user", identity.issuer, identity.subject, identity.name)
-            caller = Caller(identity.name, "user", principal_id)
-            replace_group_roles(writing, principal_id, dict(identity.roles), identity.everywhere, caller)
-            secret = make_session(writing, principal_id, identity.name, now() + SESSION_SECONDS * MICROSECONDS)
+            number, _ = _take_in(writing, identity)
+            secret = make_session(writing, number, identity.name, now() + SESSION_SECONDS * MICROSECONDS)
+        self.forget()
         return secret
 
     def end_session(self, secret: str) -> None:
@@ -139,19 +138,30 @@ class Callers:
         with self._database.reading() as connection:
             row = connection.execute(statement).first()
         if row is None or row.seen_at is None or identity.issued_at > row.seen_at:
-            # The newest token says which groups there are: an older one, still valid, must not bring back another's.
             with self._database.writing() as writing:
-                number = make_principal(writing, "user", identity.issuer, identity.subject, identity.name)
-                caller = Caller(identity.name, "user", number)
-                replace_group_roles(writing, number, dict(identity.roles), identity.everywhere, caller)
-                seen = principals.update().where(principals.c.id == number).values(seen_at=identity.issued_at)
-                writing.connection.execute(seen)
+                number, caller = _take_in(writing, identity)
                 record(writing, Change(caller, "sign-in.token", identity.name))
+            self.forget()
         else:
             number = row.id
         with self._database.reading() as connection:
             roles, everywhere = roles_of(connection, number)
         return scope_of_roles(roles, everywhere, Caller(identity.name, "user", number))
+
+
+def _take_in(writing: Writing, identity: Identity) -> tuple[int, Caller]:
+    """Return the principal of somebody whom the issuer vouches for, by its id and as a caller.
+
+    The newest token or sign-in says which groups there are: an older one, still valid, must not bring back another's.
+    """
+    number = make_principal(writing, "user", identity.issuer, identity.subject, identity.name)
+    caller = Caller(identity.name, "user", number)
+    mine = principals.c.id == number
+    seen_at = writing.connection.execute(sa.select(principals.c.seen_at).where(mine)).scalar()
+    if seen_at is None or identity.issued_at > seen_at:
+        replace_group_roles(writing, number, dict(identity.roles), identity.everywhere, caller)
+        writing.connection.execute(principals.update().where(mine).values(seen_at=identity.issued_at))
+    return number, caller
 
 
 def _key(credential: Credential) -> bytes:

@@ -33,7 +33,7 @@ class Granted:
 
 def make_grant(writing: Writing, scope: Scope, from_team: int, to_team: int, granted: Granted) -> int:
     """Let a team read, or read and write, another's datasets. Raises :class:`~.scope.Denied`, :class:`Unseen`."""
-    scope.require(Role.OWNER, from_team)
+    scope.require_unlimited(Role.OWNER, from_team)
     number = writing.number("grants")
     writing.connection.execute(
         grants.insert().values(
@@ -59,8 +59,7 @@ def revoke_grant(writing: Writing, scope: Scope, grant_id: int) -> None:
     row = writing.connection.execute(sa.select(grants).where(grants.c.id == grant_id, _concerns(scope))).first()
     if row is None:
         raise Unseen("grant")
-    if not scope.may(Role.OWNER, row.from_team_id):
-        scope.require(Role.OWNER, row.from_team_id if scope.role_in(row.from_team_id) else row.to_team_id)
+    scope.require_unlimited(Role.OWNER, row.from_team_id if scope.role_in(row.from_team_id) else row.to_team_id)
     if row.revoked_at is None:
         writing.connection.execute(grants.update().where(grants.c.id == grant_id).values(revoked_at=now()))
         record(writing, Change(scope.caller, "grant.revoked", row.name, row.from_team_id))

@@ -134,13 +134,14 @@ class Provider:
     def _identity(self, claims: Mapping[str, Any]) -> Identity:
         told = claims.get(self.sign_in.groups_claim)
         groups = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
-        names = [claims.get(key) for key in ("email", "preferred_username", "name", "sub")]
-        name = next(one for one in names if isinstance(one, str) and one)
-        # An address that nobody has verified is one that anybody may have written down.
-        proven = {str(claims["sub"])} | ({claims["email"]} if claims.get("email_verified") is True else set())
-        roles, everywhere = self.sign_in.roles_of(groups, proven)
+        subject, email = str(claims["sub"]), claims.get("email")
+        # An address that nobody has verified is one that anybody may have written down, as any other name is: neither
+        # names somebody in the audit.
+        is_proven = isinstance(email, str) and email != "" and claims.get("email_verified") is True
+        name = str(email) if is_proven else subject
+        roles, everywhere = self.sign_in.roles_of(groups, {subject, name})
         issued_at = int(float(claims["iat"]) * 1_000_000)
-        return Identity(self.sign_in.issuer, str(claims["sub"]), name[:200], roles, everywhere, issued_at)
+        return Identity(self.sign_in.issuer, subject, name[:200], roles, everywhere, issued_at)
 
     def _discover(self) -> dict[str, Any]:
         with self._lock:

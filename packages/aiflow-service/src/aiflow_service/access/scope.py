@@ -125,6 +125,17 @@ class Scope:
         where = "in this team" if team_id is not None else "in every team"
         raise Denied(self.caller, role, self.role_in(team_id), team_id, where)
 
+    def require_unlimited(self, role: Role, team_id: int | None) -> None:
+        """Return if the caller has a role and is limited to no environment: what is changed holds in all of them.
+
+        Who may do what belongs to no environment, so a token of one changes nothing of it. Raises what :meth:`require`
+        does.
+        """
+        self.require(role, team_id)
+        if self.caller.environment is not None:
+            within = f" in {self.caller.environment} alone"
+            raise Denied(self.caller, role, self.role_in(team_id), team_id, "in all environments", within)
+
     @property
     def setting(self) -> str:
         """The same for PostgreSQL's row-level security."""

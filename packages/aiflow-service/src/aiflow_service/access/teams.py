@@ -58,7 +58,7 @@ def tell_team(scope: Scope, row: Any) -> dict[str, Any]:
 
 def make_team(writing: Writing, scope: Scope, name: str) -> int:
     """Make a team and return its id. Raises :class:`Taken`, :class:`Denied`."""
-    scope.require(Role.ADMIN, None)
+    scope.require_unlimited(Role.ADMIN, None)
     if writing.connection.execute(sa.select(teams.c.id).where(teams.c.name == name)).scalar() is not None:
         raise Taken(f"there is a team '{name}' already")
     number = writing.number("teams")
@@ -104,7 +104,7 @@ def set_member(writing: Writing, scope: Scope, team_id: int, principal_id: int, 
     )
     before = writing.connection.execute(sa.select(memberships.c.role).where(mine)).scalar()
     highest = max(role or Role.VIEWER, Role(before or Role.VIEWER))
-    scope.require(max(Role.OWNER, highest), team_id)
+    scope.require_unlimited(max(Role.OWNER, highest), team_id)
     known = writing.connection.execute(sa.select(principals.c.name).where(principals.c.id == principal_id)).scalar()
     if known is None or (role is None and before is None):
         raise Unseen("member")
@@ -206,7 +206,7 @@ def list_claims(connection: Connection, scope: Scope, *, after: int, limit: int)
 
 def make_claim(writing: Writing, scope: Scope, kind: str, name: str, team_id: int) -> int:
     """Say that a project or the namespaces that begin so belong to a team. Raises :class:`Taken`, :class:`Denied`."""
-    scope.require(Role.ADMIN, None)
+    scope.require_unlimited(Role.ADMIN, None)
     there = sa.select(claims.c.id).where(claims.c.kind == kind, claims.c.name == name)
     if writing.connection.execute(there).scalar() is not None:
         raise Taken(f"the {kind} '{name}' is claimed already")
@@ -226,7 +226,7 @@ def drop_claim(writing: Writing, scope: Scope, claim_id: int) -> None:
     ).first()
     if row is None:
         raise Unseen("claim")
-    scope.require(Role.ADMIN, None)
+    scope.require_unlimited(Role.ADMIN, None)
     writing.connection.execute(claims.delete().where(claims.c.id == claim_id))
     _count_change(writing)
     record(writing, Change(scope.caller, "claim.dropped", f"{row.kind} {row.name}", row.team_id))

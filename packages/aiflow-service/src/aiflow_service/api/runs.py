@@ -15,7 +15,7 @@ from aiflow_service.access import Scope
 from aiflow_service.api.answers import Cursor, Limit, answer_object, answer_page, checked_text, moment_in, place_of
 from aiflow_service.api.events import with_raw
 from aiflow_service.api.problem import PROBLEMS, not_found
-from aiflow_service.api.services import ScopeOf, Services, ServicesOf
+from aiflow_service.api.services import ScopeOf, Services, ServicesOf, renewed_scope
 from aiflow_service.events import EventFilter, list_events
 from aiflow_service.runs import RunFilter, changed_since, find_run, list_runs, newest_change
 
@@ -65,19 +65,20 @@ def runs(
 async def live(
     request: Request,
     services: ServicesOf,
-    scope: ScopeOf,
+    _: ScopeOf,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> StreamingResponse:
     """Tell of every run as it changes, as server-sent events; `Last-Event-ID` goes on where a listener left off.
 
-    Each is a `run` with the line of a list as its data. Of several changes in a moment the last is told.
+    Each is a `run` with the line of a list as its data. Of several changes in a moment the last is told. It ends when
+    the caller's token or session does.
     """
     if last_event_id is not None and last_event_id.isdigit() and len(last_event_id) < 19:
         number = int(last_event_id)
     else:
         number = await run_in_threadpool(_newest, services)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_stream(request, services, scope, number), headers=headers, media_type="text/event-stream")
+    return StreamingResponse(_stream(request, services, number), headers=headers, media_type="text/event-stream")
 
 
 @router.get("/{run_id}")
@@ -107,13 +108,15 @@ def _newest(services: Services) -> int:
         return newest_change(connection)
 
 
-async def _stream(request: Request, services: Services, scope: Scope, number: int) -> AsyncIterator[bytes]:
+async def _stream(request: Request, services: Services, number: int) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     told_at = loop.time()
     yield b"retry: 2000\n\n"
     while not services.is_ending and not await request.is_disconnected():
         # What is shown next is asked for after the bell was taken, so that nothing falls between the two.
         bell = services.changes.bell()
+        if (scope := await renewed_scope(request)) is None:
+            return
         changed = await run_in_threadpool(_changed, services, scope, number)
         for number, told in changed:
             yield b"id: %d\nevent: run\ndata: %s\n\n" % (number, msgspec.json.encode(told))

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
 from aiflow_service.access import EVERYTHING, Callers, Credential, Denied, Role, Scope, Unknown, audited
+from aiflow_service.access.oidc import ProviderSilent, Untrusted
 from aiflow_service.api.problem import STRANGER, Problem, note_denial
 from aiflow_service.audit import AuditKeeper, Caller
 from aiflow_service.cost import Prices
@@ -92,8 +93,7 @@ async def scope_of(request: Request) -> Scope:
         if credential.is_session and request.method not in ("GET", "HEAD"):
             await refuse_foreign_page(request)
         try:
-            found = services.callers.remembered(credential)
-            scope = found if found is not None else await run_in_threadpool(services.callers.find, credential)
+            scope = await _find_scope(services.callers, credential)
         except Unknown as error:
             await note_denial(request, STRANGER, str(error))
             raise Problem(401, "unauthorized", str(error), headers={"WWW-Authenticate": "Bearer"}) from error
@@ -103,6 +103,29 @@ async def scope_of(request: Request) -> Scope:
             raise Problem(403, "no-team", detail)
     SEES.set(scope.setting)
     return scope
+
+
+async def renewed_scope(request: Request) -> Scope | None:
+    """Return what the caller of a request that goes on sees and may do by now, None where that is nothing.
+
+    So it ends when the token is revoked or over, the last role is taken, or nothing can be said of the token.
+    """
+    services: Services = request.app.state.services
+    if services.callers is None:
+        return EVERYTHING
+    try:
+        scope = await _find_scope(services.callers, credential_of(request))
+    except (Unknown, Untrusted, ProviderSilent):
+        return None
+    if scope.everywhere is None and not scope.roles:
+        return None
+    SEES.set(scope.setting)
+    return scope
+
+
+async def _find_scope(callers: Callers, credential: Credential) -> Scope:
+    found = callers.remembered(credential)
+    return found if found is not None else await run_in_threadpool(callers.find, credential)
 
 
 NOBODY = Scope(frozenset())

@@ -43,21 +43,21 @@ def tokens(services: ServicesOf, scope: ScopeOf, limit: Limit = 50, cursor: Curs
 
 @router.post("", status_code=201)
 def new_token(wanted: NewToken, services: ServicesOf, scope: ScopeOf) -> Response:
-    """Make a token. Its secret stands in this answer and nowhere else."""
+    """Make a token. Its secret stands in this answer and nowhere else; one made with a token ends with that one."""
     expires_at = now() + wanted.days * _DAY
     with services.database.writing() as writing:
         team_id = find_team(writing.connection, scope, wanted.team) if wanted.team else None
         narrowing = Narrowing(wanted.name, team_id, role_of(wanted.role), wanted.environment, expires_at)
-        number, secret = make_token(writing, scope, narrowing, wanted.account)
+        made = make_token(writing, scope, narrowing, wanted.account)
     forget_callers(services)
-    response = answer({"id": number, "secret": secret, "expires_at": moment_text(expires_at)}, 201)
+    response = answer({"id": made.id, "secret": made.secret, "expires_at": moment_text(made.expires_at)}, 201)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 @router.delete("/{number}")
 def end_token(number: Number, services: ServicesOf, scope: ScopeOf) -> Response:
-    """Revoke a token: at once here, within a second at other replicas."""
+    """Revoke a token and those made with it: at once here, within a second at other replicas."""
     with services.database.writing() as writing:
         revoke_token(writing, scope, number)
     forget_callers(services)

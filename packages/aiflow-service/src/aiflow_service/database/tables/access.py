@@ -101,9 +101,12 @@ tokens = Table(
     Column("expires_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
     Column("used_at", BigInteger),
+    Column("maker_id", BigInteger, ForeignKey("tokens.id")),
     Index("ix_tokens_team_id", "team_id"),
     Index("ix_tokens_principal_id", "principal_id"),
+    Index("ix_tokens_maker_id", "maker_id"),
 )
 """``digest``: SHA-256 of the secret, which is stored nowhere. ``kind``: ``machine``, or ``session`` of a browser.
 
-``team_id`` and ``role`` narrow what the principal may do; null narrows nothing."""
+``team_id`` and ``role`` narrow what the principal may do; null narrows nothing. ``maker_id``: the machine token with
+which it was made, null where somebody who had signed in made it; it ends with that one."""

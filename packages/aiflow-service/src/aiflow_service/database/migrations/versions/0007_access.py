@@ -94,12 +94,15 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
         sa.Column("used_at", sa.BigInteger(), nullable=True),
+        sa.Column("maker_id", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["principal_id"], ["principals.id"], name=op.f("fk_tokens_principal_id")),
+        sa.ForeignKeyConstraint(["maker_id"], ["tokens.id"], name=op.f("fk_tokens_maker_id")),
         sa.ForeignKeyConstraint(["team_id"], ["teams.id"], name=op.f("fk_tokens_team_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tokens")),
         sa.UniqueConstraint("digest", name=op.f("uq_tokens_digest")),
     )
     op.create_index("ix_tokens_principal_id", "tokens", ["principal_id"], unique=False)
+    op.create_index("ix_tokens_maker_id", "tokens", ["maker_id"], unique=False)
     op.create_index("ix_tokens_team_id", "tokens", ["team_id"], unique=False)
     install_protection(op.get_bind())
 
