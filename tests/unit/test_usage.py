@@ -119,6 +119,7 @@ def test_memory_of_a_process_that_it_starts_counts():
     assert told["peak_memory_bytes"] > alone + 190 * MB
 
 
+@alone
 def test_a_process_from_before_counts_for_what_it_does_meanwhile_alone():
     process = start(0.5)
     process.stdout.readline()
@@ -140,6 +141,7 @@ def test_of_several_at_once_nothing_is_known_but_what_the_process_used():
     assert Meter().start().stop()["attempts_at_once"] == 1
 
 
+@alone
 def test_a_server_is_measured_apart():
     server = start(0.3, 100 * MB)
     usage.note_server(server.pid)
@@ -156,6 +158,7 @@ def test_a_server_is_measured_apart():
     assert told["server"]["memory_byte_seconds"] > 0.3 * 100 * MB
 
 
+@alone
 def test_a_server_that_the_attempt_began_is_all_its_own():
     meter = Meter().start()
     server = start(0.4, 100 * MB)

@@ -32,12 +32,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--prices", metavar="FILE", type=Path, help="what processors and memory cost, as TOML")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     parser.add_argument("--settings", type=Path, help="a TOML file with [sign_in]: how people sign in")
-    parser.add_argument("--admin-token", action="store_true", help="print a new administrator's token, and end")
+    parser.add_argument(
+        "--admin-token",
+        metavar="DAYS",
+        type=_days,
+        nargs="?",
+        const=1,
+        help="print a new administrator's token for a day, or so many (at most 366), and end",
+    )
     given = parser.parse_args(arguments)
     database = given.database or default_database(Path())
     try:
         if given.admin_token:
-            print(make_admin_token(database))
+            print(make_admin_token(database, given.admin_token))
             return 0
         sign_in = read_sign_in(given.settings) if given.settings else None
         settings = Settings(
@@ -55,6 +62,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error[{error.code}]: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _days(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 366):
+        raise argparse.ArgumentTypeError(f"a number of days from 1 to 366, not {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

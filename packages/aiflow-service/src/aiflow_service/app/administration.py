@@ -7,18 +7,18 @@ from aiflow_service.access.tokens import Narrowing, make_token
 from aiflow_service.database import MICROSECONDS, now, open_database
 from aiflow_service.database.migration import migrate
 
-_SECONDS = 24 * 3600
+_DAY_SECONDS = 24 * 3600
 
 
-def make_admin_token(address: str) -> str:
-    """Return the secret of a new token that administers everything for a day: the way in where nobody has one yet.
+def make_admin_token(address: str, days: int = 1) -> str:
+    """Return the secret of a new token that administers everything for some days: the way in where nobody has one yet.
 
     Raises what opening the database does.
     """
     database = open_database(address)
     try:
         migrate(database)
-        wanted = Narrowing("first administrator", None, Role.ADMIN, None, now() + _SECONDS * MICROSECONDS)
+        wanted = Narrowing("first administrator", None, Role.ADMIN, None, now() + days * _DAY_SECONDS * MICROSECONDS)
         with database.writing() as writing:
             return make_token(writing, EVERYTHING, wanted, "first administrator")[1]
     finally:
