@@ -147,7 +147,8 @@ def test_the_steps_are_all_that_strace_sees(tmp_path):
     changing = [line for line in seen if not re.search(r"open(at)?\(.*O_RDONLY", line)]
     shutil.rmtree(root)
     root.mkdir()
-    assert len(changing) == len([step for step in trace(job, root) if step.call != "close"])
+    changing = [line for line in changing if "ERESTART" not in line]  # a signal came: the kernel begins the call again
+    assert len(changing) == len([step for step in trace(job, root) if step.call != "close"]), "\n".join(changing)
 
 
 @pytest.mark.parametrize("kind", ["s3", "azure", "onelake"])
