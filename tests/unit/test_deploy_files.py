@@ -141,7 +141,7 @@ def test_a_file_that_goes_while_it_is_read_is_an_error(tmp_path, monkeypatch):
 def test_a_file_for_installers_that_holds_a_password_is_not_published(tmp_path, name):
     (tmp_path / "sub").mkdir()
     (tmp_path / name).write_text(
-        "\nindex-url = SCHEMEuser:hunter22@host.example/simple\n".replace("SCHEME", "https://")
+        "\nINDEX = SCHEMEuser:hunter22@host.example/x\n".replace("INDEX", "index-url").replace("SCHEME", "https://")
     )
     (tmp_path / "notes.txt").write_text("https://user:password@example.com is how one writes it")
     with pytest.raises(ProblemsError) as caught:

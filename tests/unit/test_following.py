@@ -27,10 +27,10 @@ class Receiver(Listener, kind="receiver"):
         raise NotImplementedError
 
     def on_events(self, events: Sequence[Mapping[str, Any]]) -> Heard:
-        if self.is_away:  # type: ignore[attr-defined]
+        if self.is_away:  # type: ignore[attr-defined]  # set beside the options
             why = ReceiverError("receiver-unreachable", "gone", retryable=True)
             return Heard(0, why=why, is_reachable=False)
-        self.told.extend(event["n"] for event in events)  # type: ignore[attr-defined]
+        self.told.extend(event["n"] for event in events)  # type: ignore[attr-defined]  # likewise
         return Heard(len(events), {i: "bad" for i, event in enumerate(events) if event.get("bad")})
 
 

@@ -431,13 +431,13 @@ def test_a_fault_in_following_columns_is_a_note_and_no_error(plan, monkeypatch):
     def broken(*_):
         raise RuntimeError("oh no")
 
-    monkeypatch.setattr("aiflow_sdk.lineage.columns.read_query", broken)
+    monkeypatch.setattr("aiflow_sdk.lineage.columns.read_query", broken)  # no query is known that breaks the real one
     facets = column_facets(plan, FACTS)
     assert "RuntimeError: oh no" in facets["out"]["aiflow_columns"]["notes"][0]["note"]
 
 
 def test_more_dependencies_than_an_event_holds_are_left_out(plan, monkeypatch):
-    monkeypatch.setattr("aiflow_sdk.lineage.columns._MOST_DEPENDENCIES", 1)
+    monkeypatch.setattr("aiflow_sdk.lineage.columns._MOST_DEPENDENCIES", 1)  # the bound, lowered
     facets = column_facets(plan, FACTS)["copy"]
     assert "columnLineage" not in facets
     assert "2 dependencies are more than an event holds" in facets["aiflow_columns"]["notes"][0]["note"]

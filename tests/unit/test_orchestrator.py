@@ -300,7 +300,7 @@ def test_the_error_of_a_task_is_read_from_its_log():
 
 
 def test_a_log_that_is_followed_tells_each_line_once_whatever_stands_around_it(project, server, monkeypatch):
-    monkeypatch.setattr("aiflow_sdk.orchestrator.logs.pause_seconds", lambda began: 0.0)
+    monkeypatch.setattr("aiflow_sdk.orchestrator.logs.pause_seconds", lambda began: 0.0)  # nothing is worth waiting for
 
     def line(second: int, event: str) -> dict[str, Any]:
         at = f"2026-11-29T01:00:{second:02}.000000Z"

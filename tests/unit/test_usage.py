@@ -198,7 +198,7 @@ def test_of_a_process_made_for_the_attempt_all_counts():
 
 
 def test_where_the_kernel_has_no_such_files_memory_is_unknown(tmp_path, monkeypatch):
-    monkeypatch.setattr(usage, "_PROC", tmp_path)
+    monkeypatch.setattr(usage, "_PROC", tmp_path)  # this kernel has them
     told = Meter().start().stop()
     assert told["cpu_seconds"] >= 0
     assert (told["peak_memory_bytes"], told["memory_byte_seconds"]) == (None, None)
@@ -212,7 +212,7 @@ def test_a_cgroup_of_its_own_is_told_as_what_it_is(tmp_path, monkeypatch):
     (proc / "self" / "cgroup").write_text("1:name=systemd:/\n0::/pod/main\n")
     (group / "memory.current").write_text("5000\n")
     (group / "cpu.stat").write_text("usage_usec 1000000\nuser_usec 7\n")
-    monkeypatch.setattr(usage, "_PROC", proc)
+    monkeypatch.setattr(usage, "_PROC", proc)  # this kernel has no cgroup of the second version
     monkeypatch.setattr(usage, "_CGROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(usage, "_cgroup_is_there", None)
     meter = Meter().start()

@@ -136,7 +136,7 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        services = self.config.app.state.services  # type: ignore[union-attr]
+        services = self.config.app.state.services  # type: ignore[union-attr]  # it is ours, and no name of one
         services.is_ending = True
         services.changes.ring()
         await super().shutdown(sockets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -69,7 +70,7 @@ class AuditKeeper:
             self._windows[key] = _Window(entry, time.monotonic() + self._window_seconds)
         try:
             self.record(entry)
-        except BaseException:
+        except BaseException:  # a kill too: nothing is lost of it; it goes on up
             with self._lock:
                 self._windows[key].times += 1  # told when the window ends
             raise
@@ -86,9 +87,9 @@ class AuditKeeper:
             self._attempt(self._close_windows, time.monotonic())
             self._attempt(self._sign_if_due)
 
-    def _attempt(self, act: object, *arguments: object) -> None:
+    def _attempt(self, act: Callable[..., None], *arguments: object) -> None:
         try:
-            act(*arguments)  # type: ignore[operator]
+            act(*arguments)
         except (SQLAlchemyError, AiflowError, OSError) as error:
             _LOG.warning("the audit cannot be kept at the moment: %s", str(error).splitlines()[0])
 
@@ -102,7 +103,7 @@ class AuditKeeper:
             return
         try:
             self.record(*(_repeated(one) for one in again))
-        except BaseException:
+        except BaseException:  # likewise
             with self._lock:  # they are told later
                 for key, one in ended.items():
                     if one.times and key in self._windows:

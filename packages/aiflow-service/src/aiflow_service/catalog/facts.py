@@ -52,7 +52,7 @@ def write_facts(
         for name, fact in newest[number].items():
             if name not in facts or tuple(facts[name][:2]) < fact[:2]:
                 facts[name] = fact
-            memory.facts.learn((table.name, number, name), tuple(facts[name][:2]))  # type: ignore[arg-type]
+            memory.facts.learn((table.name, number, name), tuple(facts[name][:2]))  # type: ignore[arg-type]  # a pair
         changed.append((number, _ENCODER.encode(facts)))
     update_rows(writing, table, ("id", "facts"), changed)
 

@@ -19,6 +19,6 @@ class CatalogMemory:
         self.schemas: Memory[int, tuple[int, str]] = Memory(100_000)
         self.facts: Memory[tuple[str, int, str], tuple[int, str]] = Memory(100_000)
 
-    def all(self) -> tuple[Memory, ...]:  # type: ignore[type-arg]
+    def all(self) -> tuple[Memory, ...]:  # type: ignore[type-arg]  # of keys of several kinds
         """Return each of them."""
         return tuple(vars(self).values())

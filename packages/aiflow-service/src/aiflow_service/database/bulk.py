@@ -16,7 +16,7 @@ from aiflow_service.database.connection import Writing
 Change: TypeAlias = Literal["new", "least", "greatest"]
 """What an upsert does with a column of a row that is there: take the new value, the lesser, the greater."""
 
-_POSTGRES: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+_POSTGRES: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it so
 _CHUNK = 500  # SQLite takes 32,766 parameters in one statement; a plan is kept for each number of them
 
 

@@ -69,7 +69,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Give a connection for reads that belong together: on SQLite they see one state of the database.
+        """Give a connection for reads that belong together; each sees the state of its own moment.
 
         On PostgreSQL they see no more than :data:`~aiflow_service.database.protection.SEES` says.
         """
@@ -92,7 +92,7 @@ class Database:
                 writing = Writing(connection)
                 yield writing
                 writing.store_numbers()
-            except BaseException:
+            except BaseException:  # whatever ended the block, nothing of it may stay; it goes on up
                 if not self.is_postgres:
                     with suppress(DBAPIError):
                         connection.exec_driver_sql("ROLLBACK")

@@ -68,7 +68,7 @@ class GroupWriter:
             with self._database.writing() as writing:
                 outcome = self._write(writing, submissions, refused)
                 merges = writing.last_number("dataset_merges")
-        except BaseException:
+        except BaseException:  # whatever ended it, what was learnt in it may not be so; it goes on up
             for memory in self._memories():
                 memory.drop()
             raise
@@ -211,7 +211,7 @@ def _column_edges(names: Names, places: Sequence[Place]) -> Iterable[tuple[Colum
     for job_id, number, mention, time in places:
         for source in mention.sources if job_id is not None else ():
             made_from = names.column(names.dataset(source.dataset), source.field)
-            yield (names.column(number, source.target), made_from, job_id), time, source.kind  # type: ignore[misc]
+            yield (names.column(number, source.target), made_from, job_id), time, source.kind  # type: ignore[misc]  # columns are prepared
 
 
 def _run_parts(new: dict[bytes, Submission], numbers: dict[bytes, int]) -> Iterable[RunPart]:

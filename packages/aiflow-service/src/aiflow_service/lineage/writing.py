@@ -29,7 +29,7 @@ class LineageMemory:
         self.edges: Memory[Edge, tuple[int, int]] = Memory(300_000)
         self.column_edges: Memory[ColumnEdge, tuple[int, int, str]] = Memory(200_000)
 
-    def all(self) -> tuple[Memory, ...]:  # type: ignore[type-arg]
+    def all(self) -> tuple[Memory, ...]:  # type: ignore[type-arg]  # of keys of several kinds
         """Return each of them."""
         return tuple(vars(self).values())
 

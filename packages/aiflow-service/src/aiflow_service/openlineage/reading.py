@@ -167,7 +167,7 @@ def _remembered(read: Callable[[bytes], _T], told: Any, place: str) -> _T:
     """Return what a part of an event says. Senders say the same again and again, so it is remembered by its text."""
     text = _ENCODER.encode(told)
     try:
-        return read(text) if len(text) < _REMEMBERED_BYTES else read.__wrapped__(text)  # type: ignore[attr-defined]
+        return read(text) if len(text) < _REMEMBERED_BYTES else read.__wrapped__(text)  # type: ignore[attr-defined]  # of lru_cache
     except Refusal as refusal:
         refusal.place = place
         raise
