@@ -77,12 +77,15 @@ def dags_of(file: str) -> dict[str, DAG]:
     deployed = Deployed.lying_in(path.parent)
     context = get_parsing_context()
     if context.dag_id:
-        start_ahead(deployed)
         one = deployed.pipeline(context.dag_id)
+        supply = BundleSupply(deployed, one) if one and context.task_id else None
+        if supply:
+            with suppress(AiflowError, OSError):  # the task itself will meet it and tell it
+                supply.start_ahead()
         dags = _dags(file, deployed, [one] if one else [])
-        if one and context.task_id:
-            with suppress(AiflowError, OSError):
-                BundleSupply(deployed, one).tell_ahead(context.task_id)
+        if supply and context.task_id:
+            with suppress(AiflowError, OSError):  # likewise
+                supply.tell_ahead(context.task_id)
         return dags
     found: list[Found] = []
     try:
