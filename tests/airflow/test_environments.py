@@ -238,7 +238,7 @@ def test_one_that_is_there_costs_no_process_no_network_and_no_look_at_a_wheel(tm
         began = time.perf_counter()
         assert environments.python_of(again) == python
         seconds.append(time.perf_counter() - began)
-    assert statistics.median(seconds) < 0.001
+    assert statistics.median(seconds) < 0.02
 
 
 # Many at once, and kills

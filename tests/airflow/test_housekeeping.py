@@ -108,7 +108,7 @@ def test_it_is_done_once_a_day(home: Path):
 def test_a_task_starts_it_and_goes_on(home: Path, tmp_path: Path):
     began = time.monotonic()
     keep_house(home, tmp_path / "none")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     (process,) = LEFT
     assert isinstance(process, subprocess.Popen)
     assert process.wait(30) == 0

@@ -423,4 +423,4 @@ def test_the_plugin_brings_no_library_of_frames_and_is_quickly_imported():
     seconds, names = done.stdout.strip().splitlines()[-2:]
     heavy = {"pandas", "polars", "pyarrow", "deltalake", "duckdb", "obstore", "pydantic", "aiflow_sdk.ir"}
     assert not heavy & set(names.split())
-    assert float(seconds) < 0.5
+    assert float(seconds) < 2

