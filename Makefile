@@ -3,6 +3,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
+# Where it is set (images of build machines do), each of the thousands of processes that tests start would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Which packages live in .venv (Airflow's side has an environment of its own), and what is looked at.
 DEMO_PACKAGES := packages/aiflow-sdk packages/aiflow-service
