@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aiflow_airflow.warm import Forked, fork, variables_of_child
 from aiflow_sdk.channel import RecordReader
 from aiflow_sdk.errors import AiflowError, RunError
 from aiflow_sdk.redaction import REDACTOR
@@ -34,7 +35,7 @@ class Started(NamedTuple):
 
     python: Path
     environment: Mapping[str, str]
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     records: int
     """Where its records are read."""
 
@@ -71,13 +72,13 @@ def _tell(started: Started, order: Mapping[str, Any]) -> None:
 def _start(python: Path, environment: Mapping[str, str]) -> Started:
     records_read, records_write = os.pipe()
     try:
-        process = subprocess.Popen(
+        process = fork(python, environment, records_write) or subprocess.Popen(
             [str(python), "-P", "-m", "aiflow_sdk.runtime.child", str(records_write)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=(records_write,),
-            env={**environment, "PYTHONUNBUFFERED": "1"},
+            env=variables_of_child(environment),
             start_new_session=True,
         )
     except OSError as error:

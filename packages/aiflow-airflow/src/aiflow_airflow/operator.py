@@ -21,6 +21,7 @@ from aiflow_airflow.child import TaskProcess
 from aiflow_airflow.housekeeping import keep_house
 from aiflow_airflow.run import run_of
 from aiflow_airflow.telling import FORWARDING_SECONDS, Telling
+from aiflow_airflow.warm import keep_warm
 from aiflow_sdk.bundles.airflow import short_version
 from aiflow_sdk.errors import AiflowError, RunError, Where
 from aiflow_sdk.lineage import worker_home
@@ -149,12 +150,15 @@ class AiflowOperator(BaseOperator):
             )
             self._process = TaskProcess(ready.python, order, environment=ready.environment)
             try:
-                return TaskResult.from_dict(self._process.watch(_say, self._hear))
+                result = TaskResult.from_dict(self._process.watch(_say, self._hear))
             except BaseException:  # a time-out or a kill ends the user's process too; it goes on up
                 self._process.kill()
                 raise
             finally:
                 self._process = None
+            if ready.never_changes:
+                keep_warm(ready.python, ready.environment, ready.plan, task.id)
+            return result
 
     @contextmanager
     def _preparing(self) -> Iterator[None]:

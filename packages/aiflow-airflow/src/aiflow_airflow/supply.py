@@ -40,6 +40,8 @@ class Ready(NamedTuple):
     plan: Path
     places: Mapping[str, Where]
     """Node id → where its author wrote it; under ``""`` the pipeline."""
+    never_changes: bool = False
+    """Whether what is installed for the interpreter stays as it is: a process may have imported it long before."""
 
 
 class Supply(Protocol):
@@ -73,7 +75,7 @@ class BundleSupply:
         with UserCode(place).in_use(code) as folder, UserEnvironments(place).in_use(self._recipe) as python:
             plan, places = self.deployed.file(self.found.entry.plan), self.deployed.places_of(self.found)
             with _scratch(place, folder) as scratch:
-                yield Ready(python, folder, scratch, child_environment(python), plan, places)
+                yield Ready(python, folder, scratch, child_environment(python), plan, places, never_changes=True)
 
     def start_ahead(self) -> None:
         """Start the process of a task that will be done at once, if its environment is there already."""

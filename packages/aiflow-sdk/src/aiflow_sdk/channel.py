@@ -1,14 +1,24 @@
-"""How a process and its child talk: an order down one pipe, records up another, a lifeline that says nothing."""
+"""How a process and its child talk: an order down one pipe, records up another, a lifeline that says nothing.
+
+And where a server that forks such children is found: see :mod:`aiflow_sdk.runtime.forkserver`.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import signal
+import socket
+import struct
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+FORK, LOAD = b"F", b"L"
+"""What a server of forks may be asked."""
 
 
 class RecordWriter:
@@ -77,3 +87,15 @@ def die_with(lifeline: int) -> None:
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def address_of(python: Path, variables: Mapping[str, str]) -> str:
+    """Return the address of the server of forks for this user, interpreter and set of environment variables."""
+    said = [os.getuid(), str(python), sorted(variables.items())]
+    return "aiflow-" + hashlib.sha256(json.dumps(said).encode()).hexdigest()[:40]
+
+
+def user_of(connection: socket.socket) -> int:
+    """Return the user at the other end of a connection of this machine."""
+    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(user)

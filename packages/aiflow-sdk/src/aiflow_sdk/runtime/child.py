@@ -1,4 +1,4 @@
-"""One attempt of one task for a parent process that watches it: ``python -m aiflow_sdk.runtime.child RECORDS``.
+"""One attempt of one task for a process that watches it: ``python -m aiflow_sdk.runtime.child RECORDS``.
 
 The first line of standard input is the order, as JSON: ``plan`` (a file), ``task``, ``run`` (a run document),
 ``project`` (the folder with the user's code), ``folder`` (where to work), ``secrets`` (name → value), ``places`` (node
@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, NoReturn, TextIO, cast
 
 from aiflow_sdk.channel import RecordWriter, die_with
 from aiflow_sdk.errors import AiflowError, Where
@@ -38,9 +38,8 @@ from aiflow_sdk.usage import Meter
 Emit = Callable[[Mapping[str, Any]], None]
 
 
-def main() -> None:
+def do_task(records: int) -> NoReturn:
     """Do what the order says and exit without ceremony; the exit code is 0, or 1 where it failed."""
-    records = int(sys.argv[1])
     os.set_inheritable(records, False)
     order = _loaded_until_ordered()
     os.chdir(order["folder"])
@@ -181,4 +180,4 @@ def _flush(stream: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    do_task(int(sys.argv[1]))
