@@ -28,7 +28,7 @@ MINUTES_VARIABLE = "AIFLOW_WARM_MINUTES"
 """How long a server stays without a task; 0: none is started."""
 MINUTES = 10.0
 MOST_SERVERS = 8
-"""On a machine: each holds what it has imported, about 100 MB where that is polars and delta-rs."""
+"""On a machine: each holds what it has imported."""
 _POD = "AIRFLOW_IS_K8S_EXECUTOR_POD"
 """Airflow says so in a pod of one task, after which nobody comes."""
 _SECONDS = 2.0

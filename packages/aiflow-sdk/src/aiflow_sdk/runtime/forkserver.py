@@ -119,9 +119,6 @@ class ForkServer:
             os.close(stdin)
             os.close(stdout)
             _reopen_streams()
-            if random := sys.modules.get("numpy.random"):  # else all tasks would draw the same numbers
-                random.seed()
-
             from aiflow_sdk.runtime.child import do_task
 
             do_task(records)
@@ -156,7 +153,7 @@ def _load(told: bytes) -> None:
 
     with suppress(Exception, SystemExit):  # whatever a plugin's module raises; the task will meet it and tell it
         order = json.loads(told)
-        load_what_one_needs(Path(order["plan"]), order["task"])
+        load_what_one_needs(Path(order["plan"]), order["task"], is_to_fork=True)
 
 
 def main(arguments: list[str]) -> None:

@@ -23,10 +23,12 @@ def load_what_all_need() -> None:
             model.model_rebuild()
 
 
-def load_what_one_needs(plan_file: Path, task_id: str) -> None:
+def load_what_one_needs(plan_file: Path, task_id: str, *, is_to_fork: bool = False) -> None:
     """Load the plugins of a task, and the drivers that they import when they are used.
 
-    Plugins of the project itself, whose folder is not known yet, are left out. Raises what a plugin's module raises.
+    Plugins of the project itself, whose folder is not known yet, are left out. So is, where it ``is_to_fork``,
+    what may start a thread when it is imported: the drivers (polars does, its allocator too) and others' plugins.
+    Raises what a plugin's module raises.
     """
     with _quickly():
         from aiflow_sdk.plan import read_plan
@@ -36,10 +38,11 @@ def load_what_one_needs(plan_file: Path, task_id: str) -> None:
         task = plan.task(task_id)
         plugins = [plan.nodes[node_id].plugin for node_id in task.node_ids]
         for reference in dict.fromkeys([task.engine_plugin, *plugins]):
-            if reference and _is_installed(reference):
+            is_left = is_to_fork and not (reference or "").startswith("aiflow_sdk.")
+            if reference and not is_left and _is_installed(reference):
                 plugin = load_plugin(reference, Plugin)
                 plugin.model_rebuild()
-                for driver in plugin.drivers:
+                for driver in () if is_to_fork else plugin.drivers:
                     with suppress(ImportError):  # it may never be asked for
                         importlib.import_module(driver)
 
