@@ -13,6 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,16 @@ def ancestors(process):
         yield process
         process = int(pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
-command = pathlib.Path("/proc/self/cmdline").read_bytes().replace(bytes(1), b" ").decode()
+def command_of(process):
+    return pathlib.Path(f"/proc/{process}/cmdline").read_bytes().replace(bytes(1), b" ").decode()
+
+who = {"command": command_of("self"), "parent": command_of(os.getppid()), "ancestors": list(ancestors(os.getpid()))}
 with pathlib.Path(IMPORTS).open("a") as file:
-    file.write(json.dumps({"command": command, "ancestors": list(ancestors(os.getpid()))}) + os.linesep)
+    file.write(json.dumps(who) + os.linesep)
 """
 """A module of each project that writes down who imports the project's code."""
 _TASK = " -P -m aiflow_sdk.runtime.child "
+_FORKS = " -P -m aiflow_sdk.runtime.forkserver "
 _DISCOVERY = " -P -m aiflow_sdk.discovery "
 
 
@@ -101,7 +106,10 @@ class LiveAirflow:
         tasks = 0
         for file in self.imports.iterdir():
             for who in map(json.loads, file.read_text().splitlines()):
-                if self._process.pid not in who["ancestors"]:
+                if _FORKS in who["command"]:
+                    assert _FORKS in who["parent"], (file.name, who)  # a fork, and not the server itself
+                    tasks += 1
+                elif self._process.pid not in who["ancestors"]:
                     assert os.getpid() in who["ancestors"], (file.name, who)  # an author, here the tests themselves
                 elif _TASK in who["command"]:
                     tasks += 1
@@ -291,6 +299,16 @@ class Project:
 def watch_imports(root: Path, imports: Path) -> None:
     """Give a project a module that writes into ``imports`` who imports it; the project's own modules have to do so."""
     (root / "who_imports.py").write_text(_WHO.replace("IMPORTS", repr(str(imports))))
+
+
+def watcher_of(process: int) -> int:
+    """Return the process that hears what a task's process prints: Airflow's runner of the task."""
+    pipe = os.readlink(f"/proc/{process}/fd/1")
+    for handle in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # it has ended, or has closed it
+            if int(handle.parts[2]) != process and os.readlink(handle) == pipe:
+                return int(handle.parts[2])
+    raise AssertionError(f"nobody hears what {process} prints")
 
 
 def parent_of(process: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -103,7 +104,7 @@ def test_only_a_tasks_own_process_imports_user_code_and_ids_stay_apart(
     )
     who = imports.read_text().splitlines()
     assert len(who) == len(runs)
-    assert all("-m aiflow_sdk.runtime.child" in line for line in who), who
+    assert all(re.search("-m aiflow_sdk.runtime.(child|forkserver)", line) for line in who), who
 
 
 def test_what_airflow_would_not_take_as_an_id_is_refused_when_it_is_built(project: Project):

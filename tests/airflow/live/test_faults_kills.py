@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from airflow_trial import LiveAirflow, Project, is_alive, parent_of
+from airflow_trial import LiveAirflow, Project, is_alive, parent_of, watcher_of
 
 """Whoever comes first waits for Airflow and for the user's environment too."""
 
@@ -112,7 +112,7 @@ def test_killed_in_any_phase_and_tried_again_it_makes_the_same_table_once(
         child = int(
             airflow.until((signals / phase).exists, f"the phase {phase}", 180) and (signals / phase).read_text()
         )
-        runner = parent_of(child)
+        runner = watcher_of(child)
         os.kill(parent_of(runner) if phase == "supervised" else runner, signal.SIGKILL)
         airflow.until(lambda: not is_alive(child), f"the end of the child in phase {phase}", 5)
 
