@@ -68,6 +68,7 @@ class StandaloneAirflow:
             "AIRFLOW__API__HOST": _HOST,
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__EXPOSE_CONFIG": "True",  # aiflow doctor --airflow looks at it
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__API__SECRET_KEY": "standalone",
             "AIRFLOW__API_AUTH__JWT_SECRET": "standalone-standalone-standalone-standalone-standalone-standalone-64",

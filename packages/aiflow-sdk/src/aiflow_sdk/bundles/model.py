@@ -206,7 +206,7 @@ def read_shard(content: bytes) -> Mapping[str, Entry]:
         0,
         "shard",
         lambda data: {
-            dag_id: Entry(one["pipeline"], one["plan"], one["ir"], one.get("project", ""))
+            dag_id: Entry(*(_as_text(one[name]) for name in ("pipeline", "plan", "ir")), _as_text(one.get("project", "")))
             for dag_id, one in data.items()
         },
     )
