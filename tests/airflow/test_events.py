@@ -327,7 +327,9 @@ def test_of_two_cleared_tasks_that_end_at_once_one_tells_of_the_run(worker: Work
     worker.states.update(second="success", counts="success")
     for name, telling in tellings.items():
         telling.succeeded(TaskResult.from_dict(result[name]))
-    ended = [event["job"]["name"].rpartition("/")[2] for event in worker.told()[before:] if event["eventType"] != "START"]
+    ended = [
+        event["job"]["name"].rpartition("/")[2] for event in worker.told()[before:] if event["eventType"] != "START"
+    ]
     assert ended == ["second", "counts", "orders_daily"]
 
 

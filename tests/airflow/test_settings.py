@@ -52,7 +52,9 @@ def test_compose_starts_nobody_before_the_database_is_migrated() -> None:
 
 def test_image_and_chart_are_of_one_airflow_and_both_executors_keep_environments() -> None:
     values = yaml.safe_load((ROOT / "deploy/helm-values.yaml").read_text("utf-8"))
-    (version,) = re.findall(r"^ARG AIRFLOW_VERSION=(\S+)$", (ROOT / "deploy/Dockerfile").read_text("utf-8"), re.MULTILINE)
+    (version,) = re.findall(
+        r"^ARG AIRFLOW_VERSION=(\S+)$", (ROOT / "deploy/Dockerfile").read_text("utf-8"), re.MULTILINE
+    )
     assert values["airflowVersion"] == values["images"]["airflow"]["tag"] == version
     home = next(one["value"] for one in values["env"] if one["name"] == "AIFLOW_HOME")
     for kind in ("kubernetes", "celery"):

@@ -1,7 +1,6 @@
 """What a child process prints, cut into lines."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -30,9 +29,9 @@ class Printing:
 
 
 @pytest.fixture
-def printing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Printing]:
+def printing(monkeypatch: pytest.MonkeyPatch) -> Printing:
     monkeypatch.setattr(channel, "PROGRESS_SECONDS", 0.0)
-    yield Printing()
+    return Printing()
 
 
 def test_lines_come_when_they_end(printing: Printing) -> None:

@@ -197,6 +197,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what it puts into the background deaf to Ctrl-C
         signal.signal(number, end)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # the terminal is closed, and there is no nohup
+        signal.signal(signal.SIGHUP, end)
     if given.port and not _is_free(given.port):
         print(f"error: port {given.port} is taken; take another with --port, or 0 for a free one", file=sys.stderr)
         return 2

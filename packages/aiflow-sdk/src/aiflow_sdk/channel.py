@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-
 PROGRESS_SECONDS = 5.0
 """How often a line that is written over is told while it is: often enough to watch, seldom enough for a log."""
 LONGEST_BYTES = 1 << 16

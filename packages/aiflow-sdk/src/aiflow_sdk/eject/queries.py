@@ -45,7 +45,9 @@ def run_query(node: PlanNode, inputs: Mapping[str, Frame], values: Values) -> tu
             given = (Group("**{", items, "}"),)
         return _text(text, mark, found, has_lines=quote == '"'), Group("query(", ("sql", *given), ")")
     named = tuple(keyword(view, frame.as_kind(SPARK)) for view, frame in views.items())
-    return _text(text, mark, found, has_lines=quote == '"', braces=bool(views)), Group("spark.sql(", ("sql", *named), ")")
+    return _text(text, mark, found, has_lines=quote == '"', braces=bool(views)), Group(
+        "spark.sql(", ("sql", *named), ")"
+    )
 
 
 def _in_query(inside: str, reference: Reference, dialect: str, *, is_quoted: bool) -> str:

@@ -52,8 +52,8 @@ def check_support(plan: Plan, notes: Notes, places: Mapping[str, Where]) -> None
     if _counts_hours(plan) and not _has_whole_hours(plan.timezone):
         refuse(
             "",
-            f"the clocks of {plan.timezone} change by other than whole hours, and an hour is then two partitions, which "
-            "plain code does not count",
+            f"the clocks of {plan.timezone} change by other than whole hours, and an hour is then two partitions, "
+            "which plain code does not count",
             "give the pipeline another timezone, or days",
         )
     if "partition" in plan.params or "append_again" in plan.params:
@@ -74,23 +74,21 @@ def _reads_hours(node: PlanNode) -> bool:
 def _has_whole_hours(timezone: str) -> bool:
     """Tell whether the zone's clocks change by whole hours, at a full hour."""
     zone = ZoneInfo(timezone)
+
+    def offset(moment: datetime) -> timedelta:
+        return moment.astimezone(zone).utcoffset() or timedelta()
+
     moment, end = (datetime(year, 1, 1, tzinfo=UTC) for year in (_LOOKED_AT_YEARS.start, _LOOKED_AT_YEARS.stop))
-    before = moment.astimezone(zone).utcoffset()
     while moment < end:
         later = moment + timedelta(days=1)
-        after = later.astimezone(zone).utcoffset()
+        before, after = offset(moment), offset(later)
         if after != before:
-            assert before is not None and after is not None  # a zone always has one
-            # Where an hour of the zone begins before the change, one must begin with it.
-            hours = (moment + before % _HOUR * -1 + _HOUR * number for number in range(26))
-            is_full = any(
-                hour.astimezone(zone).utcoffset() == after
-                and (hour - timedelta(seconds=1)).astimezone(zone).utcoffset() == before
-                for hour in hours
-            )
+            # One of the hours that the clocks showed before has to end with the change.
+            ends = (moment - before % _HOUR + number * _HOUR for number in range(26))
+            is_full = any(offset(one) == after and offset(one - timedelta(seconds=1)) == before for one in ends)
             if not is_full or (after - before) % _HOUR:
                 return False
-        moment, before = later, after
+        moment = later
     return True
 
 
