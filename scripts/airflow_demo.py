@@ -52,7 +52,15 @@ def main() -> int:
     return _serve(port)
 
 
+def _end(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def _serve(port: int) -> int:
+    # Airflow is a session of its own: whatever ends this process, a terminal that is closed too, has to end it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # but not with nohup
+            signal.signal(number, _end)
     airflow = subprocess.Popen(
         [
             ROOT / ".venv-airflow" / "bin" / "python",
@@ -78,9 +86,11 @@ def _serve(port: int) -> int:
                 print(line, end="", flush=True)
         return airflow.wait()
     except KeyboardInterrupt:
-        airflow.send_signal(signal.SIGINT)
-        airflow.wait()
         return 0
+    finally:
+        if airflow.poll() is None:
+            airflow.send_signal(signal.SIGINT)
+            airflow.wait()
 
 
 def _first_run(url: str) -> None:

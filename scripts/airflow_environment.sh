@@ -12,7 +12,10 @@ wanted=$(cat locks/airflow.txt packages/aiflow-sdk/pyproject.toml packages/aiflo
 scripts/environment.sh uv
 uv=.venv-uv/bin/uv
 [ ! -s /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=1
-printf '\033[2m%s\033[0m\n' "installing locks/airflow.txt into $venv" >&2
+dim='%s\n'
+[ ! -t 2 ] || dim='\033[2m%s\033[0m\n'
+# shellcheck disable=SC2059 the format is one of the two above
+printf "$dim" "installing locks/airflow.txt into $venv" >&2
 [ -x "$venv/bin/python" ] || "$uv" venv --quiet --clear --python "${PYTHON:-python3}" "$venv"
 rm -f "$venv/.installed"
 export VIRTUAL_ENV=$venv

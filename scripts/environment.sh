@@ -14,7 +14,8 @@ uv=.venv-uv/bin/uv
 # uv brings its own certificates; where the machine keeps some (a company's among them), those count.
 [ ! -s /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=1
 
-say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
+# Dim on a terminal, plain in a log.
+say() { if [ -t 2 ]; then printf '\033[2m%s\033[0m\n' "$*" >&2; else printf '%s\n' "$*" >&2; fi; }
 
 digest() { cat "$@" | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'; }
 

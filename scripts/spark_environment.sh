@@ -11,7 +11,7 @@ venv=.venv-spark
 python=${PYTHON:-python3}
 wanted=$(cat locks/spark.txt locks/spark.jars "$0" | sha256sum)
 
-say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
+say() { if [ -t 2 ]; then printf '\033[2m%s\033[0m\n' "$*" >&2; else printf '%s\n' "$*" >&2; fi; }
 
 need() { # need COMMAND PACKAGE
     command -v "$1" >/dev/null && return

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
@@ -17,11 +18,12 @@ from aiflow_airflow.deployed import POINTER, Deployed
 from aiflow_airflow.shims import dags_of, shim_name
 from airflow.sdk import DAG
 
-from aiflow_sdk.bundles import BundleStore, Content, Entry, StoredFile, digest, shard_of
+from aiflow_sdk.bundles import BundleDocument, BundleStore, Content, Entry, StoredFile, digest, shard_of
 from aiflow_sdk.bundles.airflow import BROKEN_TAG
 from aiflow_sdk.config import load_project
 from aiflow_sdk.deployment import deploy_project
 from aiflow_sdk.errors import AiflowError, StoreError
+from aiflow_sdk.ir import FrozenMap
 from aiflow_sdk.plugins import installed_registry
 
 IDS = tuple(f"p{number}" for number in range(200))
@@ -223,6 +225,30 @@ def test_a_shard_whose_document_is_gone_takes_no_other_project_down(
     bundle.refresh()
     assert shim_of(bundle, f"shop.{ids[0]}").stat().st_mtime > 1
     assert len(parse(bundle)) == 1 + len(ids)
+
+
+@pytest.mark.parametrize("plan", [5, None, "../../../etc/passwd", "x\n"])
+def test_an_entry_that_names_no_object_takes_no_other_project_down(
+    tmp_path: Path, ids: tuple[str, ...], deploy: Callable[..., None], store: BundleStore, open_bundle, plan: object
+):
+    other = next(one for one in IDS if shard_of(f"other.{one}") == shard_of(f"shop.{ids[0]}"))
+    deploy("other", (other,))
+    newest = store.newest()
+    assert newest is not None
+    bundle = open_bundle()
+    # What somebody has put among the objects that this machine keeps, under its right name.
+    number = shard_of(f"shop.{ids[0]}")
+    evil = json.dumps({f"shop.{ids[0]}": {"pipeline": ids[0], "plan": plan, "ir": "0" * 64}}).encode()
+    deployed = Deployed.lying_in(bundle.path)
+    project = deployed.project(deployed.projects["shop"])
+    document = replace(project, shards=FrozenMap({**project.shards, number: digest(evil)})).to_bytes()
+    version = BundleDocument("test", {**deployed.projects, "shop": digest(document)}).to_bytes()
+    for content in (evil, document, version):
+        deployed.kept.keep(digest(content), content)
+    replace(deployed, version=digest(version)).write(bundle.path)
+    dags = parse(bundle)
+    assert f"other.{other}" in dags
+    assert broken(dags) == dags.keys() - {f"other.{other}"}
 
 
 def test_a_task_needs_its_own_project_alone(

@@ -82,6 +82,8 @@ def test_airflows_interpreter_tells_the_settings_that_it_has(monkeypatch):
     values = ask_python(sys.executable)
     wrong = [one.name for one in REQUIRED if not one.accepts(values[f"{one.section}.{one.name}"])]
     assert wrong == ["refresh_interval"]
+    assert values["core.executor"]
+    assert values["kubernetes"] in ("there", "missing")
     with pytest.raises(AiflowError) as caught:
         ask_python("/nowhere/python")
     assert caught.value.code == "airflow-python"

@@ -75,6 +75,12 @@ def nowhere() -> str:
         return f"http://user:s3cr3t@127.0.0.1:{taken.getsockname()[1]}/simple"
 
 
+def python_of(environments: UserEnvironments, wanted: Recipe) -> Path:
+    """Return the interpreter of an environment that is made if need be, and in nobody's use then."""
+    with environments.in_use(wanted) as python:
+        return python
+
+
 def recipe(lock: bytes, *wheels: Artifact, python: str = PYTHON) -> Recipe:
     return Recipe(Artifact.of("lock.txt", lock), wheels, python)
 
@@ -172,7 +178,7 @@ def index_that_says(status: int) -> Iterator[str]:
 
 def test_it_holds_exactly_the_lock_and_the_wheels(tmp_path):
     tool = wheel("tool", "2.0", "def main():\n    import sys, six\n    print(sys.prefix)\n", requires="absent-thing>=9")
-    python = UserEnvironments(tmp_path).python_of(recipe(SIX, tool))
+    python = python_of(UserEnvironments(tmp_path), recipe(SIX, tool))
     venv = python.parent.parent
     assert installed(python) == {"six==1.17.0", "tool==2.0"}
     assert ask(python, "import sys; print(sys.prefix)") == str(venv)
@@ -184,17 +190,17 @@ def test_it_holds_exactly_the_lock_and_the_wheels(tmp_path):
 
 
 def test_a_wheel_wins_over_the_lock_s_package_of_its_name(tmp_path):
-    python = UserEnvironments(tmp_path).python_of(recipe(SIX, wheel("six", "1.17.0", "here = 'the wheel'")))
+    python = python_of(UserEnvironments(tmp_path), recipe(SIX, wheel("six", "1.17.0", "here = 'the wheel'")))
     assert ask(python, "import six; print(six.here)") == "the wheel"
 
 
 def test_an_empty_lock_makes_an_empty_environment(tmp_path):
-    assert installed(UserEnvironments(tmp_path).python_of(recipe(b"# nothing\n"))) == set()
+    assert installed(python_of(UserEnvironments(tmp_path), recipe(b"# nothing\n"))) == set()
 
 
 def test_two_versions_that_exclude_each_other_live_side_by_side(tmp_path):
     environments = UserEnvironments(tmp_path)
-    old, new = (environments.python_of(recipe(f"idna=={version}\n".encode())) for version in ("3.7", "3.10"))
+    old, new = (python_of(environments, recipe(f"idna=={version}\n".encode())) for version in ("3.7", "3.10"))
     assert installed(old) == {"idna==3.7"}
     assert installed(new) == {"idna==3.10"}
 
@@ -216,10 +222,10 @@ def test_the_key_is_all_that_makes_a_difference():
 
 def test_one_whose_interpreter_has_gone_is_made_anew(tmp_path):
     environments = UserEnvironments(tmp_path)
-    python = environments.python_of(recipe(SIX))
+    python = python_of(environments, recipe(SIX))
     python.unlink()
     python.symlink_to("/no/such/python3")
-    assert environments.python_of(recipe(SIX)) == python
+    assert python_of(environments, recipe(SIX)) == python
     assert installed(python) == {"six==1.17.0"}
 
 
@@ -229,14 +235,14 @@ def test_one_that_is_there_costs_no_process_no_network_and_no_look_at_a_wheel(tm
 
     tool, lock = wheel("tool", "1", ""), Artifact.of("lock.txt", SIX)
     environments = UserEnvironments(tmp_path)
-    python = environments.python_of(Recipe(lock, (tool,), PYTHON))
+    python = python_of(environments, Recipe(lock, (tool,), PYTHON))
     monkeypatch.setenv("UV_INDEX_URL", nowhere)
     monkeypatch.setattr(subprocess, "Popen", None)  # whoever starts a process fails
     again = Recipe(Artifact(lock.file, lock.sha, unread), (Artifact(tool.file, tool.sha, unread),), PYTHON)
     seconds = []
     for _ in range(200):
         began = time.perf_counter()
-        assert environments.python_of(again) == python
+        assert python_of(environments, again) == python
         seconds.append(time.perf_counter() - began)
     assert statistics.median(seconds) < 0.02
 
@@ -291,7 +297,7 @@ def test_a_maker_killed_in_the_middle_is_followed_by_one_who_makes_it(tmp_path):
         time.sleep(after)
         maker.kill()
         maker.communicate()
-        python = UserEnvironments(place).python_of(recipe(SIX))
+        python = python_of(UserEnvironments(place), recipe(SIX))
         assert installed(python) == {"six==1.17.0"}
         assert len(made(place)) == 1
 
@@ -312,7 +318,7 @@ def test_a_maker_who_is_told_to_stop_removes_what_it_began(tmp_path, sdist):
 
 def failure(home: Path, wanted: Recipe) -> AiflowError:
     with pytest.raises(AiflowError) as caught:
-        UserEnvironments(home).python_of(wanted)
+        python_of(UserEnvironments(home), wanted)
     assert [one for one in made(home) if not one.endswith(".failed")] == []
     return caught.value
 
@@ -345,7 +351,7 @@ def test_what_was_mended_meanwhile_is_made(tmp_path, monkeypatch, nowhere):
         broken.setenv("UV_INDEX_URL", nowhere)
         failure(tmp_path / "home", recipe(SIX))
     monkeypatch.setattr(folders, "RETRYABLE_REMEMBERED_SECONDS", 0.0)  # of 5, in place of waiting
-    assert installed(UserEnvironments(tmp_path / "home").python_of(recipe(SIX))) == {"six==1.17.0"}
+    assert installed(python_of(UserEnvironments(tmp_path / "home"), recipe(SIX))) == {"six==1.17.0"}
     assert len(made(tmp_path / "home")) == 1
 
 
@@ -387,11 +393,11 @@ def test_an_index_that_fails_may_recover_and_one_that_refuses_does_not(tmp_path,
 
 def test_without_a_network_uv_s_cache_serves(tmp_path, monkeypatch, nowhere):
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
-    UserEnvironments(tmp_path / "first").python_of(recipe(SIX))
+    python_of(UserEnvironments(tmp_path / "first"), recipe(SIX))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{taken.getsockname()[1]}")
-    assert installed(UserEnvironments(tmp_path / "second").python_of(recipe(SIX))) == {"six==1.17.0"}
+    assert installed(python_of(UserEnvironments(tmp_path / "second"), recipe(SIX))) == {"six==1.17.0"}
     error = failure(tmp_path / "third", recipe(b"idna==3.10"))
     assert (error.code, error.retryable) == ("broken-environment", True)
 
@@ -436,19 +442,19 @@ def test_names_that_leave_the_folder_are_refused(file, sha):
 
 def test_a_home_that_cannot_be_made_is_told():
     with pytest.raises(AiflowError) as caught:
-        UserEnvironments(Path("/proc/nowhere")).python_of(recipe(SIX))
+        python_of(UserEnvironments(Path("/proc/nowhere")), recipe(SIX))
     assert (caught.value.code, caught.value.retryable) == ("home-not-writable", False)
 
 
 def test_a_home_that_may_only_be_read_serves_what_it_holds(tmp_path):
     environments = UserEnvironments(tmp_path)
-    python = environments.python_of(recipe(SIX))
+    python = python_of(environments, recipe(SIX))
     with read_only(tmp_path):
-        assert environments.python_of(recipe(SIX)) == python
+        assert python_of(environments, recipe(SIX)) == python
         with environments.in_use(recipe(SIX)) as found:
             assert found == python
         with pytest.raises(AiflowError, match="Read-only") as caught:
-            environments.python_of(recipe(b"idna==3.10"))
+            python_of(environments, recipe(b"idna==3.10"))
     assert (caught.value.code, caught.value.retryable) == ("home-not-writable", False)
 
 
@@ -477,26 +483,26 @@ def make_old(python: Path, days: float = 40) -> None:
 
 def test_what_nobody_used_for_long_is_removed_and_the_rest_stays(tmp_path):
     environments = UserEnvironments(tmp_path)
-    old, new = (environments.python_of(recipe(lock)) for lock in (SIX, b""))
+    old, new = (python_of(environments, recipe(lock)) for lock in (SIX, b""))
     make_old(old)
     assert environments.collect(30) == [recipe(SIX).key]
     assert made(tmp_path) == [recipe(b"").key]
     assert not (tmp_path / "environments" / f"{recipe(SIX).key}.lock").exists()
     assert new.exists()
     assert environments.collect(30) == []
-    assert installed(environments.python_of(recipe(SIX))) == {"six==1.17.0"}
+    assert installed(python_of(environments, recipe(SIX))) == {"six==1.17.0"}
 
 
 def test_use_keeps_it(tmp_path):
     environments = UserEnvironments(tmp_path)
-    make_old(environments.python_of(recipe(b"")))
-    environments.python_of(recipe(b""))
+    make_old(python_of(environments, recipe(b"")))
+    python_of(environments, recipe(b""))
     assert environments.collect(30) == []
 
 
 def test_what_a_running_task_uses_stays_however_old(tmp_path):
     environments = UserEnvironments(tmp_path)
-    python = environments.python_of(recipe(b"# x"))
+    python = python_of(environments, recipe(b"# x"))
     task = start(tmp_path, "# x", then="hold")
     assert task.stdout is not None
     assert task.stdout.readline().startswith("python ")
@@ -616,7 +622,7 @@ def test_it_is_imported_in_every_task_and_brings_little():
 def test_uv_s_words_reach_the_log_as_they_come(tmp_path, caplog, monkeypatch):
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     with caplog.at_level(logging.INFO):
-        UserEnvironments(tmp_path).python_of(recipe(SIX, wheel("tool", "1", "", requires="absent-thing")))
+        python_of(UserEnvironments(tmp_path), recipe(SIX, wheel("tool", "1", "", requires="absent-thing")))
     said = [record.getMessage() for record in caplog.records]
     assert any("Installed 1 package" in line for line in said)
     assert any("`tool` requires `absent-thing`, but it's not installed" in line for line in said)

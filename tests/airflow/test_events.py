@@ -30,8 +30,8 @@ from aiflow_airflow.supply import Ready
 from aiflow_airflow.telling import Telling
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from aiflow_sdk.errors import Where
-from aiflow_sdk.plan import Plan, Run, read_plan
+from aiflow_sdk.errors import RunError, Where
+from aiflow_sdk.plan import Plan, Run, TaskResult, read_plan
 from aiflow_sdk.redaction import Redactor
 
 PYTHON = Path(__file__).parents[2] / ".venv" / "bin" / "python"
@@ -308,6 +308,40 @@ def test_a_task_that_is_tried_again_after_another_told_of_the_run_does_not_tell_
     # Whoever told may have died before it did.
     worker.do(teller, attempt=2, tries=1)
     assert worker.told()[-1]["job"]["name"] == "default/orders_daily"
+
+
+def test_of_two_cleared_tasks_that_end_at_once_one_tells_of_the_run(worker: Worker):
+    for task in worker.plan.tasks:
+        worker.do(task.id)
+    before = len(worker.told())
+    run = run_of(worker.plan, worker.context(execution=2)["dag_run"], try_number=2, params={})
+    result = {name: {"task_id": name, "seconds": 1.0, "nodes": []} for name in worker.states}
+    tellings = {}
+    worker.states.update(second="running", counts="running")
+    for name in ("second", "counts"):
+        tellings[name] = Telling(worker.plan, worker.plan.task(name), run, states=lambda: worker.states)
+        tellings[name].hear({"record": "task-began", "generation": 3, "again": [], "is_first": name == "second"})
+    # The second looks before the counts have ended, and is told that they have by Airflow alone.
+    for name, now in (("second", ["second"]), ("counts", ["second", "counts"])):
+        tellings[name].hear({"record": "others-ended", "now": now, "tells": True, "results": result, "columns": {}})
+    worker.states.update(second="success", counts="success")
+    for name, telling in tellings.items():
+        telling.succeeded(TaskResult.from_dict(result[name]))
+    ended = [
+        event["job"]["name"].rpartition("/")[2] for event in worker.told()[before:] if event["eventType"] != "START"
+    ]
+    assert ended == ["second", "counts", "orders_daily"]
+
+
+def test_an_attempt_after_one_that_died_unheard_tells_that_the_run_began(worker: Worker):
+    began = {"record": "task-began", "generation": 3, "again": [], "engine_version": "1", "is_first": True}
+    for attempt in (2, 3):
+        run = run_of(worker.plan, worker.context()["dag_run"], try_number=attempt, params={})
+        telling = Telling(worker.plan, worker.plan.tasks[0], run, is_final=False)
+        telling.hear(began)
+        telling.failed(RunError("worker-died", "it died"), again=True)
+    told = [(event["eventType"], event["job"]["name"].rpartition("/")[2]) for event in worker.told()]
+    assert [one for one in told if one[1] == "orders_daily"] == [("START", "orders_daily")]
 
 
 def test_a_run_that_ends_by_a_skip_has_an_end(worker: Worker):

@@ -37,3 +37,26 @@ def test_helm_sets_them_and_a_bundle_that_can_be_opened() -> None:
         assert values["config"][setting.section][setting.name] == setting.value
     (bundle,) = json.loads(values["config"]["dag_processor"]["dag_bundle_config_list"])
     AiflowBundle(name=bundle["name"], **bundle["kwargs"])
+
+
+def test_compose_starts_nobody_before_the_database_is_migrated() -> None:
+    services = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text("utf-8"))["services"]
+    ours = {name: service for name, service in services.items() if "build" in service}
+    assert ours.keys() == {"migrate", "api-server", "scheduler", "dag-processor", "triggerer", "worker"}
+    for name, service in ours.items():
+        after = "postgres" if name == "migrate" else "migrate"
+        asked = "service_healthy" if name == "migrate" else "service_completed_successfully"
+        assert service["depends_on"][after]["condition"] == asked
+    assert "pg_isready" in services["postgres"]["healthcheck"]["test"]
+
+
+def test_image_and_chart_are_of_one_airflow_and_both_executors_keep_environments() -> None:
+    values = yaml.safe_load((ROOT / "deploy/helm-values.yaml").read_text("utf-8"))
+    (version,) = re.findall(
+        r"^ARG AIRFLOW_VERSION=(\S+)$", (ROOT / "deploy/Dockerfile").read_text("utf-8"), re.MULTILINE
+    )
+    assert values["airflowVersion"] == values["images"]["airflow"]["tag"] == version
+    home = next(one["value"] for one in values["env"] if one["name"] == "AIFLOW_HOME")
+    for kind in ("kubernetes", "celery"):
+        (volume,), (mount,) = (values["workers"][kind][part] for part in ("extraVolumes", "extraVolumeMounts"))
+        assert (volume["name"], mount["mountPath"]) == (mount["name"], home)

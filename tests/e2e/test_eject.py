@@ -182,10 +182,48 @@ def test_a_type_that_is_none_is_refused_and_never_written_as_code(tmp_path):
     assert "decimal(1), print(1" in told
 
 
-def test_a_module_may_be_called_as_a_function_that_is_not_there(tmp_path):
-    made = MADE.replace("jobs:made", "store:made")
+def test_a_module_may_be_called_as_anything_in_the_file_is(tmp_path):
+    body = READ + 'made = rows.sql("select * from {rows}", id="picked")\n'
     jobs = "def made(rows):\n    return rows\n"
-    assert "store.made(rows=" in aiflow(write(tmp_path, READ + made + WRITE, store=jobs), "eject").out
+    for number, name in enumerate(("query", "params.day", "pl")):
+        before = ("picked", "made0", "made1")[number]
+        body += f'made = made.transform(id="made{number}", engine="python", fn="{name}:made", a="{{{{ ds }}}}")\n'
+        (path := tmp_path / f"{name.replace('.', '/')}.py").parent.mkdir(exist_ok=True)
+        path.write_text(jobs.replace("rows", f"{before}, a"))
+    text = aiflow(write(tmp_path, body + WRITE), "eject").out
+    assert "        import params.day as params_day_module\n        import pl as pl_module\n" in text
+    assert "query_module.made(picked=picked" in text
+    assert "= query(sql, rows=rows)" in text
+
+
+def test_a_query_and_a_text_may_hold_any_character(tmp_path):
+    body = (
+        READ
+        + 'made = p.sql("select \'a\\0b\\1c\' as x, {{ ds }} as dt from {rows}", rows, id="made")\n'
+        + 'made = made.transform(id="more", engine="python", fn="jobs:more", a="x\\0{{ ds }}\\0y")\n'
+    )
+    text = aiflow(write(tmp_path, body + WRITE, jobs="def more(made, a):\n    return made\n"), "eject").out
+    ast.parse(text)
+    assert r"'a\x00b\x01c'" in text
+    assert r'f"x\x00{day}\x00y"' in text
+
+
+@pytest.mark.parametrize("schedule", ["@hourly", "@daily"])
+def test_hours_of_a_zone_whose_clocks_change_by_half_an_hour_are_refused(tmp_path, schedule):
+    read = READ.replace('"{{ ds }}"', 'window.covering(grain="hour")').replace("dt", "at")
+    body = f"""
+from aiflow_sdk import pipeline, sink, source, window
+
+
+@pipeline(id="it", schedule="{schedule}", timezone="Australia/Lord_Howe")
+def it(p):
+    {read}
+    p.write(rows, sink.files(id="out", path="out/{{{{ run_id }}}}.parquet"))
+"""
+    told = aiflow(write(tmp_path, body), "eject", code=1).err
+    assert "cannot-eject" in told
+    assert "the clocks of Australia/Lord_Howe change by other than whole hours" in told
+    aiflow(write(tmp_path, body.replace("Lord_Howe", "Sydney")), "eject")
 
 
 def test_a_node_may_be_called_as_anything_in_the_file_is(tmp_path):

@@ -353,3 +353,4 @@ def test_numbers_are_for_people() -> None:
 
 def test_printable_keeps_text() -> None:
     assert printable("a\tb\x1b[31m\x00é漢") == "a    bé漢"
+    assert printable("ok \u202eesrever\u2066") == "ok esrever"

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from aiflow_sdk.bundles.airflow import REQUIRED
-from aiflow_sdk.cli import main
+from aiflow_sdk.cli import airflow_doctor, main
+from aiflow_sdk.cli.airflow_doctor import _ours, _settings
 from aiflow_sdk.config import load_project
 from aiflow_sdk.errors import AiflowError, OrchestratorError
-from aiflow_sdk.local.store import RunRecord
+from aiflow_sdk.local.store import RunRecord, short_run_id
 from aiflow_sdk.orchestrator import AirflowClient, DeployedPipeline
 from aiflow_sdk.orchestrator.airflow import Airflow
 from aiflow_sdk.orchestrator.deployed import read_details
@@ -274,6 +275,19 @@ def test_dates_become_the_keys_of_partitions():
     assert hour.keys("2026-10-25..2026-10-25").startswith("2026-10-25T00..2026-10-25T23")
 
 
+@pytest.mark.parametrize(
+    ("run_id", "short"),
+    [
+        ("manual__2026-11-29T17:43:06.085809+00:00__d514938f", "d514938f"),
+        ("manual__2026-11-29T17:53:48.556884+00:00", "2026-11-29T17:53:48.556884+00:00"),
+        ("scheduled__2026-11-29T08:00:00+00:00", "2026-11-29T08:00:00+00:00"),
+        ("0193c000-0000-7000-8000-0123456789ab", "456789ab"),
+    ],
+)
+def test_a_run_is_known_by_the_end_of_its_id_that_tells_it_from_others(run_id: str, short: str):
+    assert short_run_id(run_id) == short
+
+
 RUN = RunRecord(
     {"run_id": "r", "partition_key": "2026-11-20"}, "failed", 0, 0, None, "", "", {}, (), "http://airflow/r"
 )
@@ -359,8 +373,11 @@ def test_the_doctor_names_each_thing_that_is_wrong(project, server, capsys):
         "GET /api/v2/importErrors": (
             200,
             {
-                "import_errors": [{"bundle_name": "aiflow", "filename": "aiflow_03.py", "stack_trace": "KeyError: x"}],
-                "total_entries": 1,
+                "import_errors": [
+                    {"bundle_name": bundle, "filename": "aiflow_03.py", "stack_trace": f"File {file!r}\nKeyError: x"}
+                    for bundle, file in (("aiflow", "/x/aiflow_airflow/shims.py"), ("dags", "/dags/aiflow_03.py"))
+                ],
+                "total_entries": 2,
             },
         ),
         "GET /api/v2/pools": (403, {"detail": "Forbidden"}),
@@ -387,6 +404,30 @@ def test_the_doctor_names_each_thing_that_is_wrong(project, server, capsys):
     assert found["pools", "warn"].startswith("the Airflow at")
     assert found["bundle", "warn"] == "Airflow has no DAG of aiflow's"
     assert found["import error", "fail"] == "aiflow/aiflow_03.py: KeyError: x"
+    assert found["import error", "warn"] == "dags/aiflow_03.py: KeyError: x"
+
+
+def test_the_doctor_counts_the_dags_of_aiflow_s_bundles_alone(server):
+    files = (("shop.orders", "aiflow", "aiflow_03.py"), ("shop.more", "aiflow", "aiflow_0f.py"))
+    others = (("mine", "dags", "aiflow_ab.py"), ("other", "dags", "aiflow_it.py"), ("third", "third", "dag.py"))
+    listed = [
+        {"dag_id": dag_id, "bundle_name": bundle, "relative_fileloc": file} for dag_id, bundle, file in files + others
+    ]
+    server.answers |= {
+        "GET /api/v2/dags": (200, {"dags": listed, "total_entries": len(listed)}),
+        "GET /api/v2/dags/shop.orders/details": (200, details()),
+        "GET /api/v2/dags/mine/details": (200, {"dag_id": "mine", "default_args": {}}),
+    }
+    assert [dag["dag_id"] for dag in _ours(AirflowClient(server.address))] == ["shop.orders", "shop.more"]
+
+
+def test_the_doctor_names_a_client_of_kubernetes_that_pods_need_and_is_missing(server, monkeypatch):
+    values = {f"{one.section}.{one.name}": one.value for one in REQUIRED}
+    for executor, told in (("KubernetesExecutor", ["kubernetes"]), ("LocalExecutor", [])):
+        asked = {**values, "core.executor": executor, "kubernetes": "missing"}
+        monkeypatch.setattr(airflow_doctor, "ask_python", lambda python, asked=asked: asked)
+        found = list(_settings(AirflowClient(server.address), "python"))
+        assert [one.what for one in found if one.state == "fail"] == told
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ def test_all_tasks_and_attempts_of_an_execution_share_one_generation(project, pl
 
     def join(attempt: int) -> None:
         tried = Run.model_validate({**dict(run), "attempt": attempt})
-        found.append(join_execution(plan, tried, project.root).run.generation)
+        found.append(join_execution(plan, "first", tried, project.root).run.generation)
 
     threads = [threading.Thread(target=join, args=(1 + number,)) for number in range(8)]
     for thread in threads:
@@ -215,8 +215,18 @@ def test_all_tasks_and_attempts_of_an_execution_share_one_generation(project, pl
         thread.join()
     assert len(set(found)) == 1
     again = Run.model_validate({**dict(run), "execution": 2})
-    assert join_execution(plan, again, project.root).run.generation > found[0]
-    assert join_execution(plan, run, project.root).run.generation == found[0]
+    assert join_execution(plan, "first", again, project.root).run.generation > found[0]
+    assert join_execution(plan, "first", run, project.root).run.generation == found[0]
+
+
+def test_a_task_that_died_after_it_had_claimed_is_still_the_first(project, plan_file):
+    plan, run = read_plan(plan_file.read_bytes()), run_of(plan_file)
+    tried = Run.model_validate({**dict(run), "attempt": 2})
+    joined = [
+        join_execution(plan, task, one, project.root).is_first
+        for task, one in (("first", run), ("second", run), ("second", tried), ("first", tried))
+    ]
+    assert joined == [True, False, False, True]
 
 
 def test_a_part_that_is_cleared_reads_what_the_tasks_before_it_staged(project, plan_file):

@@ -146,5 +146,5 @@ def test_trigger_backfill_runs_logs_pause_and_doctor(shop: Project, airflow: Liv
     assert (unknown["error"]["code"], unknown["error"]["hint"]) == ("not-in-airflow", "did you mean 'driven'?")
     done = subprocess.run(typed(shop, "doctor", "--airflow", "--json"), capture_output=True, text=True)
     findings = {one["what"]: one["state"] for one in json.loads(done.stdout)}
-    for what in ("airflow", "database", "scheduler", "triggerer", "dag-processor", "plugin", "bundle"):
+    for what in ("airflow", "database", "scheduler", "triggerer", "dag-processor", "plugin", "bundle", "setting"):
         assert findings[what] == "ok", done.stdout

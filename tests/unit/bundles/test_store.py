@@ -517,8 +517,10 @@ def test_nothing_is_removed_where_a_document_is_not_understood(store, tmp_path):
     assert (objects_in(tmp_path), len(store.releases())) == before
 
 
-def test_all_of_it_on_s3(s3):
-    store = BundleStore.open(f"s3://{s3.bucket()}/deployed", "prod", storage=s3.storage())
+@pytest.mark.parametrize("kind", ["s3", "azure", "onelake"])
+def test_all_of_it_in_a_store_of_objects(make_place, kind):
+    place = make_place(kind)
+    store = BundleStore.open(place.address, "prod", storage=place.storage())
     assert store.newest() is None
     first = store.publish(content({f"p{number}": str(number) for number in range(30)}))
     store.publish(content({"x": "X"}, project="shop"))
@@ -535,8 +537,10 @@ def test_all_of_it_on_s3(s3):
     assert caught.value.code == "missing-object"
 
 
-def test_of_publishers_at_once_on_s3_nobody_is_lost(s3):
-    store = BundleStore.open(f"s3://{s3.bucket()}", "prod", storage=s3.storage())
+@pytest.mark.parametrize("kind", ["s3", "azure"])
+def test_of_publishers_at_once_in_a_store_of_objects_nobody_is_lost(make_place, kind):
+    place = make_place(kind)
+    store = BundleStore.open(place.address, "prod", storage=place.storage())
 
     def publish(name):
         for number in range(4):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiflow_airflow.warm import Forked, fork, variables_of_child
-from aiflow_sdk.channel import RecordReader
+from aiflow_sdk.channel import OutputReader, RecordReader
 from aiflow_sdk.errors import AiflowError, RunError
 from aiflow_sdk.redaction import REDACTOR
 
@@ -128,7 +128,7 @@ class TaskProcess:
         self._supervisor = os.getppid() if stat.S_ISSOCK(os.fstat(0).st_mode) else None
         self._records = RecordReader(started.records)
         assert self._process.stdout is not None
-        self._output = RecordReader(self._process.stdout.fileno())
+        self._output = OutputReader(self._process.stdout.fileno())
         _tell(started, order)
         self._killed = False
 

@@ -67,16 +67,6 @@ class UserEnvironments:
     def __init__(self, home: Path) -> None:
         self._folders = SharedFolders(home / "environments", "environment")
 
-    def python_of(self, recipe: Recipe) -> Path:
-        """Return the interpreter of the recipe's environment, which is made if it is not there.
-
-        Where it is there, no process is started and no network asked. Raises ``broken-environment``,
-        ``missing-python``, ``damaged-download`` and ``home-not-writable``, each once for all who wait.
-        """
-        if found := self.find(recipe):  # the road of nearly every task
-            return found
-        return self._folders.find_or_make(recipe.key, _Installation(recipe), _PYTHON) / _PYTHON
-
     def find(self, recipe: Recipe) -> Path | None:
         """Return the interpreter of the recipe's environment; None where it is not there yet."""
         found = self._folders.find(recipe.key, _PYTHON)
@@ -84,7 +74,12 @@ class UserEnvironments:
 
     @contextmanager
     def in_use(self, recipe: Recipe) -> Iterator[Path]:
-        """Like :meth:`python_of`, and :meth:`collect` leaves the environment alone while the block runs."""
+        """Yield the interpreter of the recipe's environment, which is made if it is not there.
+
+        Where it is there, no process is started and no network asked; :meth:`collect` leaves it alone while the block
+        runs. Raises ``broken-environment``, ``missing-python``, ``damaged-download`` and ``home-not-writable``, each
+        once for all who wait.
+        """
         with self._folders.in_use(recipe.key, _Installation(recipe), _PYTHON) as venv:
             yield venv / _PYTHON
 

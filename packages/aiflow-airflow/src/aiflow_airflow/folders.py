@@ -52,8 +52,9 @@ class Artifact:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha):
             raise DocumentError("bad-document", f"'{self.sha}' is not the SHA-256 of a file ({self.file})")
-        if "/" in self.file or "\0" in self.file or self.file in ("", ".", ".."):
-            raise DocumentError("bad-document", f"'{self.file}' is not the name of a file")
+        # It becomes a line of a list of requirements too: one with a line end in it would be two.
+        if "/" in self.file or not self.file.isprintable() or self.file in ("", ".", ".."):
+            raise DocumentError("bad-document", f"{self.file!r} is not the name of a file")
 
     @classmethod
     def of(cls, file: str, content: bytes) -> Self:

@@ -94,7 +94,14 @@ class AiflowOperator(BaseOperator):
         except AiflowError as error:  # without a run there is nothing to tell of
             self._fail(error)
         is_final = run.attempt > context["ti"].max_tries
-        telling = self._telling = Telling(self._plan, self._plan_task, run, resumed=resumed, is_final=is_final)
+        telling = self._telling = Telling(
+            self._plan,
+            self._plan_task,
+            run,
+            resumed=resumed,
+            is_final=is_final,
+            states=lambda: _states(context),
+        )
         try:
             result = self._do(run)
         except AiflowError as error:
@@ -114,7 +121,7 @@ class AiflowOperator(BaseOperator):
             telling.failed(_ended_by(error), again=True)
             telling.forward(seconds=0.1)
             raise
-        telling.succeeded(result, lambda: _states(context))
+        telling.succeeded(result)
         telling.forward()
         keep_house(worker_home(), self._supply.objects if self._supply else None)
         self._tell(context, run, result)

@@ -68,6 +68,7 @@ class StandaloneAirflow:
             "AIRFLOW__API__HOST": _HOST,
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__EXPOSE_CONFIG": "True",  # aiflow doctor --airflow looks at it
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__API__SECRET_KEY": "standalone",
             "AIRFLOW__API_AUTH__JWT_SECRET": "standalone-standalone-standalone-standalone-standalone-standalone-64",
@@ -196,6 +197,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what it puts into the background deaf to Ctrl-C
         signal.signal(number, end)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # the terminal is closed, and there is no nohup
+        signal.signal(signal.SIGHUP, end)
     if given.port and not _is_free(given.port):
         print(f"error: port {given.port} is taken; take another with --port, or 0 for a free one", file=sys.stderr)
         return 2

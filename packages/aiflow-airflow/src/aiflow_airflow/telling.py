@@ -31,9 +31,23 @@ FORWARDING_SECONDS = 5.0
 class Telling:
     """Tells of one attempt of a task. Whatever goes wrong with that is logged and fails nothing."""
 
-    def __init__(self, plan: Plan, task: PlanTask, run: Run, *, resumed: bool = False, is_final: bool = True) -> None:
-        """``resumed``: the attempt has begun before, and waited; ``is_final``: if it fails, it is not tried again."""
+    def __init__(
+        self,
+        plan: Plan,
+        task: PlanTask,
+        run: Run,
+        *,
+        resumed: bool = False,
+        is_final: bool = True,
+        states: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
+        """``resumed``: the attempt has begun before, and waited; ``is_final``: if it fails, it is not tried again.
+
+        ``states`` returns Airflow's states of the run's tasks. After a clear it is asked at once.
+        """
         self._plan, self._task, self._run = plan, task, run
+        self._states = states
+        self._left_alone: frozenset[str] = frozenset()
         self._resumed, self._is_final = resumed, is_final
         self.folder = worker_spools(run.environment, run.project)
         self._spool = RunSpool(self.folder, run.run_id)
@@ -46,6 +60,9 @@ class Telling:
         self._columns: Mapping[str, Any] | None = None
         self._ready: Ready | None = None
         self._usage: Mapping[str, Any] | None = None
+        if run.execution > 1 and len(plan.tasks) > 1:
+            with _harmless():
+                self._left_alone = frozenset(name for name, state in states().items() if _is_success(state))
 
     def prepared(self, ready: Ready) -> None:
         """Take with what events are forwarded later."""
@@ -67,16 +84,13 @@ class Telling:
                     self._columns = record.get("columns")
                     self._results = {name: TaskResult.from_dict(one) for name, one in record["results"].items()}
 
-    def succeeded(self, result: TaskResult, states: Callable[[], Mapping[str, Any]]) -> None:
-        """Tell that the attempt, and perhaps with it the run, has succeeded.
-
-        ``states`` returns Airflow's states of the run's tasks; it is asked where this may be the last of several.
-        """
+    def succeeded(self, result: TaskResult) -> None:
+        """Tell that the attempt, and perhaps with it the run, has succeeded."""
         with _harmless():
             self._end("task-finished", seconds=result.seconds, nodes=[facts.to_full_dict() for facts in result.nodes])
             results = {**self._results, self._task.id: result}
             is_all = len(results) == len(self._plan.tasks)
-            if is_all and (self._tells or len(self._plan.tasks) == 1) and self._others_have_succeeded(states):
+            if is_all and (self._tells or len(self._plan.tasks) == 1) and self._others_have_succeeded():
                 self._tell("run-finished", results, state="succeeded", columns=self._columns)
 
     def failed(self, error: AiflowError, *, again: bool) -> None:
@@ -135,9 +149,18 @@ class Telling:
         version = record.get("engine_version")
         run = Run.model_validate({**dict(self._run), "generation": record["generation"]})
         self._lineage = Lineage(self._plan, run, lambda task: version)
-        if record.get("is_first") and not self._resumed:
+        if record.get("is_first") and not self._resumed and not self._has_told_start():
             self._tell("run-started", {})
         self._begin()
+
+    def _has_told_start(self) -> bool:
+        """Tell whether an earlier attempt of the execution's first task has told here that the run began."""
+        return self._run.attempt > 1 and any(
+            event["eventType"] == "START"
+            and event["run"]["runId"] == self._run.run_id
+            and event["run"]["facets"]["aiflow_run"]["execution"] == self._run.execution
+            for event in self._spool.events()
+        )
 
     def _begin(self) -> None:
         self._has_begun = True
@@ -170,13 +193,20 @@ class Telling:
         assert event is not None  # each of these records stands for one
         return event
 
-    def _others_have_succeeded(self, states: Callable[[], Mapping[str, Any]]) -> bool:
-        """Tell whether nothing of the run is left to do: a clear may have set some of its tasks back."""
+    def _others_have_succeeded(self) -> bool:
+        """Tell whether nothing of the run is left to do: a clear may have set some of its tasks back.
+
+        One that has ended since, and had not when this task looked, has seen that this one had, and tells itself.
+        """
         others = {task.id for task in self._plan.tasks} - {self._task.id} - self._ended_now
         if not others:
             return True
-        found = states()
-        return all(str(getattr(found.get(name), "value", found.get(name))) == "success" for name in others)
+        found = self._states()
+        return others <= self._left_alone and all(_is_success(found.get(name)) for name in others)
+
+
+def _is_success(state: Any) -> bool:
+    return str(getattr(state, "value", state)) == "success"
 
 
 @contextmanager

@@ -13,12 +13,17 @@ import signal
 import socket
 import struct
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 FORK, LOAD = b"F", b"L"
 """What a server of forks may be asked."""
+PROGRESS_SECONDS = 5.0
+"""How often a line that is written over is told while it is: often enough to watch, seldom enough for a log."""
+LONGEST_BYTES = 1 << 16
+"""How long a line of output may be before it is cut."""
 
 
 class RecordWriter:
@@ -64,6 +69,48 @@ class RecordReader:
         """Return what arrived after the last line end."""
         rest, self._rest = self._rest, b""
         return rest
+
+
+class OutputReader(RecordReader):
+    """Cuts what a process prints into lines, as somebody who looks at a terminal would read them.
+
+    Of a line that is written over again and again (with carriage returns, as progress bars are) comes a state every
+    :data:`PROGRESS_SECONDS`, and the last one. A line that does not end comes in pieces of :data:`LONGEST_BYTES`.
+    """
+
+    def __init__(self, handle: int) -> None:
+        super().__init__(handle)
+        self._shown = b""
+        self._shown_at = 0.0
+
+    def lines(self) -> tuple[list[bytes], bool]:
+        """Return the lines that are there now, and whether the other side has closed the pipe."""
+        ended, closed = super().lines()
+        found = [shown for line in ended for shown in self._last_states(line)]
+        states = self._rest.split(b"\r")
+        if len(states) > 2:
+            # The last state may be the one that stays: what comes next can be the line's end.
+            self._rest = b"\r".join(states[-2:])
+            if states[-2] and time.monotonic() - self._shown_at >= PROGRESS_SECONDS:
+                self._shown, self._shown_at = states[-2], time.monotonic()
+                found.append(self._shown)
+        while len(self._rest) > LONGEST_BYTES:
+            # Between words where there are any: a value that is to be hidden is not seen in halves.
+            end = self._rest.rfind(b" ", 0, LONGEST_BYTES) + 1 or LONGEST_BYTES
+            found.append(self._rest[:end])
+            self._rest = self._rest[end:]
+        return found, closed
+
+    def rest(self) -> bytes:
+        """Return what arrived after the last line end."""
+        return b"".join(self._last_states(super().rest()))
+
+    def _last_states(self, line: bytes) -> list[bytes]:
+        if b"\r" not in line:
+            return [line]
+        last = next((state for state in reversed(line.split(b"\r")) if state), b"")
+        shown, self._shown = self._shown, b""
+        return [] if shown and last == shown else [last]
 
 
 def read_all(handle: int) -> Any:

@@ -205,10 +205,7 @@ def read_shard(content: bytes) -> Mapping[str, Entry]:
         "",
         0,
         "shard",
-        lambda data: {
-            dag_id: Entry(one["pipeline"], one["plan"], one["ir"], one.get("project", ""))
-            for dag_id, one in data.items()
-        },
+        lambda data: {dag_id: _entry(one) for dag_id, one in data.items()},
     )
 
 
@@ -272,6 +269,11 @@ def _as_text(value: Any) -> str:
 
 def _texts(data: Any) -> Mapping[str, str]:
     return FrozenMap({name: _as_text(value) for name, value in data.items()})
+
+
+def _entry(data: Any) -> Entry:
+    pipeline, plan, ir, project = map(_as_text, (data["pipeline"], data["plan"], data["ir"], data.get("project", "")))
+    return Entry(pipeline, plan, ir, project)
 
 
 def _file(data: Any) -> StoredFile:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from aiflow_sdk.cli.command_line import Invocation
 from aiflow_sdk.cli.commands.doctor import Finding
@@ -22,12 +23,15 @@ _SHORT = 12
 _SHOWN = 5
 _PYTHON_SECONDS = 120.0
 _ASK = """
-import json, sys
+import importlib.util, json, sys
 from airflow.configuration import conf
 asked = json.loads(sys.argv[1])
-print("\\n" + json.dumps({f"{s}.{n}": conf.get(s, n, fallback=None) for s, n in asked}))
+found = {f"{s}.{n}": conf.get(s, n, fallback=None) for s, n in asked}
+found["kubernetes"] = "there" if getattr(importlib.util.find_spec("kubernetes"), "origin", None) else "missing"
+print("\\n" + json.dumps(found))
 """
-"""What Airflow's own interpreter is asked: ``airflow config get-value`` for many at once."""
+"""What Airflow's own interpreter is asked: ``airflow config get-value`` for many at once, and for a package."""
+_SHIM = re.compile(r"aiflow_[0-9a-f]{2}\.py")
 
 
 def examine_airflow(invocation: Invocation, python: str | None) -> Iterator[Finding]:
@@ -105,7 +109,8 @@ def _import_errors(client: AirflowClient) -> Iterator[Finding]:
     for error in errors[:_SHOWN]:
         text = str(error.get("stack_trace", "")).strip().splitlines()
         place = f"{error.get('bundle_name')}/{error.get('filename')}"
-        is_ours = str(error.get("filename", "")).rpartition("/")[2].startswith("aiflow_")
+        # The file that aiflow writes does nothing but call aiflow.
+        is_ours = _is_shim(error.get("filename")) and "aiflow_airflow" in "\n".join(text)
         yield Finding("fail" if is_ours else "warn", "import error", f"{place}: {text[-1] if text else '?'}"[:300])
     if len(errors) > _SHOWN:
         yield Finding("warn", "import error", f"{len(errors) - _SHOWN:,} more")
@@ -128,7 +133,7 @@ def _pools(client: AirflowClient) -> Iterator[Finding]:
 def _pipelines(client: AirflowClient, invocation: Invocation) -> Iterator[Finding]:
     from aiflow_sdk.bundles.airflow import BROKEN_TAG
 
-    ours = [dag for dag in client.pages("dags", "dags", exclude_stale="true") if _is_ours(dag)]
+    ours = _ours(client)
     release, store = _newest_release(invocation)
     if store.state != "ok":
         yield store
@@ -154,9 +159,24 @@ def _pipelines(client: AirflowClient, invocation: Invocation) -> Iterator[Findin
         yield Finding("fail", "pipeline", f"{dag['dag_id']}: its plan cannot be used", todo)
 
 
-def _is_ours(dag: Mapping[str, Any]) -> bool:
-    file = str(dag.get("relative_fileloc") or "")
-    return file.startswith("aiflow_") and file.endswith(".py") and len(file) == len("aiflow_00.py")
+def _ours(client: AirflowClient) -> list[dict[str, Any]]:
+    """Return the DAGs of bundles of ours: of each bundle whose files are called so, one DAG is asked what it is."""
+    from aiflow_sdk.bundles.airflow import read_about
+
+    bundles: dict[str, list[dict[str, Any]]] = {}
+    for dag in client.pages("dags", "dags", exclude_stale="true"):
+        if _is_shim(dag.get("relative_fileloc")):
+            bundles.setdefault(str(dag.get("bundle_name")), []).append(dag)
+    return [
+        dag
+        for dags in bundles.values()
+        if read_about(client.get(f"dags/{quote(dags[0]['dag_id'], safe='')}/details")) is not None
+        for dag in dags
+    ]
+
+
+def _is_shim(file: object) -> bool:
+    return _SHIM.fullmatch(str(file or "").rpartition("/")[2]) is not None
 
 
 def _newest_release(invocation: Invocation) -> tuple[str | None, Finding]:
@@ -193,6 +213,9 @@ def _settings(client: AirflowClient, python: str | None) -> Iterator[Finding]:
         return
     for one in REQUIRED:
         yield _judge(one, values.get(f"{one.section}.{one.name}"))
+    if "kubernetes" in str(values.get("core.executor")).lower() and values.get("kubernetes") == "missing":
+        said = "Kubernetes's client is not installed: what resources.python(request_cpu=…) asks for is ignored"
+        yield Finding("fail", "kubernetes", said, "pip install apache-airflow-providers-cncf-kubernetes")
 
 
 def _judge(one: Setting, value: str | None) -> Finding:
@@ -226,11 +249,14 @@ def _text(value: Any) -> str:
 
 
 def ask_python(python: str) -> dict[str, str]:
-    """Return the settings that an Airflow's interpreter has. Raises ``OrchestratorError`` (``airflow-python``)."""
+    """Return the settings that an Airflow's interpreter has, and under ``kubernetes`` whether it has that client.
+
+    Raises ``OrchestratorError`` (``airflow-python``).
+    """
     from aiflow_sdk.bundles.airflow import REQUIRED
     from aiflow_sdk.errors import OrchestratorError
 
-    asked = json.dumps([[one.section, one.name] for one in REQUIRED])
+    asked = json.dumps([*([one.section, one.name] for one in REQUIRED), ["core", "executor"]])
     hint = "name the interpreter of Airflow's environment, and run this with Airflow's own variables (AIRFLOW_HOME)"
     try:
         done = subprocess.run(

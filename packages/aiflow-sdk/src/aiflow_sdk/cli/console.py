@@ -14,7 +14,8 @@ from typing import Any, TextIO
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""The last ones turn the direction of what follows: a name or a line could read as another one."""
 _PLAIN = str.maketrans(
     {"▸": ">", "…": "...", "·": "-", "─": "-", "│": "|", "├": "|", "└": "`", "→": "->", "×": "x", "█": "#", "░": "."}
 )

@@ -78,9 +78,9 @@ def eject_pipeline(
     check_support(plan, notes, places)
     notes.check()
     values = Values(plan.partition, plan.environment.secrets, notes)
-    modules = [node.entrypoint.split(":")[0].split(".")[0] for node in plan.node_list if node.entrypoint]
+    modules = [node.entrypoint.partition(":")[0] for node in plan.node_list if node.entrypoint]
     setting = Setting(plan, environment, values, root)
-    names = Names(plan.nodes, [*modules, *_IMPORTS, *CONSTANTS])
+    names = Names(plan.nodes, modules, [*_IMPORTS, *CONSTANTS])
     writer = Writer(plan, code, values, notes, names, places, setting.storage)
     imported = modules_of_ours(plan, code)
     if imported:

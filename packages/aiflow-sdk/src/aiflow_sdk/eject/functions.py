@@ -66,10 +66,16 @@ def read_signature(node: PlanNode, code: CodeIndex) -> tuple[Signature, FrameKin
 
 
 def call_function(
-    node: PlanNode, inputs: Mapping[str, Frame], code: CodeIndex, values: Values, notes: Notes, where: Where
+    node: PlanNode,
+    inputs: Mapping[str, Frame],
+    code: CodeIndex,
+    values: Values,
+    notes: Notes,
+    where: Where,
+    module: str,
 ) -> Called:
-    """Return the call of a transform's function with these inputs."""
-    module, _, function = (node.entrypoint or "").partition(":")
+    """Return the call of a transform's function with these inputs; ``module`` is what its module is called there."""
+    function = (node.entrypoint or "").partition(":")[2]
     read = read_signature(node, code)
     if read is None:
         notes.refuse(

@@ -16,13 +16,22 @@ LOCALS = frozenset(
 
 
 class Names:
-    """Gives each node of a pipeline its names."""
+    """Gives each node of a pipeline, and each module of its functions, their names."""
 
-    def __init__(self, node_ids: Iterable[str], taken: Iterable[str]) -> None:
+    def __init__(self, node_ids: Iterable[str], modules: Iterable[str], taken: Iterable[str]) -> None:
         self._taken = {*taken, *LOCALS, *known_parts(), *keyword.kwlist, *dir(builtins)}
+        self._modules = {
+            module: f"{_as_name(module)}_module" if module.partition(".")[0] in self._taken else module
+            for module in modules
+        }
+        self._taken |= {name.partition(".")[0] for name in self._modules.values()}
         self._ids: dict[str, str] = {}
         for node_id in node_ids:
             self._ids[node_id] = self._free(_as_name(node_id), "frame", self._ids.values())
+
+    def of_module(self, module: str) -> str:
+        """Return what a module of the user's is called: as it is, unless that would hide a name of the file's own."""
+        return self._modules[module]
 
     def of_frame(self, node_id: str) -> str:
         """Return the variable that holds a node's rows."""

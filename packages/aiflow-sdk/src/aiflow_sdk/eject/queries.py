@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from uuid import uuid4
 
 from aiflow_sdk.eject.functions import LAZY, SPARK, Frame
 from aiflow_sdk.eject.layout import Code, Group, is_argument, keyword
@@ -11,7 +13,6 @@ from aiflow_sdk.frames import name_inputs
 from aiflow_sdk.plan import PlanNode
 from aiflow_sdk.variables import Reference, map_query
 
-_BEGIN, _END = "\0", "\1"
 _SHORT = 60
 
 
@@ -20,10 +21,11 @@ def run_query(node: PlanNode, inputs: Mapping[str, Frame], values: Values) -> tu
     quote = '"' if _has_lines(node.sql or "") else "'"
     dialect = "spark" if node.engine == "spark" else "duckdb"
     found: list[str] = []
+    mark = f"\0{uuid4().hex}"  # what a query may hold cannot be taken for it, NUL included
 
     def write(reference: Reference, escape: Callable[[str], str] | None) -> str:
         found.append(_in_query(values.inside(reference, quote), reference, dialect, is_quoted=escape is not None))
-        return f"{_BEGIN}{len(found) - 1}{_END}"
+        return f"{mark}{len(found) - 1}\0"
 
     views: dict[str, Frame] = {}
 
@@ -33,7 +35,7 @@ def run_query(node: PlanNode, inputs: Mapping[str, Frame], values: Values) -> tu
         if dialect == "duckdb":
             return f'"{view}"'
         found.append(f"'{{{view}}}'")  # PySpark's own placeholder
-        return f"{_BEGIN}{len(found) - 1}{_END}"
+        return f"{mark}{len(found) - 1}\0"
 
     text = name_inputs(map_query(node.sql or "", dialect, write), node.input_ids, view_of)
     if dialect == "duckdb":
@@ -41,9 +43,11 @@ def run_query(node: PlanNode, inputs: Mapping[str, Frame], values: Values) -> tu
         if not all(map(is_argument, views)):
             items = tuple(keyword(f'"{view}"', frame.as_kind(LAZY), ": ") for view, frame in views.items())
             given = (Group("**{", items, "}"),)
-        return _text(text, found, has_lines=quote == '"'), Group("query(", ("sql", *given), ")")
+        return _text(text, mark, found, has_lines=quote == '"'), Group("query(", ("sql", *given), ")")
     named = tuple(keyword(view, frame.as_kind(SPARK)) for view, frame in views.items())
-    return _text(text, found, has_lines=quote == '"', braces=bool(views)), Group("spark.sql(", ("sql", *named), ")")
+    return _text(text, mark, found, has_lines=quote == '"', braces=bool(views)), Group(
+        "spark.sql(", ("sql", *named), ")"
+    )
 
 
 def _in_query(inside: str, reference: Reference, dialect: str, *, is_quoted: bool) -> str:
@@ -55,22 +59,20 @@ def _in_query(inside: str, reference: Reference, dialect: str, *, is_quoted: boo
     return f"{names[is_quoted]}({plain})"
 
 
-def _text(query: str, found: list[str], *, has_lines: bool, braces: bool = False) -> str:
+def _text(query: str, mark: str, found: list[str], *, has_lines: bool, braces: bool = False) -> str:
     """Return the query as a literal; where ``braces`` its own are doubled once more, for PySpark."""
     pieces: list[str | tuple[str]] = []
-    rest = query
-    while _BEGIN in rest:
-        before, _, rest = rest.partition(_BEGIN)
-        number, _, rest = rest.partition(_END)
-        code = found[int(number)]
-        pieces.append(_own(before, braces))
+    for number, text in enumerate(re.split(rf"{mark}(\d+)\0", query)):
+        if number % 2 == 0:
+            pieces.append(_own(text, braces))
+            continue
+        code = found[int(text)]
         if code.startswith("'{"):
             pieces.append(code[1:-1])
         elif code.startswith("'"):
             pieces += ["'", (code[1:],), "'"]
         else:
             pieces.append((code,))
-    pieces.append(_own(rest, braces))
     joined: list[str | tuple[str]] = []
     for piece in pieces:
         if isinstance(piece, str) and joined and isinstance(joined[-1], str):

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from zoneinfo import ZoneInfo
 
 from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.eject.notes import Notes
 from aiflow_sdk.errors import Where
+from aiflow_sdk.partitions import Window, is_window
 from aiflow_sdk.place import node_place
-from aiflow_sdk.plan import Plan
+from aiflow_sdk.plan import Plan, PlanNode
 
 _OURS = "aiflow_sdk."
 _LOCAL = "local"
+_HOUR = timedelta(hours=1)
+_LOOKED_AT_YEARS = range(2020, 2040)
+"""In which changes of a zone's clocks are looked for: what is still made again, and what is still to come."""
 
 
 def check_support(plan: Plan, notes: Notes, places: Mapping[str, Where]) -> None:
@@ -42,8 +49,47 @@ def check_support(plan: Plan, notes: Notes, places: Mapping[str, Where]) -> None
                 f"the cluster '{task.cluster}' of '{task.id}' is of the kind '{stated.get('kind')}', a plugin",
                 "eject for an environment in which it is local: --env dev",
             )
+    if _counts_hours(plan) and not _has_whole_hours(plan.timezone):
+        refuse(
+            "",
+            f"the clocks of {plan.timezone} change by other than whole hours, and an hour is then two partitions, "
+            "which plain code does not count",
+            "give the pipeline another timezone, or days",
+        )
     if "partition" in plan.params or "append_again" in plan.params:
         refuse("", "a param of the pipeline is called 'partition' or 'append_again', as one of the DAG is", "rename it")
+
+
+def _counts_hours(plan: Plan) -> bool:
+    return plan.partition == "hour" or any(_reads_hours(node) for node in plan.node_list)
+
+
+def _reads_hours(node: PlanNode) -> bool:
+    asked = node.options.get("partitions")
+    values = asked.values() if isinstance(asked, Mapping) else ()
+    return any(is_window(value) and Window.from_json(value).grain == "hour" for value in values)
+
+
+@cache
+def _has_whole_hours(timezone: str) -> bool:
+    """Tell whether the zone's clocks change by whole hours, at a full hour."""
+    zone = ZoneInfo(timezone)
+
+    def offset(moment: datetime) -> timedelta:
+        return moment.astimezone(zone).utcoffset() or timedelta()
+
+    moment, end = (datetime(year, 1, 1, tzinfo=UTC) for year in (_LOOKED_AT_YEARS.start, _LOOKED_AT_YEARS.stop))
+    while moment < end:
+        later = moment + timedelta(days=1)
+        before, after = offset(moment), offset(later)
+        if after != before:
+            # One of the hours that the clocks showed before has to end with the change.
+            ends = (moment - before % _HOUR + number * _HOUR for number in range(26))
+            is_full = any(offset(one) == after and offset(one - timedelta(seconds=1)) == before for one in ends)
+            if not is_full or (after - before) % _HOUR:
+                return False
+        moment = later
+    return True
 
 
 def modules_of_ours(plan: Plan, code: CodeIndex) -> list[str]:

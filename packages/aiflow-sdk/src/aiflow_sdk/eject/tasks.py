@@ -61,7 +61,7 @@ class Writer:
             return self._sensor(task)
         body = self._body(task)
         used = names_in("\n".join(laid_out(body)))
-        modules = [f"import {module}" for module in sorted(self._modules(task))]
+        modules = [self._import(module) for module in sorted(self._modules(task))]
         above = [*(["", *modules, ""] if modules else []), *self._facts(used)]
         name = self.names.of_task(task.id)
         text = [f"def {name}() -> None:", f'    """{in_docstring(self._said(task))}"""', *indented(above, 4)]
@@ -142,6 +142,10 @@ class Writer:
     def _modules(self, task: PlanTask) -> set[str]:
         return {node.entrypoint.partition(":")[0] for node in self._nodes(task) if node.entrypoint}
 
+    def _import(self, module: str) -> str:
+        name = self.names.of_module(module)
+        return f"import {module}" if name == module else f"import {module} as {name}"
+
     def _body(self, task: PlanTask) -> list[Code]:
         is_spark = task.engine == "spark"
         frames: dict[str, Frame] = {}
@@ -176,7 +180,8 @@ class Writer:
             text, asked = run_query(node, inputs, self.values)
             frames[node.id] = Frame(name, SPARK if is_spark else LAZY)
             return [f"sql = {one_line(text)}", keyword(name, asked, " = ")]
-        called = call_function(node, inputs, self.code, self.values, self.notes, self.where(node.id))
+        module = self.names.of_module((node.entrypoint or "").partition(":")[0])
+        called = call_function(node, inputs, self.code, self.values, self.notes, self.where(node.id), module)
         if node.external and not self._is_read(node):
             return [*called.above, called.code]
         code, kind = called.code, called.kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from uuid import uuid4
 
 from aiflow_sdk.eject.layout import Code, Group, call, escaped, keyword, literal, quoted
 from aiflow_sdk.eject.notes import Notes
@@ -124,12 +125,13 @@ def fstring(pieces: list[str | tuple[str]], quote: str = '"') -> str:
 
 def _pieces(raw: str) -> Iterator[str | Reference]:
     found: list[Reference] = []
+    mark = uuid4().hex
 
     def taken(reference: Reference) -> str:
         found.append(reference)
-        return "\0"
+        return mark
 
-    texts = replace_templates(raw, taken).split("\0")
+    texts = replace_templates(raw, taken).split(mark)
     for number, text in enumerate(texts):
         if number:
             yield found[number - 1]

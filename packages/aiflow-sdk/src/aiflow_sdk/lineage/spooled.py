@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,6 +95,10 @@ class RunSpool:
     def append(self, event: Mapping[str, Any]) -> None:
         """Add an event and return when it is on the disk. Raises ``StoreError`` (retryable) where it cannot be."""
         Spool(self.path).append(event)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events that lie here, in their order."""
+        yield from Spool(self.path)
 
 
 class AttemptMark:

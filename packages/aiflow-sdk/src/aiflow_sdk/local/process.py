@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from aiflow_sdk.channel import RecordReader
+from aiflow_sdk.channel import OutputReader, RecordReader
 
 _POLL_SECONDS = 0.2
 """How often a child is looked at where the kernel cannot say that it ended."""
@@ -59,7 +59,7 @@ class WorkerProcess:
             for handle in (*handles, output_write):
                 os.close(handle)
         self._deaf_since: float | None = None
-        self._records, self._output = RecordReader(records_read), RecordReader(output_read)
+        self._records, self._output = OutputReader(records_read), OutputReader(output_read)
         self._selector = selectors.DefaultSelector()
         self._selector.register(records_read, selectors.EVENT_READ)
         self._selector.register(output_read, selectors.EVENT_READ)

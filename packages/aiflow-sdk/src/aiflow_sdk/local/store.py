@@ -319,8 +319,12 @@ def find_run(project: str | Path, run_id: str) -> RunFolder:
 
 
 def short_run_id(run_id: str) -> str:
-    """Return the end of a run's id, by which every command knows it: two runs of one minute begin alike."""
-    return run_id[-8:]
+    """Return the end of a run's id, by which every command knows it: two runs of one minute begin alike.
+
+    Of Airflow's ids that are a moment and nothing else it is the whole moment: the end is the time zone alone.
+    """
+    end = run_id[-8:]
+    return run_id.rpartition("__")[2] if ":" in end else end
 
 
 def read_run(project: str | Path, run_id: str) -> tuple[RunRecord, RunState]:

@@ -179,7 +179,7 @@ class Airflow:
             "ambiguous-run",
             f"{len(runs)} runs end with '{text}'",
             hint="write more of the end of the id",
-            notes=[f"{short_run_id(run.run_id)} ({run.run_id})" for run in runs[:10]],
+            notes=[f"{short_run_id(run.run_id)} of {run.pipeline_id} ({run.run_id})" for run in runs[:10]],
         )
 
     def runs_of(self, pipeline: DeployedPipeline, backfill: Backfill) -> dict[str, RunRecord]:

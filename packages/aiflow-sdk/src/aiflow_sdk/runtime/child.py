@@ -99,7 +99,7 @@ def _do(order: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
     root = Path(order["project"])
     plan, run = read_plan(Path(order["plan"]).read_bytes()), read_run(order["run"])
     environment = bound_environment(plan, root)
-    run, again, is_first = join_execution(plan, run, root)
+    run, again, is_first = join_execution(plan, order["task"], run, root)
     emit(
         {
             "record": "task-began",

@@ -35,11 +35,11 @@ class Joined(NamedTuple):
     again: frozenset[str]
     """The sinks that had made all of the run's partitions, and said so, before the execution began."""
     is_first: bool
-    """Whether this task is the first of the execution."""
+    """Whether this task is the first of the execution, in this attempt of it or in one before."""
 
 
-def join_execution(plan: Plan, run: Run, root: Path) -> Joined:
-    """Return what all tasks of the run's execution share.
+def join_execution(plan: Plan, task_id: str, run: Run, root: Path) -> Joined:
+    """Return what all tasks of the run's execution share, as ``task_id`` joins it.
 
     Idempotent: every task and attempt of one execution gets the same. Raises ``StoreError``.
     """
@@ -55,6 +55,7 @@ def join_execution(plan: Plan, run: Run, root: Path) -> Joined:
             "again": sorted(_told(plan, run, store)),
             # What the claim is signed with tells a put whose answer was lost from another task's.
             "claim": claim,
+            "first": task_id,
         }
         store.put_if_absent(key, json.dumps(document).encode())
         agreed = _read(store, key)
@@ -67,7 +68,8 @@ def join_execution(plan: Plan, run: Run, root: Path) -> Joined:
             retryable=True,
         )
     shared = {"generation": agreed["generation"], "pins": agreed["pins"]}
-    is_first = agreed.get("claim") == claim
+    # Who claimed it in an earlier attempt may have died before anybody heard of it.
+    is_first = agreed.get("claim") == claim or (run.attempt > 1 and agreed.get("first") == task_id)
     return Joined(Run.model_validate({**dict(run), **shared}), frozenset(agreed["again"]), is_first)
 
 
