@@ -4,7 +4,7 @@ Moments are microseconds since 1970; see :mod:`aiflow_service.database.moments`.
 """
 
 from aiflow_service.database.tables.access import claims, grants, memberships, principals, tokens
-from aiflow_service.database.tables.audit import audit
+from aiflow_service.database.tables.audit import audit, taken_entries
 from aiflow_service.database.tables.catalog import (
     columns,
     dataset_names,
@@ -48,6 +48,7 @@ __all__ = [
     "refusals",
     "releases",
     "runs",
+    "taken_entries",
     "teams",
     "tokens",
     "usage",
