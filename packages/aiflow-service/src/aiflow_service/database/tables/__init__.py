@@ -20,12 +20,13 @@ from aiflow_service.database.tables.metadata import METADATA, counters
 from aiflow_service.database.tables.registry import documents, pipeline_releases, pipelines, releases, versions
 from aiflow_service.database.tables.runs import runs
 from aiflow_service.database.tables.teams import DEFAULT_TEAM_ID, projects, teams
-from aiflow_service.database.tables.usage import usage
+from aiflow_service.database.tables.usage import billed_units, usage
 
 __all__ = [
     "DEFAULT_TEAM_ID",
     "METADATA",
     "audit",
+    "billed_units",
     "claims",
     "column_edges",
     "columns",
