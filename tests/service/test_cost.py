@@ -10,6 +10,7 @@ import pytest
 
 from aiflow_sdk.cli import main
 from aiflow_sdk.errors import ConfigurationError
+from aiflow_sdk.plugins import BilledUnits
 from aiflow_service.access import EVERYTHING, Scope
 from aiflow_service.cost import NO_PRICES, CostFilter, read_prices, sum_costs
 from aiflow_service.database import open_database
@@ -193,3 +194,98 @@ def test_the_command_shows_what_was_used(service: Service, tmp_path, capsys) -> 
     assert [(one["attempts"], one["cpu_seconds"]) for one in told["items"]] == [(1, 7200)]
     assert service.request("GET", "/api/v1/cost?by=odd").status == 422
     assert service.request("GET", "/api/v1/cost?from=now").json()["place"] == "query/from"
+
+
+BILLED = """
+currency = "EUR"
+[[prices]]
+from = 2026-01-01
+cpu_second = 0.1
+memory_gib_second = 0
+[prices.units.emr-serverless]
+vcpu_hour = 2
+[[prices]]
+from = 2026-07-01
+cpu_second = 0.1
+memory_gib_second = 0
+[prices.units.emr-serverless]
+vcpu_hour = 3
+memory_gb_hour = "0.5"
+"""
+
+
+def units(*billed) -> list[dict]:
+    names = ("cluster", "unit", "amount", "estimated")
+    return [dict(zip(names, one, strict=False)) for one in billed]
+
+
+def billed_in(address: str, tmp_path, events, by: str = "pipeline") -> list[dict]:
+    file = tmp_path / "billed.toml"
+    file.write_text(BILLED)
+    database = open_database(address)
+    migrate(database)
+    writer = GroupWriter(database)
+    for event in events:
+        writer.write([Submission(read_event(json.dumps(event).encode()), 1, 0)])
+    with database.reading() as connection:
+        found, _ = sum_costs(connection, EVERYTHING, read_prices(file), by, CostFilter())
+    database.close()
+    return found
+
+
+def test_what_clusters_bill_costs_by_unit_and_date_and_estimates_stand_apart(database, tmp_path) -> None:
+    vcpu, memory = ("emr-serverless", "vcpu_hour"), ("emr-serverless", "memory_gb_hour")
+    again = str(uuid.uuid4())
+    late = attempt("make", "2026-07-02T10:00", run=again, billed=units((*vcpu, 1), (*memory, 4)))
+    events = [
+        *attempt(
+            "load", "2026-03-01T10:00", seconds=10, cpu_seconds=1, memory_byte_seconds=0, billed=units((*vcpu, 2))
+        ),
+        *attempt("load", "2026-03-02T10:00", billed=units((*memory, 10))),
+        *attempt("load", "2026-07-01T10:00", billed=units((*vcpu, 1, True), (*memory, 2))),
+        # It ran again: what was billed for its first end is billed no more.
+        *attempt("make", "2026-07-01T12:00", run=again, billed=units((*vcpu, 100), ("dbu", "dbu", 7))),
+        *late,
+        late[-1],
+        *attempt("odd", "2026-07-03T10:00", billed=[7, {}, {"cluster": "x", "unit": "y", "amount": -1}, None]),
+        *attempt("odd", "2026-07-03T11:00", billed="much", seconds=1, cpu_seconds=0, memory_byte_seconds=0),
+    ]
+    (line,) = billed_in(database, tmp_path, events)
+    assert line["billed"] == [
+        {"cluster": vcpu[0], "unit": memory[1], "amount": 16.0, "unpriced_amount": 10.0, "cost": "3.000000"},
+        {"cluster": vcpu[0], "unit": vcpu[1], "amount": 4.0, "unpriced_amount": 0.0, "cost": "10.000000"},
+    ]
+    # Measured: 1 s of a processor, 2 × 2 and 1 × 3 units, 2 and 4 of memory; estimated: 1 × 3, one odd attempt
+    assert (line["measured_cost"], line["estimated_cost"]) == ("10.100000", "4.000000")
+    assert (line["attempts"], line["estimated_attempts"]) == (6, 1)
+
+
+@pytest.mark.parametrize(
+    ("units_text", "says"),
+    [
+        ("units = 7", "units holds a table"),
+        ("units.emr = 1", "units holds a table"),
+        ('units.emr.vcpu_hour = "much"', "vcpu_hour is no amount"),
+        ("units.emr.vcpu_hour = -1", "vcpu_hour is no amount"),
+    ],
+)
+def test_prices_of_units_that_are_wrong_say_where(tmp_path, units_text: str, says: str) -> None:
+    file = tmp_path / "prices.toml"
+    held = f"[[prices]]\nfrom = 2026-01-01\ncpu_second = 1\nmemory_gib_second = 1\n{units_text}\n"
+    file.write_text(f'currency = "EUR"\n{held}')
+    with pytest.raises(ConfigurationError, match=says):
+        read_prices(file)
+
+
+@pytest.mark.parametrize(("unit", "amount"), [("vCPU", 1), ("", 1), ("a-b", 1), ("dbu", -1), ("dbu", float("nan"))])
+def test_a_cluster_bills_no_nonsense(unit: str, amount: float) -> None:
+    with pytest.raises(ValueError, match="is no "):
+        BilledUnits(unit, amount)
+
+
+def test_what_a_cluster_bills_is_what_the_facet_lists() -> None:
+    billed = [BilledUnits("dbu", 1.5), BilledUnits("vcpu_hour", 2, is_estimated=True)]
+    assert [one.to_dict("emr") for one in billed] == [
+        {"cluster": "emr", "unit": "dbu", "amount": 1.5},
+        {"cluster": "emr", "unit": "vcpu_hour", "amount": 2, "estimated": True},
+    ]

@@ -168,6 +168,8 @@ def histories(draw) -> list[dict]:
         facets = {"aiflow_run": {"_producer": "urn:test", "_schemaURL": "urn:x", **ours}}
         if is_part:
             facets |= parent_of(RUN, "orders")
+        if draw(st.booleans()):
+            facets["aiflow_reconciled"] = {"_producer": "urn:test", "_schemaURL": "urn:x", "from": "airflow"}
         measured = {"outputFacets": {"outputStatistics": facet("OutputStatisticsOutputDatasetFacet", rowCount=second)}}
         outputs = [
             {**dataset(name), **(measured if draw(st.booleans()) else {})}

@@ -20,10 +20,19 @@ _SETTINGS = {
 
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[LiveAirflow]:
+def airflow_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What all Airflows here are started with; users' environments are made once for all of them."""
+    home = os.environ.get("AIFLOW_HOME") or str(tmp_path_factory.mktemp("workers") / "aiflow")
+    return {"AIFLOW_HOME": home, **_SETTINGS}
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, airflow_settings: dict[str, str]
+) -> Iterator[LiveAirflow]:
     """An Airflow on PostgreSQL. At the end it is asked who imported user code."""
     folder = tmp_path_factory.mktemp("airflow")
-    settings = {"AIFLOW_HOME": os.environ.get("AIFLOW_HOME", str(folder / "aiflow")), **_SETTINGS}
+    settings = airflow_settings
     live = LiveAirflow(folder / "home", folder / "bundles", settings=settings, database=postgres.database())
     yield live
     live.stop()

@@ -153,6 +153,8 @@ ROWS = {
     "GET /api/v1/audit": listed("/api/v1/audit?limit=500"),
     "GET /api/v1/audit/export": listed("/api/v1/audit/export"),
     "GET /api/v1/audit/verify": Row("/api/v1/audit/verify", "all", "owner"),
+    "GET /api/v1/audit/airflow": Row("/api/v1/audit/airflow?source=here", "all", "owner"),
+    "POST /api/v1/audit/airflow": Row("/api/v1/audit/airflow", "all", "owner", {"source": "here", "entries": []}),
     "GET /api/v1/audit/checkpoints": Row("/api/v1/audit/checkpoints", "all", "owner"),
     "GET /api/v1/tokens": listed("/api/v1/tokens", needs="owner"),
     "POST /api/v1/tokens": one(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from aiflow_sdk.bundles.airflow import digest_in_airflow, run_id_in_airflow
 from aiflow_sdk.errors import ConfigurationError
 from aiflow_sdk.plan import Plan, Run, make_run
 from aiflow_sdk.plan.run import Cause
@@ -60,26 +59,15 @@ def run_of(plan: Plan, dag_run: DagRun, *, try_number: int, params: Mapping[str,
         cause="clear"
         if execution > 1
         else _CAUSES.get(str(getattr(dag_run.run_type, "value", dag_run.run_type)), "manual"),
-        run_id=run_id_of(dag_run),
+        run_id=run_id_in_airflow(dag_run.dag_id, dag_run.run_id, _moment(dag_run)),
         execution=execution,
         attempt=max(1, try_number),
         external_id=dag_run.run_id,
         now=_moment(dag_run),
     )
-    return Run.model_validate({**dict(run), "trace_id": _digest("trace", dag_run).hex()[:32]})
-
-
-def run_id_of(dag_run: DagRun) -> str:
-    """Return the run's id: of UUID version 7's form, the same in every task, sorted by when runs were to begin."""
-    value = int.from_bytes(_digest("run", dag_run)[:10], "big") | int(_moment(dag_run).timestamp() * 1000) % 2**48 << 80
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return str(uuid.UUID(int=value))
+    trace_id = digest_in_airflow("trace", dag_run.dag_id, dag_run.run_id).hex()[:32]
+    return Run.model_validate({**dict(run), "trace_id": trace_id})
 
 
 def _moment(dag_run: DagRun) -> datetime:
     return datetime.fromtimestamp(dag_run.run_after.timestamp(), UTC)
-
-
-def _digest(what: str, dag_run: DagRun) -> bytes:
-    return hashlib.sha256(f"{what}\n{dag_run.dag_id}\n{dag_run.run_id}".encode()).digest()

@@ -63,6 +63,10 @@ class Service:
         reply = self._ask("PUT", path, json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
         return self._read(reply, conflict_is_answer=True)
 
+    def post(self, path: str, data: Any) -> Any:
+        """Post data; returns the answer. Raises ``ReceiverError``."""
+        return self._read(self._ask("POST", path, json.dumps(data, ensure_ascii=False).encode("utf-8", "replace")))
+
     def _ask(self, method: str, path: str, body: bytes | None) -> Reply:
         headers = {"Accept": "application/json", **self._login}
         if body is not None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from aiflow_sdk.orchestrator.airflow import Airflow, Backfill, Reprocess, Request
     from aiflow_sdk.orchestrator.client import AirflowClient
     from aiflow_sdk.orchestrator.deployed import DeployedPipeline
+    from aiflow_sdk.orchestrator.event_log import take_event_log
     from aiflow_sdk.orchestrator.logs import watch_log
+    from aiflow_sdk.orchestrator.reconciling import Reconciled, reconcile_runs
     from aiflow_sdk.orchestrator.watching import Outcome, watch_backfill, watch_run
 
 _HOMES = {
@@ -24,8 +26,11 @@ _HOMES = {
     "Backfill": "aiflow_sdk.orchestrator.airflow",
     "DeployedPipeline": "aiflow_sdk.orchestrator.deployed",
     "Outcome": "aiflow_sdk.orchestrator.watching",
+    "Reconciled": "aiflow_sdk.orchestrator.reconciling",
     "Reprocess": "aiflow_sdk.orchestrator.airflow",
     "Request": "aiflow_sdk.orchestrator.airflow",
+    "reconcile_runs": "aiflow_sdk.orchestrator.reconciling",
+    "take_event_log": "aiflow_sdk.orchestrator.event_log",
     "watch_backfill": "aiflow_sdk.orchestrator.watching",
     "watch_log": "aiflow_sdk.orchestrator.logs",
     "watch_run": "aiflow_sdk.orchestrator.watching",
@@ -37,8 +42,11 @@ __all__ = [
     "Backfill",
     "DeployedPipeline",
     "Outcome",
+    "Reconciled",
     "Reprocess",
     "Request",
+    "reconcile_runs",
+    "take_event_log",
     "watch_backfill",
     "watch_log",
     "watch_run",

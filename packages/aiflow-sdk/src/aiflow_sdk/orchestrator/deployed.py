@@ -6,6 +6,7 @@ What Airflow has no field for (the environment, and for what a run is) stands in
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from typing import Any
 
 from aiflow_sdk.bundles.airflow import read_about
 from aiflow_sdk.errors import ConfigurationError, DocumentError, Where, unknown_name
+from aiflow_sdk.orchestrator.client import AirflowClient
 from aiflow_sdk.partitions import Grain, Partition, check_date, last_complete, partition_range
 
 
@@ -98,6 +100,28 @@ def read_details(details: Mapping[str, Any]) -> DeployedPipeline:
         is_paused=bool(details.get("is_paused")),
         params={name: param.get("value") if isinstance(param, dict) else param for name, param in params.items()},
     )
+
+
+class PipelinesOfDags:
+    """The pipelines that DAGs are, each looked up once."""
+
+    def __init__(self, client: AirflowClient) -> None:
+        self.environment = client.environment
+        self._client = client
+        self._known: dict[str, DeployedPipeline | None] = {}
+
+    def find(self, dag_id: str) -> DeployedPipeline | None:
+        """Return a DAG's pipeline, of whatever environment; None of a stranger's DAG, or one that is gone.
+
+        Raises ``OrchestratorError`` where Airflow does not answer.
+        """
+        if dag_id not in self._known:
+            answer = self._client.call("GET", f"dags/{urllib.parse.quote(dag_id, safe='~')}/details")
+            try:
+                self._known[dag_id] = read_details(answer.data) if answer.is_ok else None
+            except (ConfigurationError, DocumentError):  # not ours, or a plan that Airflow cannot read
+                self._known[dag_id] = None
+        return self._known[dag_id]
 
 
 def read_nodes(details: Mapping[str, Any], task: Mapping[str, Any]) -> list[dict[str, Any]]:

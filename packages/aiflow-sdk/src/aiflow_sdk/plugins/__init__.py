@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         pending_write,
     )
     from aiflow_sdk.plugins.execution import (
+        BilledUnits,
         Cluster,
         Engine,
         Frame,
@@ -72,6 +73,7 @@ _HOMES = {
     "FileSink": "aiflow_sdk.plugins.connector",
     "FileSource": "aiflow_sdk.plugins.connector",
     "Frame": "aiflow_sdk.plugins.execution",
+    "BilledUnits": "aiflow_sdk.plugins.execution",
     "FrameWrite": "aiflow_sdk.plugins.execution",
     "Heard": "aiflow_sdk.plugins.execution",
     "Job": "aiflow_sdk.plugins.execution",
@@ -116,6 +118,7 @@ __all__ = [
     "MARK",
     "NULL_FOLDER",
     "AuditedSink",
+    "BilledUnits",
     "CatalogSource",
     "Cluster",
     "Comparison",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,6 +13,9 @@ from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plan import JobHandle, JobState, PlanTask, Run, Token
 from aiflow_sdk.plugins.connector import Pending, Scan, Sink, Source, Write, Written
 from aiflow_sdk.plugins.options import Plugin
+
+_UNIT = re.compile(r"[a-z][a-z0-9_]{0,59}")
+_MOST_BILLED = 1e15
 
 Frame: TypeAlias = Any
 """Whatever an engine calls a frame."""
@@ -51,6 +55,29 @@ class Job:
     """Where it runs; None: wherever the cluster likes."""
     resources: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
+
+
+@dataclass(frozen=True)
+class BilledUnits:
+    """How much of one of its own units a cluster bills for a job."""
+
+    unit: str
+    """As prices name it: ``vcpu_hour``, ``memory_gb_hour``, ``dbu``; small letters, digits and underscores."""
+    amount: float
+    is_estimated: bool = False
+    """Whether the cluster has not settled it yet, or does not tell it at all."""
+
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` for what is no unit or no amount."""
+        if not _UNIT.fullmatch(self.unit):
+            raise ValueError(f"{self.unit!r} is no unit: write it as in vcpu_hour")
+        if not 0 <= self.amount < _MOST_BILLED:
+            raise ValueError(f"{self.amount!r} {self.unit} is no amount that could be billed")
+
+    def to_dict(self, cluster: str) -> dict[str, Any]:
+        """Return it as the facet ``aiflow_usage`` lists it below ``billed``; ``cluster`` is the cluster's kind."""
+        told = {"cluster": cluster, "unit": self.unit, "amount": self.amount}
+        return {**told, "estimated": True} if self.is_estimated else told
 
 
 @dataclass(frozen=True)
@@ -137,6 +164,13 @@ class Cluster(Plugin, ABC):
     @abstractmethod
     def logs(self, handle: JobHandle, offset: int = 0) -> Iterator[bytes]:
         """Yield what the job printed from byte ``offset`` on, up to now."""
+
+    def billed(self, handle: JobHandle) -> Sequence[BilledUnits]:
+        """Return what the cluster bills for a job that has ended, by unit; nothing where it bills nothing for jobs.
+
+        What is asked too early is told as an estimate. May be asked again: the answer stands for the whole job.
+        """
+        return ()
 
 
 @dataclass(frozen=True)

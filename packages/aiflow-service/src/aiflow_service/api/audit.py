@@ -6,7 +6,10 @@ import threading
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query
+from annotated_types import MaxLen
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import Field, StringConstraints
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from aiflow_sdk.audit import Checkpoints, export_line
@@ -14,14 +17,29 @@ from aiflow_sdk.config.address import without_credentials
 from aiflow_sdk.errors import AiflowError
 from aiflow_service.access import Role, Scope
 from aiflow_service.api.answers import Cursor, Limit, answer, answer_page, checked_text, moment_in, place_of
+from aiflow_service.api.bodies import describe_body, read_body
 from aiflow_service.api.problem import PROBLEMS, Problem
-from aiflow_service.api.services import ScopeOf, Services, ServicesOf
-from aiflow_service.audit import AuditFilter, export_entries, list_entries, verify_entries
+from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf
+from aiflow_service.api.words import Body, Text
+from aiflow_service.audit import (
+    AuditFilter,
+    Caller,
+    TakenEntry,
+    export_entries,
+    last_taken,
+    list_entries,
+    take_entries,
+    verify_entries,
+)
+from aiflow_service.database import MICROSECONDS, moment_text, now
+from aiflow_service.database.tables import DEFAULT_TEAM_ID
+from aiflow_service.ingest import Sender
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"], responses=PROBLEMS)
 
 Part = Annotated[str | None, Query(max_length=500)]
 _BLOCK_LINES = 500
+_AHEAD = 24 * 3600 * MICROSECONDS
 _verifying = threading.Lock()
 
 
@@ -119,6 +137,70 @@ def checkpoints(services: ServicesOf, scope: ScopeOf) -> Response:
             "problems": problems,
         }
     )
+
+
+class AirflowEntry(Body):
+    """An entry of an Airflow's event log; `environment`, `project` and `pipeline` where its DAG is one of aiflow's."""
+
+    number: Annotated[int, Field(ge=0, lt=2**62)]
+    at: Annotated[str, MaxLen(60)]
+    event: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,200}$")]
+    user: Text | None = None
+    dag_id: Text | None = None
+    run_id: Text | None = None
+    task_id: Text | None = None
+    environment: Text | None = None
+    project: Text | None = None
+    pipeline: Text | None = None
+    extra: Annotated[str, MaxLen(100_000)] | None = None
+
+
+class AirflowLog(Body):
+    """What was read of an Airflow's event log; `source` is the Airflow's address."""
+
+    source: Text
+    entries: Annotated[list[AirflowEntry], MaxLen(1_000)]
+
+
+@router.get("/airflow")
+def airflow_log(
+    services: ServicesOf, scope: ScopeOf, source: Annotated[str, Query(min_length=1, max_length=500)]
+) -> Response:
+    """Say how far an Airflow's event log was taken in: when the newest entry was made. For owners of all."""
+    scope.require_unlimited(Role.OWNER, None)
+    named = checked_text(source, "source") or ""
+    with services.database.reading() as connection:
+        found = last_taken(connection, named)
+    return answer({"source": named, "last_at": moment_text(found)})
+
+
+@router.post("/airflow", openapi_extra=describe_body(AirflowLog))
+async def take_airflow_log(request: Request, services: ServicesOf, scope: ScopeOf, caller: CallerOf) -> Response:
+    """Take entries of an Airflow's event log in, each once, as rows of their own. For owners of all."""
+    scope.require_unlimited(Role.OWNER, None)
+    log = await read_body(request, AirflowLog)
+    entries = [_taken(number, one) for number, one in enumerate(log.entries)]
+    recorded = await run_in_threadpool(_take, services, caller, log.source, entries)
+    return answer({"recorded": recorded})
+
+
+def _take(services: Services, caller: Caller, source: str, entries: list[TakenEntry]) -> int:
+    sender = Sender(DEFAULT_TEAM_ID, speaks_for_all=True)
+    with services.database.writing() as writing:
+        return take_entries(
+            writing,
+            caller,
+            source,
+            entries,
+            lambda project, environment: sender.team_for(writing, project, environment),
+        )
+
+
+def _taken(number: int, one: AirflowEntry) -> TakenEntry:
+    moment = moment_in(one.at, f"entries/{number}/at")
+    if moment is None or not 0 <= moment <= now() + _AHEAD:
+        raise Problem(422, "body-invalid", f"body/entries/{number}/at: {one.at} lies before 1970 or ahead of now")
+    return TakenEntry(moment=moment, **one.model_dump(exclude={"at"}))
 
 
 def _checkpoints(services: Services) -> Checkpoints | None:

@@ -8,6 +8,7 @@ from aiflow_service.audit.keeping import AuditKeeper
 from aiflow_service.audit.reading import AuditFilter, export_entries, list_entries, verify_entries
 from aiflow_service.audit.recording import record
 from aiflow_service.audit.signing import CheckpointWriter, read_signing_key
+from aiflow_service.audit.taking import TakenEntry, last_taken, take_entries
 
 __all__ = [
     "AuditFilter",
@@ -15,9 +16,12 @@ __all__ = [
     "Caller",
     "CheckpointWriter",
     "Entry",
+    "TakenEntry",
     "export_entries",
+    "last_taken",
     "list_entries",
     "read_signing_key",
     "record",
+    "take_entries",
     "verify_entries",
 ]

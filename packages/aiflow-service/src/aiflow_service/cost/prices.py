@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
@@ -26,6 +26,8 @@ class Price:
     since: int
     cpu_second: Decimal
     memory_gib_second: Decimal
+    units: Mapping[tuple[str, str], Decimal] = field(default_factory=dict)
+    """What clusters bill: by kind of cluster and unit."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def read_prices(path: Path) -> Prices:
 
 def _price(path: Path, number: int, told: Mapping[str, Any]) -> Price:
     place = f"prices {number}"
-    if unknown := sorted(told.keys() - {"from", *_FIGURES}):
+    if unknown := sorted(told.keys() - {"from", "units", *_FIGURES}):
         raise _wrong(path, f"{place}: there is no setting '{unknown[0]}'")
     since = told.get("from")
     if isinstance(since, datetime) and since.tzinfo is not None:
@@ -79,7 +81,15 @@ def _price(path: Path, number: int, told: Mapping[str, Any]) -> Price:
     else:
         raise _wrong(path, f"{place}: from is no day, and no time with its zone", "write from = 2026-01-01")
     cpu, memory = (_figure(path, place, told, name, None) for name in _FIGURES)
-    return Price(moment_of(moment), cpu, memory)
+    units = told.get("units", {})
+    if not isinstance(units, dict) or not all(isinstance(one, dict) for one in units.values()):
+        raise _wrong(path, f"{place}: units holds a table for each kind of cluster", "write [prices.units.KIND]")
+    of_clusters = {
+        (cluster, unit): _figure(path, f"{place}, units of {cluster}", figures, unit, None)
+        for cluster, figures in units.items()
+        for unit in figures
+    }
+    return Price(moment_of(moment), cpu, memory, of_clusters)
 
 
 def _figure(path: Path, place: str, told: Mapping[str, Any], name: str, default: Decimal | None) -> Decimal:

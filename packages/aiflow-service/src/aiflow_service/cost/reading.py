@@ -13,11 +13,12 @@ from sqlalchemy.engine import Connection
 from aiflow_service.access import Scope
 from aiflow_service.cost.prices import Price, Prices
 from aiflow_service.database import MICROSECONDS
-from aiflow_service.database.tables import teams, usage
+from aiflow_service.database.tables import billed_units, teams, usage
 
 _DAY = 86_400 * MICROSECONDS
 _MOST_GROUPS = 1_000
 _SMALLEST = Decimal("0.000001")
+_USED = usage.join(teams, teams.c.id == usage.c.team_id)
 _PIPELINE = (teams.c.name.label("team"), usage.c.project, usage.c.pipeline, usage.c.environment)
 
 GROUPS: dict[str, tuple[sa.ColumnElement[Any], ...]] = {
@@ -44,6 +45,13 @@ class CostFilter:
 
 
 @dataclass
+class _Billed:
+    amount: float = 0.0
+    unpriced: float = 0.0
+    cost: Decimal = field(default_factory=Decimal)
+
+
+@dataclass
 class _Sum:
     attempts: int = 0
     estimated_attempts: int = 0
@@ -51,6 +59,7 @@ class _Sum:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     memory_gib_seconds: float = 0.0
+    billed: dict[tuple[str, str], _Billed] = field(default_factory=dict)
     measured: Decimal = field(default_factory=Decimal)
     estimated: Decimal = field(default_factory=Decimal)
 
@@ -65,6 +74,8 @@ def sum_costs(
         for row in connection.execute(_selected(scope, columns, wanted, since, until)):
             key = tuple(row[: len(columns)])
             _add(sums.setdefault(key, _Sum()), row[len(columns) :], price, prices)
+        for row in connection.execute(_billed(scope, columns, wanted, since, until)):
+            _add_billed(sums[tuple(row[: len(columns)])], row[len(columns) :], price)
     names = [str(column.key) for column in columns]
     order = sorted(sums.items(), key=lambda one: _order(by, *one))
     told = [_told(dict(zip(names, key, strict=True)), one, prices) for key, one in order[:_MOST_GROUPS]]
@@ -99,10 +110,25 @@ def _selected(
             sa.func.sum(sa.case((no_cpu, usage.c.seconds), else_=0.0)),
             sa.func.sum(sa.case((no_memory, usage.c.seconds), else_=0.0)),
         )
-        .select_from(usage.join(teams, teams.c.id == usage.c.team_id))
-        .where(scope.sees(usage.c.team_id))
+        .select_from(_USED)
         .group_by(*columns)
     )
+    return _limited(statement, scope, wanted, since, until)
+
+
+def _billed(
+    scope: Scope, columns: tuple[sa.ColumnElement[Any], ...], wanted: CostFilter, since: int | None, until: int | None
+) -> sa.Select[Any]:
+    what = (billed_units.c.cluster, billed_units.c.unit, billed_units.c.estimated)
+    statement = sa.select(*columns, *what, sa.func.sum(billed_units.c.amount)).group_by(*columns, *what)
+    statement = statement.select_from(_USED.join(billed_units, billed_units.c.run_id == usage.c.run_id))
+    return _limited(statement, scope, wanted, since, until)
+
+
+def _limited(
+    statement: sa.Select[Any], scope: Scope, wanted: CostFilter, since: int | None, until: int | None
+) -> sa.Select[Any]:
+    statement = statement.where(scope.sees(usage.c.team_id))
     for column, value in (
         (teams.c.name, wanted.team),
         (usage.c.project, wanted.project),
@@ -133,6 +159,22 @@ def _add(total: _Sum, row: Any, price: Price | None, prices: Prices) -> None:
     total.estimated += Decimal(memory_unmeasured) * prices.estimated_memory_gib * price.memory_gib_second
 
 
+def _add_billed(total: _Sum, row: Any, price: Price | None) -> None:
+    cluster, unit, is_estimated, amount = row
+    found = total.billed.setdefault((cluster, unit), _Billed())
+    found.amount += amount
+    rate = price.units.get((cluster, unit)) if price else None
+    if rate is None:
+        found.unpriced += amount
+        return
+    cost = Decimal(amount) * rate
+    found.cost += cost
+    if is_estimated:
+        total.estimated += cost
+    else:
+        total.measured += cost
+
+
 def _order(by: str, key: tuple[Any, ...], total: _Sum) -> tuple[Any, ...]:
     place = tuple(str(part or "") for part in key)
     return (key[0],) if by == "day" else (-(total.measured + total.estimated), -total.cpu_seconds, place)
@@ -152,6 +194,16 @@ def _told(group: dict[str, Any], total: _Sum, prices: Prices) -> dict[str, Any]:
         "seconds": round(total.seconds, 6),
         "cpu_seconds": round(total.cpu_seconds, 6),
         "memory_gib_seconds": round(total.memory_gib_seconds, 6),
+        "billed": [
+            {
+                "cluster": cluster,
+                "unit": unit,
+                "amount": round(one.amount, 6),
+                "unpriced_amount": round(one.unpriced, 6),
+                "cost": _amount(one.cost) if is_priced else None,
+            }
+            for (cluster, unit), one in sorted(total.billed.items())
+        ],
         "measured_cost": _amount(total.measured) if is_priced else None,
         "estimated_cost": _amount(total.estimated) if is_priced else None,
     }

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from aiflow_service.database.moments import MICROSECONDS, moment_of, now
+from aiflow_service.openlineage.airflow import find_own_run
 from aiflow_service.openlineage.events import (
     ColumnSource,
     DatasetMention,
@@ -56,7 +57,11 @@ def read_event(raw: bytes) -> Event:
     job = document.get("job") if kind is not EventKind.DATASET else None
     run = document["run"] if kind is EventKind.RUN else _NOTHING
     run_facets = _facets(run.get("facets"))
+    job_facets = _facets(job.get("facets")) if job else _NOTHING
+    name = _name(job, "/job") if job else None
     parent, root = _parents(run_facets)
+    if name is not None and (own := find_own_run(name, run_facets, job_facets)) is not None:
+        parent, root = (own, None) if parent is None else (parent, own)
     datasets = tuple(_mentions(document, kind))
     if sum(len(one.sources) for one in datasets) > MAX_COLUMN_SOURCES:
         raise Refusal("event-too-many-columns", f"the event has more than {MAX_COLUMN_SOURCES} pairs of columns")
@@ -66,11 +71,11 @@ def read_event(raw: bytes) -> Event:
         time=_moment(document["eventTime"]),
         digest=_digest(_ENCODER.encode(document)),
         raw=raw,
-        job=_name(job, "/job") if job else None,
+        job=name,
         run_id=run["runId"].lower() if run else None,
         datasets=datasets,
         run_facets=run_facets,
-        job_facets=_facets(job.get("facets")) if job else _NOTHING,
+        job_facets=job_facets,
         parent=parent,
         root=root,
     )

@@ -7,10 +7,14 @@ commutative, associative and idempotent; what is shown is computed from the fold
 A key is ``[execution, time, rank, digest]``: a later execution (a clear makes the next) outdoes an earlier one whatever
 the clocks say; within one the later event; of one moment an end before a start; at last the digest, so that there
 is never a tie.
+
+What was reconciled, that is read off an orchestrator later and not told by the run itself, has half an execution less:
+it outdoes all that was told of earlier executions, and whatever the run tells of this one outdoes it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -27,6 +31,8 @@ _FACETS = (
     "aiflow_nodes",
     "aiflow_error",
     "aiflow_usage",
+    "aiflow_airflow",
+    "aiflow_reconciled",
     "errorMessage",
     "nominalTime",
     "processing_engine",
@@ -48,9 +54,9 @@ class RunFold(msgspec.Struct, omit_defaults=True):
     """The least time of any event, of the run or of a part of it."""
     start: int | None = None
     """The least time of a ``START``."""
-    begin: list[int] | None = None
+    begin: list[int | float] | None = None
     """Execution, and the least time of a ``START`` in it."""
-    begun: list[int] | None = None
+    begun: list[int | float] | None = None
     """Execution, and the greatest time of a ``START`` in it."""
     end: tuple[Key, str] | None = None
     """The last end, and its type."""
@@ -66,14 +72,16 @@ class RunFold(msgspec.Struct, omit_defaults=True):
     def of_event(event: Event) -> RunFold:
         """Return what one event says of its run."""
         facts = event.run_facets.get("aiflow_run", {})
-        execution = _whole(facts.get("execution"))
+        execution: int | float = _whole(facts.get("execution"))
+        is_reconciled = "aiflow_reconciled" in event.run_facets
+        execution = execution - 0.5 if is_reconciled else execution
         digest = event.digest.hex()[:16]
-        key = [execution, event.time, _RANKS.get(event.event_type, 0), digest]
+        key: Key = [execution, event.time, _RANKS.get(event.event_type, 0), digest]
         is_start, is_end = event.event_type == "START", event.event_type in _ENDS
         assert event.job is not None
         return RunFold(
             first=event.time,
-            start=event.time if is_start else None,
+            start=event.time if is_start and not is_reconciled else None,
             begin=[execution, event.time] if is_start else None,
             begun=[execution, event.time] if is_start else None,
             end=(key, event.event_type) if is_end else None,
@@ -132,9 +140,16 @@ class RunFold(msgspec.Struct, omit_defaults=True):
     @property
     def state(self) -> str:
         """``running``, ``succeeded``, ``failed`` or ``cancelled``; a start after the end means that it runs again."""
-        if self.end is None or (self.begun is not None and self.begun > self.end[0][:2]):
+        if self.end is None:
             return "running"
-        return _ENDS[self.end[1]]
+        execution, moment = self.end[0][:2]
+        runs_again = self.begun is not None and self.begun > [math.ceil(execution), moment]
+        return "running" if runs_again else _ENDS[self.end[1]]
+
+    @property
+    def is_reconciled(self) -> bool:
+        """Whether the end was not told by the run, but read off its orchestrator."""
+        return self.end is not None and self.state != "running" and self.end[0][0] % 1 != 0
 
     @property
     def ended_at(self) -> int | None:
@@ -147,7 +162,8 @@ class RunFold(msgspec.Struct, omit_defaults=True):
         ended = self.ended_at
         if ended is None or self.end is None:
             return None
-        begin = self.begin[1] if self.begin and self.begin[0] == self.end[0][0] else self.started_at
+        is_its_own = self.begin is not None and math.ceil(self.begin[0]) == math.ceil(self.end[0][0])
+        begin = self.begin[1] if self.begin and is_its_own else self.started_at
         return max(0, ended - begin) / 1e6
 
     def facet(self, name: str) -> Mapping[str, Any]:
@@ -219,11 +235,11 @@ def _least(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else min(one, other)
 
 
-def _greatest(one: list[int] | None, other: list[int] | None) -> list[int] | None:
+def _greatest(one: list[int | float] | None, other: list[int | float] | None) -> list[int | float] | None:
     return other if one is None else one if other is None else max(one, other)
 
 
-def _earliest(one: list[int] | None, other: list[int] | None) -> list[int] | None:
+def _earliest(one: list[int | float] | None, other: list[int | float] | None) -> list[int | float] | None:
     if one is None or other is None:
         return other if one is None else one
     if one[0] != other[0]:

@@ -57,6 +57,7 @@ def _tell(row: Any, fold: RunFold) -> dict[str, Any]:
         "started_at": moment_text(row.started_at),
         "ended_at": moment_text(row.ended_at),
         "seconds": fold.seconds,
+        "is_reconciled": fold.is_reconciled,
         "error": _error(fold),
         "trace_id": row.trace_id,
     }
@@ -74,6 +75,7 @@ def _details(fold: RunFold) -> dict[str, Any]:
         "engine": {"name": engine.get("name"), "version": engine.get("version")} if engine else None,
         "nodes": nodes if isinstance(nodes, list) else [],
         "datasets": datasets,
+        "log_url": fold.facet("aiflow_airflow").get("log_url"),
         "external_query": fold.facet("externalQuery").get("externalQueryId"),
     }
 

@@ -12,7 +12,7 @@ from aiflow_service.database.bulk import insert_rows, select_in, update_rows
 from aiflow_service.database.connection import Writing
 from aiflow_service.database.tables import runs
 from aiflow_service.runs.fold import RunFold
-from aiflow_service.runs.usage import usage_row, write_usage
+from aiflow_service.runs.usage import usage_row, write_billed, write_usage
 
 _NAMES = (
     "team_id",
@@ -77,6 +77,8 @@ def write_runs(
     found = select_in(writing.connection, stored, runs.c.uid, {one.uid for one in parts})
     there = {row.uid: Stored(row.id, row.team_id, row.state, RunFold.from_bytes(row.fold)) for row in found}
     new, changed, ended, used = [], [], [], []
+    billed: dict[int, RunFold] = {}
+    billed_before: list[int] = []
     for uid, part in sorted(_together(parts, there).items()):
         row = there.get(uid)
         fold, team_id = part.fold, part.team_id
@@ -92,11 +94,15 @@ def write_runs(
             changed.append((number, *values))
         if (task_id := values[_NAMES.index("task_id")]) and (row is not None or fold.state != "running"):
             used.append(usage_row(fold, number, team_id, values[_NAMES.index("pipeline")], task_id))
+            billed[number] = fold
+            if row is not None:
+                billed_before.append(number)
         if not task_id and fold.state != "running" and (row is None or row.state == "running"):
             ended.append((values[4], fold))
     insert_rows(writing, runs, ("id", "uid", *_NAMES), new)
     update_rows(writing, runs, ("id", *_NAMES), changed)
     write_usage(writing, used)
+    write_billed(writing, billed, billed_before)
     return ended
 
 

@@ -30,7 +30,7 @@ aiflow cost --by day --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z --jso
 def command(
     invocation: Invocation, by: str, since: str | None, until: str | None, team: str | None, pipeline: str | None
 ) -> None:
-    """Show what runs used of processors and memory, and what that cost by the service's prices.
+    """Show what runs used of processors, memory and what clusters bill, and what that cost by the service's prices.
 
     What was measured and what could only be estimated, from how long it took, stand apart. All environments that the
     service knows are counted. By node, the nodes of one task are told together: a task is what is measured.
@@ -58,6 +58,8 @@ def command(
             "cpu h": round(one["cpu_seconds"] / _HOUR_SECONDS, 3),
             "GiB h": round(one["memory_gib_seconds"] / _HOUR_SECONDS, 3),
         }
+        if any(one["billed"] for one in items):
+            row["billed"] = ", ".join(f"{unit['amount']:g} {printable(unit['unit'])}" for unit in one["billed"])
         if currency:
             row |= {f"measured {currency}": one["measured_cost"], f"estimated {currency}": one["estimated_cost"]}
         rows.append(row)
@@ -66,7 +68,12 @@ def command(
     estimated, unpriced = (sum(one[f"{kind}_attempts"] for one in items) for kind in ("estimated", "unpriced"))
     if estimated:
         console.print(f"{plural(estimated, 'attempt')} could not be measured: estimated from how long they took")
+    unpriced_units = sorted(
+        {f"{unit['cluster']} {unit['unit']}" for one in items for unit in one["billed"] if unit["unpriced_amount"]}
+    )
     if currency is None:
         console.print("the service knows no prices: see docs/cost.md")
     elif unpriced:
         console.print(f"{plural(unpriced, 'attempt')} ended before the first price and cost nothing here")
+    if currency is not None and unpriced_units:
+        console.print(f"without a price and not counted: {printable(', '.join(unpriced_units))}")

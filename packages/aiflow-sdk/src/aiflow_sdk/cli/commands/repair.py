@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import click
@@ -11,6 +12,10 @@ from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.cli.console import Console, format_next, plural
 from aiflow_sdk.cli.orchestration import on_option
 from aiflow_sdk.cli.partitions import Stretch, open_ledger, stretches_of
+
+_HEARD_SECONDS = 30.0
+"""How long a worker's last events may take to the service: a task does not wait for them."""
+_LOOK_SECONDS = 1.0
 
 
 @subcommand(
@@ -32,7 +37,9 @@ def command(invocation: Invocation, table: str, down: bool, dry: bool, place: st
     repairs = ledger.repairs(down=down)
     console = invocation.console
     if dry or not repairs:
-        _tell(invocation, table, repairs, down=down)
+        _tell(
+            invocation, table, repairs, [*(["--down"] if down else []), *(["--on", place] if place != "local" else [])]
+        )
         return
     stretches = stretches_of(repairs)
     strange = sorted({one.project for one in stretches if one.project != invocation.project.name})
@@ -45,6 +52,10 @@ def command(invocation: Invocation, table: str, down: bool, dry: bool, place: st
         if code:
             raise Exit(code)
     left = ledger.repairs(down=down)
+    until = time.monotonic() + (_HEARD_SECONDS if place == "airflow" else 0.0)
+    while left and time.monotonic() < until:
+        time.sleep(_LOOK_SECONDS)
+        left = ledger.repairs(down=down)
     if invocation.as_json:
         console.print_json({"record": "repair-finished", "table": table, "made": len(repairs), "left": left})
     else:
@@ -53,7 +64,7 @@ def command(invocation: Invocation, table: str, down: bool, dry: bool, place: st
         raise Exit(1)
 
 
-def _tell(invocation: Invocation, table: str, repairs: list[dict[str, Any]], *, down: bool) -> None:
+def _tell(invocation: Invocation, table: str, repairs: list[dict[str, Any]], options: list[str]) -> None:
     console = invocation.console
     if invocation.as_json:
         console.print_json(repairs)
@@ -64,7 +75,7 @@ def _tell(invocation: Invocation, table: str, repairs: list[dict[str, Any]], *, 
     if not repairs:
         console.print(f"{table} is as it should be: nothing is to be made again")
         return
-    again = invocation.next_command("repair", table, *(["--down"] if down else []))
+    again = invocation.next_command("repair", table, *options)
     for line in format_next(console, f"{plural(len(repairs), 'partition')}; nothing was run", [again]):
         console.print(line)
 

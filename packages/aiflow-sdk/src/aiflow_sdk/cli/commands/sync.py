@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from aiflow_sdk.cli.airflow_sync import Step, airflow_lines, sync_airflow
 from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.cli.console import Console, plural
 from aiflow_sdk.cli.service import record_deployments
@@ -22,7 +27,8 @@ _SHOWN_REASONS = 3
     "sync",
     """aiflow sync
 aiflow sync --env prod --json
-aiflow sync --all""",
+aiflow sync --all
+aiflow sync --env prod --airflow --airflow-log --every 60""",
 )
 @click.option(
     "--all",
@@ -30,7 +36,41 @@ aiflow sync --all""",
     is_flag=True,
     help="All events from the first run on, for a service that is new or was emptied; it counts each event once.",
 )
-def command(invocation: Invocation, from_the_first: bool) -> None:
+@click.option(
+    "--airflow",
+    "with_airflow",
+    is_flag=True,
+    help="Ask the environment's Airflow, too, how runs stand of which the service was not told.",
+)
+@click.option(
+    "--airflow-log",
+    "with_log",
+    is_flag=True,
+    help="Take its event log into the service's audit: who did what to which pipeline there.",
+)
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How far back it is looked in Airflow; the event log goes on where it was left.",
+)
+@click.option(
+    "--every",
+    "pause_seconds",
+    type=click.IntRange(1, 86_400),
+    metavar="SECONDS",
+    help="Do all of it again, so long after it was done, until Ctrl-C.",
+)
+def command(
+    invocation: Invocation,
+    from_the_first: bool,
+    with_airflow: bool,
+    with_log: bool,
+    days: int,
+    pause_seconds: int | None,
+) -> None:
     """Send the events of past runs to the environment's metadata service and listeners, where they have not heard them.
 
     Runs send their events themselves; what could not be sent is kept and sent with the next run, or now. These are the
@@ -38,6 +78,45 @@ def command(invocation: Invocation, from_the_first: bool) -> None:
     deployments that it missed, too. It may be broken off and repeated, also while runs are under way. The exit code is
     1 where something waits or was refused.
     """
+    steps = [Step.RUNS] * with_airflow + [Step.LOG] * with_log
+    if pause_seconds is None:
+        if not _synchronize(invocation, from_the_first, steps, days):
+            raise Exit(1)
+        return
+    with suppress(KeyboardInterrupt):
+        while True:
+            try:
+                _synchronize(invocation, from_the_first, steps, days)
+            except AiflowError as error:
+                if not error.retryable:
+                    raise
+                Console(sys.stderr).print(f"error[{error.code}]: {error}; it is tried again")
+            from_the_first = False
+            time.sleep(pause_seconds)
+
+
+def _synchronize(invocation: Invocation, from_the_first: bool, steps: Sequence[Step], days: int) -> bool:
+    """Do all of it once, and return whether nothing waits and nothing was refused."""
+    accounts = _send(invocation, from_the_first)
+    recorded, untold = _record(invocation)
+    airflow = sync_airflow(invocation, steps, days) if steps else None
+    if invocation.as_json:
+        told = [account.to_dict() for account in accounts]
+        data: dict[str, Any] = {"environment": invocation.environment.name, "listeners": told}
+        if recorded or untold:
+            data["releases"] = {**(recorded.to_dict() if recorded else {}), "why": untold and untold.to_dict()}
+        if airflow is not None:
+            data["airflow"] = airflow
+        invocation.console.print_json(data)
+    else:
+        _print_all(invocation, accounts, recorded, untold, from_the_first)
+        for line in airflow_lines(airflow or {}):
+            invocation.console.print(line)
+    is_untold = untold or (recorded and recorded.problems) or (airflow or {}).get("refused")
+    return not is_untold and not any(account.why or account.waiting or account.refused for account in accounts)
+
+
+def _send(invocation: Invocation, from_the_first: bool) -> Sequence[Account]:
     from aiflow_sdk.local import send_spools
     from aiflow_sdk.plugins import installed_registry
 
@@ -50,7 +129,7 @@ def command(invocation: Invocation, from_the_first: bool) -> None:
             console.write(f"\r\x1b[K{told}")
 
     try:
-        accounts = send_spools(
+        return send_spools(
             invocation.project,
             invocation.environment,
             installed_registry(),
@@ -60,24 +139,22 @@ def command(invocation: Invocation, from_the_first: bool) -> None:
     finally:
         if is_shown:
             console.write("\r\x1b[K")
-    recorded, untold = _record(invocation)
-    if invocation.as_json:
-        told = [account.to_dict() for account in accounts]
-        data: dict[str, Any] = {"environment": invocation.environment.name, "listeners": told}
-        if recorded or untold:
-            data["releases"] = {**(recorded.to_dict() if recorded else {}), "why": untold and untold.to_dict()}
-        console.print_json(data)
-    else:
-        for account in accounts:
-            _print(console, invocation, account, from_the_first)
-        if recorded and recorded.releases:
-            console.print(f"{plural(recorded.releases, 'deployment')} recorded")
-        for problem in [*([untold] if untold else []), *(recorded.problems if recorded else [])]:
-            console.print(f"  {console.style('deployments wait', 'yellow')}: {problem}")
-    if untold or (recorded and recorded.problems):
-        raise Exit(1)
-    if any(account.why or account.waiting or account.refused for account in accounts):
-        raise Exit(1)
+
+
+def _print_all(
+    invocation: Invocation,
+    accounts: Sequence[Account],
+    recorded: Recorded | None,
+    untold: AiflowError | None,
+    from_the_first: bool,
+) -> None:
+    console = invocation.console
+    for account in accounts:
+        _print(console, invocation, account, from_the_first)
+    if recorded and recorded.releases:
+        console.print(f"{plural(recorded.releases, 'deployment')} recorded")
+    for problem in [*([untold] if untold else []), *(recorded.problems if recorded else [])]:
+        console.print(f"  {console.style('deployments wait', 'yellow')}: {problem}")
 
 
 def _record(invocation: Invocation) -> tuple[Recorded | None, AiflowError | None]:

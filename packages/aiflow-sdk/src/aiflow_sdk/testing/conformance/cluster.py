@@ -162,6 +162,14 @@ class ClusterConformance:
         cluster.cancel(handle)
         assert cluster.poll([handle])[handle] == before
 
+    def test_what_is_billed_is_told_once_for_each_unit(
+        self, cluster: Cluster, elsewhere: Cluster, token: Token
+    ) -> None:
+        handle = cluster.submit(self.job("pass"), token)
+        self.end(cluster, handle)
+        units = [one.unit for one in elsewhere.billed(handle)]
+        assert len(units) == len(set(units))
+
     def test_logs_go_on_from_an_offset(self, cluster: Cluster, token: Token) -> None:
         handle = cluster.submit(self.job("print('one'); print('two')"), token)
         self.end(cluster, handle)

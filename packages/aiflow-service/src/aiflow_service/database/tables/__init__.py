@@ -4,7 +4,7 @@ Moments are microseconds since 1970; see :mod:`aiflow_service.database.moments`.
 """
 
 from aiflow_service.database.tables.access import claims, grants, memberships, principals, tokens
-from aiflow_service.database.tables.audit import audit
+from aiflow_service.database.tables.audit import audit, taken_entries
 from aiflow_service.database.tables.catalog import (
     columns,
     dataset_names,
@@ -20,12 +20,13 @@ from aiflow_service.database.tables.metadata import METADATA, counters
 from aiflow_service.database.tables.registry import documents, pipeline_releases, pipelines, releases, versions
 from aiflow_service.database.tables.runs import runs
 from aiflow_service.database.tables.teams import DEFAULT_TEAM_ID, projects, teams
-from aiflow_service.database.tables.usage import usage
+from aiflow_service.database.tables.usage import billed_units, usage
 
 __all__ = [
     "DEFAULT_TEAM_ID",
     "METADATA",
     "audit",
+    "billed_units",
     "claims",
     "column_edges",
     "columns",
@@ -48,6 +49,7 @@ __all__ = [
     "refusals",
     "releases",
     "runs",
+    "taken_entries",
     "teams",
     "tokens",
     "usage",

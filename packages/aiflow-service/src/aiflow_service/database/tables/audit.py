@@ -32,3 +32,14 @@ audit = Table(
 )
 """Each field as :class:`aiflow_sdk.audit.AuditRow` has it. A row outlives its team, so ``team_id`` is no foreign key;
 none: it is about the service itself."""
+
+taken_entries = Table(
+    "taken_entries",
+    METADATA,
+    Column("source", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("moment", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Index("ix_taken_entries_source_moment", "source", "moment"),
+)
+"""The entries of Airflows' event logs (``source``: an Airflow's address) that the audit has taken in, and its rows."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Table, Text
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, SmallInteger, Table, Text
 
 from aiflow_service.database.tables.metadata import ID, METADATA
 
@@ -25,3 +25,14 @@ usage = Table(
 )
 """One row an attempt that has ended, whatever its events and however often they came. ``nodes``: the task's nodes,
 joined by commas. A figure that nobody measured is NULL: it is estimated from ``seconds`` where a cost is asked for."""
+
+billed_units = Table(
+    "billed_units",
+    METADATA,
+    Column("run_id", BigInteger, ForeignKey("usage.run_id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("cluster", Text, primary_key=True),
+    Column("unit", Text, primary_key=True),
+    Column("amount", Float, nullable=False),
+    Column("estimated", SmallInteger, nullable=False),
+)
+"""What clusters billed for attempts, each in units of its own. ``estimated``: 1 where the cluster did not settle it."""
