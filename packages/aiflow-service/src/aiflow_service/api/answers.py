@@ -19,6 +19,14 @@ _GREATEST = 2**62
 
 Limit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
 Cursor = Annotated[str | None, Query(max_length=200, description="Where to go on: `next` of the page before.")]
+Moment = Annotated[
+    str | None,
+    Query(max_length=64, description="A time with its zone.", json_schema_extra={"format": "date-time"}),
+]
+Word = Annotated[str | None, Query(max_length=500)]
+
+SAME: dict[int | str, dict[str, Any]] = {304: {"description": "The same as `If-None-Match` names: without a body."}}
+"""For the description of a route with an ETag."""
 
 
 def answer(value: Any, status: int = 200) -> Response:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from aiflow_service.api.answers import Cursor, Limit, answer_object, answer_page, checked_text, place_of
+from aiflow_service.api.answers import SAME, Cursor, Limit, answer_object, answer_page, checked_text, place_of
 from aiflow_service.api.problem import PROBLEMS, not_found
 from aiflow_service.api.services import ScopeOf, ServicesOf
 from aiflow_service.catalog import find_dataset, find_job, known_dataset, list_datasets, list_jobs
@@ -42,7 +42,7 @@ def jobs(
     return answer_page(found, place)
 
 
-@router.get("/jobs/{number}")
+@router.get("/jobs/{number}", responses=SAME)
 def job(number: Number, request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
     """Tell of a job: who owns it, what it reads and writes."""
     with services.database.reading() as connection:
@@ -112,7 +112,7 @@ def repairs(
     return answer_page(found, None)
 
 
-@router.get("/datasets/{number}")
+@router.get("/datasets/{number}", responses=SAME)
 def dataset(number: Number, request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
     """Tell of a dataset: all its names, its columns, who reads and writes it."""
     with services.database.reading() as connection:
