@@ -14,7 +14,7 @@ BIN := .venv/bin
 # Three on two cores: much of what tests do is waiting.
 PYTEST_OPTIONS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo airflow test soak check bench format lock setup spark clean
+.PHONY: help demo airflow test soak fuzz check bench format lock setup spark clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ test: check ## Set up, check and run all tests (one: make test TESTS=tests/unit/
 soak: setup ## Kill writers of the lake 5,000 times, for an hour or so; SOAK="--kills 500" for less.
 	@scripts/servers.sh
 	PYTHONPATH=tests/lib $(BIN)/python -m cells.soak $(SOAK)
+
+fuzz: setup ## Send the service what its OpenAPI document allows, and what it does not, for an hour; FUZZ=20 for less.
+	API_EXAMPLES=$(or $(FUZZ),200) $(BIN)/python -m pytest tests/service/test_sent.py
 
 check: setup ## Lint, format, types, layers.
 	@scripts/airflow_environment.sh

@@ -59,8 +59,10 @@ def test_what_only_sounds_like_a_secret_stays(text: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["password", "DB_PASSWORD", "accessToken", "access-token", "spark.hadoop.fs.s3a.secret.key", "Authorization"]
-    + ["X-Api-Key", "Set-Cookie", "fs.azure.account.key.lake.net", "privateKey", "db_pwd", "client.secret"],
+    [
+        *("password", "DB_PASSWORD", "accessToken", "access-token", "spark.hadoop.fs.s3a.secret.key", "Authorization"),
+        *("X-Api-Key", "Set-Cookie", "fs.azure.account.key.lake.net", "privateKey", "db_pwd", "client.secret"),
+    ],
 )
 def test_values_that_are_called_like_secrets_are_hidden(name: str) -> None:
     assert is_name_of_secret(name)
@@ -88,7 +90,14 @@ def test_references_columns_and_facts_beside_secrets_stay_and_what_has_none_is_t
 def test_escaped_letters_and_wrong_bytes_hide_nothing_from_it() -> None:
     escaped = b'{"p\\u0061ssword": "%b"}' % SECRET.encode()
     assert SECRET.encode() not in hide_secrets_in_bytes(escaped)
-    for raw in (b'\xff{"password": "%b"', b'{"password": "%b", ', b'[{"password": "%b"}'):
+    pair = b'{"name": "DB_PASSWORD", "value": "%b"'
+    for raw in (
+        b'\xff{"password": "%b"',
+        b'{"password": "%b", ',
+        b'[{"password": "%b"}',
+        b'{"a.secret.key": "%b"',
+        pair,
+    ):
         assert SECRET.encode() not in hide_secrets_in_bytes(raw % SECRET.encode())
     deep = b'{"a":' * 5000 + b'{"password":"%b"}' % SECRET.encode() + b"}" * 5000
     assert SECRET.encode() not in hide_secrets_in_bytes(deep)

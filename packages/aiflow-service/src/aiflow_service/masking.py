@@ -35,6 +35,10 @@ _TEXT = re.compile(
     r"""|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.*?-----END [A-Z ]*PRIVATE KEY-----|.*)""",
     re.IGNORECASE | re.DOTALL,
 )
+_STRING = r'"(?:[^"\\]|\\.)*"'
+_KEYED = re.compile(rf'"((?:[^"\\]|\\.)*)"(\s*:\s*){_STRING}')
+_NAMED = re.compile(rf'("(?:name|key)"\s*:\s*"((?:[^"\\]|\\.)*)"\s*,\s*"value"\s*:\s*){_STRING}')
+"""Members of objects, where what was sent is no whole JSON."""
 _SIGNS = (
     *(b"passw", b"passphrase", b"secret", b"credential", b"authorization", b"cookie", b"signature", b"token", b"pwd"),
     *(b"apikey", b"accesskey", b"accountkey", b"sharedkey", b"signingkey", b"encryptionkey", b"privatekey", b"sas"),
@@ -71,7 +75,7 @@ def hide_secrets_in_bytes(raw: bytes) -> bytes:
         masked = hide_secrets(document)
     except (msgspec.DecodeError, RecursionError):  # whatever it is, its text is searched
         text = raw.decode("latin-1")
-        hidden = hide_secrets_in_text(text)
+        hidden = hide_secrets_in_text(_NAMED.sub(_unnamed, _KEYED.sub(_unkeyed, text)))
         return raw if hidden == text else hidden.encode("latin-1")
     return raw if masked is document else _ENCODER.encode(masked)
 
@@ -130,6 +134,14 @@ def _hide_in_object(value: Mapping[str, Any], is_secret: bool, by_column: bool, 
 
 def _is_pairs_value(key: str, is_pair: bool) -> bool:
     return is_pair and key == "value"
+
+
+def _unkeyed(found: re.Match[str]) -> str:
+    return f'"{found[1]}"{found[2]}"{HIDDEN}"' if is_name_of_secret(found[1]) else found[0]
+
+
+def _unnamed(found: re.Match[str]) -> str:
+    return f'{found[1]}"{HIDDEN}"' if is_name_of_secret(found[2]) else found[0]
 
 
 def _replaced(found: re.Match[str]) -> str:
