@@ -77,7 +77,7 @@ lock: ## Write locks/*.txt anew from locks/*.in; pins stay unless UPGRADE=1.
 	@scripts/environment.sh uv
 	$(COMPILE) locks/bootstrap.in -o locks/bootstrap.txt
 	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEV_PACKAGES))) locks/dev.in -o locks/dev.txt
-	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEMO_PACKAGES))) locks/demo.in -o locks/demo.txt
+	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEMO_PACKAGES))) -c locks/dev.txt locks/demo.in -o locks/demo.txt
 	$(COMPILE) $(addprefix --no-emit-package ,aiflow-sdk aiflow-airflow) locks/airflow.in -o locks/airflow.txt
 	$(filter-out --generate-hashes,$(COMPILE)) --no-emit-package aiflow-sdk locks/examples.in -o examples/flights/requirements.txt
 	for example in hourly_daily user_features; do cp examples/flights/requirements.txt examples/$$example; done
