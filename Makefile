@@ -16,7 +16,7 @@ BIN := .venv/bin
 # Three on two cores: much of what tests do is waiting.
 PYTEST_OPTIONS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo airflow test soak check bench format lock setup spark clean
+.PHONY: help demo airflow test soak fuzz check bench format lock setup spark clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ soak: setup ## Kill writers of the lake 5,000 times, for an hour or so; SOAK="--
 	@scripts/servers.sh
 	PYTHONPATH=tests/lib $(BIN)/python -m cells.soak $(SOAK)
 
+fuzz: setup ## Send the service what its OpenAPI document allows, and what it does not, for an hour; FUZZ=20 for less.
+	API_EXAMPLES=$(or $(FUZZ),200) $(BIN)/python -m pytest tests/service/test_sent.py
+
 check: setup ## Lint, format, types, layers.
 	@scripts/airflow_environment.sh
 	$(BIN)/ruff check $(PYTHON_FOLDERS)
@@ -76,7 +79,7 @@ lock: ## Write locks/*.txt anew from locks/*.in; pins stay unless UPGRADE=1.
 	@scripts/environment.sh uv
 	$(COMPILE) locks/bootstrap.in -o locks/bootstrap.txt
 	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEV_PACKAGES))) locks/dev.in -o locks/dev.txt
-	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEMO_PACKAGES))) locks/demo.in -o locks/demo.txt
+	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEMO_PACKAGES))) -c locks/dev.txt locks/demo.in -o locks/demo.txt
 	$(COMPILE) $(addprefix --no-emit-package ,aiflow-sdk aiflow-airflow) locks/airflow.in -o locks/airflow.txt
 	$(filter-out --generate-hashes,$(COMPILE)) --no-emit-package aiflow-sdk locks/examples.in -o examples/flights/requirements.txt
 	for example in hourly_daily user_features; do cp examples/flights/requirements.txt examples/$$example; done

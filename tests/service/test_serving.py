@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from aiflow_sdk.errors import AiflowError
 from aiflow_service.app import Settings, serve
+from aiflow_service.app.folder import claimed_folder
 from aiflow_service.database import open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import METADATA
@@ -60,6 +61,23 @@ def test_a_port_that_is_taken_is_said() -> None:
         taken.listen()
         error = refused(port=taken.getsockname()[1])
     assert (error.code, "is taken" in error.message) == ("service-port", True)
+
+
+def test_a_folder_serves_one_database_at_a_time_and_its_replicas(tmp_path) -> None:
+    first, other = (f"sqlite:///{tmp_path / name}.db" for name in ("one", "two"))
+    for database in (first, other):
+        with claimed_folder(tmp_path, database), claimed_folder(tmp_path, database):
+            with pytest.raises(AiflowError) as caught, claimed_folder(tmp_path, other if database == first else first):
+                pytest.fail("it is another's")
+            assert caught.value.code == "service-folder"
+            assert str(os.getpid()) in caught.value.message
+            assert database in caught.value.message
+
+
+def test_a_folder_that_cannot_be_written_to_is_said() -> None:
+    with pytest.raises(AiflowError) as caught, claimed_folder(Path("/proc/none"), "sqlite:////x.db"):
+        pytest.fail("nothing can be written there")
+    assert caught.value.code == "service-folder"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.org"])

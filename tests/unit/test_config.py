@@ -247,3 +247,18 @@ def test_staging_lies_where_it_is_said() -> None:
     assert environment.staging_address == "/project/scratch"
     assert environment.copy_as("pr-1").staging_address == "/project/scratch-pr-1"
     assert Environment(staging="s3://b/s").staging_address == "s3://b/s"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "http://127.0.0.1:8765",
+        "http://localhost",
+        "http://[::1]:1",
+        "https://x",
+        'http://x"\nservice_over_http = true #',
+    ],
+)
+def test_a_token_goes_to_this_machine_over_tls_or_where_it_is_allowed(tmp_path, more):
+    (tmp_path / "aiflow.toml").write_text(f'[environments.dev]\nservice_token = "secret://x"\nservice = "{more}"\n')
+    assert load_project(tmp_path).environment().service_token == "secret://x"

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from aiflow_sdk.config.secret import PROVIDERS, provider_names, secret_problems
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, Where, did_you_mean
+from aiflow_sdk.web import LOOPBACK
 
 KeyPath = tuple[str, ...]
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -52,6 +54,7 @@ POSITIVE = Setting("a number above 0", _is_positive)
 COUNT = Setting(
     "a whole number above 0", lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0
 )
+TRUTH = Setting("true or false", lambda value: isinstance(value, bool))
 TABLE = Setting("a table", _is_table)
 
 PROJECT_SETTINGS: Mapping[str, Setting] = {
@@ -81,6 +84,7 @@ ENVIRONMENT_SETTINGS: Mapping[str, Setting] = {
     "listeners": TABLE,
     "service": Setting("an address http://… or https://…", _is_web_address),
     "service_token": TEXT,
+    "service_over_http": TRUTH,
     "secrets": TABLE,
     "bundles": TEXT,
     "bundles_storage": TABLE,
@@ -251,6 +255,13 @@ def _check_service(settings: dict[str, Any], keys: KeyPath, file: SettingsFile) 
     address = settings.get("service")
     if address is None and "service_token" in settings:
         yield file.bad((*keys, "service_token"), "service_token stands without service", 'add service = "http://…"')
+    over_http = settings.get("service_over_http") is True
+    if "service_token" in settings and isinstance(address, str) and not over_http and _is_open_road(address):
+        yield file.bad(
+            (*keys, "service"),
+            f"the service_token would go to {address} in plain text, which whoever is on the way can read",
+            "write https://…, or service_over_http = true where the network itself is trusted",
+        )
     if isinstance(address, str) and address.rstrip("/").endswith("/lineage"):
         yield file.bad(
             (*keys, "service"),
@@ -263,6 +274,17 @@ def _check_service(settings: dict[str, Any], keys: KeyPath, file: SettingsFile) 
             "the listener 'service' is the one that the setting service stands for",
             "call it otherwise, or remove one of the two",
         )
+
+
+def _is_open_road(address: str) -> bool:
+    """Tell whether an address is plain http of another machine."""
+    try:
+        host = urlsplit(address).hostname or ""
+    except ValueError:  # as http://[x, which is no machine's
+        host = ""
+    return (
+        address.startswith("http:") and host not in LOOPBACK and not re.fullmatch(r"127\.[0-9]+\.[0-9]+\.[0-9]+", host)
+    )
 
 
 def _literal_secrets(value: Any, keys: KeyPath, file: SettingsFile) -> Iterator[AiflowError]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.lineage import spools_below
 from aiflow_sdk.local.store import runs_folder
 from aiflow_sdk.plugins import Listener
@@ -27,12 +26,6 @@ class Follower:
         self._begun: set[Path] = set()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
-        self.events = 0
-        """How many the receiver has taken."""
-        self.refused: list[str] = []
-        """Of each event that the receiver has refused: why."""
-        self.why: AiflowError | None = None
-        """Why events wait, if they do."""
 
     def start(self) -> None:
         """Begin to send."""
@@ -64,9 +57,6 @@ class Follower:
             if not self._courier.is_behind(spool):
                 continue
             sent = self._courier.send(spool)
-            self.events += sent.events
-            self.refused += sent.refused
-            self.why = sent.why
             if sent.outcome is Outcome.AWAY:
                 return sent.pause_seconds
         return None

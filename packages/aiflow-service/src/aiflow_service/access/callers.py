@@ -90,7 +90,7 @@ class Callers:
     def begin_session(self, identity: Identity) -> str:
         """Return the secret of a session of somebody who has just signed in."""
         with seeing(SEES_ALL), self._database.writing() as writing:
-            number, _ = _take_in(writing, identity)
+            number, _ = _take_in(writing, identity, is_fresh=True)
             secret = make_session(writing, number, identity.name, now() + SESSION_SECONDS * MICROSECONDS)
         self.forget()
         return secret
@@ -149,16 +149,18 @@ class Callers:
         return scope_of_roles(roles, everywhere, Caller(identity.name, "user", number))
 
 
-def _take_in(writing: Writing, identity: Identity) -> tuple[int, Caller]:
+def _take_in(writing: Writing, identity: Identity, *, is_fresh: bool = False) -> tuple[int, Caller]:
     """Return the principal of somebody whom the issuer vouches for, by its id and as a caller.
 
     The newest token or sign-in says which groups there are: an older one, still valid, must not bring back another's.
+    Tokens know whole seconds alone: of two of one second the first that came counts, unless the issuer has just handed
+    over the other (``is_fresh``).
     """
     number = make_principal(writing, "user", identity.issuer, identity.subject, identity.name)
     caller = Caller(identity.name, "user", number)
     mine = principals.c.id == number
     seen_at = writing.connection.execute(sa.select(principals.c.seen_at).where(mine)).scalar()
-    if seen_at is None or identity.issued_at > seen_at:
+    if seen_at is None or identity.issued_at > seen_at or (is_fresh and identity.issued_at == seen_at):
         replace_group_roles(writing, number, dict(identity.roles), identity.everywhere, caller)
         writing.connection.execute(principals.update().where(mine).values(seen_at=identity.issued_at))
     return number, caller

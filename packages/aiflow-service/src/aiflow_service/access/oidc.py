@@ -30,6 +30,8 @@ STALE_SECONDS = 3600.0
 """How long they are used while the provider does not answer."""
 _PAUSE_SECONDS = 5.0
 """Between two requests for keys that an unknown key has caused, so that forged tokens cannot make a flood of them."""
+_WAIT_SECONDS = 1.0
+"""How long a token by an unknown key waits while another one has the provider asked."""
 _LEEWAY_SECONDS = 10
 _PATIENCE_SECONDS = 5.0
 _MAX_BYTES = 1024 * 1024
@@ -62,7 +64,8 @@ class Provider:
 
     def __init__(self, sign_in: SignIn) -> None:
         self.sign_in = sign_in
-        self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        """Held by the one who asks for keys; whoever knows the key at hand goes on without it."""
         self._metadata: dict[str, Any] | None = None
         self._keys: dict[str | None, jwt.PyJWK] = {}
         self._keys_at = float("-inf")
@@ -144,10 +147,6 @@ class Provider:
         return Identity(self.sign_in.issuer, subject, name[:200], roles, everywhere, issued_at)
 
     def _discover(self) -> dict[str, Any]:
-        with self._lock:
-            return self._discover_locked()
-
-    def _discover_locked(self) -> dict[str, Any]:
         if self._metadata is None:
             found = _fetch(self.sign_in.issuer.rstrip("/") + "/.well-known/openid-configuration")
             if found.get("issuer") != self.sign_in.issuer:
@@ -159,23 +158,37 @@ class Provider:
         return self._metadata
 
     def _key(self, number: str | None) -> jwt.PyJWK:
-        with self._lock:
-            age = time.monotonic() - self._keys_at
-            paused = time.monotonic() - self._asked_at < _PAUSE_SECONDS
-            if (age > KEYS_SECONDS or self._find(number) is None) and not paused:
-                self._asked_at = time.monotonic()
+        age = time.monotonic() - self._keys_at
+        found = self._find(number)
+        if found is None or age > KEYS_SECONDS:
+            # While the provider takes its time, nobody waits for it whose key is known, and others not for long.
+            is_known = found is not None and age <= STALE_SECONDS
+            if self._asking.acquire(timeout=0 if is_known else _WAIT_SECONDS):
                 try:
-                    self._keys = self._ask_keys()
-                    self._keys_at = time.monotonic()
-                except ProviderSilent:
-                    if age > STALE_SECONDS:
-                        raise
-            elif age > STALE_SECONDS:
-                raise ProviderSilent("the provider's keys cannot be had")
+                    self._renew_keys(number)
+                finally:
+                    self._asking.release()
+            elif not is_known:
+                raise ProviderSilent("the provider is being asked for its keys")
             found = self._find(number)
         if found is None:
             raise Untrusted("the token is signed by a key that the provider does not have")
         return found
+
+    def _renew_keys(self, number: str | None) -> None:
+        """Ask for the keys, unless somebody has just done so. Raises :class:`ProviderSilent` where none are known."""
+        age = time.monotonic() - self._keys_at
+        is_wanted = age > KEYS_SECONDS or self._find(number) is None
+        if is_wanted and time.monotonic() - self._asked_at >= _PAUSE_SECONDS:
+            self._asked_at = time.monotonic()
+            try:
+                self._keys = self._ask_keys()
+                self._keys_at = time.monotonic()
+            except ProviderSilent:
+                if age > STALE_SECONDS:
+                    raise
+        elif age > STALE_SECONDS:
+            raise ProviderSilent("the provider's keys cannot be had")
 
     def _find(self, number: str | None) -> jwt.PyJWK | None:
         if number is None and len(self._keys) == 1:
@@ -183,7 +196,7 @@ class Provider:
         return self._keys.get(number)
 
     def _ask_keys(self) -> dict[str | None, jwt.PyJWK]:
-        told = _fetch(str(self._discover_locked()["jwks_uri"])).get("keys")
+        told = _fetch(str(self._discover()["jwks_uri"])).get("keys")
         found: dict[str | None, jwt.PyJWK] = {}
         for one in told if isinstance(told, list) else []:
             try:
@@ -197,10 +210,20 @@ class Provider:
         return found
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows nobody elsewhere: a code and the client's secret are for the address that was checked."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
 def _fetch(address: str, form: bytes | None = None) -> dict[str, Any]:
     request = urllib.request.Request(address, form, {"Accept": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as response:
+        with _OPENER.open(request, timeout=_PATIENCE_SECONDS) as response:
             raw = response.read(_MAX_BYTES)
     except urllib.error.HTTPError as error:
         with error:

@@ -81,7 +81,9 @@ def make_token(writing: Writing, scope: Scope, wanted: Narrowing, account: str |
 
 
 def make_session(writing: Writing, principal_id: int, name: str, expires_at: int) -> str:
-    """Return the secret of a new session of somebody who has signed in."""
+    """Return the secret of a new session of somebody who has signed in; those that are over are forgotten."""
+    ended = (tokens.c.expires_at < now()) | tokens.c.revoked_at.is_not(None)
+    writing.connection.execute(tokens.delete().where(tokens.c.kind == SESSION, ended))
     _, secret = _store(writing, SESSION, name, principal_id, None, name, expires_at)
     record(writing, Change(Caller(name, "user", principal_id), "session.made", name))
     return secret

@@ -18,7 +18,15 @@ _ENCODER = msgspec.json.Encoder()
 _GREATEST = 2**62
 
 Limit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
-Cursor = Annotated[str | None, Query(max_length=200, description="Where to go on: `next` of the page before.")]
+Cursor = Annotated[str | None, Query(max_length=1000, description="Where to go on: `next` of the page before.")]
+Moment = Annotated[
+    str | None,
+    Query(max_length=64, description="A time with its zone.", json_schema_extra={"format": "date-time"}),
+]
+Word = Annotated[str | None, Query(max_length=500)]
+
+SAME: dict[int | str, dict[str, Any]] = {304: {"description": "The same as `If-None-Match` names: without a body."}}
+"""For the description of a route with an ETag."""
 
 
 def answer(value: Any, status: int = 200) -> Response:
@@ -36,13 +44,13 @@ def answer_object(request: Request, value: Any) -> Response:
     return Response(body, headers={"ETag": tag}, media_type="application/json")
 
 
-def answer_page(items: list[dict[str, Any]], place: tuple[int, ...] | int | None) -> Response:
-    """Return a page; ``place`` is where the next one begins."""
+def answer_page(items: list[dict[str, Any]], place: tuple[int | str, ...] | int | None, **more: Any) -> Response:
+    """Return a page; ``place`` is where the next one begins: numbers, behind which one text may stand."""
     if place is None:
-        return answer({"items": items, "next": None})
-    numbers = (place,) if isinstance(place, int) else place
-    text = urlsafe_b64encode(".".join(map(str, numbers)).encode()).decode().rstrip("=")
-    return answer({"items": items, "next": text})
+        return answer({"items": items, "next": None, **more})
+    parts = (place,) if isinstance(place, int) else place
+    text = urlsafe_b64encode(".".join(map(str, parts)).encode()).decode().rstrip("=")
+    return answer({"items": items, "next": text, **more})
 
 
 def place_of(cursor: str | None, size: int) -> tuple[int, ...] | None:
@@ -50,12 +58,33 @@ def place_of(cursor: str | None, size: int) -> tuple[int, ...] | None:
     if cursor is None:
         return None
     try:
-        numbers = tuple(int(part) for part in urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split("."))
+        numbers = tuple(int(part) for part in _text_of(cursor).split("."))
     except ValueError:
         numbers = ()
     if len(numbers) != size or not all(-_GREATEST < number < _GREATEST for number in numbers):
-        raise Problem(422, "cursor-invalid", "cursor: take `next` of the page before as it is", place="query/cursor")
+        raise _foreign_cursor()
     return numbers
+
+
+def keyed_place_of(cursor: str | None) -> tuple[int, str] | None:
+    """Return the number and the text that a cursor was made of. Raises :class:`Problem`."""
+    if cursor is None:
+        return None
+    try:
+        number, dot, text = _text_of(cursor).partition(".")
+        if dot and 0 < int(number) < _GREATEST:
+            return int(number), text
+    except ValueError:
+        pass  # it was not made here either
+    raise _foreign_cursor()
+
+
+def _text_of(cursor: str) -> str:
+    return urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+
+
+def _foreign_cursor() -> Problem:
+    return Problem(422, "cursor-invalid", "cursor: take `next` of the page before as it is", place="query/cursor")
 
 
 def moment_in(text: str | None, name: str) -> int | None:

@@ -16,8 +16,8 @@ from aiflow_sdk.audit import Checkpoints, export_line
 from aiflow_sdk.config.address import without_credentials
 from aiflow_sdk.errors import AiflowError
 from aiflow_service.access import Role, Scope
-from aiflow_service.api.answers import Cursor, Limit, answer, answer_page, checked_text, moment_in, place_of
 from aiflow_service.api.bodies import describe_body, read_body
+from aiflow_service.api.answers import Cursor, Limit, Moment, answer, answer_page, checked_text, moment_in, place_of
 from aiflow_service.api.problem import PROBLEMS, Problem
 from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf
 from aiflow_service.api.words import Body, Text
@@ -43,6 +43,12 @@ _AHEAD = 24 * 3600 * MICROSECONDS
 _verifying = threading.Lock()
 
 
+class JsonLinesResponse(StreamingResponse):
+    """Lines of JSON, as they are read."""
+
+    media_type = "application/x-ndjson"
+
+
 def filter_of(
     actor: Part = None,
     action: Annotated[
@@ -53,8 +59,8 @@ def filter_of(
     team: Part = None,
     environment: Part = None,
     result: Literal["done", "denied", "failed"] | None = None,
-    since: str | None = None,
-    until: str | None = None,
+    since: Moment = None,
+    until: Moment = None,
 ) -> AuditFilter:
     """Return which rows are asked for."""
     return AuditFilter(
@@ -91,15 +97,15 @@ def entries(
     return answer_page(found, following)
 
 
-@router.get("/export", response_class=StreamingResponse)
-def export(services: ServicesOf, scope: ScopeOf, wanted: FilterOf) -> StreamingResponse:
+@router.get("/export", response_class=JsonLinesResponse)
+def export(services: ServicesOf, scope: ScopeOf, wanted: FilterOf) -> JsonLinesResponse:
     """Return rows as JSON lines in the order in which they were recorded, for `aiflow audit verify --file`.
 
     `X-Audit-Partial` is `true` where rows were left out: by a filter, or because the caller does not see them.
     """
     is_partial = scope.team_ids is not None or not wanted.is_everything
     headers = {"Cache-Control": "no-store", "X-Audit-Partial": "true" if is_partial else "false"}
-    return StreamingResponse(_lines(services, scope, wanted), headers=headers, media_type="application/x-ndjson")
+    return JsonLinesResponse(_lines(services, scope, wanted), headers=headers)
 
 
 @router.get("/verify")

@@ -7,7 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from aiflow_service.api.answers import Cursor, Limit, answer_object, answer_page, checked_text, place_of
+from aiflow_service.api.answers import (
+    SAME,
+    Cursor,
+    Limit,
+    answer_object,
+    answer_page,
+    checked_text,
+    keyed_place_of,
+    place_of,
+)
 from aiflow_service.api.problem import PROBLEMS, not_found
 from aiflow_service.api.services import ScopeOf, ServicesOf
 from aiflow_service.catalog import find_dataset, find_job, known_dataset, list_datasets, list_jobs
@@ -42,7 +51,7 @@ def jobs(
     return answer_page(found, place)
 
 
-@router.get("/jobs/{number}")
+@router.get("/jobs/{number}", responses=SAME)
 def job(number: Number, request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
     """Tell of a job: who owns it, what it reads and writes."""
     with services.database.reading() as connection:
@@ -81,17 +90,20 @@ def partitions(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """List the partitions of a dataset in one environment: what made each, and why it is to be made again."""
-    after = place_of(cursor, 1) or (0,)
+    """List the partitions of a dataset in one environment: what made each, and why it is to be made again.
+
+    `truncated`: there are so many runs that the oldest were not looked at, and of what they made nothing is known.
+    """
+    after = keyed_place_of(cursor)
     among = checked_text(environment, "environment") or ""
     with services.database.reading() as connection:
         dataset_id = known_dataset(connection, scope, number)
         if dataset_id is None:
             raise not_found("dataset")
-        found, place = list_partitions(
-            connection, scope, dataset_id, among, state=state, after=max(0, after[0]), limit=limit
+        found, place, is_truncated = list_partitions(
+            connection, scope, dataset_id, among, state=state, after=after, limit=limit
         )
-    return answer_page(found, place)
+    return answer_page(found, place, truncated=is_truncated)
 
 
 @router.get("/datasets/{number}/repairs")
@@ -108,11 +120,11 @@ def repairs(
         dataset_id = known_dataset(connection, scope, number)
         if dataset_id is None:
             raise not_found("dataset")
-        found = list_repairs(connection, scope, dataset_id, among, down=down)
-    return answer_page(found, None)
+        found, is_truncated = list_repairs(connection, scope, dataset_id, among, down=down)
+    return answer_page(found, None, truncated=is_truncated)
 
 
-@router.get("/datasets/{number}")
+@router.get("/datasets/{number}", responses=SAME)
 def dataset(number: Number, request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
     """Tell of a dataset: all its names, its columns, who reads and writes it."""
     with services.database.reading() as connection:

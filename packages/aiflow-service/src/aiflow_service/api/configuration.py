@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from aiflow_service.access import Role, Scope
 from aiflow_service.access.teams import find_team
-from aiflow_service.api.answers import Cursor, Limit, answer, answer_object, answer_page, checked_text, place_of
+from aiflow_service.api.answers import SAME, Cursor, Limit, answer, answer_object, answer_page, checked_text, place_of
 from aiflow_service.api.bodies import describe_body, read_body
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
 from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf, speak
@@ -70,7 +70,7 @@ def configuration(
     return answer_page(found, place)
 
 
-@router.get("/configuration/{kind}/{name}")
+@router.get("/configuration/{kind}/{name}", responses=SAME)
 def item(
     environment: Name,
     kind: Kind,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from aiflow_service.api.answers import answer, checked_text, moment_in
+from aiflow_service.api.answers import Moment, answer, checked_text, moment_in
 from aiflow_service.api.problem import PROBLEMS
 from aiflow_service.api.services import ScopeOf, ServicesOf
 from aiflow_service.cost import CostFilter, sum_costs
@@ -23,8 +23,8 @@ def cost(
     services: ServicesOf,
     scope: ScopeOf,
     by: Literal["team", "project", "pipeline", "node", "day"] = "team",
-    since: Annotated[str | None, Query(alias="from", description="Attempts that ended from then on.")] = None,
-    until: Annotated[str | None, Query(alias="to", description="Attempts that ended before then.")] = None,
+    since: Annotated[Moment, Query(alias="from", description="Attempts that ended from then on.")] = None,
+    until: Annotated[Moment, Query(alias="to", description="Attempts that ended before then.")] = None,
     team: Word = None,
     project: Word = None,
     pipeline: Word = None,

@@ -10,7 +10,17 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from aiflow_service.access import Role, Scope
-from aiflow_service.api.answers import Cursor, Limit, answer, answer_page, checked_text, moment_in, place_of
+from aiflow_service.api.answers import (
+    Cursor,
+    Limit,
+    Moment,
+    Word,
+    answer,
+    answer_page,
+    checked_text,
+    moment_in,
+    place_of,
+)
 from aiflow_service.api.ingest import replay
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
 from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf
@@ -34,15 +44,21 @@ Number = Annotated[int, Path(ge=1, lt=2**62)]
 Among = Annotated[int | None, Query(ge=1, lt=2**62)]
 
 
+class AsItCameResponse(Response):
+    """What somebody sent, which may be anything."""
+
+    media_type = "application/octet-stream"
+
+
 @router.get("/events")
 def events(
     services: ServicesOf,
     scope: ScopeOf,
-    run: str | None = None,
+    run: Word = None,
     job: Among = None,
     dataset: Among = None,
-    since: str | None = None,
-    until: str | None = None,
+    since: Moment = None,
+    until: Moment = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
@@ -66,7 +82,7 @@ def event(number: Number, services: ServicesOf, scope: ScopeOf) -> Response:
 
 @router.get("/lineage/refused")
 def refused(
-    services: ServicesOf, scope: ScopeOf, code: str | None = None, limit: Limit = 50, cursor: Cursor = None
+    services: ServicesOf, scope: ScopeOf, code: Word = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """List what was refused and why, the newest first."""
     place = place_of(cursor, 1)
@@ -76,14 +92,14 @@ def refused(
     return answer_page(found, following)
 
 
-@router.get("/lineage/refused/{number}")
-def refused_event(number: Number, services: ServicesOf, scope: ScopeOf) -> Response:
+@router.get("/lineage/refused/{number}", response_class=AsItCameResponse)
+def refused_event(number: Number, services: ServicesOf, scope: ScopeOf) -> AsItCameResponse:
     """Return what was refused, as it came; of what is very long the beginning."""
     with services.database.reading() as connection:
         found = refused_body(connection, scope, number)
     if found is None:
         raise not_found("refused event")
-    return Response(found[0], media_type="application/octet-stream")
+    return AsItCameResponse(found[0])
 
 
 @router.post("/lineage/refused/{number}/replay")

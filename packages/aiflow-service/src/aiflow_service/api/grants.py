@@ -11,7 +11,7 @@ from starlette.responses import Response
 from aiflow_service.access import Role
 from aiflow_service.access.grants import Granted, effective_grants, list_grants, make_grant, revoke_grant
 from aiflow_service.access.teams import any_team, find_team
-from aiflow_service.api.answers import Cursor, Limit, answer, answer_object, place_of
+from aiflow_service.api.answers import SAME, Cursor, Limit, answer, answer_object, place_of
 from aiflow_service.api.problem import PROBLEMS, Problem
 from aiflow_service.api.services import ScopeOf, ServicesOf
 from aiflow_service.api.teams import page_of
@@ -57,7 +57,7 @@ def new_grant(wanted: NewGrant, services: ServicesOf, scope: ScopeOf) -> Respons
         return answer(list_grants(connection, scope, after=0, limit=1, grant_id=number)[0], 201)
 
 
-@router.get("/effective")
+@router.get("/effective", responses=SAME)
 def effective(
     request: Request,
     services: ServicesOf,

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from aiflow_service.access import Role
 from aiflow_service.api.answers import answer
@@ -35,8 +35,8 @@ def ready(services: ServicesOf) -> Response:
     return answer({"status": "ok", "database": "postgresql" if services.database.is_postgres else "sqlite"})
 
 
-@router.get("/metrics", response_class=Response)
-def metrics(scope: ScopeOf) -> Response:
+@router.get("/metrics", response_class=PlainTextResponse)
+def metrics(scope: ScopeOf) -> PlainTextResponse:
     """Return the figures for Prometheus; they name pipelines, so that who asks has to see every team's."""
     scope.require(Role.VIEWER, None)
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return PlainTextResponse(generate_latest(), media_type=CONTENT_TYPE_LATEST)

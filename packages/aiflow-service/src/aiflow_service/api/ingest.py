@@ -22,6 +22,7 @@ from aiflow_service.openlineage.limits import MAX_BODY_BYTES, MAX_EVENT_BYTES
 router = APIRouter(prefix="/api/v1", tags=["events"], responses=PROBLEMS)
 
 _ANY_EVENT = {"type": "object", "description": "A run, job or dataset event of OpenLineage 2-0-2."}
+_ANYTHING = {"description": "An event; of one that is none the answer tells."}
 _QUICK_BYTES = 65_536
 """What is longer is read in a thread, so that others need not wait for it."""
 
@@ -40,7 +41,7 @@ async def receive(request: Request, services: ServicesOf, sender: SenderOf) -> R
         else:
             submission = await asyncio.to_thread(_submit, raw, sender)
     except Refusal as refusal:
-        await _keep(services, [refusal_of(raw, refusal, sender.team_id)])
+        await _keep(services, await _refusals_of([(raw, refusal)], sender))
         raise
     written = await services.writer.write([submission], [])
     digest = submission.event.digest
@@ -52,7 +53,10 @@ async def receive(request: Request, services: ServicesOf, sender: SenderOf) -> R
     return answer({"status": "duplicate" if number is None else "accepted", "id": number}, 201)
 
 
-@router.post("/lineage/batch", openapi_extra=_body_of({"type": "array", "items": _ANY_EVENT}))
+@router.post(
+    "/lineage/batch",
+    openapi_extra=_body_of({"type": "array", "items": _ANYTHING}),
+)
 async def receive_batch(request: Request, services: ServicesOf, sender: SenderOf) -> Response:
     """Take a list of events. Those that are refused are listed by their place in it; the others land."""
     raw = await _read(request, services, sender, MAX_BODY_BYTES)
@@ -62,9 +66,9 @@ async def receive_batch(request: Request, services: ServicesOf, sender: SenderOf
         else:
             submissions, refusals = await asyncio.to_thread(_submit_batch, raw, sender)
     except Refusal as refusal:
-        await _keep(services, [refusal_of(raw, refusal, sender.team_id)])
+        await _keep(services, await _refusals_of([(raw, refusal)], sender))
         raise
-    refused = [refusal_of(part, refusal, sender.team_id) for part, refusal in refusals.values()]
+    refused = await _refusals_of(list(refusals.values()), sender)
     written = await services.writer.write(list(submissions.values()), refused)
     failed = {index: refusal for index, (_, refusal) in refusals.items()}
     for index, submission in submissions.items():
@@ -111,6 +115,13 @@ async def _read(request: Request, services: Services, sender: Sender, most: int)
         kept = refusal_of(bytes(body[:16_384]), refusal, sender.team_id, size if len(body) > 16_384 else len(body))
         await _keep(services, [kept])
         raise
+
+
+async def _refusals_of(refused: list[tuple[bytes, Refusal]], sender: Sender) -> list[RefusedEvent]:
+    def make() -> list[RefusedEvent]:
+        return [refusal_of(raw, refusal, sender.team_id) for raw, refusal in refused]
+
+    return make() if sum(len(raw) for raw, _ in refused) < _QUICK_BYTES else await asyncio.to_thread(make)
 
 
 async def _keep(services: Services, refused: list[RefusedEvent]) -> None:

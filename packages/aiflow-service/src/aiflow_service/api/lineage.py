@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from aiflow_service.access import Scope
-from aiflow_service.api.answers import answer, checked_text, moment_in
+from aiflow_service.api.answers import Moment, answer, checked_text, moment_in
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
 from aiflow_service.api.services import ScopeOf, ServicesOf
 from aiflow_service.catalog import list_datasets, list_jobs
@@ -33,8 +33,8 @@ def tables(
     direction: Direction = "both",
     depth: Depth = 3,
     limit: Nodes = 200,
-    as_of: str | None = None,
-    since: str | None = None,
+    as_of: Moment = None,
+    since: Moment = None,
 ) -> Response:
     """Walk from a dataset, or a job, to what it is made from (up) and what is made from it (down).
 
@@ -70,8 +70,8 @@ def columns(
     direction: Direction = "both",
     depth: Depth = 3,
     limit: Nodes = 200,
-    as_of: str | None = None,
-    since: str | None = None,
+    as_of: Moment = None,
+    since: Moment = None,
 ) -> Response:
     """Walk from a column, or all columns of a dataset, to what they are made from and what is made from them."""
     moments = moment_in(as_of, "as_of"), moment_in(since, "since")

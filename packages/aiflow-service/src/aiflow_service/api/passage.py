@@ -19,6 +19,7 @@ from aiflow_service.api.problem import problem_response
 from aiflow_service.audit import Caller, Entry
 from aiflow_service.database.protection import SEES, SEES_NOTHING
 from aiflow_service.logs import ORIGIN, TRACE_ID
+from aiflow_service.masking import hide_secrets_in_text
 
 _LOG = logging.getLogger("aiflow_service.requests")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -72,7 +73,7 @@ class Passage:
             if status >= 400 or route not in _QUIET:
                 told = {
                     "method": scope["method"],
-                    "path": scope["path"],
+                    "path": hide_secrets_in_text(scope["path"]),
                     "status": status,
                     "seconds": round(seconds, 4),
                 }

@@ -20,6 +20,7 @@ from aiflow_service.access import Caller, Change, Denied, Unseen, entry_of
 from aiflow_service.access.oidc import ProviderSilent, Untrusted
 from aiflow_service.access.teams import Taken
 from aiflow_service.ingest import Overloaded, Unwritable
+from aiflow_service.masking import hide_secrets_in_text
 from aiflow_service.openlineage import Refusal
 
 _LOG = logging.getLogger("aiflow_service.api")
@@ -61,7 +62,9 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ProblemDocument, "description": "What is wrong with the request."},
     "5XX": {"model": ProblemDocument, "description": "What is wrong here, and whether to come again."},
 }
-"""For the description of every route."""
+"""For the description of every route; :func:`describe_problems` says of which kind their content is."""
+
+_MEDIA_TYPE = "application/problem+json"
 
 STRANGER = Caller("stranger")
 """Whoever is not known."""
@@ -80,7 +83,18 @@ def problem_response(
     told["detail"] = detail
     if place is not None:
         told["place"] = place
-    return Response(msgspec.json.encode(told), status, headers, media_type="application/problem+json")
+    return Response(msgspec.json.encode(told), status, headers, media_type=_MEDIA_TYPE)
+
+
+def describe_problems(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an OpenAPI document in which the content of every error is a problem: FastAPI knows one kind a route."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if status in PROBLEMS:
+                    (content,) = response["content"].values()
+                    response["content"] = {_MEDIA_TYPE: content}
+    return document
 
 
 async def note_denial(request: Request, caller: Caller, why: str, team_id: int | None = None) -> None:
@@ -139,10 +153,15 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def answered(request: Request, error: HTTPException) -> Response:
         code = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "request-invalid")
-        detail = (
-            f"there is no {request.url.path}; /openapi.json has what there is" if code == "not-found" else error.detail
-        )
-        return problem_response(error.status_code, code, detail, headers=dict(error.headers or {}))
+        detail = error.detail
+        if code == "not-found":
+            detail = f"there is no {hide_secrets_in_text(request.url.path)}; /openapi.json has what there is"
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # a path's methods are routes of their own, of which only one was asked
+            route = getattr(request.scope.get("route"), "path", "")
+            methods = app.openapi()["paths"].get(route, ())
+            headers["Allow"] = ", ".join(sorted(method.upper() for method in methods))
+        return problem_response(error.status_code, code, detail, headers=headers)
 
     @app.exception_handler(Overloaded)
     async def overloaded(_: Request, error: Overloaded) -> Response:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from aiflow_sdk.plan import Plan
 from aiflow_service.access import Role, Scope, audited
-from aiflow_service.api.answers import Cursor, Limit, answer, answer_object, answer_page, checked_text, place_of
+from aiflow_service.api.answers import SAME, Cursor, Limit, answer, answer_object, answer_page, checked_text, place_of
 from aiflow_service.api.bodies import describe_body, read_body
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
 from aiflow_service.api.services import EditorOf, ScopeOf, Services, ServicesOf
@@ -120,7 +120,7 @@ def pipelines(
     return answer_page(found, place)
 
 
-@router.get("/pipelines/{number}")
+@router.get("/pipelines/{number}", responses=SAME)
 def pipeline(number: Number, request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
     """Tell of a pipeline: what is current in each environment."""
     with services.database.reading() as connection:
@@ -148,7 +148,7 @@ def history(
     return answer_page(found, place)
 
 
-@router.get("/pipelines/{number}/versions/{version}")
+@router.get("/pipelines/{number}/versions/{version}", responses=SAME)
 def version(
     number: Number,
     version: Fingerprint,

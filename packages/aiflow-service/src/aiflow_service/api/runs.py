@@ -12,7 +12,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from aiflow_service.access import Scope
-from aiflow_service.api.answers import Cursor, Limit, answer_object, answer_page, checked_text, moment_in, place_of
+from aiflow_service.api.answers import (
+    SAME,
+    Cursor,
+    Limit,
+    Moment,
+    Word,
+    answer_object,
+    answer_page,
+    checked_text,
+    moment_in,
+    place_of,
+)
 from aiflow_service.api.events import with_raw
 from aiflow_service.api.problem import PROBLEMS, not_found
 from aiflow_service.api.services import ScopeOf, Services, ServicesOf, renewed_scope
@@ -28,17 +39,23 @@ _SILENCE_SECONDS = 15.0
 _LIVE_ROWS = 200
 
 
+class EventsResponse(StreamingResponse):
+    """Server-sent events, as they happen."""
+
+    media_type = "text/event-stream"
+
+
 @router.get("")
 def runs(
     services: ServicesOf,
     scope: ScopeOf,
-    pipeline: str | None = None,
-    project: str | None = None,
-    environment: str | None = None,
+    pipeline: Word = None,
+    project: Word = None,
+    environment: Word = None,
     state: State | None = None,
     job: Annotated[int | None, Query(ge=1, lt=2**62)] = None,
-    since: str | None = None,
-    until: str | None = None,
+    since: Moment = None,
+    until: Moment = None,
     parts: Annotated[bool, Query(description="List tasks and other parts of runs too.")] = False,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -61,13 +78,13 @@ def runs(
     return answer_page(found, following)
 
 
-@router.get("/live", response_class=StreamingResponse)
+@router.get("/live", response_class=EventsResponse)
 async def live(
     request: Request,
     services: ServicesOf,
     _: ScopeOf,
     last_event_id: Annotated[str | None, Header()] = None,
-) -> StreamingResponse:
+) -> EventsResponse:
     """Tell of every run as it changes, as server-sent events; `Last-Event-ID` goes on where a listener left off.
 
     Each is a `run` with the line of a list as its data. Of several changes in a moment the last is told. It ends when
@@ -78,10 +95,10 @@ async def live(
     else:
         number = await run_in_threadpool(_newest, services)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_stream(request, services, number), headers=headers, media_type="text/event-stream")
+    return EventsResponse(_stream(request, services, number), headers=headers)
 
 
-@router.get("/{run_id}")
+@router.get("/{run_id}", responses=SAME)
 def run(run_id: RunId, request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
     """Tell a run whole: its tasks with their attempts, nodes, datasets, errors, and whatever else was part of it."""
     with services.database.reading() as connection:

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from aiflow_service.access.callers import SESSION_SECONDS
 from aiflow_service.access.oidc import Provider, Untrusted
 from aiflow_service.api.answers import answer
-from aiflow_service.api.problem import PROBLEMS, Problem, not_found
+from aiflow_service.api.problem import PROBLEMS, not_found
 from aiflow_service.api.services import SESSION_COOKIE, Services, ServicesOf, refuse_foreign_page
 
 router = APIRouter(prefix="/api/v1/sign-in", tags=["sign-in"], responses=PROBLEMS)
@@ -23,6 +23,8 @@ router = APIRouter(prefix="/api/v1/sign-in", tags=["sign-in"], responses=PROBLEM
 _COOKIE = "aiflow_sign_in"
 _PATH = "/api/v1/sign-in"
 _SECONDS = 600
+_OWN_PAGE = r"^/([^/\\\x00-\x1f][^\x00-\x1f]*)?$"
+"""A page of this service, as ``/runs``: what begins with two slashes is another host's."""
 
 
 @router.get("")
@@ -38,13 +40,11 @@ async def how(services: ServicesOf) -> Response:
     return answer({"mode": "oidc", **told, "begin": f"{_PATH}/begin"})
 
 
-@router.get("/begin", response_class=RedirectResponse)
+@router.get("/begin", status_code=302, response_class=RedirectResponse)
 async def begin(
-    request: Request, services: ServicesOf, to: Annotated[str, Query(max_length=2000)] = "/"
+    request: Request, services: ServicesOf, to: Annotated[str, Query(max_length=2000, pattern=_OWN_PAGE)] = "/"
 ) -> RedirectResponse:
     """Send a browser to the provider; `to` is the page of this service where it ends up."""
-    if not to.startswith("/") or to.startswith(("//", "/\\")) or any(ord(one) < 32 for one in to):
-        raise Problem(422, "parameter-invalid", "to: a page of this service, as /runs", place="query/to")
     provider = _provider(services)
     flow = {name: secrets.token_urlsafe(32) for name in ("state", "nonce", "verifier")}
     address = await run_in_threadpool(provider.authorization_address, **flow, redirect=_redirect(request, services))
@@ -55,7 +55,7 @@ async def begin(
     return response
 
 
-@router.get("/return", response_class=RedirectResponse)
+@router.get("/return", status_code=302, response_class=RedirectResponse)
 async def come_back(
     request: Request,
     services: ServicesOf,

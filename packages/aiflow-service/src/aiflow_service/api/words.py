@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import MaxLen, MinLen
 from fastapi import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
-from aiflow_service.access import Role, role_named
+from aiflow_service.access import Role
 from aiflow_service.api.answers import moment_in
 from aiflow_service.api.problem import Problem
 from aiflow_service.database import now
@@ -20,18 +20,12 @@ def _no_nul(text: str) -> str:
     return text
 
 
-def _a_role(word: str) -> str:
-    if role_named(word) is None:
-        raise ValueError("roles are viewer operator editor owner admin")
-    return word.lower()
-
-
 Number = Annotated[int, Path(ge=1, lt=2**62)]
 Text = Annotated[str, MinLen(1), MaxLen(500), AfterValidator(_no_nul)]
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 TeamName = Annotated[str, Path(pattern=NAME_PATTERN, description="A team's name.")]
-RoleName = Annotated[str, MaxLen(10), AfterValidator(_a_role)]
+RoleName = Literal["viewer", "operator", "editor", "owner", "admin"]
 
 
 class Body(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from fastapi import Depends, FastAPI
 
@@ -15,7 +16,7 @@ from aiflow_service.access.signin import SignIn
 from aiflow_service.api import ROUTERS, Services
 from aiflow_service.api.figures import AUDIT_SOUND, GROUP, RUN_SECONDS, RUNS, WAITING, WRITING
 from aiflow_service.api.passage import Passage
-from aiflow_service.api.problem import install
+from aiflow_service.api.problem import describe_problems, install
 from aiflow_service.api.services import Changes, scope_of
 from aiflow_service.audit import AuditKeeper
 from aiflow_service.cost import NO_PRICES, Prices
@@ -55,7 +56,7 @@ def create_app(
         finally:
             await asyncio.to_thread(writer.close)
 
-    app = FastAPI(
+    app = _App(
         title="aiflow metadata service",
         version=__version__,
         description="Runs, lineage and versions of every pipeline. Events come in as OpenLineage; see docs/service.md.",
@@ -69,6 +70,13 @@ def create_app(
     install(app)
     app.add_middleware(Passage, local=sign_in is None, on_denied=keeper.deny)
     return app
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if not self.openapi_schema:
+            self.openapi_schema = describe_problems(super().openapi())
+        return self.openapi_schema
 
 
 def _count(outcome: Outcome, events: int, seconds: float) -> None:

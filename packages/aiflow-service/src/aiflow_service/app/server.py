@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import uvicorn
@@ -19,6 +19,7 @@ from aiflow_service import __version__
 from aiflow_service.access.signin import read_sign_in
 from aiflow_service.api.passage import is_loopback
 from aiflow_service.app.assembly import create_app
+from aiflow_service.app.folder import claimed_folder
 from aiflow_service.app.settings import DEFAULT_PORT, Settings, default_database
 from aiflow_service.audit import AuditKeeper, Caller, CheckpointWriter, Entry, read_signing_key
 from aiflow_service.audit.entries import SERVICE
@@ -81,7 +82,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         database = open_database(settings.database)
         try:
             migrate(database)
-            with _kept_audit(database, settings) as keeper:
+            with _claimed(settings), _kept_audit(database, settings) as keeper:
                 app = create_app(database, keeper, prices, settings.sign_in)
                 # What is remembered lives long, what a request makes goes at once: a look through all seldom pays.
                 gc.freeze()
@@ -105,6 +106,13 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
             database.close()
     finally:
         listening.close()
+
+
+def _claimed(settings: Settings) -> AbstractContextManager[None]:
+    """Claim the folder, unless the audit's key and checkpoints both lie elsewhere."""
+    if settings.audit_key and settings.audit_checkpoints:
+        return nullcontext()
+    return claimed_folder(settings.folder, settings.database)
 
 
 @contextmanager

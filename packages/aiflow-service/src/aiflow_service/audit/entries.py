@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -10,6 +9,7 @@ from msgspec import Struct
 
 from aiflow_sdk.audit import canonical_details
 from aiflow_sdk.redaction import HIDDEN, REDACTOR
+from aiflow_service.masking import hide_secrets_in_text, is_name_of_secret
 
 Result: TypeAlias = Literal["done", "denied", "failed"]
 """``denied``: the actor may not; ``failed``: it was tried and did not come to be."""
@@ -22,9 +22,6 @@ LOCAL = "local"
 _MAX_DETAILS = 16_384
 _MAX_TEXT = 500
 _REFERENCE = "secret://"
-_SECRET_NAME = re.compile(
-    r"(?i)(passw|secret|token|credential|authorization|cookie|private|api_?key|access_?key|signature)"
-)
 
 
 class Caller(Struct, frozen=True):
@@ -92,8 +89,8 @@ def _clean(value: Any) -> Any:
 
 
 def _is_secret(name: str, value: Any) -> bool:
-    return isinstance(value, str) and not value.startswith(_REFERENCE) and _SECRET_NAME.search(name) is not None
+    return isinstance(value, str) and not value.startswith(_REFERENCE) and is_name_of_secret(name)
 
 
 def _storable(text: str) -> str:
-    return text.replace("\0", "�").encode("utf-8", "replace").decode()
+    return hide_secrets_in_text(text).replace("\0", "�").encode("utf-8", "replace").decode()

@@ -132,6 +132,7 @@ def open_database(text: str, *, pool_size: int = 10) -> Database:
     """
     url = address_of(text)
     options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": pool_size * 3, "pool_timeout": 10}
+    options["hide_parameters"] = True  # an error, and so the log, does not show what was to be written
     if url.get_backend_name() == "sqlite":
         if url.database in (None, "", ":memory:"):
             raise ConfigurationError(

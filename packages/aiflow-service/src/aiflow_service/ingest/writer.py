@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from aiflow_service.database import now
 from aiflow_service.events import RefusedEvent
 from aiflow_service.ingest.group import GroupWriter, Outcome, Submission
+from aiflow_service.masking import hide_secrets_in_bytes
 from aiflow_service.openlineage import Refusal
 
 _LOG = logging.getLogger("aiflow_service.ingest")
@@ -180,6 +181,8 @@ class EventWriter:
 
 def refusal_of(raw: bytes, refusal: Refusal, team_id: int, size: int | None = None) -> RefusedEvent:
     """Return what is kept of something that was refused; ``size`` where ``raw`` is only its beginning."""
+    size = len(raw) if size is None else size
+    raw = hide_secrets_in_bytes(raw)
     return RefusedEvent(
         team_id=team_id,
         digest=hashlib.sha256(b"%d:%b" % (team_id, raw)).digest(),  # what two teams send alike is of each
@@ -187,7 +190,7 @@ def refusal_of(raw: bytes, refusal: Refusal, team_id: int, size: int | None = No
         reason=refusal.reason,
         place=refusal.place,
         moment=now(),
-        size=len(raw) if size is None else size,
+        size=size,
         raw=raw,
     )
 

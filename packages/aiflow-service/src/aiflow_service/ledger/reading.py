@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,22 +32,35 @@ def list_partitions(
     environment: str,
     *,
     state: State | None,
-    after: int,
+    after: tuple[int, str] | None,
     limit: int,
     now: datetime | None = None,
-) -> tuple[list[dict[str, Any]], int | None]:
-    """Return the partitions of a dataset in one environment, by pipeline and in their order, and where to go on.
+) -> tuple[list[dict[str, Any]], tuple[int, str] | None, bool]:
+    """Return the partitions of a dataset in one environment, by pipeline and in their order.
 
-    ``after``: how many were listed before.
+    Further where to go on, and whether not all of what is stored was looked at. ``after``: the job of a pipeline and
+    the key of its partition that was listed last.
     """
-    ledger = _load(connection, scope, dataset_id, environment, down=False, now=now)
+    ledger, is_truncated = _load(connection, scope, dataset_id, environment, down=False, now=now)
     own = [one for one in ledger.pipelines if one.environment == environment and dataset_id in one.writes]
-    found = [status for pipeline in own for status in ledger.statuses(pipeline)]
-    if state is not None:
-        found = [status for status in found if status.state == state]
-    names = _names_of(connection, scope, {use.table[0] for one in found if one.made for use in one.made.reads})
-    shown = [_told(status, dataset_id, names) for status in found[after : after + limit]]
-    return shown, after + limit if len(found) > after + limit else None
+    statuses = (ledger.status(pipeline, key) for pipeline, key in _places(own, after, ledger.now))
+    found = list(islice((one for one in statuses if state in (None, one.state)), limit + 1))
+    shown = found[:limit]
+    names = _names_of(connection, scope, {use.table[0] for one in shown if one.made for use in one.made.reads})
+    place = (shown[-1].pipeline.job_id, shown[-1].key) if len(found) > limit else None
+    return [_told(one, dataset_id, names) for one in shown], place, is_truncated
+
+
+def _places(pipelines: list[Pipeline], after: tuple[int, str] | None, now: datetime) -> Iterator[tuple[Pipeline, str]]:
+    """Yield the partitions of pipelines that stand behind one."""
+    numbers = [one.job_id for one in pipelines]
+    begin = numbers.index(after[0]) if after and after[0] in numbers else len(numbers) if after else 0
+    for pipeline in pipelines[begin:]:
+        keys = pipeline.expected(now)
+        if after and pipeline.job_id == after[0]:
+            keys = keys[keys.index(after[1]) + 1 :] if after[1] in keys else [key for key in keys if key > after[1]]
+        for key in keys:
+            yield pipeline, key
 
 
 def list_repairs(
@@ -57,9 +71,12 @@ def list_repairs(
     *,
     down: bool,
     now: datetime | None = None,
-) -> list[dict[str, Any]]:
-    """Return what has to be made again for a dataset, and with ``down`` for what is made of it, in that order."""
-    ledger = _load(connection, scope, dataset_id, environment, down=down, now=now)
+) -> tuple[list[dict[str, Any]], bool]:
+    """Return what has to be made again for a dataset, and with ``down`` for what is made of it, in that order.
+
+    Further whether not all of what is stored was looked at.
+    """
+    ledger, is_truncated = _load(connection, scope, dataset_id, environment, down=down, now=now)
     return [
         {
             "project": one.pipeline.project,
@@ -72,13 +89,16 @@ def list_repairs(
             "timezone": one.pipeline.newest.timezone if one.pipeline.newest else None,
         }
         for one in ledger.repairs([dataset_id], environment, down=down)
-    ]
+    ], is_truncated
 
 
 def _load(
     connection: Connection, scope: Scope, dataset_id: int, environment: str, *, down: bool, now: datetime | None
-) -> Ledger:
-    """Return the pipelines that write a dataset, with ``down`` those that follow, and those that write their inputs."""
+) -> tuple[Ledger, bool]:
+    """Return the pipelines that write a dataset, with ``down`` those that follow, and those that write their inputs.
+
+    Further whether some of them, or of their runs, were left out.
+    """
     space = f"{_SPACE}{environment}"
     found = _touching(connection, scope, {dataset_id}, is_write=True, space=space)
     while down and len(found) < _MAX_PIPELINES:
@@ -87,9 +107,11 @@ def _load(
         if not following:
             break
         found |= following
+    is_truncated = len(found) >= _MAX_PIPELINES
     inputs = set(_datasets(connection, found, is_write=False))
     found |= _touching(connection, scope, inputs, is_write=True, space=None)
-    return Ledger(_pipelines(connection, scope, found), now or datetime.now(UTC))
+    pipelines, makings_read = _pipelines(connection, scope, found)
+    return Ledger(pipelines, now or datetime.now(UTC)), is_truncated or makings_read >= _MAX_MAKINGS
 
 
 def _touching(
@@ -111,7 +133,8 @@ def _datasets(connection: Connection, job_ids: Iterable[int], *, is_write: bool)
     return [row.dataset_id for row in select_in(connection, statement, edges.c.job_id, sorted(job_ids))]
 
 
-def _pipelines(connection: Connection, scope: Scope, job_ids: set[int]) -> list[Pipeline]:
+def _pipelines(connection: Connection, scope: Scope, job_ids: set[int]) -> tuple[list[Pipeline], int]:
+    """Return pipelines with their runs, and how many runs that are."""
     named = (
         sa.select(jobs.c.id, jobs.c.name, jobs.c.team_id, namespaces.c.name.label("namespace"))
         .join(namespaces, namespaces.c.id == jobs.c.namespace_id)
@@ -155,7 +178,8 @@ def _pipelines(connection: Connection, scope: Scope, job_ids: set[int]) -> list[
                 frozenset(touched.get((row.id, 1), ())),
             )
         )
-    return sorted(found, key=lambda one: (one.project, one.name, one.environment))
+    ordered = sorted(found, key=lambda one: (one.project, one.name, one.environment))
+    return ordered, sum(map(len, runs.values()))
 
 
 def _ids_of(connection: Connection, names: set[tuple[str, str]]) -> dict[tuple[str, str], int]:

@@ -12,6 +12,7 @@ import msgspec
 
 from aiflow_service.database.moments import MICROSECONDS, moment_of, now
 from aiflow_service.openlineage.airflow import find_own_run
+from aiflow_service.masking import hide_secrets, may_hold_secrets
 from aiflow_service.openlineage.events import (
     ColumnSource,
     DatasetMention,
@@ -36,6 +37,7 @@ from aiflow_service.openlineage.schemas import check_schema
 
 _DECODER = msgspec.json.Decoder()
 _ENCODER = msgspec.json.Encoder(order="deterministic")
+_IN_ORDER = msgspec.json.Encoder()
 _AHEAD = 24 * 3600 * MICROSECONDS
 _NOTHING: Mapping[str, Any] = {}
 _REMEMBERED_BYTES = 32_768
@@ -43,13 +45,15 @@ _T = TypeVar("_T")
 
 
 def read_event(raw: bytes) -> Event:
-    """Return the event that these bytes are. Raises :class:`Refusal`."""
+    """Return the event that these bytes are, without secrets. Raises :class:`Refusal`."""
     if len(raw) > MAX_EVENT_BYTES:
         raise Refusal("event-too-large", f"the event has {len(raw)} bytes; {MAX_EVENT_BYTES} are allowed", status=413)
     document = decode(raw)
     if type(document) is not dict:
         raise Refusal("event-invalid", f"an event is a JSON object, this is {_kind_name(document)}")
     check_depth(document, raw)
+    if may_hold_secrets(raw) and (masked := hide_secrets(document)) is not document:
+        document, raw = masked, _IN_ORDER.encode(masked)
     kind = EventKind.RUN if "run" in document else EventKind.DATASET if "dataset" in document else EventKind.JOB
     if kind is EventKind.JOB and "job" not in document:
         raise Refusal("event-invalid", "an event has a run and a job, a job, or a dataset; this has none of them")

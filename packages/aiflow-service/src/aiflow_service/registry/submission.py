@@ -14,6 +14,7 @@ from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.ir import PipelineIR, read_pipeline
 from aiflow_sdk.plan import Plan, read_plan
 from aiflow_service.database.moments import MICROSECONDS, moment_of, now
+from aiflow_service.masking import hide_secrets_in_text
 
 MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
 MAX_VERSIONS = 500
@@ -36,7 +37,7 @@ def _is_past(at: datetime) -> datetime:
 
 
 Word = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_without_null)]
-Prose = Annotated[str, Field(max_length=4_000), AfterValidator(_without_null)]
+Prose = Annotated[str, Field(max_length=4_000), AfterValidator(_without_null), AfterValidator(hide_secrets_in_text)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -1,0 +1,152 @@
+"""Hides secrets in what others send: by what a value is called, and by what looks like a secret in a text.
+
+Whoever sends an event may have put anything into it: environment variables, connection strings, a driver's error. It is
+masked as it comes in, before it is checked or stored, so that nothing which is made of it can show more. Nearly all
+events have nothing to mask; these are seen by a few searches of their bytes and stay as they came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from aiflow_sdk.redaction import HIDDEN
+
+_REFERENCE = "secret://"
+_NAME = re.compile(
+    r"passw|passphrase|secret|credential|authorization|cookie|signature|private[-_. ]?key"
+    r"|(?:api|access|account|shared|signing|encryption)[-_. ]?key"
+    r"|(?:token|(?:^|[^a-z])(?:pwd|sas))(?:$|[^a-z])",
+    re.IGNORECASE,
+)
+_MANY = re.compile(r"(?:passwords|secrets|credentials|tokens|cookies)", re.IGNORECASE)
+"""Names of objects and lists in which everything is one."""
+_TEXT = re.compile(
+    r"""(?P<address>[a-z][a-z0-9+.-]*://[^\s/:@"']*:)[^\s/"']+(?=@)"""
+    r"""|(?P<pair>(?:passw(?:or)?d|\bpwd|passphrase|secret|(?:api|access|account|shared|private|signing|encryption)[-_.]?key"""
+    r"""|(?:access|auth|api|bearer|refresh|id|session|security)[-_.]?token|\btoken(?==)|[?&]sig(?==))[a-z_]*"""
+    r"""\\?["']?\s*[=:](?!//|=)\s*)(?P<value>\\?"[^"]*"|'[^']*'|[^\s;&,"')}\]]+)"""
+    r"""|(?P<scheme>\b(?:bearer|basic)\s+)[a-z0-9._~+/=-]{8,}"""
+    r"""|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\baiflow_[a-z0-9_-]{43}|\beyJ[a-z0-9_-]{8,}\.[a-z0-9_-]{8,}\.[a-z0-9_-]*"""
+    r"""|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.*?-----END [A-Z ]*PRIVATE KEY-----|.*)""",
+    re.IGNORECASE | re.DOTALL,
+)
+_STRING = r'"(?:[^"\\]|\\.)*"'
+_KEYED = re.compile(rf'"((?:[^"\\]|\\.)*)"(\s*:\s*){_STRING}')
+_NAMED = re.compile(rf'("(?:name|key)"\s*:\s*"((?:[^"\\]|\\.)*)"\s*,\s*"value"\s*:\s*){_STRING}')
+"""Members of objects, where what was sent is no whole JSON."""
+_SIGNS = (
+    *(b"passw", b"passphrase", b"secret", b"credential", b"authorization", b"cookie", b"signature", b"token", b"pwd"),
+    *(b"apikey", b"accesskey", b"accountkey", b"sharedkey", b"signingkey", b"encryptionkey", b"privatekey", b"sas"),
+    *(b"bearer", b"basic", b"akia", b"asia", b"eyj", b"sig=", b"\\u00"),
+)
+"""Without any of these, in small letters and without what parts words, only an address or a token of ours is masked."""
+_OURS = re.compile(rb"aiflow_[A-Za-z0-9_-]{43}")
+_BY_COLUMN = frozenset({"columnLineage", "dataQualityMetrics", "schema"})
+"""Facets whose keys are columns: a column may be called ``password``, which is no secret."""
+_DECODER = msgspec.json.Decoder()
+_ENCODER = msgspec.json.Encoder()
+_DEEPEST = 100
+
+
+def may_hold_secrets(raw: bytes) -> bool:
+    """Tell whether it is worth to look closer; of what has secrets it is always true."""
+    if b"@" in raw and b"://" in raw:
+        return True
+    letters = raw.lower().translate(None, b"-_. ")
+    return any(sign in letters for sign in _SIGNS) or _OURS.search(raw) is not None
+
+
+def hide_secrets(document: Any) -> Any:
+    """Return plain data without secrets; the very same where there are none."""
+    return _hide(document, False, False, 0)
+
+
+def hide_secrets_in_bytes(raw: bytes) -> bytes:
+    """Return what was sent, JSON or not, without secrets; the very same bytes where there are none."""
+    if not may_hold_secrets(raw):
+        return raw
+    try:
+        document = _DECODER.decode(raw)
+        masked = hide_secrets(document)
+    except (msgspec.DecodeError, RecursionError):  # whatever it is, its text is searched
+        text = raw.decode("latin-1")
+        hidden = hide_secrets_in_text(_NAMED.sub(_unnamed, _KEYED.sub(_unkeyed, text)))
+        return raw if hidden == text else hidden.encode("latin-1")
+    return raw if masked is document else _ENCODER.encode(masked)
+
+
+def hide_secrets_in_text(text: str) -> str:
+    """Return a text without passwords of addresses, pairs such as ``password=…``, tokens and private keys."""
+    return _TEXT.sub(_replaced, text)
+
+
+@lru_cache(maxsize=10_000)
+def is_name_of_secret(name: str) -> bool:
+    """Tell whether what is called so is a secret, however its words are joined."""
+    return _NAME.search(name) is not None
+
+
+def _hide(value: Any, is_secret: bool, by_column: bool, depth: int) -> Any:
+    match value:
+        case str():
+            if is_secret and value and not value.startswith(_REFERENCE):
+                return HIDDEN
+            hidden = hide_secrets_in_text(value) if len(value) >= 8 else value
+            return value if hidden == value else hidden
+        case bool() | None:
+            return value
+        case int() | float():
+            return HIDDEN if is_secret else value
+        case Mapping() | list() if depth > _DEEPEST:
+            return HIDDEN
+        case Mapping():
+            return _hide_in_object(value, is_secret, by_column, depth)
+        case list():
+            masked = [_hide(one, is_secret, by_column, depth + 1) for one in value]
+            return masked if any(new is not old for new, old in zip(masked, value, strict=True)) else value
+        case _:
+            return value
+
+
+def _hide_in_object(value: Mapping[str, Any], is_secret: bool, by_column: bool, depth: int) -> Mapping[str, Any]:
+    called = value.get("name", value.get("key"))
+    is_pair = isinstance(called, str) and "value" in value and is_name_of_secret(called)
+    masked: dict[str, Any] = {}
+    is_changed = False
+    for key, one in value.items():
+        inside = by_column or key in _BY_COLUMN
+        if type(one) is dict or type(one) is list:
+            hides = is_secret or (not by_column and (_MANY.fullmatch(key) is not None or _is_pairs_value(key, is_pair)))
+            hides = hides or (type(one) is list and not by_column and is_name_of_secret(key))
+        else:
+            hides = is_secret or (not by_column and is_name_of_secret(key)) or _is_pairs_value(key, is_pair)
+        new = _hide(one, hides, inside, depth + 1)
+        name = hide_secrets_in_text(key) if len(key) >= 8 else key
+        is_changed = is_changed or new is not one or name != key
+        masked[name] = new
+    return masked if is_changed else value
+
+
+def _is_pairs_value(key: str, is_pair: bool) -> bool:
+    return is_pair and key == "value"
+
+
+def _unkeyed(found: re.Match[str]) -> str:
+    return f'"{found[1]}"{found[2]}"{HIDDEN}"' if is_name_of_secret(found[1]) else found[0]
+
+
+def _unnamed(found: re.Match[str]) -> str:
+    return f'{found[1]}"{HIDDEN}"' if is_name_of_secret(found[2]) else found[0]
+
+
+def _replaced(found: re.Match[str]) -> str:
+    hidden = HIDDEN
+    if (value := found["value"]) and value[-1] in "\"'":
+        quote = value[-2:] if value.startswith("\\") else value[-1]
+        hidden = f"{quote}{HIDDEN}{quote}"
+    return f"{found['address'] or found['pair'] or found['scheme'] or ''}{hidden}"
