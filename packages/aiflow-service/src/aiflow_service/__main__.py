@@ -10,6 +10,7 @@ from aiflow_sdk.errors import AiflowError
 from aiflow_service.access.signin import read_sign_in
 from aiflow_service.app import Settings, serve
 from aiflow_service.app.administration import make_admin_token
+from aiflow_service.app.commands import add_commands, run_command
 from aiflow_service.app.settings import DEFAULT_PORT, default_database
 
 
@@ -40,9 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
         const=1,
         help="print a new administrator's token for a day, or so many (at most 366), and end",
     )
+    add_commands(parser)
     given = parser.parse_args(arguments)
     database = given.database or default_database(Path())
     try:
+        if given.command is not None:
+            return run_command(given, database)
         if given.admin_token:
             print(make_admin_token(database, given.admin_token))
             return 0
