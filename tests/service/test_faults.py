@@ -1,15 +1,25 @@
-"""What was acknowledged survives: kill -9 under load, several replicas, a database that goes away."""
+"""What was acknowledged survives: kill -9 under load, several replicas, a database that goes away or is full."""
 
 import http.client
 import json
+import os
+import shutil
+import signal
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from aiflow_service.database import open_database
 from aiflow_service.database.tables import counters, edges, events, runs
-from service_trial import Service, run_event, running_service, start_service
+from harness.disks import small_disk
+from harness.postgres import PostgresServer, postgres_server
+from service_trial import Service, run_event, running_service, start_service, wait_until
+
+MIB = 1024 * 1024
 
 
 class Sender(threading.Thread):
@@ -116,3 +126,97 @@ def test_connections_that_are_cut_are_made_anew(postgres, tmp_path) -> None:
         assert len(acknowledged) == 4 * 40
         assert sorted(stored(address)[0]) == acknowledged
         assert service.get("/readyz")["status"] == "ok"
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server that writes as in earnest, and that nobody else uses."""
+    with postgres_server(durable=True) as server:
+        yield server
+
+
+def check_once(senders: list[Sender], service: Service, address: str) -> None:
+    """Check that what was acknowledged is there once, and that nothing else is."""
+    for sender in senders:
+        sender.join(120)
+    acknowledged = sorted(run_id for sender in senders for run_id in sender.acknowledged)
+    assert len(acknowledged) == len(set(acknowledged)) == sum(sender.count for sender in senders)
+    assert [sender.refused for sender in senders] == [[]] * len(senders)
+    of_events, of_runs, last = stored(address)
+    assert sorted(of_events) == sorted(of_runs) == acknowledged
+    assert last == len(of_events)
+    assert service.process.poll() is None
+    assert service.get("/readyz")["status"] == "ok"
+
+
+def test_a_database_that_crashes_and_restarts_under_load_is_waited_for(own_postgres, tmp_path) -> None:
+    address = own_postgres.database()
+    with running_service(tmp_path, address) as service:
+        senders = [Sender(number, [service], 30) for number in range(4)]
+        for sender in senders:
+            sender.start()
+        wait_until(lambda: sum(len(sender.acknowledged) for sender in senders) > 20, 60)
+        for how in (signal.SIGQUIT, signal.SIGINT):
+            own_postgres.stop(how)
+            answer = service.request("GET", "/api/v1/runs")
+            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+            assert service.request("GET", "/healthz").status == 200
+            own_postgres.start()
+        check_once(senders, service, address)
+
+
+def fill_disk(folder: Path, leaving: int) -> Path:
+    """Write a file that leaves so many bytes free."""
+    ballast = folder / "ballast"
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(folder).free - leaving)
+    return ballast
+
+
+def check_full_disk(folder: Path, address: str, log_folder: Path) -> None:
+    """Check that a service whose disk is full says so, loses nothing and goes on when there is room again."""
+    with running_service(log_folder, address, "--audit-checkpoints", str(log_folder / "checkpoints")) as service:
+        assert service.send(run_event()).status == 201
+        before = len(stored(address)[0])
+        ballast = fill_disk(folder, 96 * 1024)
+        senders = [Sender(number, [service], 25) for number in range(3)]
+        for sender in senders:
+            sender.start()
+        wait_until(lambda: service.log.read_bytes().count(b"the database does not answer: ") > 1, 60)
+        heard = service.send(run_event())
+        assert (heard.status, heard.headers["retry-after"]) == (503, "5")
+        assert service.request("GET", "/healthz").status == 200
+        assert len(service.get("/api/v1/runs")["items"]) >= before  # what is there can be asked for
+        ballast.unlink()
+        for sender in senders:
+            sender.join(120)
+        acknowledged = [run_id for sender in senders for run_id in sender.acknowledged]
+        assert len(acknowledged) == 3 * 25
+        of_events, of_runs, last = stored(address)
+        assert set(acknowledged) <= set(of_events)
+        assert sorted(of_events) == sorted(of_runs)
+        assert len(of_events) == len(set(of_events)) == last
+        assert service.get("/readyz")["status"] == "ok"
+
+
+def test_sqlite_on_a_full_disk_loses_nothing_and_comes_back(tmp_path) -> None:
+    folder = tmp_path / "small"
+    with small_disk(folder, 8 * MIB):
+        check_full_disk(folder, f"sqlite:///{folder / 'service.db'}", tmp_path)
+
+
+def test_postgres_on_a_full_disk_loses_nothing_and_comes_back(own_postgres, tmp_path) -> None:
+    folder = own_postgres.folder / "small"
+    with small_disk(folder, 40 * MIB):
+        place = folder / "space"
+        place.mkdir()
+        shutil.chown(place, "postgres", "postgres")
+        admin = sa.create_engine(own_postgres.database().replace("postgresql://", "postgresql+psycopg://"))
+        with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql(f"CREATE TABLESPACE small LOCATION '{place}'")
+            address = own_postgres.database("--tablespace=small")
+            check_full_disk(folder, address, tmp_path)
+            name = address.rpartition("/")[2]
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+            connection.exec_driver_sql("DROP TABLESPACE small")
+        admin.dispose()

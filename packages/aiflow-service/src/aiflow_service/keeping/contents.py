@@ -14,6 +14,7 @@ from aiflow_service import __version__
 from aiflow_service.database import Writing, moment_text, now
 from aiflow_service.database.bulk import insert_rows
 from aiflow_service.database.migration import downgrade, revision_of, upgrade
+from aiflow_service.database.partitions import are_partitioned, make_months, month_of
 from aiflow_service.database.tables import DEFAULT_TEAM_ID, METADATA
 
 _BLOCK_ROWS = 500
@@ -60,10 +61,9 @@ def read_header(connection: Connection) -> Header:
 def read_blocks(connection: Connection, header: Header) -> Iterator[Block]:
     """Yield all rows, a few at a time; ``connection`` sees one moment (``Database.reading``)."""
     for name, columns in header.columns.items():
-        key = [column.name for column in METADATA.tables[name].primary_key]
-        statement: sa.Select[Any] = (
-            sa.select(*map(sa.column, columns)).select_from(sa.table(name)).order_by(*map(sa.column, key))
-        )
+        wanted = ", ".join(f'"{column}"' for column in columns)
+        key = ", ".join(f'"{column.name}"' for column in METADATA.tables[name].primary_key)
+        statement = sa.text(f"SELECT {wanted} FROM {name} ORDER BY {key}")
         streaming = statement.execution_options(stream_results=True, max_row_buffer=_BLOCK_ROWS)
         rows: list[tuple[Any, ...]] = []
         size = 0
@@ -94,7 +94,11 @@ def write_contents(connection: Connection, header: Header, blocks: Iterable[Bloc
         name: sa.Table(name, sa.MetaData(), autoload_with=connection, resolve_fks=False) for name in header.columns
     }
     counts = dict.fromkeys(header.columns, 0)
+    day = header.columns["events"].index("event_day")
+    in_months = are_partitioned(connection)
     for block in blocks:
+        if in_months and block.table == "events":
+            make_months(connection, {month_of(row[day]) for row in block.rows})
         insert_rows(writing, tables[block.table], header.columns[block.table], block.rows)
         counts[block.table] += len(block.rows)
     upgrade(connection)
