@@ -7,8 +7,10 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,7 +19,7 @@ from aiflow_service.database import open_database
 from aiflow_service.database.tables import counters, edges, events, runs
 from harness.disks import small_disk
 from harness.postgres import PostgresServer, postgres_server
-from service_trial import Service, run_event, running_service, start_service, wait_until
+from service_trial import Service, dataset, facet, run_event, running_service, start_service, wait_until
 
 MIB = 1024 * 1024
 
@@ -25,8 +27,11 @@ MIB = 1024 * 1024
 class Sender(threading.Thread):
     """Sends events one after the other, the same again until it is acknowledged, as official clients do."""
 
-    def __init__(self, number: int, services: list[Service], count: int) -> None:
+    def __init__(
+        self, number: int, services: list[Service], count: int, events_sent: Sequence[dict[str, Any]] = ()
+    ) -> None:
         super().__init__(daemon=True)
+        self.events = events_sent
         self.number = number
         self.services = services
         self.count = count
@@ -34,11 +39,14 @@ class Sender(threading.Thread):
         self.refused: list[int] = []
 
     def run(self) -> None:
-        for index in range(self.count):
-            event = run_event(job=f"job{index % 7}", inputs=[f"t{(index + n) % 11}" for n in range(3)], outputs=["out"])
+        for event in self.events or map(self._event, range(self.count)):
             raw = json.dumps(event).encode()
             while not self._send(raw, event["run"]["runId"]):
                 time.sleep(0.05)
+
+    @staticmethod
+    def _event(index: int) -> dict[str, Any]:
+        return run_event(job=f"job{index % 7}", inputs=[f"t{(index + n) % 11}" for n in range(3)], outputs=["out"])
 
     def _send(self, raw: bytes, run_id: str) -> bool:
         service = self.services[self.number % len(self.services)]
@@ -104,6 +112,66 @@ def test_replicas_on_one_database_write_side_by_side(postgres, tmp_path) -> None
         assert [sender.refused for sender in senders] == [[]] * len(senders)
         for service in (one, other):
             assert sorted(run["run_id"] for run in service.pages("/api/v1/runs", limit=100)) == acknowledged
+
+
+def merging_events(count: int) -> list[dict[str, Any]]:
+    """Runs whose outputs turn out, one after the other, to be the same table under more and more names."""
+    made = []
+    for index in range(count):
+        links = [{"namespace": "hive", "name": f"m{(index + step) % count // 3}", "type": "TABLE"} for step in (0, 1)]
+        symlinks = facet("SymlinksDatasetFacet", "1-0-1", identifiers=links)
+        schema = facet("SchemaDatasetFacet", "1-1-1", fields=[{"name": "c", "type": "long"}])
+        made.append(
+            run_event(
+                job=f"merge{index % 5}",
+                inputs=[f"raw{index % 3}"],
+                outputs=[dataset(f"m{index}", "lake", symlinks=symlinks, schema=schema)],
+            )
+        )
+    return made
+
+
+def test_replicas_merge_the_same_datasets_at_once_and_show_what_the_other_took(postgres, tmp_path) -> None:
+    address = postgres.database()
+    events_sent = merging_events(40)
+    with ThreadPoolExecutor() as pool:  # both migrate at once
+        services = list(pool.map(lambda _: start_service(tmp_path, address), range(2)))
+    try:
+        heard: set[str] = set()
+        listening = threading.Thread(target=listen, args=[services[1], {e["run"]["runId"] for e in events_sent}, heard])
+        listening.start()
+        senders = [Sender(number, services, 0, events_sent[:: (-1) ** number]) for number in range(4)]
+        for sender in senders:
+            sender.start()  # each sends all of them, half of them from the end on
+        for sender in senders:
+            sender.join(120)
+        assert [sender.refused for sender in senders] == [[]] * len(senders)
+        listening.join(60)
+        assert heard == {event["run"]["runId"] for event in events_sent}
+        of_events, of_runs, last = stored(address)
+        assert sorted(of_events) == sorted(of_runs) == sorted(heard)
+        assert last == len(events_sent)
+        for service in services:
+            found = {service.dataset(f"m{index}", "lake")["id"] for index in range(40)}
+            assert len(found) == 1  # all are linked to each other by some chain of names
+            graph = service.get("/api/v1/lineage/tables", dataset="m0", namespace="lake", depth=3)
+            assert {job["name"] for job in graph["jobs"]} == {f"merge{number}" for number in range(5)}
+    finally:
+        for service in services:
+            service.close()
+            service.kill()
+
+
+def listen(service: Service, wanted: set[str], heard: set[str]) -> None:
+    """Listen to live runs until all that are wanted were told."""
+    connection = http.client.HTTPConnection(service.host, service.port, timeout=60)
+    connection.request("GET", "/api/v1/runs/live", headers={"Last-Event-ID": "0"})
+    response = connection.getresponse()
+    while heard != wanted:
+        line = response.readline()
+        if line.startswith(b"data: "):
+            heard.add(json.loads(line[6:])["run_id"])
+    connection.close()
 
 
 def test_connections_that_are_cut_are_made_anew(postgres, tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -32,6 +33,11 @@ def aged(database: str):
     opened.close()
 
 
+def kept(**given: Any) -> Retention:
+    """Return the settings that a file would give."""
+    return Retention.model_validate(given)
+
+
 def day_ago(age: int) -> str:
     return (datetime.now(UTC) - timedelta(days=age)).isoformat()
 
@@ -55,11 +61,11 @@ def test_what_is_too_old_goes_by_team_and_what_was_learnt_of_it_stays(aged) -> N
     known = count(aged, edges)
     again = some_events(1, day_ago(50))
     write_events(aged, again)
-    let_go(aged, Retention(events_days=300, teams={"growth": {"events_days": 100}}))
+    let_go(aged, kept(events_days=300, teams={"growth": {"events_days": 100}}))
     assert ages(aged) == {1: {200, 50, 1}, 2: {50, 1}}
     assert (count(aged, runs), count(aged, edges)) == (2 * 2 * len(AGES) + 1, known + 0)
     assert write_events(aged, again).numbers == {}  # it counts once as long as it is kept
-    let_go(aged, Retention(runs_days=100, teams={"growth": {"runs_days": None}}))
+    let_go(aged, kept(runs_days=100, teams={"growth": {"runs_days": None}}))
     assert ages(aged, runs) == {1: {50, 1}, 2: set(AGES)}
     assert count(aged, usage) == count(aged, runs)
     with aged.reading() as connection:
@@ -70,14 +76,14 @@ def test_what_is_too_old_goes_by_team_and_what_was_learnt_of_it_stays(aged) -> N
 
 def test_without_settings_all_is_kept(aged) -> None:
     rows = all_rows(aged)
-    let_go(aged, Retention())
+    let_go(aged, kept())
     assert all_rows(aged) == rows
 
 
 def test_refusals_go_with_the_events(aged) -> None:
     with aged.writing() as writing:
         writing.connection.execute(refusals.update().values(last_at=0))
-    let_go(aged, Retention(events_days=5000))
+    let_go(aged, kept(events_days=5000))
     assert count(aged, refusals) == 0
 
 
@@ -99,7 +105,7 @@ def test_months_are_made_of_what_is_there_and_dropped_whole(aged) -> None:
     assert all_rows(aged)["events"] == before
     assert rest(aged) == 0
     assert months_of(aged) >= {month_of(today() - age) for age in AGES} | {month_of(today() + 31)}
-    let_go(aged, Retention(events_days=100, teams={"growth": {"events_days": 300}}))
+    let_go(aged, kept(events_days=100, teams={"growth": {"events_days": 300}}))
     assert ages(aged) == {1: {50, 1}, 2: {200, 50, 1}}
     assert month_of(today() - 500) not in months_of(aged)
     assert month_of(today() - 200) in months_of(aged)
@@ -134,9 +140,9 @@ def test_a_month_that_somebody_reads_is_dropped_later(aged) -> None:
     with aged.reading() as connection:
         connection.execute(sa.select(events.c.id)).all()
         with pytest.raises(sa.exc.OperationalError):
-            let_go(aged, Retention(events_days=300))
+            let_go(aged, kept(events_days=300))
     assert 500 in ages(aged)[1]
-    let_go(aged, Retention(events_days=300))
+    let_go(aged, kept(events_days=300))
     assert 500 not in ages(aged)[1]
 
 
