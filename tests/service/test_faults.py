@@ -1,22 +1,37 @@
-"""What was acknowledged survives: kill -9 under load, several replicas, a database that goes away."""
+"""What was acknowledged survives: kill -9 under load, several replicas, a database that goes away or is full."""
 
 import http.client
 import json
+import os
+import shutil
+import signal
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from aiflow_service.database import open_database
 from aiflow_service.database.tables import counters, edges, events, runs
-from service_trial import Service, run_event, running_service, start_service
+from harness.disks import small_disk
+from harness.postgres import PostgresServer, postgres_server
+from service_trial import Service, dataset, facet, run_event, running_service, start_service, wait_until
+
+MIB = 1024 * 1024
 
 
 class Sender(threading.Thread):
     """Sends events one after the other, the same again until it is acknowledged, as official clients do."""
 
-    def __init__(self, number: int, services: list[Service], count: int) -> None:
+    def __init__(
+        self, number: int, services: list[Service], count: int, events_sent: Sequence[dict[str, Any]] = ()
+    ) -> None:
         super().__init__(daemon=True)
+        self.events = events_sent
         self.number = number
         self.services = services
         self.count = count
@@ -24,11 +39,14 @@ class Sender(threading.Thread):
         self.refused: list[int] = []
 
     def run(self) -> None:
-        for index in range(self.count):
-            event = run_event(job=f"job{index % 7}", inputs=[f"t{(index + n) % 11}" for n in range(3)], outputs=["out"])
+        for event in self.events or map(self._event, range(self.count)):
             raw = json.dumps(event).encode()
             while not self._send(raw, event["run"]["runId"]):
                 time.sleep(0.05)
+
+    @staticmethod
+    def _event(index: int) -> dict[str, Any]:
+        return run_event(job=f"job{index % 7}", inputs=[f"t{(index + n) % 11}" for n in range(3)], outputs=["out"])
 
     def _send(self, raw: bytes, run_id: str) -> bool:
         service = self.services[self.number % len(self.services)]
@@ -96,6 +114,66 @@ def test_replicas_on_one_database_write_side_by_side(postgres, tmp_path) -> None
             assert sorted(run["run_id"] for run in service.pages("/api/v1/runs", limit=100)) == acknowledged
 
 
+def merging_events(count: int) -> list[dict[str, Any]]:
+    """Runs whose outputs turn out, one after the other, to be the same table under more and more names."""
+    made = []
+    for index in range(count):
+        links = [{"namespace": "hive", "name": f"m{(index + step) % count // 3}", "type": "TABLE"} for step in (0, 1)]
+        symlinks = facet("SymlinksDatasetFacet", "1-0-1", identifiers=links)
+        schema = facet("SchemaDatasetFacet", "1-1-1", fields=[{"name": "c", "type": "long"}])
+        made.append(
+            run_event(
+                job=f"merge{index % 5}",
+                inputs=[f"raw{index % 3}"],
+                outputs=[dataset(f"m{index}", "lake", symlinks=symlinks, schema=schema)],
+            )
+        )
+    return made
+
+
+def test_replicas_merge_the_same_datasets_at_once_and_show_what_the_other_took(postgres, tmp_path) -> None:
+    address = postgres.database()
+    events_sent = merging_events(40)
+    with ThreadPoolExecutor() as pool:  # both migrate at once
+        services = list(pool.map(lambda _: start_service(tmp_path, address), range(2)))
+    try:
+        heard: set[str] = set()
+        listening = threading.Thread(target=listen, args=[services[1], {e["run"]["runId"] for e in events_sent}, heard])
+        listening.start()
+        senders = [Sender(number, services, 0, events_sent[:: (-1) ** number]) for number in range(4)]
+        for sender in senders:
+            sender.start()  # each sends all of them, half of them from the end on
+        for sender in senders:
+            sender.join(120)
+        assert [sender.refused for sender in senders] == [[]] * len(senders)
+        listening.join(60)
+        assert heard == {event["run"]["runId"] for event in events_sent}
+        of_events, of_runs, last = stored(address)
+        assert sorted(of_events) == sorted(of_runs) == sorted(heard)
+        assert last == len(events_sent)
+        for service in services:
+            found = {service.dataset(f"m{index}", "lake")["id"] for index in range(40)}
+            assert len(found) == 1  # all are linked to each other by some chain of names
+            graph = service.get("/api/v1/lineage/tables", dataset="m0", namespace="lake", depth=3)
+            assert {job["name"] for job in graph["jobs"]} == {f"merge{number}" for number in range(5)}
+    finally:
+        for service in services:
+            service.close()
+            service.kill()
+
+
+def listen(service: Service, wanted: set[str], heard: set[str]) -> None:
+    """Listen to live runs until all that are wanted were told."""
+    connection = http.client.HTTPConnection(service.host, service.port, timeout=60)
+    connection.request("GET", "/api/v1/runs/live", headers={"Last-Event-ID": "0"})
+    response = connection.getresponse()
+    while heard != wanted:
+        line = response.readline()
+        if line.startswith(b"data: "):
+            heard.add(json.loads(line[6:])["run_id"])
+    connection.close()
+
+
 def test_connections_that_are_cut_are_made_anew(postgres, tmp_path) -> None:
     address = postgres.database()
     with running_service(tmp_path, address) as service:
@@ -116,3 +194,97 @@ def test_connections_that_are_cut_are_made_anew(postgres, tmp_path) -> None:
         assert len(acknowledged) == 4 * 40
         assert sorted(stored(address)[0]) == acknowledged
         assert service.get("/readyz")["status"] == "ok"
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server that writes as in earnest, and that nobody else uses."""
+    with postgres_server(durable=True) as server:
+        yield server
+
+
+def check_once(senders: list[Sender], service: Service, address: str) -> None:
+    """Check that what was acknowledged is there once, and that nothing else is."""
+    for sender in senders:
+        sender.join(120)
+    acknowledged = sorted(run_id for sender in senders for run_id in sender.acknowledged)
+    assert len(acknowledged) == len(set(acknowledged)) == sum(sender.count for sender in senders)
+    assert [sender.refused for sender in senders] == [[]] * len(senders)
+    of_events, of_runs, last = stored(address)
+    assert sorted(of_events) == sorted(of_runs) == acknowledged
+    assert last == len(of_events)
+    assert service.process.poll() is None
+    assert service.get("/readyz")["status"] == "ok"
+
+
+def test_a_database_that_crashes_and_restarts_under_load_is_waited_for(own_postgres, tmp_path) -> None:
+    address = own_postgres.database()
+    with running_service(tmp_path, address) as service:
+        senders = [Sender(number, [service], 30) for number in range(4)]
+        for sender in senders:
+            sender.start()
+        wait_until(lambda: sum(len(sender.acknowledged) for sender in senders) > 20, 60)
+        for how in (signal.SIGQUIT, signal.SIGINT):
+            own_postgres.stop(how)
+            answer = service.request("GET", "/api/v1/runs")
+            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+            assert service.request("GET", "/healthz").status == 200
+            own_postgres.start()
+        check_once(senders, service, address)
+
+
+def fill_disk(folder: Path, leaving: int) -> Path:
+    """Write a file that leaves so many bytes free."""
+    ballast = folder / "ballast"
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(folder).free - leaving)
+    return ballast
+
+
+def check_full_disk(folder: Path, address: str, log_folder: Path) -> None:
+    """Check that a service whose disk is full says so, loses nothing and goes on when there is room again."""
+    with running_service(log_folder, address, "--audit-checkpoints", str(log_folder / "checkpoints")) as service:
+        assert service.send(run_event()).status == 201
+        before = len(stored(address)[0])
+        ballast = fill_disk(folder, 96 * 1024)
+        senders = [Sender(number, [service], 25) for number in range(3)]
+        for sender in senders:
+            sender.start()
+        wait_until(lambda: service.log.read_bytes().count(b"the database does not answer: ") > 1, 60)
+        heard = service.send(run_event())
+        assert (heard.status, heard.headers["retry-after"]) == (503, "5")
+        assert service.request("GET", "/healthz").status == 200
+        assert len(service.get("/api/v1/runs")["items"]) >= before  # what is there can be asked for
+        ballast.unlink()
+        for sender in senders:
+            sender.join(120)
+        acknowledged = [run_id for sender in senders for run_id in sender.acknowledged]
+        assert len(acknowledged) == 3 * 25
+        of_events, of_runs, last = stored(address)
+        assert set(acknowledged) <= set(of_events)
+        assert sorted(of_events) == sorted(of_runs)
+        assert len(of_events) == len(set(of_events)) == last
+        assert service.get("/readyz")["status"] == "ok"
+
+
+def test_sqlite_on_a_full_disk_loses_nothing_and_comes_back(tmp_path) -> None:
+    folder = tmp_path / "small"
+    with small_disk(folder, 8 * MIB):
+        check_full_disk(folder, f"sqlite:///{folder / 'service.db'}", tmp_path)
+
+
+def test_postgres_on_a_full_disk_loses_nothing_and_comes_back(own_postgres, tmp_path) -> None:
+    folder = own_postgres.folder / "small"
+    with small_disk(folder, 40 * MIB):
+        place = folder / "space"
+        place.mkdir()
+        shutil.chown(place, "postgres", "postgres")
+        admin = sa.create_engine(own_postgres.database().replace("postgresql://", "postgresql+psycopg://"))
+        with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql(f"CREATE TABLESPACE small LOCATION '{place}'")
+            address = own_postgres.database("--tablespace=small")
+            check_full_disk(folder, address, tmp_path)
+            name = address.rpartition("/")[2]
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+            connection.exec_driver_sql("DROP TABLESPACE small")
+        admin.dispose()

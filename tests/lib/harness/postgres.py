@@ -31,14 +31,42 @@ class PostgresServer:
     programs: Path
     port: int
     folder: Path
+    _command: list[str]
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def database(self) -> str:
-        """Make an empty database and return its address, ``postgresql://…``."""
+    def database(self, *options: str) -> str:
+        """Make an empty database and return its address, ``postgresql://…``; options are those of ``createdb``."""
         name = f"test_{next(self._numbers)}"
         where = ("--host=127.0.0.1", f"--port={self.port}", f"--username={USER}")
-        subprocess.run([self.programs / "createdb", *where, name], check=True)
+        subprocess.run([self.programs / "createdb", *where, *options, name], check=True)
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
+
+    def start(self) -> None:
+        """Start the server and return once it answers."""
+        log = self.folder / "log"
+        with log.open("ab") as written:
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=written,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        self._running.append(process)
+        _await(self.programs, self.port, process, log)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End the server: SIGINT cuts connections and ends in order, SIGQUIT leaves all as a crash does."""
+        for process in self._running:
+            process.send_signal(how)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._running.clear()
 
 
 @contextmanager
@@ -47,7 +75,6 @@ def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     programs = _programs()
     with tempfile.TemporaryDirectory(prefix="aiflow-postgres-") as folder:
         data = Path(folder, "data")
-        log = Path(folder, "log")
         if os.geteuid() == 0:  # the server refuses to be root, and its own user may not look into root's folders
             user = pwd.getpwnam("postgres")
             os.chown(folder, user.pw_uid, user.pw_gid)
@@ -64,27 +91,14 @@ def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
             f"unix_socket_directories={folder}",
             *(_DURABLE if durable else _FAST),
         )
-        command = [str(programs / "postgres"), f"-D{data}", *(f"--{setting}" for setting in settings)]
-        with log.open("wb") as written:
-            process = subprocess.Popen(
-                # However this process ends, so does the server.
-                ["setpriv", *become, "--pdeathsig=INT", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=written,
-                stderr=subprocess.STDOUT,
-                cwd=folder,
-                start_new_session=True,
-            )
+        postgres = [str(programs / "postgres"), f"-D{data}", *(f"--{setting}" for setting in settings)]
+        # However this process ends, so does the server.
+        server = PostgresServer(programs, port, Path(folder), ["setpriv", *become, "--pdeathsig=INT", *postgres])
         try:
-            _await(programs, port, process, log)
-            yield PostgresServer(programs, port, Path(folder))
+            server.start()
+            yield server
         finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            server.stop()
 
 
 def _programs() -> Path:

@@ -127,7 +127,9 @@ def test_every_table_of_teams_is_protected(postgres_database):
     wanted = {name for name, table in METADATA.tables.items() if "team_id" in table.c}
     with postgres_database.reading() as connection:
         found = connection.execute(
-            sa.text("SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity AND relkind = 'r'")
+            sa.text(
+                "SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity AND relkind IN ('r', 'p')"
+            )
         )
         protected = set(found.scalars())
     assert wanted <= protected, f"call protect_table in the migration that makes {wanted - protected}"

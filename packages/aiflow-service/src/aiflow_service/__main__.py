@@ -10,7 +10,9 @@ from aiflow_sdk.errors import AiflowError
 from aiflow_service.access.signin import read_sign_in
 from aiflow_service.app import Settings, serve
 from aiflow_service.app.administration import make_admin_token
+from aiflow_service.app.commands import add_commands, run_command
 from aiflow_service.app.settings import DEFAULT_PORT, default_database
+from aiflow_service.keeping import FOR_EVER, read_retention
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--prices", metavar="FILE", type=Path, help="what processors and memory cost, as TOML")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
-    parser.add_argument("--settings", type=Path, help="a TOML file with [sign_in]: how people sign in")
+    parser.add_argument(
+        "--settings",
+        type=Path,
+        help="a TOML file with [sign_in], how people sign in, and [retention], how long things are kept",
+    )
     parser.add_argument(
         "--admin-token",
         metavar="DAYS",
@@ -40,9 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
         const=1,
         help="print a new administrator's token for a day, or so many (at most 366), and end",
     )
+    add_commands(parser)
     given = parser.parse_args(arguments)
     database = given.database or default_database(Path())
     try:
+        if given.command is not None:
+            return run_command(given, database)
         if given.admin_token:
             print(make_admin_token(database, given.admin_token))
             return 0
@@ -56,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
             audit_checkpoints=given.audit_checkpoints,
             audit_key=given.audit_key,
             prices=given.prices,
+            retention=read_retention(given.settings) if given.settings else FOR_EVER,
         )
         serve(settings, lambda address: print(f"aiflow service: {address}", flush=True))
     except AiflowError as error:

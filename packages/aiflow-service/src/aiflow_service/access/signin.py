@@ -68,15 +68,22 @@ class SignIn(BaseModel):
         return roles, everywhere
 
 
-def read_sign_in(path: Path) -> SignIn:
-    """Read the table ``[sign_in]`` of a settings file. Raises ``ConfigurationError`` for what is wrong in it."""
+def read_sign_in(path: Path) -> SignIn | None:
+    """Read the table ``[sign_in]`` of a settings file, None where it has ``[retention]`` alone.
+
+    Raises ``ConfigurationError`` for what is wrong in it, and for a table that is neither.
+    """
     hint = '[sign_in]\nissuer = "https://login.company.com"\nclient_id = "aiflow"'
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError("sign-in-settings", f"{path} cannot be read: {error}", hint=hint) from error
-    if set(told) != {"sign_in"} or not isinstance(told["sign_in"], dict):
-        raise ConfigurationError("sign-in-settings", f"{path} is to hold the table [sign_in] and no other", hint=hint)
+    tables = {"sign_in", "retention"}
+    if not told or set(told) - tables or not isinstance(told.get("sign_in", {}), dict):
+        says = f"{path} is to hold the tables [sign_in], [retention] or both, and no other"
+        raise ConfigurationError("sign-in-settings", says, hint=hint)
+    if "sign_in" not in told:
+        return None
     try:
         found = SignIn.model_validate(told["sign_in"])
     except ValidationError as error:

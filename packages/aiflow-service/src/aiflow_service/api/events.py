@@ -25,7 +25,7 @@ from aiflow_service.api.ingest import replay
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
 from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf
 from aiflow_service.audit import Entry, record
-from aiflow_service.database import now
+from aiflow_service.database import Writing, now
 from aiflow_service.database.tables import DEFAULT_TEAM_ID
 from aiflow_service.events import (
     EventFilter,
@@ -106,13 +106,15 @@ def refused_event(number: Number, services: ServicesOf, scope: ScopeOf) -> AsItC
 async def replay_refused(number: Number, services: ServicesOf, scope: ScopeOf, caller: CallerOf) -> Response:
     """Take what was refused after all, where today's rules allow it."""
     team_id, submissions = await asyncio.to_thread(_submissions_of, services, scope, number)
-    written = await services.writer.write(submissions, [])
-    for refusal in written.unstorable.values():
-        raise refusal
     entry = Entry(
         caller, "refusal.replayed", "refusal", str(number), team_id=team_id, details={"events": len(submissions)}
     )
-    await asyncio.to_thread(_note_replayed, services, number, entry)
+
+    def note(writing: Writing) -> None:
+        mark_replayed(writing, number, now())
+        record(writing, entry)
+
+    await asyncio.to_thread(services.writer.write_together, submissions, note)
     return answer({"status": "accepted", "events": len(submissions)})
 
 
@@ -132,12 +134,6 @@ def _submissions_of(services: Services, scope: Scope, number: int) -> tuple[int,
     if refusals:
         raise refusals[0]
     return team_id, submissions
-
-
-def _note_replayed(services: Services, number: int, entry: Entry) -> None:
-    with services.database.writing() as writing:
-        mark_replayed(writing, number, now())
-        record(writing, entry)
 
 
 def with_raw(told: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import uvicorn
@@ -26,6 +26,7 @@ from aiflow_service.audit.entries import SERVICE
 from aiflow_service.cost import NO_PRICES, read_prices
 from aiflow_service.database import Database, open_database
 from aiflow_service.database.migration import migrate
+from aiflow_service.keeping import FOR_EVER, RetentionKeeper, read_retention
 from aiflow_service.logs import set_up_logs
 
 _GOODBYE_SECONDS = 10
@@ -43,7 +44,7 @@ def serve_project(
 ) -> None:
     """Serve for a project's folder, where its database lies unless another is named; raises as :func:`serve`.
 
-    ``settings`` is the file that says how people sign in.
+    ``settings`` is the file that says how people sign in and for how long things are kept.
 
     The SDK's command line finds this through the entry point ``aiflow.services``.
     """
@@ -57,6 +58,7 @@ def serve_project(
         audit_checkpoints=os.environ.get("AIFLOW_AUDIT_CHECKPOINTS"),
         audit_key=Path(key) if (key := os.environ.get("AIFLOW_AUDIT_KEY")) else None,
         prices=Path(prices) if (prices := os.environ.get("AIFLOW_PRICES")) else None,
+        retention=read_retention(settings) if settings else FOR_EVER,
     )
     serve(configured, on_ready)
 
@@ -82,7 +84,11 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         database = open_database(settings.database)
         try:
             migrate(database)
-            with _claimed(settings), _kept_audit(database, settings) as keeper:
+            with (
+                _claimed(settings),
+                _kept_audit(database, settings) as keeper,
+                closing(RetentionKeeper(database, settings.retention)),
+            ):
                 app = create_app(database, keeper, prices, settings.sign_in)
                 # What is remembered lives long, what a request makes goes at once: a look through all seldom pays.
                 gc.freeze()

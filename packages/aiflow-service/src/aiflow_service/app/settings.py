@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aiflow_service.access.signin import SignIn
 from aiflow_service.database.connection import address_of
+from aiflow_service.keeping import FOR_EVER, Retention
 
 DEFAULT_PORT = 8765
 
@@ -29,6 +30,9 @@ class Settings:
     """The file with the key that signs them, made where there is none. None: in ``folder``."""
     prices: Path | None = None
     """The file that says what things cost; see :func:`aiflow_service.cost.read_prices`."""
+
+    retention: Retention = FOR_EVER
+    """For how long things are kept."""
 
     @property
     def folder(self) -> Path:

@@ -80,7 +80,7 @@ def verify_entries(connection: Connection, checkpoints: Iterable[Checkpoint], *,
 
 
 def _streamed(connection: Connection, statement: sa.Select[Any]) -> Iterator[AuditRow]:
-    found = connection.execution_options(stream_results=True, max_row_buffer=_BLOCK).execute(statement)
+    found = connection.execute(statement.execution_options(stream_results=True, max_row_buffer=_BLOCK))
     for block in found.partitions(_BLOCK):
         yield from map(row_of, block)
 

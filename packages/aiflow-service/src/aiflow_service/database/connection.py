@@ -69,12 +69,17 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Give a connection for reads that belong together; each sees the state of its own moment.
+        """Give a connection for reads that belong together: all see the state of one moment, that of the first.
 
         On PostgreSQL they see no more than :data:`~aiflow_service.database.protection.SEES` says.
         """
         with self.engine.connect() as connection:
-            if self.is_postgres and not (self.is_unbound and SEES.get() == SEES_ALL):
+            if not self.is_postgres:
+                connection.exec_driver_sql("BEGIN")  # it holds up nobody; the pool ends it
+                yield connection
+                return
+            connection.execution_options(isolation_level="REPEATABLE READ")  # said with BEGIN, which costs nothing
+            if not (self.is_unbound and SEES.get() == SEES_ALL):
                 connection.execute(_BIND_ROLE if self.is_unbound else _BIND, {"teams": SEES.get()})
             yield connection
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -20,25 +23,58 @@ def migrate(database: Database, revision: str = "head") -> None:
 
     Raises ``ConfigurationError`` where a newer service has been here: it knows what this one does not.
     """
+    with migrating(database) as connection:
+        _refuse_newer(connection)
+        if revision == "head":
+            upgrade(connection)
+        else:
+            downgrade(connection, revision)
+
+
+@contextmanager
+def migrating(database: Database) -> Iterator[Connection]:
+    """Give the one transaction that changes the schema; all of it is there when the block has ended, or nothing."""
     with database.engine.connect() as connection:
         if database.is_postgres:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             connection.exec_driver_sql("SELECT set_config('aiflow.teams', '*', true)")
         else:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        config = _config(connection)
-        _refuse_newer(connection, config)
-        if revision == "head":
-            command.upgrade(config, revision)
-        else:
-            command.downgrade(config, revision)
+        yield connection  # where it raises, the pool rolls back
         if database.is_postgres:
             connection.commit()
         else:
             connection.exec_driver_sql("COMMIT")
 
 
-def _config(connection: Connection) -> Config:
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Run the migrations up to one, in the transaction that :func:`migrating` gave."""
+    command.upgrade(_config(connection), revision)
+
+
+def downgrade(connection: Connection, revision: str) -> None:
+    """Undo the migrations after one, likewise; ``base`` is before the first."""
+    command.downgrade(_config(connection), revision)
+
+
+def revision_of(connection: Connection) -> str | None:
+    """Return the last migration that a database has, None where it has none.
+
+    Raises ``ConfigurationError`` where a newer service has been here.
+    """
+    _refuse_newer(connection)
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def is_known(revision: str) -> bool:
+    """Tell whether this version of the service has a migration."""
+    try:
+        return ScriptDirectory.from_config(_config(None)).get_revision(revision) is not None
+    except CommandError:
+        return False
+
+
+def _config(connection: Connection | None) -> Config:
     config = Config()
     config.set_main_option("script_location", "aiflow_service.database:migrations")
     config.set_main_option("path_separator", "os")
@@ -46,14 +82,9 @@ def _config(connection: Connection) -> Config:
     return config
 
 
-def _refuse_newer(connection: Connection, config: Config) -> None:
-    scripts = ScriptDirectory.from_config(config)
+def _refuse_newer(connection: Connection) -> None:
     for revision in MigrationContext.configure(connection).get_current_heads():
-        try:
-            known = scripts.get_revision(revision) is not None
-        except CommandError:
-            known = False
-        if not known:
+        if not is_known(revision):
             raise ConfigurationError(
                 "database-newer",
                 f"the database has the schema '{revision}', which this version of the service does not know",

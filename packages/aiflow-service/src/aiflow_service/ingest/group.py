@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -62,11 +62,25 @@ class GroupWriter:
         self._claims = Claims()
         self._merges = 0
 
-    def write(self, submissions: Sequence[Submission], refused: Sequence[RefusedEvent] = ()) -> Outcome:
-        """Write a group; when it returns, all of it is durable and to be seen. Raises what the database does."""
+    def apart(self) -> GroupWriter:
+        """Return a writer on the same database that another thread may use."""
+        return GroupWriter(self._database)
+
+    def write(
+        self,
+        submissions: Sequence[Submission],
+        refused: Sequence[RefusedEvent] = (),
+        then: Callable[[Writing], None] | None = None,
+    ) -> Outcome:
+        """Write a group; when it returns, all of it is durable and to be seen. Raises what the database does.
+
+        ``then`` does what belongs into the same transaction.
+        """
         try:
             with self._database.writing() as writing:
                 outcome = self._write(writing, submissions, refused)
+                if then is not None:
+                    then(writing)
                 merges = writing.last_number("dataset_merges")
         except BaseException:  # whatever ended it, what was learnt in it may not be so; it goes on up
             for memory in self._memories():

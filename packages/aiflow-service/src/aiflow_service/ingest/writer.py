@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from aiflow_service.database import now
+from aiflow_service.database import Writing, now
 from aiflow_service.events import RefusedEvent
 from aiflow_service.ingest.group import GroupWriter, Outcome, Submission
 from aiflow_service.masking import hide_secrets_in_bytes
@@ -31,6 +31,10 @@ _MAX_WAITING_EVENTS = 20_000
 _MAX_WAITING_BYTES = 64 * 1024 * 1024
 _PATIENCE_SECONDS = 8.0
 """How long a database that does not answer is tried again before senders hear of it."""
+
+
+_UNSTORABLE = (SQLAlchemyError, ValueError, TypeError, KeyError, OverflowError, AssertionError)
+"""What is raised where the database answers, and will not hold an event."""
 
 
 class Overloaded(Exception):  # noqa: N818 it is an answer
@@ -95,6 +99,21 @@ class EventWriter:
             self._condition.notify()
         return await waiting.answer
 
+    def write_together(self, submissions: Sequence[Submission], then: Callable[[Writing], None]) -> None:
+        """Write events and what ``then`` does in one transaction, in the caller's thread; durable when it returns.
+
+        Raises :class:`Refusal` for what the database will not hold, and what it does where it does not answer; then
+        nothing of it is there.
+        """
+        began = time.perf_counter()
+        try:
+            outcome = self._groups.apart().write(submissions, (), then)
+        except _UNSTORABLE as error:
+            if _is_outage(error):
+                raise
+            raise _unstorable(error) from error
+        self._on_written(outcome, len(submissions), time.perf_counter() - began)
+
     def close(self) -> None:
         """Write what waits, then end."""
         with self._condition:
@@ -144,14 +163,13 @@ class EventWriter:
         """Write a group. An event that the database will not hold is searched out and refused; the others land."""
         try:
             return self._patiently(submissions, refused)
-        except (SQLAlchemyError, ValueError, TypeError, KeyError, OverflowError, AssertionError) as error:
+        except _UNSTORABLE as error:
             if _is_outage(error) or not submissions:
                 raise
             if len(submissions) == 1:
                 one = submissions[0]
                 _LOG.error("event %s cannot be stored", one.event.digest.hex(), exc_info=error)
-                reason = f"the event cannot be stored: {getattr(error, 'orig', None) or type(error).__name__}"
-                refusal = Refusal("event-unstorable", reason.splitlines()[0])
+                refusal = _unstorable(error)
                 unstorable[one.event.digest] = refusal
                 return self._patiently([], [*refused, refusal_of(one.event.raw, refusal, one.team_id)])
         middle = len(submissions) // 2
@@ -193,6 +211,11 @@ def refusal_of(raw: bytes, refusal: Refusal, team_id: int, size: int | None = No
         size=size,
         raw=raw,
     )
+
+
+def _unstorable(error: BaseException) -> Refusal:
+    reason = f"the event cannot be stored: {getattr(error, 'orig', None) or type(error).__name__}"
+    return Refusal("event-unstorable", reason.splitlines()[0])
 
 
 def _weight(waiting: Waiting) -> tuple[int, int]:

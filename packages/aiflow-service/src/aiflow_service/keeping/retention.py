@@ -1,0 +1,201 @@
+"""For how long things are kept: the settings, and the thread that makes months ahead and lets go what is too old."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from aiflow_sdk.errors import ConfigurationError
+from aiflow_service.audit import Caller, Entry, record
+from aiflow_service.audit.entries import SERVICE
+from aiflow_service.database import MICROSECONDS, Database, Writing
+from aiflow_service.database.partitions import REST, are_partitioned, day_text, drop_months, make_months_ahead, today
+from aiflow_service.database.tables import events, refusals, runs, teams, usage
+
+_LOG = logging.getLogger("aiflow_service.keeping")
+_DAY = 24 * 3600 * MICROSECONDS
+_LOOK_SECONDS = 3600.0
+_BATCH = 1_000
+"""Rows of a transaction: who sends events meanwhile waits for it."""
+_PAUSE_SECONDS = 0.05
+_REST = sa.table(
+    REST, sa.column("id", sa.BigInteger), sa.column("event_day", sa.Integer), sa.column("team_id", sa.BigInteger)
+)
+
+
+class TeamRetention(BaseModel):
+    """For how many days a team's things are kept; None: for ever."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    events_days: int | None = Field(None, ge=1, le=100_000)
+    """Events as they came, by their own time, and what was refused."""
+    runs_days: int | None = Field(None, ge=1, le=100_000)
+    """Runs that ended, by their end, with what they used."""
+
+
+class Retention(TeamRetention):
+    """The same for all teams, and what is otherwise for some, by their names."""
+
+    teams: dict[str, TeamRetention] = Field(default_factory=dict)
+
+
+FOR_EVER = Retention()
+"""Nothing is removed."""
+
+
+def read_retention(path: Path) -> Retention:
+    """Read the table ``[retention]`` of a settings file, if it has one. Raises ``ConfigurationError``."""
+    hint = "[retention]\nevents_days = 400\n\n[retention.teams.growth]\nevents_days = 90"
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8")).get("retention", {})
+        return Retention.model_validate(told)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError("retention-settings", f"{path} cannot be read: {error}", hint=hint) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, ("retention", *first["loc"])))
+        raise ConfigurationError("retention-settings", f"{path}: {place}: {first['msg']}", hint=hint) from error
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What holds for some teams: one, or all that have none of their own."""
+
+    team_ids: tuple[int, ...]
+    is_rest: bool
+    """Whether it holds for all but those ids."""
+    kept: TeamRetention
+    name: str
+
+    def mine(self, column: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+        """Return the condition that a row is of these teams."""
+        return column.not_in(self.team_ids) if self.is_rest else column.in_(self.team_ids)
+
+
+class RetentionKeeper:
+    """Owns one thread; any number of replicas have one each, and who comes second finds it done."""
+
+    def __init__(self, database: Database, retention: Retention) -> None:
+        self._database = database
+        self._retention = retention
+        self._ending = threading.Event()
+        self._make_months()  # before the first event
+        self._thread = threading.Thread(target=self._run, name="retention-keeper", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End, in the middle of what is done if need be: it goes on the next time."""
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            try:
+                self._make_months()
+                let_go(self._database, self._retention, self._ending)
+            except SQLAlchemyError as error:
+                _LOG.warning("what is too old cannot be let go at the moment: %s", str(error).splitlines()[0])
+            self._ending.wait(_LOOK_SECONDS)
+
+    def _make_months(self) -> None:
+        if self._database.is_postgres:
+            with self._database.writing() as writing:
+                make_months_ahead(writing.connection)
+
+
+def let_go(database: Database, retention: Retention, ending: threading.Event | None = None) -> None:
+    """Remove what is older than it is to be kept, a little at a time, until ``ending``. The audit says that it was.
+
+    Lineage, the catalog, versions, the ledger and the audit itself stay. Raises what the database does.
+    """
+    ending = ending or threading.Event()
+    rules = list(_rules(database, retention))
+    longest = _longest(rules)
+    with database.writing() as writing:
+        in_months = are_partitioned(writing.connection)
+        months = drop_months(writing.connection, today() - longest) if in_months and longest is not None else []
+        if months:
+            _note(writing, "events.dropped", "*", {"months": [f"{month:%Y-%m}" for month in months]})
+    for rule in rules:
+        if rule.kept.events_days is not None:
+            # Of those who keep them longest, months go whole, once all of a month is too old.
+            source = _REST if in_months and rule.kept.events_days == longest else events
+            before = today() - rule.kept.events_days
+            _repeat(database, rule, ending, "events.removed", before, source, source.c.event_day < before)
+            _repeat(database, rule, ending, "refusals.removed", before, refusals, refusals.c.last_at < before * _DAY)
+        if rule.kept.runs_days is not None:
+            _let_runs_go(database, rule, ending, today() - rule.kept.runs_days)
+
+
+def _rules(database: Database, retention: Retention) -> Iterator[_Rule]:
+    with database.reading() as connection:
+        statement = sa.select(teams.c.name, teams.c.id).where(teams.c.name.in_(list(retention.teams)))
+        ids = {row.name: row.id for row in connection.execute(statement)}
+    for name, kept in retention.teams.items():
+        if name in ids:
+            merged = {**retention.model_dump(exclude={"teams"}), **kept.model_dump(exclude_unset=True)}
+            yield _Rule((ids[name],), False, TeamRetention(**merged), name)
+        else:
+            _LOG.warning("retention is set for the team %s, which does not exist", name)
+    yield _Rule(tuple(sorted(ids.values())), True, retention, "*")
+
+
+def _longest(rules: list[_Rule]) -> int | None:
+    """Return for how many days events are kept for whoever keeps them longest."""
+    kept = [rule.kept.events_days for rule in rules]
+    known = [days for days in kept if days is not None]
+    return max(known) if len(known) == len(kept) else None
+
+
+def _let_runs_go(database: Database, rule: _Rule, ending: threading.Event, before: int) -> None:
+    after = -1
+    is_noted = False
+    while not ending.is_set():
+        with database.writing() as writing:
+            run = writing.connection.execute
+            old = (runs.c.id > after) & (runs.c.ended_at < before * _DAY) & rule.mine(runs.c.team_id)
+            ids = list(run(sa.select(runs.c.id).where(old).order_by(runs.c.id).limit(_BATCH)).scalars())
+            if not ids:
+                return
+            run(usage.delete().where(usage.c.run_id.in_(ids)))
+            run(runs.delete().where(runs.c.id.in_(ids)))
+            if not is_noted:
+                _note(writing, "runs.removed", rule.name, {"before": day_text(before)})
+            after, is_noted = ids[-1], True
+        ending.wait(_PAUSE_SECONDS)
+
+
+def _repeat(
+    database: Database,
+    rule: _Rule,
+    ending: threading.Event,
+    action: str,
+    before: int,
+    table: sa.TableClause,
+    is_old: sa.ColumnElement[bool],
+) -> None:
+    old = sa.select(table.c.id).where(is_old, rule.mine(table.c.team_id)).limit(_BATCH)
+    removal = sa.delete(table).where(table.c.id.in_(old), is_old)
+    is_noted = False
+    while not ending.is_set():
+        with database.writing() as writing:
+            count = writing.connection.execute(removal).rowcount
+            if count and not is_noted:
+                _note(writing, action, rule.name, {"before": day_text(before)})
+                is_noted = True
+        if count < _BATCH:
+            return
+        ending.wait(_PAUSE_SECONDS)
+
+
+def _note(writing: Writing, action: str, team: str, details: dict[str, object]) -> None:
+    record(writing, Entry(Caller(SERVICE), action, "retention", team, details=details))

@@ -1,0 +1,71 @@
+"""Migrations with rows in the tables: down to the first one and up again, a step at a time."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from alembic.script import ScriptDirectory
+
+from aiflow_service.database import Database, open_database
+from aiflow_service.database.migration import _config, migrate, migrating, upgrade
+from aiflow_service.keeping.contents import read_blocks, read_header
+from filled_database import fill, some_events, write_events
+
+REMOVED_BY_STEPS = {"usage", "audit", "tokens", "configuration_items", "documents", "principals", "memberships"}
+"""Tables whose step down says that it removes them: what was in them is lost by it."""
+
+
+def revisions() -> list[str]:
+    """Every migration, the first one first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config(None)).walk_revisions()][::-1]
+
+
+def rows_of(database: Database) -> dict[str, list[dict[str, Any]]]:
+    """Every row by its columns, of every table that is there."""
+    with database.reading() as connection:
+        header = read_header(connection)
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in header.columns}
+        for block in read_blocks(connection, header):
+            columns = header.columns[block.table]
+            found[block.table] += [dict(zip(columns, row, strict=True)) for row in block.rows]
+    return found
+
+
+def restricted(rows: dict[str, list[dict[str, Any]]], to: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Rows of the tables that are in both, with the columns that are in both; counters but the audit's."""
+    result: dict[str, Any] = {}
+    for name in rows.keys() & to.keys():
+        columns = set(rows[name][0]) & set(to[name][0]) if rows[name] and to[name] else set()
+        result[name] = [
+            {column: row[column] for column in sorted(columns)} for row in rows[name] if row.get("name") != "audit"
+        ]
+    return result
+
+
+def test_every_step_down_and_up_keeps_the_rows_of_the_tables_that_stay(database: str) -> None:
+    opened = fill(database)
+    steps = revisions()
+    before = rows_of(opened)
+    lowest = before
+    for revision in reversed(steps[:-1]):
+        migrate(opened, revision)
+        lowest = rows_of(opened)
+        assert restricted(lowest, before) == restricted(before, lowest), revision
+    assert len(lowest["events"]) == len(lowest["runs"]) == 6
+    for revision in steps[1:]:
+        with migrating(opened) as connection:
+            upgrade(connection, revision)
+        now = rows_of(opened)
+        assert restricted({name: now[name] for name in lowest}, lowest) == restricted(lowest, now), revision
+    lost = {name for name, some in before.items() if some and not now[name]}
+    assert lost == REMOVED_BY_STEPS
+    assert list(write_events(opened, some_events(1)).numbers.values()) == [7]  # numbers go on
+    opened.close()
+
+
+def test_replicas_that_start_at_once_migrate_once(database: str) -> None:
+    opened = [open_database(database) for _ in range(3)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(migrate, opened))
+    assert list(write_events(opened[1], some_events(1)).numbers.values()) == [1]
+    for one in opened:
+        one.close()
