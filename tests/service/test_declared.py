@@ -152,15 +152,14 @@ def test_a_plan_with_a_name_that_no_database_holds_is_refused(pipeline: Pipeline
 
 
 def test_declared_edges_follow_a_dataset_that_turns_out_to_be_another(pipeline: Pipeline) -> None:
-    pipeline.run(0, ["x"], ["elder"])
-    pipeline.deploy(1, ["younger", "elder"], ["out"])
+    pipeline.deploy(1, ["elder", "younger"], ["out"])
     linked = [{"namespace": "onelake", "name": pipeline.table("elder"), "type": "TABLE"}]
     symlinks = facet("SymlinksDatasetFacet", "1-0-1", identifiers=linked)
     told = {"namespace": "onelake", "name": pipeline.table("younger"), "facets": {"symlinks": symlinks}}
     pipeline.service.send(run_event(job=unique("links"), inputs=[told]))
-    assert pipeline.edges("elder", direction="down")["elder"] == "declared"
+    assert pipeline.edges("out", direction="up") == {"elder": "declared", "out": "declared"}
     pipeline.deploy(2, ["younger"], ["out"])
-    assert pipeline.edges("elder", direction="down") == {"elder": "declared", "out": "declared"}
+    assert pipeline.edges("out", direction="up") == {"elder": "declared", "out": "declared"}
 
 
 def test_a_refused_filter_is_a_problem(pipeline: Pipeline) -> None:

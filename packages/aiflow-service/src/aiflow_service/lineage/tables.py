@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Literal, TypeAlias
 
 from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
-from aiflow_service.lineage.levels import OTHER, EdgeReader, EdgeRow, Kind, NodeReader
+from aiflow_service.lineage.levels import OTHER, EdgeReader, EdgeRow, Kind, NodeReader, Sight
 from aiflow_service.lineage.telling import tell_walk
 
 Direction: TypeAlias = Literal["up", "down", "both"]
@@ -24,11 +25,9 @@ class TableWalk:
     """What a walk has found."""
 
     limit: int
+    sight: Sight
     found: dict[Kind, dict[int, int]] = field(default_factory=lambda: {"job": {}, "dataset": {}})
     """Jobs and datasets by their ids, with their distance."""
-    nodes: dict[Kind, dict[int, Any]] = field(default_factory=lambda: {"job": {}, "dataset": {}})
-    """The rows of those that were read, found or not."""
-    strangers: dict[Kind, set[int]] = field(default_factory=lambda: {"job": set(), "dataset": set()})
     edges: dict[tuple[int, int, int], EdgeRow] = field(default_factory=dict)
     """By job, is_write, dataset."""
     hidden: set[tuple[Kind, int, int]] = field(default_factory=set)
@@ -36,9 +35,9 @@ class TableWalk:
     truncated: bool = False
 
     @property
-    def is_full(self) -> bool:
-        """Whether no further node may be told."""
-        return len(self.found["job"]) + len(self.found["dataset"]) >= self.limit
+    def room(self) -> int:
+        """How many nodes more may be told."""
+        return self.limit - len(self.found["job"]) - len(self.found["dataset"])
 
 
 def walk_tables(
@@ -61,12 +60,12 @@ def walk_tables(
     minutes, and those declared at ``as_of``. What the caller may not see is told as ``hidden``: that something reads or
     writes a dataset, or that a job reads or writes something, and neither what nor how many; the walk ends there.
     """
-    walk = TableWalk(limit)
-    walker = _Walker(walk, EdgeReader(connection, as_of, since), NodeReader(connection, scope), basis)
+    walk = TableWalk(limit, Sight(NodeReader(connection, scope)))
+    walker = _Walker(walk, EdgeReader(connection, as_of, since), basis)
     starts: dict[Kind, list[int]] = {"dataset": sorted(dataset_ids), "job": sorted(job_ids)}
     for kind, ids in starts.items():
-        walker.learn(kind, ids)
-        walk.found[kind].update((number, 0) for number in ids if number in walk.nodes[kind])
+        walk.sight.learn(kind, ids)
+        walk.found[kind].update((number, 0) for number in ids if number in walk.sight.nodes[kind])
     for way in ("up", "down") if direction == "both" else (direction,):
         walker.go(starts, way == "up", depth)
     told = tell_walk(connection, walk, walker.edges.at, only=basis if basis in ("undeclared", "unobserved") else None)
@@ -76,10 +75,9 @@ def walk_tables(
 class _Walker:
     """Goes along the edges in one direction, then perhaps in the other."""
 
-    def __init__(self, walk: TableWalk, edges: EdgeReader, nodes: NodeReader, basis: Basis) -> None:
+    def __init__(self, walk: TableWalk, edges: EdgeReader, basis: Basis) -> None:
         self.edges = edges
         self._walk = walk
-        self._nodes = nodes
         self._first = {"observed": 2, "declared": 4}.get(basis)
         """The place in a row of what has to be there for the edge to count; none: each counts."""
 
@@ -98,22 +96,14 @@ class _Walker:
             if not here:
                 return
 
-    def learn(self, kind: Kind, ids: Iterable[int]) -> None:
-        """Find out which of the nodes the caller sees, and what they are called."""
-        nodes, strangers = self._walk.nodes[kind], self._walk.strangers[kind]
-        unknown = [number for number in ids if number not in nodes and number not in strangers]
-        if unknown:
-            nodes.update((row[0], row) for row in self._nodes.read(kind, unknown))
-            strangers.update(number for number in unknown if number not in nodes)
-
     def _step(self, kind: Kind, ids: list[int], is_write: int, distance: int, reached: set[int]) -> list[int]:
         """Note the edges of nodes, and return the nodes at their other side that are new: as many as are allowed."""
         walk, other = self._walk, OTHER[kind]
-        found, nodes, strangers = walk.found[other], walk.nodes[other], walk.strangers[other]
+        found, nodes, strangers = walk.found[other], walk.sight.nodes[other], walk.sight.strangers[other]
         fresh: list[int] = []
         for rows in self.edges.read(kind, ids, is_write):
-            if not (walk.is_full and walk.truncated):
-                self.learn(other, dict.fromkeys(row[1] for row in rows))
+            if not (walk.truncated and not walk.room):
+                walk.sight.learn(other, dict.fromkeys(row[1] for row in rows))
             for row in self._in_order(rows):
                 number = row[1]
                 key = (row[0], is_write, number) if kind == "job" else (number, is_write, row[0])
@@ -126,7 +116,7 @@ class _Walker:
                         continue
                     if number not in reached:
                         if number not in found:
-                            if number not in nodes or walk.is_full:
+                            if number not in nodes or not walk.room:
                                 walk.truncated = True
                                 continue
                             found[number] = distance
@@ -138,12 +128,17 @@ class _Walker:
                     fresh.append(number)
                 if known is not None:
                     walk.edges[key] = _joined(known, row)
-            if walk.is_full and walk.truncated:
+            if walk.truncated and not walk.room:
                 break
         return fresh
 
     def _in_order(self, rows: Sequence[EdgeRow]) -> Sequence[EdgeRow]:
-        """Return the rows, those that count first: what is said beside them of the same edge is noted with it."""
+        """Return the rows, those that count first: what is said beside them of the same edge is noted with it.
+
+        Where not all can be told, those of the least ids are, whatever the order in which the database has them.
+        """
+        if len(rows) > self._walk.room:
+            rows = sorted(rows, key=itemgetter(0, 1))
         first = self._first
         return rows if first is None else sorted(rows, key=lambda row: row[first] is None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -90,7 +90,8 @@ def tell_walk(
         kept: dict[Kind, set[int]] = {"job": {one.job for one in edges}, "dataset": {one.dataset for one in edges}}
         for kind, found in walk.found.items():
             walk.found[kind] = {n: distance for n, distance in found.items() if n in kept[kind] or not distance}
-    spaces, owners = _names(connection, walk)
+    nodes = [walk.sight.nodes[kind][number] for kind, found in walk.found.items() for number in found]
+    spaces, owners = names_of(connection, nodes)
     return {
         "datasets": [NodeTold(*fields) for fields in _nodes(walk, "dataset", spaces, owners)],
         "jobs": [JobTold(*fields, fields[0] in declared) for fields in _nodes(walk, "job", spaces, owners)],
@@ -102,21 +103,27 @@ def tell_walk(
 def _nodes(
     walk: TableWalk, kind: Kind, spaces: Mapping[int, str], owners: Mapping[int, str]
 ) -> Iterable[tuple[int, str | None, str, str | None, list[str], int]]:
-    rows = walk.nodes[kind]
+    rows = walk.sight.nodes[kind]
     for number, distance in sorted(walk.found[kind].items(), key=lambda one: (one[1], one[0])):
-        _, namespace_id, team_id, name, facts = rows[number]
-        yield number, spaces.get(namespace_id), name, owners.get(team_id), _owners(facts), distance
+        yield *node_fields(rows[number], spaces, owners), distance
 
 
-def _names(connection: Connection, walk: TableWalk) -> tuple[dict[int, str], dict[int, str]]:
-    """Return the names of the namespaces and of the teams of what was found, by their ids."""
-    rows = [walk.nodes[kind][number] for kind, found in walk.found.items() for number in found]
+def names_of(connection: Connection, rows: Sequence[Any]) -> tuple[dict[int, str], dict[int, str]]:
+    """Return the names of the namespaces and of the teams of jobs and datasets, by their ids."""
     told = []
     for table, place in ((namespaces, 1), (teams, 2)):
         ids = sorted({row[place] for row in rows})
         named = select_in(connection, sa.select(table.c.id, table.c.name), table.c.id, ids)
         told.append(dict(map(tuple, named)))
     return told[0], told[1]
+
+
+def node_fields(
+    row: Any, spaces: Mapping[int, str], teams_named: Mapping[int, str]
+) -> tuple[int, str | None, str, str | None, list[str]]:
+    """Return what is told of a job or dataset: id, namespace, name, team, owners."""
+    number, namespace_id, team_id, name, facts = row
+    return number, spaces.get(namespace_id), name, teams_named.get(team_id), _owners(facts)
 
 
 def _owners(facts: bytes) -> list[str]:
