@@ -1,4 +1,4 @@
-"""The metadata service: events taken in, and lineage asked for, over HTTP on both databases."""
+"""The metadata service: events taken in over HTTP, on both databases."""
 
 from __future__ import annotations
 
@@ -20,21 +20,19 @@ from tempfile import TemporaryDirectory
 from measure import DATA, ROOT, Row
 
 SECONDS = float(os.environ.get("SERVICE_SECONDS", "10"))
-EDGES = int(os.environ.get("SERVICE_EDGES", "100_000"))
-"""How large the graph of ``service_lineage`` is; ten edges a dataset, ten a job."""
 JOBS, TABLES = 1_000, 2_000
 
 
 def service_ingest() -> list[Row]:
     """Events of 4 kB with ten datasets, durable when acknowledged: one a request on 32 connections, and 100 on four."""
     rows = []
-    for kind, address in _databases():
-        with _service(address) as process:
+    for kind, address in databases():
+        with running_service(address) as process:
             for name, connections, size, bound in (("single", 32, 1, 1_000), ("batches", 4, 100, 3_000)):
                 before = process.cpu_seconds
                 rate, times, sent = asyncio.run(_load(process.port, connections, size))
                 cpu = 1000 * (process.cpu_seconds - before) / sent
-                p50, p95 = _percentiles(times)
+                p50, p95 = percentiles(times)
                 told = f"{rate:.0f}/s"
                 print(
                     f"  {kind} {name}: {told}, p50 {p50:.1f} ms, p95 {p95:.1f} ms, "
@@ -45,36 +43,13 @@ def service_ingest() -> list[Row]:
     return rows
 
 
-def service_lineage() -> list[Row]:
-    """Lineage in a graph whose fan-out follows a power law, answers of up to 1,000 nodes with their names."""
-    rows = []
-    for kind, address in _databases():
-        starts = _fill(address, EDGES)
-        with _service(address) as process:
-            for depth in (3, 10, 1000):
-                paths = [
-                    f"/api/v1/lineage/tables?namespace=bench&dataset=t{number}&depth={depth}&limit=1000&direction={way}"
-                    for number in starts
-                    for way in ("up", "down")
-                ]
-                times, nodes = asyncio.run(_ask(process.port, paths))
-                p50, p95 = _percentiles(times)
-                bound = 50 if kind == "postgresql" else 80
-                print(
-                    f"  {kind} {EDGES} edges, depth {depth}: p50 {p50:.1f} ms, p95 {p95:.1f} ms, "
-                    f"{nodes:.0f} nodes on average, {process.megabytes:.0f} MB",
-                    file=sys.stderr,
-                )
-                name = f"lineage_{kind}_{depth}"
-                rows.append(Row(name, f"{p95:.1f} ms", f"{bound} ms", p95 / bound, "≤ 1", p95 <= bound))
-    return rows
-
-
-def _percentiles(times: list[float]) -> tuple[float, float]:
+def percentiles(times: list[float]) -> tuple[float, float]:
+    """Return the median and the 95th percentile in milliseconds."""
     return 1000 * statistics.median(times), 1000 * statistics.quantiles(times, n=20)[-1]
 
 
-def _databases() -> Iterator[tuple[str, str]]:
+def databases() -> Iterator[tuple[str, str]]:
+    """Yield an empty database of each kind, with its address."""
     sys.path.insert(0, str(ROOT / "tests" / "lib"))
     from harness.postgres import postgres_server
 
@@ -105,8 +80,10 @@ class Running:
 
 
 @contextmanager
-def _service(address: str) -> Iterator[Running]:
+def running_service(address: str, *arguments: str) -> Iterator[Running]:
+    """Run the service until the block ends."""
     command = [sys.executable, "-m", "aiflow_service", "--port", "0", "--database", address, "--log-level", "WARNING"]
+    command += arguments
     with ExitStack() as stack:
         process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         stack.callback(process.terminate)
@@ -157,7 +134,7 @@ async def _load(port: int, connections: int, size: int) -> tuple[float, list[flo
 
     async def sender() -> None:
         nonlocal sent
-        ask = await _connect(port)
+        ask = await connect(port)
         path = "/api/v1/lineage" if size == 1 else "/api/v1/lineage/batch"
         while time.perf_counter() < deadline:
             told = body()
@@ -176,24 +153,14 @@ async def _load(port: int, connections: int, size: int) -> tuple[float, list[flo
     return sent / (time.perf_counter() - began), times, sent + warmed
 
 
-async def _ask(port: int, paths: list[str]) -> tuple[list[float], float]:
-    ask = await _connect(port)
-    times, nodes = [], 0
-    for path in paths[:10] + paths:
-        began = time.perf_counter()
-        answer = await ask("GET", path, b"")
-        times.append(time.perf_counter() - began)
-        told = json.loads(answer)
-        nodes += len(told["datasets"]) + len(told["jobs"])
-    return times[10:], nodes / len(times)
-
-
-async def _connect(port: int) -> Callable[[str, str, bytes], Awaitable[bytes]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
+async def connect(port: int, token: str | None = None) -> Callable[[str, str, bytes], Awaitable[bytes]]:
+    """Return what asks on one connection that is kept: method, path, body."""
+    login = f"Authorization: Bearer {token}\r\n" if token else ""
+    reader, writer = await asyncio.openconnection("127.0.0.1", port, limit=2**24)
 
     async def ask(method: str, path: str, body: bytes) -> bytes:
         writer.write(
-            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{login}Content-Length: {len(body)}\r\n\r\n".encode() + body
         )
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         answer = await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
@@ -201,44 +168,3 @@ async def _connect(port: int) -> Callable[[str, str, bytes], Awaitable[bytes]]:
         return answer
 
     return ask
-
-
-def _fill(address: str, edges: int) -> list[int]:
-    """Write a graph and return datasets to start from: 20 layers, popular datasets are read by thousands of jobs."""
-    from aiflow_service.database import open_database
-    from aiflow_service.database import tables as t
-    from aiflow_service.database.bulk import insert_rows
-    from aiflow_service.database.migration import migrate
-
-    dice = random.Random(7)
-    nodes, layers = edges // 10, 20
-    width = nodes // layers
-    database = open_database(address)
-    migrate(database)
-    with database.writing() as writing:
-        insert_rows(writing, t.namespaces, ("id", "name"), [(1, "bench")])
-        jobs = [(n, 1, 1, f"job{n}", b"") for n in range(1, nodes + 1)]
-        insert_rows(writing, t.jobs, ("id", "team_id", "namespace_id", "name", "facts"), jobs)
-        made = [(n, 1, 1, f"t{n}", b"") for n in range(1, nodes + 1)]
-        insert_rows(writing, t.datasets, ("id", "team_id", "namespace_id", "name", "facts"), made)
-        names = [(1, f"t{n}", n) for n in range(1, nodes + 1)]
-        insert_rows(writing, t.dataset_names, ("namespace_id", "name", "dataset_id"), names)
-        found: set[tuple[int, int, int]] = set()
-        for job in range(1, nodes + 1):
-            layer = (job - 1) // width % layers
-            for _ in range(8):  # the lower the number within a layer, the more are reading it
-                found.add((job, 0, 1 + (layer * width + int(width * dice.random() ** 4)) % nodes))
-            for _ in range(2):
-                found.add((job, 1, 1 + ((layer + 1) % layers * width + dice.randrange(width)) % nodes))
-        ordered = sorted(found)
-        for begin in range(0, len(ordered), 200_000):
-            part = [(*edge, 1, 1) for edge in ordered[begin : begin + 200_000]]
-            insert_rows(writing, t.edges, ("job_id", "is_write", "dataset_id", "first_seen", "last_seen"), part)
-        if writing.is_postgres:
-            writing.connection.exec_driver_sql("ANALYZE")
-        for name in ("jobs", "datasets"):
-            for _ in range(nodes):
-                writing.number(name)
-        writing.number("namespaces")
-    database.close()
-    return [dice.randrange(1, nodes + 1) for _ in range(100)]

@@ -33,6 +33,7 @@ COMMANDS = {
     "unpause": "Let a pipeline start runs in Airflow.",
     "status": "Show which partitions of a table are made, stale or absent.",
     "repair": "Make again what is stale or absent of a table, and what follows.",
+    "lineage": "Show what a table or column is made from, and who would be hurt by a change.",
     "runs": "List past runs, the newest first.",
     "logs": "Show what the code of a run printed.",
     "sync": "Send the events of past runs that nobody has heard yet.",

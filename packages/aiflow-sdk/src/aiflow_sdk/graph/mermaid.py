@@ -25,7 +25,7 @@ def draw_mermaid(ir: PipelineIR, *, tasks: Mapping[str, str] | None = None) -> s
     for number, (task, nodes) in enumerate(by_task.items()):
         indent = "  " if task is None else "    "
         if task is not None:
-            lines.append(f'  subgraph t{number}["{_escape(task)}"]')
+            lines.append(f'  subgraph t{number}["{escape(task)}"]')
         lines.extend(f"{indent}{names[node.id]}{_label(node)}:::{node.type}" for node in nodes)
         if task is not None:
             lines.append("  end")
@@ -37,9 +37,12 @@ def draw_mermaid(ir: PipelineIR, *, tasks: Mapping[str, str] | None = None) -> s
 def _label(node: NodeIR) -> str:
     before, after = _SHAPES[node.type]
     detail = f"{name_kind(node)} {describe_node(node)}".strip()
-    return f'{before}"{_escape(node.id)}<br/>{_escape(detail if len(detail) <= 60 else detail[:59] + "…")}"{after}'
+    return f'{before}"{escape(node.id)}<br/>{escape(detail if len(detail) <= 60 else detail[:59] + "…")}"{after}'
 
 
-def _escape(text: str) -> str:
-    """Mermaid knows entities by number: https://mermaid.js.org/syntax/flowchart.html#entity-codes-to-escape-characters."""
+def escape(text: str) -> str:
+    """Return text as a label may hold it.
+
+    Mermaid knows entities by number: https://mermaid.js.org/syntax/flowchart.html#entity-codes-to-escape-characters.
+    """
     return "".join(character if character not in '"#<>&`{}[]()|\\' else f"#{ord(character)};" for character in text)

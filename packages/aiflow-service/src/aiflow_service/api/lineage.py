@@ -13,7 +13,7 @@ from aiflow_service.api.answers import Moment, answer, checked_text, moment_in
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
 from aiflow_service.api.services import ScopeOf, ServicesOf
 from aiflow_service.catalog import list_datasets, list_jobs
-from aiflow_service.lineage import Direction, walk_columns, walk_tables
+from aiflow_service.lineage import Basis, Direction, walk_columns, walk_tables
 from aiflow_service.lineage.columns import find_columns
 
 router = APIRouter(prefix="/api/v1/lineage", tags=["lineage"], responses=PROBLEMS)
@@ -35,10 +35,15 @@ def tables(
     limit: Nodes = 200,
     as_of: Moment = None,
     since: Moment = None,
+    edges: Basis = "all",
 ) -> Response:
     """Walk from a dataset, or a job, to what it is made from (up) and what is made from it (down).
 
     `as_of` leaves out edges first seen later, `since` those last seen before; both to five minutes.
+
+    `edges`: `observed` are those that runs told of, `declared` those of the release that is current in the job's
+    environment. `undeclared` tells, of all that is reached, the edges that runs told of and the release does not name,
+    `unobserved` those that it names and no run told of.
     """
     if (dataset is None) == (job is None):
         raise Problem(422, "parameter-invalid", "name either a dataset or a job", place="query/dataset")
@@ -54,6 +59,7 @@ def tables(
             direction=direction,
             depth=depth,
             limit=limit,
+            basis=edges,
             as_of=moments[0],
             since=moments[1],
         )

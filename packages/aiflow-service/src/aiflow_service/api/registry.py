@@ -18,7 +18,7 @@ from aiflow_service.api.problem import PROBLEMS, Problem, not_found
 from aiflow_service.api.services import EditorOf, ScopeOf, Services, ServicesOf
 from aiflow_service.audit import Caller, Entry, record
 from aiflow_service.database import now
-from aiflow_service.ingest import Sender
+from aiflow_service.ingest import Sender, declare_release
 from aiflow_service.registry import (
     MissingVersions,
     ReleaseSubmission,
@@ -221,10 +221,11 @@ def _record_release(services: Services, scope: Scope, sender: Sender, sent: Rele
     with services.database.writing() as writing:
         team_id = sender.team_for(writing, sent.project, sent.environment)
         scope.require(Role.EDITOR, team_id, sent.environment)
-        is_new = record_release(writing, team_id, sent, now())
-        if is_new:
+        number = record_release(writing, team_id, sent, now())
+        if number is not None:
+            declare_release(writing, team_id, number, sent.environment)
             record(writing, _told_release(audited(scope.caller), team_id, sent))
-    return is_new
+    return number is not None
 
 
 def _by_project(checked: list[tuple[CheckedVersion, str, str]]) -> dict[tuple[str, str], list[int]]:

@@ -48,18 +48,21 @@ def select_in(
     wanted = list(values)
     if not wanted:
         return []
-    if connection.dialect.name == "postgresql":
-        array = sa.bindparam("among", wanted, type_=postgresql.ARRAY(column.type))
-        return connection.execute(statement.where(column == sa.any_(array))).all()
-    if not isinstance(wanted[0], bytes):
-        among: sa.Select[Any] = sa.select(sa.column("value")).select_from(
-            sa.func.json_each(sa.bindparam("among", json.dumps(wanted)))
-        )
-        return connection.execute(statement.where(column.in_(among))).all()
+    if connection.dialect.name == "postgresql" or not isinstance(wanted[0], bytes):
+        return connection.execute(statement.where(is_among(connection, column, wanted))).all()
     rows: list[Any] = []
     for begin in range(0, len(wanted), _CHUNK):
         rows += connection.execute(statement.where(column.in_(wanted[begin : begin + _CHUNK]))).all()
     return rows
+
+
+def is_among(connection: Connection, column: sa.ColumnElement[Any], values: Iterable[Any]) -> sa.ColumnElement[bool]:
+    """Return the condition that a column is one of the values, however many; on SQLite these are numbers or texts."""
+    if connection.dialect.name == "postgresql":
+        return column == sa.any_(sa.bindparam("among", list(values), type_=postgresql.ARRAY(column.type)))
+    each = sa.func.json_each(sa.bindparam("among", json.dumps(list(values))))
+    among: sa.Select[Any] = sa.select(sa.column("value")).select_from(each)
+    return column.in_(among)
 
 
 def _write(writing: Writing, statement: str, rows: Sequence[Sequence[Any]]) -> None:

@@ -7,13 +7,22 @@ says that two known ones are the same, the elder (the lesser id) takes over the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aiflow_service.catalog import Names
 from aiflow_service.database import Writing
-from aiflow_service.database.tables import column_edges, columns, dataset_names, datasets, edges, events
+from aiflow_service.database.tables import (
+    column_edges,
+    columns,
+    dataset_names,
+    datasets,
+    declared_edges,
+    edges,
+    events,
+)
 from aiflow_service.ingest.sender import Sent
 from aiflow_service.openlineage import DatasetMention
 from aiflow_service.openlineage.events import Name
@@ -61,7 +70,8 @@ def _merge(writing: Writing, elder: int, younger: int) -> None:
     run = writing.connection.execute
     writing.number("dataset_merges")
     run(dataset_names.update().where(dataset_names.c.dataset_id == younger).values(dataset_id=elder))
-    _move(writing, edges, {"dataset_id": elder}, edges.c.dataset_id == younger)
+    for table in (edges, declared_edges):
+        _move(writing, table, {"dataset_id": elder}, table.c.dataset_id == younger)
     of_elder = run(sa.select(columns.c.name, columns.c.id).where(columns.c.dataset_id == elder))
     kept = {row[0]: row[1] for row in of_elder}
     for name, number in list(run(sa.select(columns.c.name, columns.c.id).where(columns.c.dataset_id == younger))):
@@ -77,18 +87,23 @@ def _merge(writing: Writing, elder: int, younger: int) -> None:
 
 
 def _move(writing: Writing, table: sa.Table, values: dict[str, int], mine: sa.ColumnElement[bool]) -> None:
-    """Give rows a new key; where it is taken, the two become one, seen as long as both were."""
+    """Give rows a new key; where it is taken, the two become one that has held as long as both."""
     names = [column.name for column in table.c]
     chosen = [sa.literal(values[name]).label(name) if name in values else table.c[name] for name in names]
     insert = postgresql.insert if writing.is_postgres else sqlite.insert
     least, greatest = (sa.func.least, sa.func.greatest) if writing.is_postgres else (sa.func.min, sa.func.max)
     moving = insert(table).from_select(names, sa.select(*chosen).where(mine))
-    statement = moving.on_conflict_do_update(
-        index_elements=[column.name for column in table.primary_key],
-        set_={
+    if "until" in table.c:
+        holds = table.c.until.is_(None) | moving.excluded.until.is_(None)
+        joined: dict[str, sa.ColumnElement[Any]] = {
+            "until": sa.case((holds, None), else_=greatest(table.c.until, moving.excluded.until))
+        }
+    else:
+        joined = {
             "first_seen": least(table.c.first_seen, moving.excluded.first_seen),
             "last_seen": greatest(table.c.last_seen, moving.excluded.last_seen),
-        },
-    )
+        }
+    keys = [column.name for column in table.primary_key]
+    statement = moving.on_conflict_do_update(index_elements=keys, set_=joined)
     writing.connection.execute(statement)
     writing.connection.execute(table.delete().where(mine))

@@ -4,28 +4,74 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
-from aiflow_service.database.bulk import select_in
 from aiflow_service.database.moments import moment_text
-from aiflow_service.database.tables import column_edges, columns, datasets, jobs, namespaces
+from aiflow_service.database.tables import columns
+from aiflow_service.lineage.levels import ColumnEdgeRow, EdgeReader, NodeReader, Side, Sight
 from aiflow_service.lineage.tables import Direction
-from aiflow_service.lineage.writing import GRAIN
+from aiflow_service.lineage.telling import names_of, node_fields
+
+
+class ColumnTold(msgspec.Struct):
+    """A column."""
+
+    id: int
+    dataset: dict[str, Any]
+    name: str
+    type: str | None
+    distance: int
+
+
+class ColumnEdgeTold(msgspec.Struct):
+    """That a job makes one column from another."""
+
+    target: int
+    source: int
+    job: int
+    kind: str | None
+    first_seen: str | None
+    last_seen: str | None
 
 
 @dataclass
 class ColumnWalk:
-    """What a walk found: columns with their distance, and the edges between them."""
+    """What a walk has found."""
 
-    columns: dict[int, int] = field(default_factory=dict)
-    edges: dict[tuple[int, int, int], tuple[str, int, int]] = field(default_factory=dict)
+    limit: int
+    sight: Sight
+    found: dict[int, int] = field(default_factory=dict)
+    """Columns by their ids, with their distance."""
+    columns: dict[int, Any] = field(default_factory=dict)
+    """The rows of those that the caller sees, found or not."""
+    strangers: set[int] = field(default_factory=set)
+    edges: dict[tuple[int, int, int], ColumnEdgeRow] = field(default_factory=dict)
+    """By target, source, job."""
     hidden: set[tuple[int, str]] = field(default_factory=set)
     """Columns with a neighbour that the caller may not see, and whether that is ``up`` or ``down``."""
     truncated: bool = False
+
+    @property
+    def room(self) -> int:
+        """How many columns more may be told."""
+        return self.limit - len(self.found)
+
+    def learn(self, ids: Iterable[int]) -> None:
+        """Find out which of the columns the caller sees, and what they are called."""
+        unknown = [number for number in ids if number not in self.columns and number not in self.strangers]
+        if not unknown:
+            return
+        rows = self.sight.reader.read_columns(unknown)
+        self.sight.learn("dataset", {row[1] for row in rows})
+        seen = self.sight.nodes["dataset"]
+        self.columns.update((row[0], row) for row in rows if row[1] in seen)
+        self.strangers.update(number for number in unknown if number not in self.columns)
 
 
 def find_columns(connection: Connection, dataset_id: int, name: str | None) -> list[int]:
@@ -48,137 +94,64 @@ def walk_columns(
     since: int | None = None,
 ) -> dict[str, Any]:
     """Return the graph around columns; the column ``*`` of a dataset stands for all of its rows (filters, joins)."""
-    walk = ColumnWalk()
+    walk = ColumnWalk(limit, Sight(NodeReader(connection, scope)))
+    edges = EdgeReader(connection, as_of, since)
     starts = sorted(column_ids)
+    walk.learn(starts)
+    walk.found.update((number, 0) for number in starts if number in walk.columns)
     for way in ("up", "down") if direction == "both" else (direction,):
-        near, far = (column_edges.c.target_id, 1) if way == "up" else (column_edges.c.source_id, 0)
-        reached = set(starts)
-        here = starts
-        for number in starts:
-            walk.columns.setdefault(number, 0)
+        reached, here = set(starts), starts
         for distance in range(1, depth + 1):
             if not here:
                 break
-            _note_hidden(connection, scope, walk, way, here, as_of, since)
-            here = _step(
-                walk, _edges(connection, scope, near, here, limit, as_of, since), far, reached, distance, limit
-            )
+            here = _step(walk, edges, way, here, distance, reached)
     return {"direction": direction, "depth": depth, "truncated": walk.truncated, **_tell(connection, walk)}
 
 
-def _edges(
-    connection: Connection,
-    scope: Scope,
-    near: sa.Column[int],
-    ids: list[int],
-    limit: int,
-    as_of: int | None,
-    since: int | None,
-) -> Iterable[Any]:
-    edge = column_edges.c
-    statement = sa.select(edge.target_id, edge.source_id, edge.job_id, edge.kind, edge.first_seen, edge.last_seen)
-    if scope.team_ids is not None:
-        statement = statement.join(jobs, jobs.c.id == edge.job_id).where(scope.sees(jobs.c.team_id))
-        for column_id in (edge.target_id, edge.source_id):
-            column, dataset = columns.alias(), datasets.alias()
-            statement = statement.join(column, column.c.id == column_id)
-            statement = statement.join(dataset, dataset.c.id == column.c.dataset_id)
-            statement = statement.where(scope.sees_dataset(dataset))
-    if as_of is not None:
-        statement = statement.where(edge.first_seen <= as_of)
-    if since is not None:
-        statement = statement.where(edge.last_seen >= since - since % GRAIN)
-    return select_in(connection, statement.limit(limit * 4 + 1000), near, ids)
-
-
-def _note_hidden(
-    connection: Connection,
-    scope: Scope,
-    walk: ColumnWalk,
-    way: str,
-    ids: list[int],
-    as_of: int | None,
-    since: int | None,
-) -> None:
-    """Note which of these columns have an edge to what the caller may not see, or by a job that it may not see."""
-    if scope.team_ids is None:
-        return
-    edge = column_edges.c
-    near, far = (edge.target_id, edge.source_id) if way == "up" else (edge.source_id, edge.target_id)
-    job = sa.select(jobs.c.id).where(jobs.c.id == edge.job_id, scope.sees(jobs.c.team_id)).correlate(column_edges)
-    column = (
-        sa.select(columns.c.id)
-        .join(datasets, datasets.c.id == columns.c.dataset_id)
-        .where(columns.c.id == far, scope.sees_dataset())
-        .correlate(column_edges)
-    )
-    statement = sa.select(near).distinct().where(~(job.exists() & column.exists()))
-    if as_of is not None:
-        statement = statement.where(edge.first_seen <= as_of)
-    if since is not None:
-        statement = statement.where(edge.last_seen >= since - since % GRAIN)
-    walk.hidden.update((row[0], way) for row in select_in(connection, statement, near, ids))
-
-
-def _step(walk: ColumnWalk, rows: Iterable[Any], far: int, reached: set[int], distance: int, limit: int) -> list[int]:
+def _step(walk: ColumnWalk, edges: EdgeReader, way: str, ids: list[int], distance: int, reached: set[int]) -> list[int]:
+    """Note the edges of columns, and return the columns at their other side that are new."""
+    side: Side = "target" if way == "up" else "source"
+    found, jobs_seen = walk.found, walk.sight.nodes["job"]
     fresh: list[int] = []
-    read = 0
-    for row in rows:
-        read += 1
-        target, source, job, kind, first, last = row
-        number = row[far]
-        if number not in reached:
-            if number not in walk.columns and len(walk.columns) >= limit:
-                walk.truncated = True
+    for rows in edges.read_columns(side, ids):
+        walk.sight.learn("job", dict.fromkeys(row[2] for row in rows))
+        if not (walk.truncated and not walk.room):
+            walk.learn(dict.fromkeys(row[1] for row in rows))
+        for row in rows if len(rows) <= walk.room else sorted(rows, key=itemgetter(0, 1, 2)):
+            near, number, job = row[:3]
+            if job not in jobs_seen or number in walk.strangers:
+                walk.hidden.add((near, way))
                 continue
-            reached.add(number)
-            walk.columns.setdefault(number, distance)
-            fresh.append(number)
-        walk.edges[target, source, job] = (kind, first, last)
-    if read >= limit * 4 + 1000:
-        walk.truncated = True
+            if number not in reached:
+                if number not in found:
+                    if number not in walk.columns or not walk.room:
+                        walk.truncated = True
+                        continue
+                    found[number] = distance
+                reached.add(number)
+                fresh.append(number)
+            walk.edges[(near, number, job) if way == "up" else (number, near, job)] = row
+        if walk.truncated and not walk.room:
+            break
     return fresh
 
 
 def _tell(connection: Connection, walk: ColumnWalk) -> dict[str, Any]:
-    statement = (
-        sa.select(columns.c.id, columns.c.name, columns.c.type, columns.c.dataset_id)
-        .add_columns(datasets.c.name.label("dataset"), namespaces.c.name.label("namespace"))
-        .join(datasets, datasets.c.id == columns.c.dataset_id)
-        .join(namespaces, namespaces.c.id == datasets.c.namespace_id)
-    )
-    found = sorted(
-        select_in(connection, statement, columns.c.id, walk.columns), key=lambda row: (walk.columns[row.id], row.id)
-    )
-    named = sa.select(jobs.c.id, namespaces.c.name, jobs.c.name).join(
-        namespaces, namespaces.c.id == jobs.c.namespace_id
-    )
-    touched = select_in(connection, named, jobs.c.id, sorted({job for _, _, job in walk.edges}))
+    rows = [walk.columns[number] for number in walk.found]
+    datasets = {row[1]: walk.sight.nodes["dataset"][row[1]] for row in rows}
+    jobs = [walk.sight.nodes["job"][number] for number in sorted({job for _, _, job in walk.edges})]
+    spaces, teams = names_of(connection, [*datasets.values(), *jobs])
+    names = ("id", "namespace", "name", "team", "owners")
+    told = {number: dict(zip(names, node_fields(row, spaces, teams), strict=True)) for number, row in datasets.items()}
     return {
         "columns": [
-            {
-                "id": row.id,
-                "dataset": {"id": row.dataset_id, "namespace": row.namespace, "name": row.dataset},
-                "name": row.name,
-                "type": row.type,
-                "distance": walk.columns[row.id],
-            }
-            for row in found
+            ColumnTold(number, told[dataset_id], name, kind, walk.found[number])
+            for number, dataset_id, name, kind in sorted(rows, key=lambda row: (walk.found[row[0]], row[0]))
         ],
-        "jobs": [
-            {"id": number, "namespace": namespace, "name": name}
-            for number, namespace, name in sorted(map(tuple, touched))
-        ],
+        "jobs": [dict(zip(names, node_fields(row, spaces, teams), strict=True)) for row in jobs],
         "edges": [
-            {
-                "target": target,
-                "source": source,
-                "job": job,
-                "kind": kind or None,
-                "first_seen": moment_text(first),
-                "last_seen": moment_text(last),
-            }
-            for (target, source, job), (kind, first, last) in sorted(walk.edges.items())
+            ColumnEdgeTold(target, source, job, row[3] or None, moment_text(row[4]), moment_text(row[5]))
+            for (target, source, job), row in sorted(walk.edges.items())
         ],
         "hidden": [{"column": number, "direction": way} for number, way in sorted(walk.hidden)],
     }

@@ -1,34 +1,43 @@
-"""Walks from a dataset or job along the edges, breadth first, a query a level."""
+"""Walks from datasets and jobs along the edges, breadth first, two queries a level."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Literal, TypeAlias
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
-from aiflow_service.database.bulk import select_in
-from aiflow_service.database.moments import moment_text
-from aiflow_service.database.tables import datasets, edges, jobs, namespaces
-from aiflow_service.lineage.writing import GRAIN
+from aiflow_service.lineage.levels import OTHER, EdgeReader, EdgeRow, Kind, NodeReader, Sight
+from aiflow_service.lineage.telling import tell_walk
 
 Direction: TypeAlias = Literal["up", "down", "both"]
+Basis: TypeAlias = Literal["all", "observed", "declared", "undeclared", "unobserved"]
+"""Which edges: those that runs told of, those that are deployed; told of and not deployed, deployed and not told of."""
+
 _READS, _WRITES = 0, 1
 
 
 @dataclass
 class TableWalk:
-    """What a walk found: ids of datasets and jobs with their distance, and the edges between them."""
+    """What a walk has found."""
 
-    datasets: dict[int, int] = field(default_factory=dict)
-    jobs: dict[int, int] = field(default_factory=dict)
-    edges: dict[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
-    hidden: set[tuple[str, int, int]] = field(default_factory=set)
-    """Where a stranger's node begins: its visible neighbour's kind (``job``, ``dataset``) and id, and ``is_write``."""
+    limit: int
+    sight: Sight
+    found: dict[Kind, dict[int, int]] = field(default_factory=lambda: {"job": {}, "dataset": {}})
+    """Jobs and datasets by their ids, with their distance."""
+    edges: dict[tuple[int, int, int], EdgeRow] = field(default_factory=dict)
+    """By job, is_write, dataset."""
+    hidden: set[tuple[Kind, int, int]] = field(default_factory=set)
+    """Where a stranger's node begins: its visible neighbour's kind and id, and ``is_write``."""
     truncated: bool = False
+
+    @property
+    def room(self) -> int:
+        """How many nodes more may be told."""
+        return self.limit - len(self.found["job"]) - len(self.found["dataset"])
 
 
 def walk_tables(
@@ -40,168 +49,101 @@ def walk_tables(
     direction: Direction,
     depth: int,
     limit: int,
+    basis: Basis = "all",
     as_of: int | None = None,
     since: int | None = None,
 ) -> dict[str, Any]:
     """Return the graph around datasets and jobs: up is what they are made from, down what is made from them.
 
     ``depth`` counts jobs passed through. ``limit`` bounds datasets and jobs together; where it cut anything off,
-    ``truncated`` says so. Only edges first seen by ``as_of``, and seen at or after ``since``, count; both to five
-    minutes. What the caller may not see is told as ``hidden``: that something reads or writes a dataset, or that a job
-    reads or writes something, and neither what nor how many; the walk ends there.
+    ``truncated`` says so. Only edges first seen by ``as_of``, and seen at or after ``since``, count, both to five
+    minutes, and those declared at ``as_of``. What the caller may not see is told as ``hidden``: that something reads or
+    writes a dataset, or that a job reads or writes something, and neither what nor how many; the walk ends there.
     """
-    walk = TableWalk()
-    starts = (sorted(dataset_ids), sorted(job_ids))
+    walk = TableWalk(limit, Sight(NodeReader(connection, scope)))
+    walker = _Walker(walk, EdgeReader(connection, as_of, since), basis)
+    starts: dict[Kind, list[int]] = {"dataset": sorted(dataset_ids), "job": sorted(job_ids)}
+    for kind, ids in starts.items():
+        walk.sight.learn(kind, ids)
+        walk.found[kind].update((number, 0) for number in ids if number in walk.sight.nodes[kind])
     for way in ("up", "down") if direction == "both" else (direction,):
-        _walk(connection, scope, walk, starts, way == "up", depth, limit, as_of, since)
-    return {
-        "direction": direction,
-        "depth": depth,
-        "truncated": walk.truncated,
-        "datasets": _tell_datasets(connection, walk),
-        "jobs": _tell_jobs(connection, walk),
-        "edges": [
-            {
-                "job": job,
-                "dataset": dataset,
-                "writes": bool(is_write),
-                "first_seen": moment_text(first),
-                "last_seen": moment_text(last),
-            }
-            for (job, is_write, dataset), (first, last) in sorted(walk.edges.items())
-            if job in walk.jobs and dataset in walk.datasets
-        ],
-        "hidden": [{kind: number, "writes": bool(is_write)} for kind, number, is_write in sorted(walk.hidden)],
-    }
+        walker.go(starts, way == "up", depth)
+    told = tell_walk(connection, walk, walker.edges.at, only=basis if basis in ("undeclared", "unobserved") else None)
+    return {"direction": direction, "depth": depth, "truncated": walk.truncated, **told}
 
 
-def _walk(
-    connection: Connection,
-    scope: Scope,
-    walk: TableWalk,
-    starts: tuple[list[int], list[int]],
-    goes_up: bool,
-    depth: int,
-    limit: int,
-    as_of: int | None,
-    since: int | None,
-) -> None:
-    """Add one direction to a walk. Levels take turns: from datasets to jobs, from jobs to datasets."""
-    into, out_of = (_WRITES, _READS) if goes_up else (_READS, _WRITES)
-    reached_datasets, reached_jobs = set(starts[0]), set(starts[1])
-    for number in starts[0]:
-        walk.datasets.setdefault(number, 0)
-    for number in starts[1]:
-        walk.jobs.setdefault(number, 0)
-    here, at_jobs = starts
-    for distance in range(depth + 1):
-        if here and distance < depth:
-            rows = _edges(connection, scope, edges.c.dataset_id, here, into, limit, as_of, since)
-            _note_hidden(connection, scope, walk, "dataset", here, into, as_of, since)
-            at_jobs = _reach(walk, rows, 0, reached_jobs, walk.jobs, distance + 1, limit) + at_jobs
-        if not at_jobs:
-            return
-        rows = _edges(connection, scope, edges.c.job_id, at_jobs, out_of, limit, as_of, since)
-        _note_hidden(connection, scope, walk, "job", at_jobs, out_of, as_of, since)
-        here = _reach(walk, rows, 2, reached_datasets, walk.datasets, distance + 1, limit)
-        at_jobs = []
-        if not here:
-            return
+class _Walker:
+    """Goes along the edges in one direction, then perhaps in the other."""
+
+    def __init__(self, walk: TableWalk, edges: EdgeReader, basis: Basis) -> None:
+        self.edges = edges
+        self._walk = walk
+        self._first = {"observed": 2, "declared": 4}.get(basis)
+        """The place in a row of what has to be there for the edge to count; none: each counts."""
+
+    def go(self, starts: dict[Kind, list[int]], goes_up: bool, depth: int) -> None:
+        """Add one direction to the walk. Levels take turns: from datasets to jobs, from jobs to datasets."""
+        into, out_of = (_WRITES, _READS) if goes_up else (_READS, _WRITES)
+        reached: dict[Kind, set[int]] = {kind: set(ids) for kind, ids in starts.items()}
+        here, at_jobs = starts["dataset"], starts["job"]
+        for distance in range(depth + 1):
+            if here and distance < depth:
+                at_jobs = self._step("dataset", here, into, distance + 1, reached["job"]) + at_jobs
+            if not at_jobs:
+                return
+            here = self._step("job", at_jobs, out_of, distance + 1, reached["dataset"])
+            at_jobs = []
+            if not here:
+                return
+
+    def _step(self, kind: Kind, ids: list[int], is_write: int, distance: int, reached: set[int]) -> list[int]:
+        """Note the edges of nodes, and return the nodes at their other side that are new: as many as are allowed."""
+        walk, other = self._walk, OTHER[kind]
+        found, nodes, strangers = walk.found[other], walk.sight.nodes[other], walk.sight.strangers[other]
+        fresh: list[int] = []
+        for rows in self.edges.read(kind, ids, is_write):
+            if not (walk.truncated and not walk.room):
+                walk.sight.learn(other, dict.fromkeys(row[1] for row in rows))
+            for row in self._in_order(rows):
+                number = row[1]
+                key = (row[0], is_write, number) if kind == "job" else (number, is_write, row[0])
+                known = walk.edges.get(key)
+                if known is None:
+                    if self._first is not None and row[self._first] is None:
+                        continue
+                    if number in strangers:
+                        walk.hidden.add((kind, row[0], is_write))
+                        continue
+                    if number not in reached:
+                        if number not in found:
+                            if number not in nodes or not walk.room:
+                                walk.truncated = True
+                                continue
+                            found[number] = distance
+                        reached.add(number)
+                        fresh.append(number)
+                    walk.edges[key] = row
+                elif number not in reached:
+                    reached.add(number)
+                    fresh.append(number)
+                if known is not None:
+                    walk.edges[key] = _joined(known, row)
+            if walk.truncated and not walk.room:
+                break
+        return fresh
+
+    def _in_order(self, rows: Sequence[EdgeRow]) -> Sequence[EdgeRow]:
+        """Return the rows, those that count first: what is said beside them of the same edge is noted with it.
+
+        Where not all can be told, those of the least ids are, whatever the order in which the database has them.
+        """
+        if len(rows) > self._walk.room:
+            rows = sorted(rows, key=itemgetter(0, 1))
+        first = self._first
+        return rows if first is None else sorted(rows, key=lambda row: row[first] is None)
 
 
-def _edges(
-    connection: Connection,
-    scope: Scope,
-    column: sa.Column[int],
-    ids: list[int],
-    is_write: int,
-    limit: int,
-    as_of: int | None,
-    since: int | None,
-) -> Iterable[Any]:
-    statement = sa.select(edges.c.job_id, edges.c.is_write, edges.c.dataset_id, edges.c.first_seen, edges.c.last_seen)
-    statement = statement.where(edges.c.is_write == is_write)
-    if scope.team_ids is not None:
-        statement = statement.join(jobs, jobs.c.id == edges.c.job_id).where(scope.sees(jobs.c.team_id))
-        statement = statement.join(datasets, datasets.c.id == edges.c.dataset_id).where(scope.sees_dataset())
-    if as_of is not None:
-        statement = statement.where(edges.c.first_seen <= as_of)
-    if since is not None:
-        statement = statement.where(edges.c.last_seen >= since - since % GRAIN)
-    # A node with a thousand times more neighbours than may be told is not read to its end.
-    return select_in(connection, statement.limit(limit * 4 + 1000), column, ids)
-
-
-def _note_hidden(
-    connection: Connection,
-    scope: Scope,
-    walk: TableWalk,
-    kind: Literal["job", "dataset"],
-    ids: list[int],
-    is_write: int,
-    as_of: int | None,
-    since: int | None,
-) -> None:
-    """Note which of these nodes have an edge to what the caller may not see."""
-    if scope.team_ids is None:
-        return
-    column = edges.c.job_id if kind == "job" else edges.c.dataset_id
-    if kind == "job":
-        seen = sa.select(datasets.c.id).where(datasets.c.id == edges.c.dataset_id, scope.sees_dataset())
-    else:
-        seen = sa.select(jobs.c.id).where(jobs.c.id == edges.c.job_id, scope.sees(jobs.c.team_id))
-    # Row-level security hides the stranger's row itself: that it is not there says the same as that it is not seen.
-    statement = sa.select(column).distinct().where(edges.c.is_write == is_write, ~seen.correlate(edges).exists())
-    if as_of is not None:
-        statement = statement.where(edges.c.first_seen <= as_of)
-    if since is not None:
-        statement = statement.where(edges.c.last_seen >= since - since % GRAIN)
-    walk.hidden.update((kind, row[0], is_write) for row in select_in(connection, statement, column, ids))
-
-
-def _reach(
-    walk: TableWalk,
-    rows: Iterable[Any],
-    side: int,
-    reached: set[int],
-    found: dict[int, int],
-    distance: int,
-    limit: int,
-) -> list[int]:
-    """Note the edges of a level and return the nodes at their far side that are new, as many as the limit allows."""
-    fresh: list[int] = []
-    read = 0
-    for job, is_write, dataset, first, last in rows:
-        read += 1
-        number = job if side == 0 else dataset
-        if number not in reached:
-            if number not in found and len(walk.datasets) + len(walk.jobs) >= limit:
-                walk.truncated = True
-                continue
-            reached.add(number)
-            found.setdefault(number, distance)
-            fresh.append(number)
-        walk.edges[job, is_write, dataset] = (first, last)
-    if read >= limit * 4 + 1000:
-        walk.truncated = True
-    return fresh
-
-
-def _tell_datasets(connection: Connection, walk: TableWalk) -> list[dict[str, Any]]:
-    statement = sa.select(datasets.c.id, namespaces.c.name.label("namespace"), datasets.c.name)
-    statement = statement.join(namespaces, namespaces.c.id == datasets.c.namespace_id)
-    rows = select_in(connection, statement, datasets.c.id, walk.datasets)
-    return [
-        {"id": row.id, "namespace": row.namespace, "name": row.name, "distance": walk.datasets[row.id]}
-        for row in sorted(rows, key=lambda row: (walk.datasets[row.id], row.id))
-    ]
-
-
-def _tell_jobs(connection: Connection, walk: TableWalk) -> list[dict[str, Any]]:
-    statement = sa.select(jobs.c.id, namespaces.c.name.label("namespace"), jobs.c.name)
-    statement = statement.join(namespaces, namespaces.c.id == jobs.c.namespace_id)
-    rows = select_in(connection, statement, jobs.c.id, walk.jobs)
-    return [
-        {"id": row.id, "namespace": row.namespace, "name": row.name, "distance": walk.jobs[row.id]}
-        for row in sorted(rows, key=lambda row: (walk.jobs[row.id], row.id))
-    ]
+def _joined(one: EdgeRow, other: EdgeRow) -> EdgeRow:
+    """Return what two rows say of one edge."""
+    first, last, since = (mine if mine is not None else more for mine, more in zip(one[2:], other[2:], strict=True))
+    return one[0], one[1], first, last, since

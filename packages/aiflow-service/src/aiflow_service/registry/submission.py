@@ -15,6 +15,7 @@ from aiflow_sdk.ir import PipelineIR, read_pipeline
 from aiflow_sdk.plan import Plan, read_plan
 from aiflow_service.database.moments import MICROSECONDS, moment_of, now
 from aiflow_service.masking import hide_secrets_in_text
+from aiflow_service.openlineage.limits import MAX_NAME_BYTES
 
 MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
 MAX_VERSIONS = 500
@@ -65,6 +66,11 @@ class VersionSubmission(_Sent):
         for text in (plan.project, plan.pipeline_id, plan.environment.name, plan.version, plan.definition):
             if not 0 < len(_without_null(text)) <= 500:
                 raise ValueError("a name in the plan is empty or longer than 500 characters")
+        for node in plan.node_list:
+            if node.dataset and not all(
+                0 < len(_without_null(text).encode()) <= MAX_NAME_BYTES for text in node.dataset
+            ):
+                raise ValueError(f"a dataset's name in the plan is empty or longer than {MAX_NAME_BYTES} bytes")
         return CheckedVersion(ir, plan, digest_of(self.ir), digest_of(self.plan))
 
 

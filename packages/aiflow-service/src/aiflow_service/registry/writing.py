@@ -60,8 +60,8 @@ def record_versions(
     return made
 
 
-def record_release(writing: Writing, team_id: int, sent: ReleaseSubmission, moment: int) -> bool:
-    """Store a release and what became of each pipeline in it; returns whether it was new.
+def record_release(writing: Writing, team_id: int, sent: ReleaseSubmission, moment: int) -> int | None:
+    """Store a release and what became of each pipeline in it; returns its id, None where it was known.
 
     One that lies between others changes what became of pipelines in the next one: that is told anew. Raises
     :class:`MissingVersions`.
@@ -70,7 +70,7 @@ def record_release(writing: Writing, team_id: int, sent: ReleaseSubmission, mome
     project_id = _project(writing, team_id, sent.project)
     mine = (releases.c.project_id == project_id) & (releases.c.environment == sent.environment)
     if run(sa.select(releases.c.id).where(mine, releases.c.key == sent.key)).first() is not None:
-        return False
+        return None
     state = _version_ids(writing, team_id, sent)
     place = (sent.moment, sent.number, sent.key)
     order = sa.tuple_(releases.c.at, releases.c.number, releases.c.key)
@@ -109,7 +109,7 @@ def record_release(writing: Writing, team_id: int, sent: ReleaseSubmission, mome
     if next_one is not None and after is not None:
         run(pipeline_releases.delete().where(pipeline_releases.c.release_id == next_one.id))
         _store_changes(writing, next_one.id, state, after)
-    return True
+    return number
 
 
 def _store_changes(writing: Writing, release_id: int, before: State, after: State) -> None:

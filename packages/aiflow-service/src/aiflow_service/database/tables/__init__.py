@@ -15,7 +15,7 @@ from aiflow_service.database.tables.catalog import (
 from aiflow_service.database.tables.configuration import configuration_items
 from aiflow_service.database.tables.events import events, refusals
 from aiflow_service.database.tables.ledger import makings
-from aiflow_service.database.tables.lineage import column_edges, edges
+from aiflow_service.database.tables.lineage import column_edges, declared_edges, declared_jobs, edges
 from aiflow_service.database.tables.metadata import METADATA, counters
 from aiflow_service.database.tables.registry import documents, pipeline_releases, pipelines, releases, versions
 from aiflow_service.database.tables.runs import runs
@@ -34,6 +34,8 @@ __all__ = [
     "counters",
     "dataset_names",
     "datasets",
+    "declared_edges",
+    "declared_jobs",
     "documents",
     "edges",
     "events",
