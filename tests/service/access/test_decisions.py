@@ -41,7 +41,7 @@ def test_ones_own_and_nobodys_may_be_touched_and_a_strangers_not(scene):
     told = decide(person, (mine, "write"), (unique("nobody"), "write"), (f"{other}.orders", "read"))
     assert told["team"] == ours
     assert [one["allowed"] for one in told["datasets"]] == [True, True, False]
-    assert [one["name"] for one in told["datasets"]][0] == mine
+    assert next(one["name"] for one in told["datasets"]) == mine
     assert scene[2] not in str(told)
 
 
@@ -104,9 +104,7 @@ def test_who_may_run_all_is_judged_as_the_team_that_claims_the_project(scene):
     company.admin.do("POST", "/api/v1/claims", {"kind": "namespace", "name": f"aiflow/{environment}", "team": scene[2]})
     assert decide(company.admin, project=project, environment=environment)["team"] == scene[2]
     company.admin.do("POST", "/api/v1/claims", {"kind": "project", "name": project, "team": ours})
-    told = decide(
-        company.admin, (mine, "read"), (f"{other}.orders", "read"), project=project, environment=environment
-    )
+    told = decide(company.admin, (mine, "read"), (f"{other}.orders", "read"), project=project, environment=environment)
     assert told["team"] == ours
     assert [one["allowed"] for one in told["datasets"]] == [True, False]
 

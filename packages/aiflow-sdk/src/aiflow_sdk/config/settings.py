@@ -81,6 +81,7 @@ ENVIRONMENT_SETTINGS: Mapping[str, Setting] = {
     "listeners": TABLE,
     "service": Setting("an address http://… or https://…", _is_web_address),
     "service_token": TEXT,
+    "grants_keep_hours": POSITIVE,
     "secrets": TABLE,
     "bundles": TEXT,
     "bundles_storage": TABLE,
