@@ -10,7 +10,7 @@ from typing import Any
 from aiflow_sdk.config import Environment
 from aiflow_sdk.deployment.compile import Compiled
 from aiflow_sdk.errors import AccessError, AiflowError, Where
-from aiflow_sdk.service import Grants, Service, Touch, ask_grants, is_guarded, no_grant
+from aiflow_sdk.service import Grants, Service, Touch, ask_grants, is_guarded, no_grant, touch_of
 
 Touches = Mapping[Touch, Sequence[str]]
 """By what is touched the nodes that do."""
@@ -68,7 +68,8 @@ def _touches(nodes: Iterable[Mapping[str, Any]]) -> Touches:
     for node in nodes:
         if node["type"] != "transform" and node.get("dataset"):
             namespace, name = node["dataset"]
-            found[Touch(namespace, name, "write" if node["type"] == "sink" else "read")].append(node["id"])
+            if touch := touch_of(node["type"], (namespace, name)):
+                found[touch].append(node["id"])
     return found
 
 

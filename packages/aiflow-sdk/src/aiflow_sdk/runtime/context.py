@@ -11,7 +11,7 @@ from typing import Any
 
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Run
-from aiflow_sdk.service import Touch
+from aiflow_sdk.service import Touch, touch_of
 
 
 class _Facts(logging.LoggerAdapter[logging.Logger]):
@@ -114,5 +114,6 @@ class Context:
 
         Told before it is touched, what the team may not touch is not: raises ``AccessError``.
         """
-        self.permit(Touch(namespace, name, "write" if writes else "read"))
+        if touch := touch_of("sink" if writes else "source", (namespace, name)):
+            self.permit(touch)
         self.touched.append(("write" if writes else "read", DatasetName(namespace, name)))

@@ -17,10 +17,9 @@ from pathlib import Path
 
 from aiflow_sdk.config import Environment, resolve_secrets
 from aiflow_sdk.errors import AccessError, AiflowError, StoreError, Where
-from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.lineage import worker_home
 from aiflow_sdk.plan import Plan
-from aiflow_sdk.service import Grants, Touch, ask_grants, is_guarded, no_grant
+from aiflow_sdk.service import Grants, Touch, ask_grants, is_guarded, no_grant, touch_of
 from aiflow_sdk.stores import Store, folder_name, open_store, replace_file
 
 FRESH_SECONDS = 300.0
@@ -90,6 +89,7 @@ class Gate:
             where=next(iter(touches.values()), None),
             hint="let the service be reached; grants_keep_hours of the environment says how long it may be silent",
             retryable=True,
+            notes=[str(why)],
         ) from why
 
     def _refused(self, grants: Grants, touches: Mapping[Touch, Where]) -> list[Touch]:
@@ -142,13 +142,8 @@ class Gate:
         return open_store(self.environment.staging_root, storage=storage)
 
 
-def touch_of(kind: str, dataset: DatasetName | tuple[str, str]) -> Touch:
-    """Return what a source (``read``) or a sink does with a dataset."""
-    return Touch(dataset[0], dataset[1], "write" if kind == "sink" else "read")
-
-
 def _touches_of(plan: Plan) -> Iterator[Touch]:
     """Yield what the plan touches, as far as it is known before the run."""
     for node in plan.node_list:
-        if node.dataset is not None and node.type != "transform":
-            yield touch_of(node.type, node.dataset)
+        if node.dataset is not None and node.type != "transform" and (touch := touch_of(node.type, node.dataset)):
+            yield touch

@@ -32,11 +32,11 @@ from aiflow_sdk.plugins import (
 )
 from aiflow_sdk.runtime.context import Context
 from aiflow_sdk.runtime.functions import load_function
-from aiflow_sdk.runtime.grants import Gate, touch_of
+from aiflow_sdk.runtime.grants import Gate
 from aiflow_sdk.runtime.readiness import await_partitions
 from aiflow_sdk.runtime.rendering import WantedPartitions, fill_values, render_options, shown_facts
 from aiflow_sdk.runtime.staging import Staging, StoreStaging
-from aiflow_sdk.service import Touch
+from aiflow_sdk.service import Touch, touch_of
 from aiflow_sdk.usage import Meter
 from aiflow_sdk.variables import render, render_query
 
@@ -186,7 +186,9 @@ class _Work:
             node, where = self.plan.nodes[node_id], self.where(node_id)
             if node.type != "transform" and node_id not in self.overrides:
                 with placed(where):
-                    touches.setdefault(touch_of(node.type, node.dataset or self.dataset(node, where)), where)
+                    touch = touch_of(node.type, node.dataset or self.dataset(node, where))
+                if touch is not None:
+                    touches.setdefault(touch, where)
         if touches:
             self.gate.check(touches)
 

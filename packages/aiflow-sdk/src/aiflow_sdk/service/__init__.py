@@ -11,7 +11,7 @@ from aiflow_sdk.face import load_on_first_use
 
 if TYPE_CHECKING:
     from aiflow_sdk.service.client import Service
-    from aiflow_sdk.service.grants import Grants, Touch, ask_grants, is_guarded, no_grant
+    from aiflow_sdk.service.grants import Grants, Touch, ask_grants, is_guarded, no_grant, touch_of
 
 _HOMES = {
     "Grants": "aiflow_sdk.service.grants",
@@ -20,9 +20,10 @@ _HOMES = {
     "ask_grants": "aiflow_sdk.service.grants",
     "is_guarded": "aiflow_sdk.service.grants",
     "no_grant": "aiflow_sdk.service.grants",
+    "touch_of": "aiflow_sdk.service.grants",
 }
 
-__all__ = ["Grants", "Service", "Touch", "ask_grants", "is_guarded", "no_grant"]
+__all__ = ["Grants", "Service", "Touch", "ask_grants", "is_guarded", "no_grant", "touch_of"]
 
 
 __getattr__ = load_on_first_use(__name__, _HOMES)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _AT_ONCE = 5_000
 """As many as one request may ask about."""
 
+_NOBODYS = frozenset({"file"})
+"""Namespaces of paths in whatever folder a project or task lies: two teams' ``numbers.csv`` are two files."""
+
 Access = Literal["read", "write"]
 
 
@@ -28,6 +31,12 @@ class Touch(NamedTuple):
     namespace: str
     name: str
     access: Access
+
+
+def touch_of(kind: str, dataset: tuple[str, str]) -> Touch | None:
+    """Return what a node that is a source (``read``) or a sink does with its dataset; None where none can own it."""
+    namespace, name = dataset
+    return None if namespace in _NOBODYS else Touch(namespace, name, "write" if kind == "sink" else "read")
 
 
 class Allowed(NamedTuple):

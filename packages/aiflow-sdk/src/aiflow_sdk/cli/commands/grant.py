@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aiflow_sdk.cli.command_line import COMMANDS, CommandGroup, Invocation
 from aiflow_sdk.cli.service import require_service, show_rows
-from aiflow_sdk.service import Service
+
+if TYPE_CHECKING:
+    from aiflow_sdk.service import Service
 
 
 @click.group(

@@ -51,6 +51,8 @@ def add_command(invocation: Invocation, name: str) -> None:
 @click.argument("team")
 def members_command(invocation: Invocation, team: str) -> None:
     """List who is in TEAM, people and service accounts, with their numbers and roles."""
+    if require_service(invocation).get(f"teams/{_part(team)}") is None:
+        raise click.UsageError(f"you are in no team '{team}'; see aiflow team list")
     show_rows(invocation, f"teams/{_part(team)}/members", _member_row, "no members")
 
 
