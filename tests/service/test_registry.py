@@ -13,9 +13,9 @@ import pytest
 from aiflow_sdk.bundles.model import digest
 from aiflow_sdk.cli import main
 from aiflow_sdk.config import load_project
-from aiflow_sdk.deployment import Service as Registry
 from aiflow_sdk.deployment import deploy_project, open_bundles, record_releases, roll_back_project
 from aiflow_sdk.plugins import installed_registry
+from aiflow_sdk.service import Service as Registry
 from service_trial import Service, unique
 
 PIPELINE = """

@@ -121,6 +121,9 @@ ROWS = {
     "GET /api/v1/grants": listed("/api/v1/grants"),
     "POST /api/v1/grants": one("/api/v1/grants", "team", needs="owner", body=GRANT),
     "GET /api/v1/grants/effective": one("/api/v1/grants/effective?team={team}", "team"),
+    "POST /api/v1/grants/decisions": Row(
+        "/api/v1/grants/decisions", "sent", "operator", {"project": "shop", "environment": "dev", "datasets": []}
+    ),
     "DELETE /api/v1/grants/{number}": one("/api/v1/grants/{grant}", "grant", needs="owner"),
     "PUT /api/v1/versions": Row("/api/v1/versions", "sent", "editor", {"versions": []}, status=(200,)),
     "PUT /api/v1/releases": Row("/api/v1/releases", "sent", "editor", {}, status=(422,)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aiflow_sdk.config import SERVICE
 from aiflow_sdk.config.secret import SCHEME
 from aiflow_sdk.errors import ConfigurationError, Where
 from aiflow_sdk.plan import Plan, PlanTask
@@ -22,12 +23,15 @@ _FIELDS = {"login", "password", "host", "port", "schema"}
 def secrets_of(plan: Plan, task: PlanTask) -> dict[str, str]:
     """Return name → value of what the task refers to, where the environment keeps its secrets in Airflow.
 
+    The metadata service's token is among it: by it a task asks what it may touch.
+
     Raises ``ConfigurationError`` (``unknown-secret``), which never shows a value.
     """
     stated = plan.environment
     nodes = [(node.options, node.params) for node in (plan.nodes[node_id] for node_id in task.node_ids)]
     used = [stated.storage, [one.storage for one in stated.reads], stated.clusters.get(task.cluster), task.resources]
-    return _secrets_in([used, nodes], plan)
+    service = [one.options.get("api_key") for one in stated.listeners if one.name == SERVICE]
+    return _secrets_in([used, nodes, service], plan)
 
 
 def secrets_of_listeners(plan: Plan) -> dict[str, str]:

@@ -184,6 +184,10 @@ class ReceiverError(AiflowError, ConnectionError):
     """Who is sent events cannot be reached, or does not take them."""
 
 
+class AccessError(AiflowError, PermissionError):
+    """A team may not do this with a dataset, or nobody can say whether it may."""
+
+
 class ProblemsError(AiflowError, ValueError):
     """Several problems at once, each with its own code and place."""
 

@@ -10,6 +10,7 @@ from aiflow_sdk.cli.command_line import Exit, Invocation
 from aiflow_sdk.cli.console import format_next, format_seconds, plural
 from aiflow_sdk.cli.diagnostics import flatten_errors, print_first_errors
 from aiflow_sdk.cli.orchestration import find_deployed, open_airflow, stop_watching
+from aiflow_sdk.cli.service import ask_for_grants
 
 if TYPE_CHECKING:
     from aiflow_sdk.local.records import Record
@@ -39,6 +40,7 @@ def backfill_on_airflow(
     request = Request(first, last, params=deployed.values(params), **settings)
     if dry:
         return _tell_plan(invocation, airflow, deployed, request)
+    ask_for_grants(invocation, deployed)
     backfill = airflow.backfill(deployed, request, _patience(invocation))
     if backfill is None:
         return _tell_plan(invocation, airflow, deployed, request)

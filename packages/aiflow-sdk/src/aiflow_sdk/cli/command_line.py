@@ -43,6 +43,10 @@ COMMANDS = {
     "env": "List the environments, compare their tables, remove one.",
     "audit": "Search what was done, and look whether the record was tampered with.",
     "cost": "Show what runs used, and what that cost.",
+    "login": "Keep a token for the metadata service, for you alone.",
+    "token": "List, make and revoke tokens of the metadata service.",
+    "grant": "List, give and take back what other teams may read or write.",
+    "team": "List and make teams, and say who has which role in them.",
     "serve": "Run the metadata service: runs, lineage and versions, over HTTP.",
     "doctor": "Say what works on this machine, and what to do where it does not.",
 }

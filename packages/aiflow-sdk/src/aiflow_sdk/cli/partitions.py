@@ -10,7 +10,7 @@ from aiflow_sdk.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from aiflow_sdk.cli.command_line import Invocation
-    from aiflow_sdk.deployment import Service
+    from aiflow_sdk.service import Service
 
 COLOURS = {"current": "green", "stale": "yellow", "incomplete": "yellow", "absent": "red"}
 _LAKE = "onelake"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from aiflow_sdk.cli.console import Console
+from aiflow_sdk.cli.console import Console, format_table, printable
 from aiflow_sdk.errors import AiflowError, ConfigurationError
 
 if TYPE_CHECKING:
     from aiflow_sdk.cli.command_line import Invocation
-    from aiflow_sdk.deployment import Recorded, RecordedPipeline, Service
+    from aiflow_sdk.deployment import Recorded, RecordedPipeline
+    from aiflow_sdk.orchestrator import DeployedPipeline
+    from aiflow_sdk.service import Service
 
 
 def record_deployments(invocation: Invocation) -> Recorded | None:
@@ -18,7 +21,8 @@ def record_deployments(invocation: Invocation) -> Recorded | None:
 
     Raises ``AiflowError`` where it cannot be told.
     """
-    from aiflow_sdk.deployment import Service, open_bundles, record_releases
+    from aiflow_sdk.deployment import open_bundles, record_releases
+    from aiflow_sdk.service import Service
 
     if invocation.environment.service is None:
         return None
@@ -37,9 +41,25 @@ def tell_service(invocation: Invocation) -> str | None:
     return None
 
 
+def ask_for_grants(invocation: Invocation, pipeline: DeployedPipeline) -> None:
+    """Return if the team of a pipeline that is to be started may touch its datasets, or nobody can say just now.
+
+    Raises ``AccessError``.
+    """
+    from aiflow_sdk.deployment import refuse_ungranted
+
+    environment = invocation.environment
+    if note := refuse_ungranted(environment, pipeline.project, pipeline.pipeline_id, pipeline.version):
+        Console(sys.stderr).print(f"note: {note}")
+
+
 def require_service(invocation: Invocation, *, timeout_seconds: float = 60) -> Service:
-    """Return the environment's metadata service. Raises ``ConfigurationError`` (``no-service``)."""
-    from aiflow_sdk.deployment import Service
+    """Return the environment's metadata service, called as whoever has logged in there, else with ``service_token``.
+
+    Raises ``ConfigurationError`` (``no-service``).
+    """
+    from aiflow_sdk.service import Service
+    from aiflow_sdk.service.logins import find_login
 
     environment = invocation.environment
     if environment.service is None:
@@ -49,12 +69,33 @@ def require_service(invocation: Invocation, *, timeout_seconds: float = 60) -> S
             where=invocation.project.place_of("environments", environment.name),
             hint='start one (aiflow serve) and write service = "http://127.0.0.1:8765" there',
         )
-    return Service(environment, timeout_seconds=timeout_seconds)
+    return Service(environment, timeout_seconds=timeout_seconds, token=find_login(environment.service))
+
+
+def show_rows(
+    invocation: Invocation,
+    path: str,
+    row: Callable[[dict[str, Any]], Mapping[str, Any]],
+    nothing: str,
+) -> None:
+    """Show a list of the service: as it is where data is wanted, else as a table of what ``row`` makes of each."""
+    found = list(require_service(invocation).pages(path, limit=500))
+    console = invocation.console
+    if invocation.as_json:
+        console.print_json(found)
+        return
+    rows = [{name: "" if value is None else printable(str(value)) for name, value in row(one).items()} for one in found]
+    if not rows:
+        console.print(nothing)
+        return
+    for line in format_table(console, rows, list(rows[0])):
+        console.print(line)
 
 
 def find_recorded(invocation: Invocation, pipeline: str) -> RecordedPipeline | None:
     """Return what the service has recorded of a pipeline; None where there is no service, or it does not answer."""
-    from aiflow_sdk.deployment import RecordedPipeline, Service
+    from aiflow_sdk.deployment import RecordedPipeline
+    from aiflow_sdk.service import Service
 
     environment = invocation.environment
     if environment.service is None:

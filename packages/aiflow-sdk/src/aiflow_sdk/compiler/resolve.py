@@ -39,6 +39,7 @@ def resolve_environment(subject: Subject) -> PlanEnvironment:
             )
             for name, stated in sorted(environment.hearers.items())
         ),
+        grants_keep_hours=environment.grants_keep_hours,
     )
 
 

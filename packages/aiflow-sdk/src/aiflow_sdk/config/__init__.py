@@ -11,7 +11,7 @@ from aiflow_sdk.face import load_on_first_use
 
 if TYPE_CHECKING:
     from aiflow_sdk.config.address import Address, parse_address, without_credentials
-    from aiflow_sdk.config.environment import ENVIRONMENTS, Environment, LakeRoot, ReadThrough, shared_lake
+    from aiflow_sdk.config.environment import ENVIRONMENTS, SERVICE, Environment, LakeRoot, ReadThrough, shared_lake
     from aiflow_sdk.config.overlap import mounted_below, overlap
     from aiflow_sdk.config.project import CONFIG_FILE, Project, load_project
     from aiflow_sdk.config.secret import (
@@ -33,6 +33,7 @@ _HOMES = {
     "Project": "aiflow_sdk.config.project",
     "ReadThrough": "aiflow_sdk.config.environment",
     "SCHEME": "aiflow_sdk.config.secret",
+    "SERVICE": "aiflow_sdk.config.environment",
     "Secret": "aiflow_sdk.config.secret",
     "SecretProvider": "aiflow_sdk.config.secret",
     "load_project": "aiflow_sdk.config.project",
@@ -51,6 +52,7 @@ __all__ = [
     "CONFIG_FILE",
     "ENVIRONMENTS",
     "SCHEME",
+    "SERVICE",
     "Address",
     "Environment",
     "LakeRoot",

@@ -85,6 +85,7 @@ ENVIRONMENT_SETTINGS: Mapping[str, Setting] = {
     "service": Setting("an address http://… or https://…", _is_web_address),
     "service_token": TEXT,
     "service_over_http": TRUTH,
+    "grants_keep_hours": POSITIVE,
     "secrets": TABLE,
     "bundles": TEXT,
     "bundles_storage": TABLE,

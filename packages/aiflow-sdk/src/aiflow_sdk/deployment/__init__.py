@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from aiflow_sdk.face import load_on_first_use
 
 if TYPE_CHECKING:
+    from aiflow_sdk.deployment.access import refuse_ungranted
     from aiflow_sdk.deployment.check import CheckReport, check_project
     from aiflow_sdk.deployment.compile import Compiled, CompileReport, compile_project
     from aiflow_sdk.deployment.deploy import (
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     )
     from aiflow_sdk.deployment.history import DeployedPipeline, HistoryEntry, Version
     from aiflow_sdk.deployment.recollection import RecordedPipeline, recalled_history
-    from aiflow_sdk.deployment.recording import Recorded, Service, record_releases
+    from aiflow_sdk.deployment.recording import Recorded, record_releases
 
 _HOMES = {
     "CheckReport": "aiflow_sdk.deployment.check",
@@ -33,7 +34,6 @@ _HOMES = {
     "Recorded": "aiflow_sdk.deployment.recording",
     "RecordedPipeline": "aiflow_sdk.deployment.recollection",
     "RollbackReport": "aiflow_sdk.deployment.deploy",
-    "Service": "aiflow_sdk.deployment.recording",
     "Version": "aiflow_sdk.deployment.history",
     "check_project": "aiflow_sdk.deployment.check",
     "compile_project": "aiflow_sdk.deployment.compile",
@@ -41,6 +41,7 @@ _HOMES = {
     "open_bundles": "aiflow_sdk.deployment.deploy",
     "recalled_history": "aiflow_sdk.deployment.recollection",
     "record_releases": "aiflow_sdk.deployment.recording",
+    "refuse_ungranted": "aiflow_sdk.deployment.access",
     "roll_back_project": "aiflow_sdk.deployment.deploy",
 }
 
@@ -54,7 +55,6 @@ __all__ = [
     "Recorded",
     "RecordedPipeline",
     "RollbackReport",
-    "Service",
     "Version",
     "check_project",
     "compile_project",
@@ -62,6 +62,7 @@ __all__ = [
     "open_bundles",
     "recalled_history",
     "record_releases",
+    "refuse_ungranted",
     "roll_back_project",
 ]
 

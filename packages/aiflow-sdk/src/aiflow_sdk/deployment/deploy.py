@@ -22,6 +22,7 @@ from aiflow_sdk.bundles import (
 from aiflow_sdk.bundles.model import PlainPlaces
 from aiflow_sdk.bundles.store import duplicate_dag_id
 from aiflow_sdk.config import Environment, Project, resolve_secrets
+from aiflow_sdk.deployment.access import find_refused
 from aiflow_sdk.deployment.commit import read_commit
 from aiflow_sdk.deployment.compile import Compiled, compile_project
 from aiflow_sdk.deployment.files import code_wheel
@@ -73,11 +74,11 @@ def deploy_project(
 ) -> DeployReport:
     """Compile every pipeline and publish all of them, the project's code and what it needs installed as one version.
 
-    A project with a problem is not published, and every problem is told. Nobody sees a part of it; equal content is
-    the same version, and no new release. ``dry`` tells what would change and writes nothing into the store; ``repair``
-    writes objects that should be there already; ``collect`` removes what is older than the environment keeps.
-    ``by`` is who is told to have done it, else the user of this process; ``message`` is what is said of it. May raise
-    ``StoreError``.
+    A project with a problem is not published, and every problem is told; that a team may not touch a dataset is one.
+    Nobody sees a part of it; equal content is the same version, and no new release. ``dry`` tells what would change and
+    writes nothing into the store; ``repair`` writes objects that should be there already; ``collect`` removes what is
+    older than the environment keeps. ``by`` is who is told to have done it, else the user of this process; ``message``
+    is what is said of it. May raise ``StoreError``.
     """
     tell = progress or _say_nothing
     store = open_bundles(environment)
@@ -88,6 +89,8 @@ def deploy_project(
     out = None if anchored == environment else project.root / ".aiflow" / "deployed" / environment.name
     report = compile_project(project, anchored, registry, out)
     problems = list(report.problems)
+    refused, unasked = find_refused(environment, report.pipelines)
+    problems += refused
     tell("pack", 0, 0)
     objects = _Objects()
     code = lock = None
@@ -132,7 +135,7 @@ def deploy_project(
         progress=lambda done, all_of_them: tell("publish", done, all_of_them),
         waits=lambda: tell("wait", 0, 0),
     )
-    notes, collected = list(report.notes), Collected()
+    notes, collected = [*report.notes, *([unasked] if unasked else [])], Collected()
     if collect and not dry:
         tell("collect", 0, 0)
         try:

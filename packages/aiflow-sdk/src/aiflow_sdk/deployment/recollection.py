@@ -11,10 +11,10 @@ from typing import Any
 from aiflow_sdk.bundles import Release
 from aiflow_sdk.bundles.model import Note
 from aiflow_sdk.deployment.history import HistoryEntry, Version
-from aiflow_sdk.deployment.recording import Service
 from aiflow_sdk.difference import Difference
 from aiflow_sdk.ir import read_pipeline
 from aiflow_sdk.plan import read_plan
+from aiflow_sdk.service import Service
 
 _PAGE = 50
 

@@ -5,10 +5,6 @@ What it has to know lies in the bundle store, so nothing is kept beside it: what
 
 from __future__ import annotations
 
-import gzip
-import http.client
-import json
-import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,96 +12,12 @@ from typing import Any
 
 from aiflow_sdk.bundles import BundleStore, Entry, Release
 from aiflow_sdk.bundles.reader import side_by_side
-from aiflow_sdk.config import Environment, resolve_secret
 from aiflow_sdk.errors import AiflowError, ReceiverError
-from aiflow_sdk.redaction import REDACTOR
-from aiflow_sdk.web import Reply, WebServer
+from aiflow_sdk.service import Service
 
-_CONNECT_SECONDS = 3.0
-_TIMEOUT_SECONDS = 60.0
 _BATCH_VERSIONS = 200
 _BATCH_BYTES = 8 * 1024 * 1024
 _PAGE = 500
-_GZIP_LEVEL = 3
-_SHOWN_CHARACTERS = 300
-
-
-class Service:
-    """The metadata service of an environment, asked and told in JSON."""
-
-    def __init__(self, environment: Environment, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
-        """``timeout_seconds``: how long an answer may take. Raises ``ConfigurationError`` (``unknown-secret``)."""
-        self._timeout_seconds = timeout_seconds
-        assert environment.service is not None
-        self.address = environment.service
-        self._server = WebServer(environment.service, keeps_open=True)
-        token = environment.service_token
-        self._login = {"Authorization": f"Bearer {resolve_secret(token, environment)}"} if token else {}
-
-    def get(self, path: str, **query: Any) -> Any:
-        """Return what lies at a path below ``/api/v1/``; None where nothing does. Raises ``ReceiverError``."""
-        wanted = {name: value for name, value in query.items() if value is not None}
-        reply = self._ask("GET", f"{path}?{urllib.parse.urlencode(wanted)}" if wanted else path, None)
-        return None if reply.status == http.HTTPStatus.NOT_FOUND else self._read(reply)
-
-    def pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
-        """Yield the items of all pages of a list, as they are asked for. Raises ``ReceiverError``."""
-        cursor = None
-        while True:
-            page = self.get(path, cursor=cursor, **query) or {}
-            yield from page.get("items", ())
-            cursor = page.get("next")
-            if cursor is None:
-                return
-
-    def put(self, path: str, data: Any) -> Any:
-        """Put data; returns the answer, and of a conflict what that says. Raises ``ReceiverError``."""
-        reply = self._ask("PUT", path, json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
-        return self._read(reply, conflict_is_answer=True)
-
-    def post(self, path: str, data: Any) -> Any:
-        """Post data; returns the answer. Raises ``ReceiverError``."""
-        return self._read(self._ask("POST", path, json.dumps(data, ensure_ascii=False).encode("utf-8", "replace")))
-
-    def _ask(self, method: str, path: str, body: bytes | None) -> Reply:
-        headers = {"Accept": "application/json", **self._login}
-        if body is not None:
-            headers |= {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-            body = gzip.compress(body, _GZIP_LEVEL)
-        try:
-            return self._server.request(
-                method,
-                f"api/v1/{path}",
-                body=body,
-                headers=headers,
-                timeout_seconds=self._timeout_seconds,
-                connect_seconds=_CONNECT_SECONDS,
-            )
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            why = str(error) or type(error).__name__
-            raise ReceiverError(
-                "service-unreachable",
-                REDACTOR.hide(f"the metadata service at {self.address} cannot be reached: {why}"),
-                hint="see that it runs and that the setting service is its address",
-                retryable=True,
-            ) from error
-
-    def _read(self, reply: Reply, *, conflict_is_answer: bool = False) -> Any:
-        try:
-            data = json.loads(reply.content)
-        except (ValueError, RecursionError):
-            data = None
-        taken = reply.status == http.HTTPStatus.OK or (conflict_is_answer and reply.status == http.HTTPStatus.CONFLICT)
-        if taken and isinstance(data, dict):
-            return data
-        said = data.get("detail") if isinstance(data, dict) else None
-        text = " ".join(str(said or reply.content.decode("utf-8", "replace")).split())[:_SHOWN_CHARACTERS]
-        raise ReceiverError(
-            "service-answer",
-            REDACTOR.hide(f"the metadata service at {self.address} answered {reply.status}: {text}"),
-            hint="see what its log says, and that the settings service and service_token are right",
-            retryable=reply.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR,
-        )
 
 
 @dataclass

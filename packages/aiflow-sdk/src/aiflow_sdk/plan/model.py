@@ -124,6 +124,8 @@ class PlanEnvironment(Frozen):
     """The lakes in which a table is looked for that is absent in this one, nearest first."""
     listeners: tuple[PlanListener, ...] = ()
     """Who hears of the events of runs that the local runner does not do."""
+    grants_keep_hours: float = 72
+    """How long what the metadata service said of grants is gone by while it is silent."""
 
 
 class Plan(Frozen):

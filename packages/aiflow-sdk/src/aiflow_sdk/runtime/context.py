@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -11,6 +11,7 @@ from typing import Any
 
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Run
+from aiflow_sdk.service import Touch, touch_of
 
 
 class _Facts(logging.LoggerAdapter[logging.Logger]):
@@ -28,6 +29,8 @@ class Context:
     task_id: str
     counts: dict[str, int] = field(default_factory=dict)
     touched: list[tuple[str, DatasetName]] = field(default_factory=list)
+    permit: Callable[[Touch], None] = lambda touch: None
+    """Raises where the pipeline's team may not touch a dataset."""
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
@@ -107,5 +110,10 @@ class Context:
         self.counts[name] = self.counts.get(name, 0) + int(number)
 
     def touches(self, name: str, *, namespace: str = "onelake", writes: bool = True) -> None:
-        """Tell lineage of a dataset that the function reads or writes by itself (``external=True``)."""
+        """Tell lineage of a dataset that the function reads or writes by itself (``external=True``).
+
+        Told before it is touched, what the team may not touch is not: raises ``AccessError``.
+        """
+        if touch := touch_of("sink" if writes else "source", (namespace, name)):
+            self.permit(touch)
         self.touched.append(("write" if writes else "read", DatasetName(namespace, name)))

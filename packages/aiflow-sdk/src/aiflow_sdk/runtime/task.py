@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from aiflow_sdk.code import enter_project
-from aiflow_sdk.config import Environment, ReadThrough, resolve_secrets
+from aiflow_sdk.config import SERVICE, Environment, ReadThrough, resolve_secrets
 from aiflow_sdk.errors import DefinitionError, Where
 from aiflow_sdk.ir import DatasetName, FrozenMap, thaw
 from aiflow_sdk.place import node_place, placed
@@ -32,9 +32,11 @@ from aiflow_sdk.plugins import (
 )
 from aiflow_sdk.runtime.context import Context
 from aiflow_sdk.runtime.functions import load_function
+from aiflow_sdk.runtime.grants import Gate
 from aiflow_sdk.runtime.readiness import await_partitions
 from aiflow_sdk.runtime.rendering import WantedPartitions, fill_values, render_options, shown_facts
 from aiflow_sdk.runtime.staging import Staging, StoreStaging
+from aiflow_sdk.service import Touch, touch_of
 from aiflow_sdk.usage import Meter
 from aiflow_sdk.variables import render, render_query
 
@@ -66,8 +68,9 @@ def execute_task(
     told at once what is missing unless ``patient``. A continuous task is started and goes on: the result holds its job.
     ``meter`` measures the attempt, and is told of a server that computes for it.
 
-    Repeating it is safe: sinks and stages write all or nothing, known by the run's generation. Raises ``AiflowError``
-    of whatever went wrong; a user's exception is the cause of a ``UserCodeError``.
+    What the pipeline's team may not read or write is refused before anything else (:mod:`aiflow_sdk.runtime.grants`),
+    unless the run is a test. Repeating it is safe: sinks and stages write all or nothing, known by the run's
+    generation. Raises ``AiflowError`` of whatever went wrong; a user's exception is the cause of a ``UserCodeError``.
     """
     task = plan.task(task_id)
     enter_project(root)
@@ -85,6 +88,7 @@ def execute_task(
         places or {},
     )
     started = time.perf_counter()
+    work.check_grants()
     if task.waits:
         work.wait(patient)
         return TaskResult(task_id=task_id, seconds=round(time.perf_counter() - started, 6))
@@ -114,6 +118,8 @@ def execute_task(
 def bound_environment(plan: Plan, root: Path) -> Environment:
     """Return the plan's environment at work in the project's folder, where its relative folders lie."""
     stated = plan.environment
+    named = (one.options for one in stated.listeners if one.name == SERVICE and one.kind == "openlineage")
+    service: Mapping[str, Any] = next(named, {})
     return Environment(
         name=stated.name,
         lake=stated.lake,
@@ -124,6 +130,9 @@ def bound_environment(plan: Plan, root: Path) -> Environment:
         secrets=thaw(stated.secrets),
         storage=thaw(stated.storage),
         reads=tuple(ReadThrough(one.environment, one.lake, thaw(one.storage)) for one in stated.reads),
+        service=service.get("url"),
+        service_token=service.get("api_key"),
+        grants_keep_hours=stated.grants_keep_hours,
         root=root,
     )
 
@@ -152,6 +161,8 @@ class _Work:
     audits: Mapping[str, Callable[[Pending], None]]
     places: Mapping[str, Where]
     staging: Staging = field(init=False)
+    gate: Gate | None = None
+    """Present where grants hold."""
     dialect: str | None = None
     job: JobHandle | None = None
     frames: dict[str, Frame] = field(default_factory=dict)
@@ -162,6 +173,30 @@ class _Work:
     def where(self, node_id: str | None = None) -> Where:
         """Return where a node, or else the pipeline, was written."""
         return node_place(self.places, self.plan.pipeline_id, node_id)
+
+    def check_grants(self) -> None:
+        """Return if the team may read and write what the task does. Raises ``AccessError``."""
+        if self.run.cause == "test":
+            return
+        self.gate = Gate.of(self.plan, self.environment, self.root)
+        if self.gate is None:
+            return
+        touches: dict[Touch, Where] = {}
+        for node_id in self.task.node_ids:
+            node, where = self.plan.nodes[node_id], self.where(node_id)
+            if node.type != "transform" and node_id not in self.overrides:
+                with placed(where):
+                    touch = touch_of(node.type, node.dataset or self.dataset(node, where))
+                if touch is not None:
+                    touches.setdefault(touch, where)
+        if touches:
+            self.gate.check(touches)
+
+    def dataset(self, node: PlanNode, where: Where) -> DatasetName:
+        """Return the dataset of a source or sink whose name the run decides."""
+        options, _ = render_options(node, self.run, self.environment)
+        kind: type[Source] | type[Sink] = Source if node.type == "source" else Sink
+        return load_plugin(node.plugin or "", kind).load(options, self.environment, where=where).dataset()
 
     def wait(self, patient: bool) -> None:
         """Return once the partitions are there that the task's sources ask for; at once unless ``patient``."""
@@ -259,7 +294,7 @@ class _Work:
     def transform(self, session: Session, node: PlanNode) -> None:
         began = time.perf_counter()
         inputs = {input_id: self.frames[input_id] for input_id in node.input_ids}
-        context = Context(self.run, node.id, self.task.id)
+        context = Context(self.run, node.id, self.task.id, permit=self.permit)
         if node.sql is not None:
             frame = session.sql(render_query(node.sql, self.run.facts(), self.dialect), inputs)
         else:
@@ -283,6 +318,11 @@ class _Work:
         )
         self.contexts[node.id] = context
         self.finished(facts)
+
+    def permit(self, touch: Touch) -> None:
+        """Return if a function may touch what it names. Raises ``AccessError``."""
+        if self.gate is not None:
+            self.gate.check({touch: Where(about=f"pipeline '{self.plan.pipeline_id}'")})
 
     def sink_write(self, node: PlanNode) -> FrameWrite:
         (input_id,) = node.input_ids

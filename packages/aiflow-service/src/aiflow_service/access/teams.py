@@ -258,6 +258,18 @@ class Claims:
         return next((team_id for begin, team_id in self._namespaces if namespace.startswith(begin)), None)
 
 
+def claiming_team(connection: Connection, namespace: str, project: str | None = None) -> int | None:
+    """Return the team that claims a project, or the longest beginning of a namespace; as :meth:`Claims.team_of`."""
+    begins = sa.func.substr(sa.literal(namespace), 1, sa.func.length(claims.c.name)) == claims.c.name
+    mine = (claims.c.kind == "namespace") & begins
+    if project is not None:
+        mine |= (claims.c.kind == "project") & (claims.c.name == project)
+    statement = sa.select(claims.c.team_id).where(mine)
+    statement = statement.order_by(claims.c.kind.desc(), sa.func.length(claims.c.name).desc()).limit(1)
+    found: int | None = connection.execute(statement).scalar()
+    return found
+
+
 def _count_change(writing: Writing) -> None:
     writing.number("claim_changes")
 
@@ -269,6 +281,7 @@ __all__ = [
     "Denied",
     "Taken",
     "any_team",
+    "claiming_team",
     "drop_claim",
     "find_team",
     "give_role",

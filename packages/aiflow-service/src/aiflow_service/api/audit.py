@@ -16,8 +16,8 @@ from aiflow_sdk.audit import Checkpoints, export_line
 from aiflow_sdk.config.address import without_credentials
 from aiflow_sdk.errors import AiflowError
 from aiflow_service.access import Role, Scope
-from aiflow_service.api.bodies import describe_body, read_body
 from aiflow_service.api.answers import Cursor, Limit, Moment, answer, answer_page, checked_text, moment_in, place_of
+from aiflow_service.api.bodies import describe_body, read_body
 from aiflow_service.api.problem import PROBLEMS, Problem
 from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf
 from aiflow_service.api.words import Body, Text

@@ -197,7 +197,7 @@ def _record_versions(services: Services, scope: Scope, sender: Sender, batch: Ve
     made = [False] * len(checked)
     with services.database.writing() as writing:
         for (project, environment), places in _by_project(checked).items():
-            team_id = sender.team_for(writing, project, environment)
+            team_id = sender.team_for(writing.connection, project, environment)
             scope.require(Role.EDITOR, team_id, environment)
             are_new = record_versions(writing, team_id, [checked[position] for position in places], now())
             for position, is_new in zip(places, are_new, strict=True):
@@ -219,7 +219,7 @@ def _record_versions(services: Services, scope: Scope, sender: Sender, batch: Ve
 
 def _record_release(services: Services, scope: Scope, sender: Sender, sent: ReleaseSubmission) -> bool:
     with services.database.writing() as writing:
-        team_id = sender.team_for(writing, sent.project, sent.environment)
+        team_id = sender.team_for(writing.connection, sent.project, sent.environment)
         scope.require(Role.EDITOR, team_id, sent.environment)
         number = record_release(writing, team_id, sent, now())
         if number is not None:

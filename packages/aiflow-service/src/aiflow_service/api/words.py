@@ -14,14 +14,15 @@ from aiflow_service.api.problem import Problem
 from aiflow_service.database import now
 
 
-def _no_nul(text: str) -> str:
+def no_nul(text: str) -> str:
+    """Return a text that every database takes. Raises ``ValueError``."""
     if "\0" in text:
         raise ValueError("holds the character U+0000")
     return text
 
 
 Number = Annotated[int, Path(ge=1, lt=2**62)]
-Text = Annotated[str, MinLen(1), MaxLen(500), AfterValidator(_no_nul)]
+Text = Annotated[str, MinLen(1), MaxLen(500), AfterValidator(no_nul)]
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 TeamName = Annotated[str, Path(pattern=NAME_PATTERN, description="A team's name.")]

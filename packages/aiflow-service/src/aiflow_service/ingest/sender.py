@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from sqlalchemy.engine import Connection
+
 from aiflow_service.access.grants import writable
-from aiflow_service.access.teams import Claims
+from aiflow_service.access.teams import Claims, claiming_team
 from aiflow_service.catalog import Names
 from aiflow_service.database import Writing
 from aiflow_service.openlineage import Event, Refusal
@@ -39,13 +41,11 @@ class Sender:
         if told - {self.environment}:
             raise Refusal("environment-forbidden", f"the token is for the environment {self.environment} alone")
 
-    def team_for(self, writing: Writing, project: str, environment: str) -> int:
+    def team_for(self, connection: Connection, project: str, environment: str) -> int:
         """Return the team of a project's pipelines in an environment: that of the events of their runs."""
         if not self.speaks_for_all:
             return self.team_id
-        claims = Claims()
-        claims.refresh(writing)
-        return claims.team_of(f"{PIPELINES}{environment}", project) or self.team_id
+        return claiming_team(connection, f"{PIPELINES}{environment}", project) or self.team_id
 
 
 class Sent(Protocol):

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from aiflow_service.database.moments import MICROSECONDS, moment_of, now
-from aiflow_service.openlineage.airflow import find_own_run
 from aiflow_service.masking import hide_secrets, may_hold_secrets
+from aiflow_service.openlineage.airflow import find_own_run
 from aiflow_service.openlineage.events import (
     ColumnSource,
     DatasetMention,

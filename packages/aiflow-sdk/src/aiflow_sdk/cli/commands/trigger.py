@@ -12,6 +12,7 @@ from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.cli.console import Console, format_next, format_seconds
 from aiflow_sdk.cli.diagnostics import print_errors
 from aiflow_sdk.cli.orchestration import find_deployed, open_airflow, stop_watching
+from aiflow_sdk.cli.service import ask_for_grants
 from aiflow_sdk.errors import AiflowError, DefinitionError
 from aiflow_sdk.local.store import short_run_id
 
@@ -49,6 +50,7 @@ def command(
     key = deployed.keys(date)
     if key and ".." in key:
         _refuse_range(invocation, deployed)
+    ask_for_grants(invocation, deployed)
     run = airflow.trigger(deployed, key, deployed.values(given))
     if wait:
         _wait(invocation, airflow, deployed, run)

@@ -1,0 +1,129 @@
+"""The metadata service of an environment, asked and told in JSON."""
+
+from __future__ import annotations
+
+import gzip
+import http
+import http.client
+import json
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aiflow_sdk.config import Environment, resolve_secret
+from aiflow_sdk.errors import ReceiverError
+from aiflow_sdk.redaction import REDACTOR
+from aiflow_sdk.service.logins import find_login
+from aiflow_sdk.web import Reply, WebServer
+
+_CONNECT_SECONDS = 3.0
+_TIMEOUT_SECONDS = 60.0
+_GZIP_LEVEL = 3
+_SHOWN_CHARACTERS = 300
+_HINTS: Mapping[int, str] = {
+    http.HTTPStatus.UNAUTHORIZED: "log in (aiflow login), or see that service_token refers to a token that is good",
+    http.HTTPStatus.FORBIDDEN: "ask an owner of the team for the role, or log in with another token",
+}
+_OTHER_HINT = "see what its log says, and that the settings service and service_token are right"
+
+
+class Service:
+    """One service, called with the environment's ``service_token``, else with the login of whoever calls."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
+        connect_seconds: float = _CONNECT_SECONDS,
+        token: str | None = None,
+    ) -> None:
+        """``timeout_seconds``: how long an answer may take; ``token`` stands for what would be looked up.
+
+        Raises ``ConfigurationError`` (``unknown-secret``).
+        """
+        self._timeout_seconds, self._connect_seconds = timeout_seconds, connect_seconds
+        assert environment.service is not None
+        self.address = environment.service
+        self._server = WebServer(environment.service, keeps_open=True)
+        if token is None:
+            reference = environment.service_token
+            token = resolve_secret(reference, environment) if reference else find_login(self.address)
+        self._login = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Return what lies at a path below ``/api/v1/``; None where nothing does. Raises ``ReceiverError``."""
+        wanted = {name: value for name, value in query.items() if value is not None}
+        reply = self._ask("GET", f"{path}?{urllib.parse.urlencode(wanted)}" if wanted else path, None)
+        return None if reply.status == http.HTTPStatus.NOT_FOUND else self._read(reply)
+
+    def pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+        """Yield the items of all pages of a list, as they are asked for. Raises ``ReceiverError``."""
+        cursor = None
+        while True:
+            page = self.get(path, cursor=cursor, **query) or {}
+            yield from page.get("items", ())
+            cursor = page.get("next")
+            if cursor is None:
+                return
+
+    def post(self, path: str, data: Any, *, absent_is_none: bool = False) -> Any:
+        """Post data and return the answer; ``absent_is_none``: None where there is no such path.
+
+        Raises ``ReceiverError``.
+        """
+        reply = self._ask("POST", path, json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
+        is_absent = reply.status in (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.METHOD_NOT_ALLOWED)
+        return None if is_absent and absent_is_none else self._read(reply)
+
+    def delete(self, path: str) -> Any:
+        """Delete what lies at a path and return the answer. Raises ``ReceiverError``."""
+        return self._read(self._ask("DELETE", path, None))
+
+    def put(self, path: str, data: Any) -> Any:
+        """Put data; returns the answer, and of a conflict what that says. Raises ``ReceiverError``."""
+        reply = self._ask("PUT", path, json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
+        return self._read(reply, conflict_is_answer=True)
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> Reply:
+        headers = {"Accept": "application/json", **self._login}
+        if body is not None:
+            headers |= {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+            body = gzip.compress(body, _GZIP_LEVEL)
+        try:
+            return self._server.request(
+                method,
+                f"api/v1/{path}",
+                body=body,
+                headers=headers,
+                timeout_seconds=self._timeout_seconds,
+                connect_seconds=self._connect_seconds,
+            )
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            why = str(error) or type(error).__name__
+            raise ReceiverError(
+                "service-unreachable",
+                REDACTOR.hide(f"the metadata service at {self.address} cannot be reached: {why}"),
+                hint="see that it runs and that the setting service is its address",
+                retryable=True,
+            ) from error
+
+    def _read(self, reply: Reply, *, conflict_is_answer: bool = False) -> Any:
+        try:
+            data = json.loads(reply.content)
+        except (ValueError, RecursionError):
+            data = None
+        taken = {http.HTTPStatus.OK, http.HTTPStatus.CREATED}
+        if conflict_is_answer:
+            taken.add(http.HTTPStatus.CONFLICT)
+        if reply.status in taken and isinstance(data, dict):
+            return data
+        said = data.get("detail") if isinstance(data, dict) else None
+        text = " ".join(str(said or reply.content.decode("utf-8", "replace")).split())[:_SHOWN_CHARACTERS]
+        is_fault = reply.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
+        raise ReceiverError(
+            "service-answer",
+            REDACTOR.hide(f"the metadata service at {self.address} answered {reply.status}: {text}"),
+            hint=_HINTS.get(reply.status) or (None if said and not is_fault else _OTHER_HINT),
+            retryable=is_fault,
+        )
