@@ -227,6 +227,29 @@ def test_a_shard_whose_document_is_gone_takes_no_other_project_down(
     assert len(parse(bundle)) == 1 + len(ids)
 
 
+def test_a_project_that_is_gone_keeps_no_other_from_an_empty_machine(
+    tmp_path: Path, ids: tuple[str, ...], deploy: Callable[..., None], store: BundleStore, open_bundle
+):
+    other = next(one for one in IDS if shard_of(f"other.{one}") == shard_of(f"shop.{ids[0]}"))
+    deploy("other", (other,))
+    newest = store.newest()
+    assert newest is not None
+    damage(tmp_path, store.bundle(newest.version).projects["shop"], gone=True)
+    bundle = open_bundle()
+    assert set(parse(bundle)) == {f"other.{other}"}
+    # It keeps no publish back either, and comes as soon as it can be had.
+    deploy("other", (other,), code="another")
+    bundle.refresh()
+    version = bundle.get_current_version()
+    assert version is not None
+    assert version.version != newest.version
+    assert set(parse(bundle)) == {f"other.{other}"}
+    deploy(repair=True)
+    bundle.refresh()
+    assert len(parse(bundle)) == 1 + len(ids)
+    assert broken(parse(bundle)) == set()
+
+
 @pytest.mark.parametrize("plan", [5, None, "../../../etc/passwd", "x\n"])
 def test_an_entry_that_names_no_object_takes_no_other_project_down(
     tmp_path: Path, ids: tuple[str, ...], deploy: Callable[..., None], store: BundleStore, open_bundle, plan: object

@@ -107,9 +107,8 @@ def test_a_bundle_in_azure_is_deployed_read_and_rolled_back(shop: Path, read: Re
     assert read()["dags"] == ["shop.two"]
     # A run that has begun keeps its version, and finds it.
     assert read(version=began["version"]) == began
-    (first,) = [
-        one for one in aiflow(shop, "--json", "deploy", "--env", "test", "--list").records if one["release"] == 1
-    ]
+    releases = json.loads(aiflow(shop, "--json", "deploy", "--env", "test", "--list").out)
+    (first,) = [one for one in releases if one["release"] == 1]
     aiflow(shop, "deploy", "--env", "test", "--rollback", first["version"])
     assert read() == began
     # The store does not let us in any more, and what is here is used.

@@ -30,6 +30,8 @@ from aiflow_sdk.errors import AiflowError, DocumentError
 _log = logging.getLogger(__name__)
 _LAID_OUT = "laid_out"
 """Says which version's shims are all there and touched."""
+_LEFT_OUT = "left_out"
+"""Names the projects whose documents could not be had when nothing else was here yet, one a line."""
 _NEEDED_TO_PARSE = (
     "aiflow_airflow.dag",
     # Airflow looks at each task for these when it serializes it.
@@ -91,17 +93,39 @@ class AiflowBundle(BaseDagBundle):
         with self.lock():
             self.path.mkdir(parents=True, exist_ok=True)
             before = _lying_in(self.path)
-            is_whole = before is not None and _laid_out(self.path) == before.version
+            is_whole = before is not None and _read(self.path / _LAID_OUT) == before.version
             if release and not (before and is_whole and before.version == release.version):
+                deployed = self._deployed(release.version)
+                left_out = self._left_out(deployed, self._missed() if before else None)
                 # Where somebody was broken off, nobody knows which shims are as they should be.
-                self._lay_out(self._deployed(release.version), before if is_whole else None)
+                self._lay_out(deployed, before if is_whole else None, left_out)
             elif before:
                 self._heal(before)
 
     def _deployed(self, version: str) -> Deployed:
         return Deployed(version, self._address, self._environment, self._storage, self.base_dir / "objects")
 
-    def _lay_out(self, deployed: Deployed, before: Deployed | None) -> None:
+    def _missed(self) -> frozenset[str]:
+        """Return the projects that were left out."""
+        return frozenset(_read(self.path / _LEFT_OUT).splitlines())
+
+    @staticmethod
+    def _left_out(deployed: Deployed, missed: frozenset[str] | None) -> frozenset[str]:
+        """Return the projects that are not shown because their documents cannot be had.
+
+        On a machine where nothing is yet (``missed`` is None) one of them keeps the others back no more; where it is
+        shown already, the version that is here stays, whole. Raises what passes by itself.
+        """
+        if missed is not None and not missed:
+            return frozenset()
+        failures = deployed.unknown()
+        if passing := next((error for error in failures.values() if error.retryable), None):
+            raise passing
+        for name, error in failures.items():
+            _log.error("the DAGs of project %s are not known: %s", name, error)
+        return frozenset(failures if missed is None else missed & failures.keys())
+
+    def _lay_out(self, deployed: Deployed, before: Deployed | None, left_out: frozenset[str] = frozenset()) -> None:
         """Write pointer and shims; those whose shard is as it was ``before`` keep their time."""
         folder = self.path
         numbers = [f"{number:02x}" for number in range(SHARDS)]
@@ -112,12 +136,17 @@ class AiflowBundle(BaseDagBundle):
                     write_shim(folder / shim_name(number))
                 deployed.write(folder)  # last: where it lies, the version is whole
             return
-        shards = {number: deployed.parts(number) for number in numbers}
-        changed = [number for number in numbers if before is None or before.parts(number) != shards[number]]
+        shards = {number: deployed.parts(number, without=left_out) for number in numbers}
+        missed = self._missed()
+        changed = [
+            number for number in numbers if before is None or before.parts(number, without=missed) != shards[number]
+        ]
         parts = [part for number in changed for part in shards[number]]
         failures = deployed.fetch([found.entry.plan for part in parts for found in deployed.pipelines(*part)])
         if passing := next((error for error in failures if error.retryable), None):
             raise passing  # a DAG that works is not taken down for a store that is away for a moment
+        (folder / _LAID_OUT).unlink(missing_ok=True)
+        (folder / _LEFT_OUT).write_text("\n".join(sorted(left_out)))
         deployed.write(folder)
         for number in changed:
             path = folder / shim_name(number)
@@ -130,6 +159,9 @@ class AiflowBundle(BaseDagBundle):
         (folder / _LAID_OUT).write_text(deployed.version)  # last: a break before it has all laid out anew
 
     def _heal(self, deployed: Deployed) -> None:
+        if (missed := self._missed()) and (missed - (unknown := deployed.unknown().keys())):
+            self._lay_out(deployed, None, missed & unknown)
+            return
         for path in self.path.glob("*.py"):
             if (shas := read_lacking(path)) and len(deployed.fetch(shas)) < len(shas):
                 os.utime(path)
@@ -142,9 +174,8 @@ def _load_for_forks() -> None:
             import_module(module)
 
 
-def _laid_out(folder: Path) -> str | None:
-    path = folder / _LAID_OUT
-    return path.read_text() if path.is_file() else None
+def _read(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
 
 
 def _lying_in(folder: Path) -> Deployed | None:

@@ -7,7 +7,7 @@ versions, by its content, in ``objects`` beside them. One that is damaged there 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -89,10 +89,24 @@ class Deployed(ObjectReader):
         """What the bundle is made of: name of a project → its version."""
         return self.bundle(self.version).projects
 
-    def parts(self, number: str) -> tuple[tuple[str, str], ...]:
-        """Return what a shard is made of: (project, digest of its shard document), sorted."""
-        shards = ((name, self.project(self.projects[name]).shards.get(number)) for name in sorted(self.projects))
+    def parts(self, number: str, *, without: Collection[str] = ()) -> tuple[tuple[str, str], ...]:
+        """Return what a shard is made of: (project, digest of its shard document), sorted; ``without`` some projects.
+
+        Raises ``AiflowError`` where the document of another project cannot be had.
+        """
+        names = sorted(self.projects.keys() - set(without))
+        shards = ((name, self.project(self.projects[name]).shards.get(number)) for name in names)
         return tuple((name, sha) for name, sha in shards if sha)
+
+    def unknown(self) -> dict[str, AiflowError]:
+        """Return the projects whose documents cannot be had or understood, and why."""
+        failures: dict[str, AiflowError] = {}
+        for name, version in self.projects.items():
+            try:
+                self.project(version)
+            except AiflowError as error:
+                failures[name] = error
+        return failures
 
     def pipelines(self, project: str, shard: str) -> Iterator[Found]:
         """Yield a project's pipelines of a shard (digest of its document), sorted."""

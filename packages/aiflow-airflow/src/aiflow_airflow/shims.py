@@ -89,7 +89,7 @@ def dags_of(file: str) -> dict[str, DAG]:
         return dags
     found: list[Found] = []
     try:
-        for project, shard in deployed.parts(path.stem.rpartition("_")[2]):
+        for project, shard in _parts(deployed, path.stem.rpartition("_")[2]):
             try:
                 found += deployed.pipelines(project, shard)
             except AiflowError as error:
@@ -97,6 +97,17 @@ def dags_of(file: str) -> dict[str, DAG]:
         return _dags(file, deployed, found)
     finally:
         _note_lacking(path, deployed.lacking)
+
+
+def _parts(deployed: Deployed, number: str) -> tuple[tuple[str, str], ...]:
+    """Return what a shard is made of, without the projects that are not known."""
+    try:
+        return deployed.parts(number)
+    except AiflowError:
+        unknown = deployed.unknown()
+        for project, error in unknown.items():
+            _log.error("the DAGs of project %s are not known: %s", project, error)
+        return deployed.parts(number, without=unknown)
 
 
 def start_ahead(deployed: Deployed) -> None:
