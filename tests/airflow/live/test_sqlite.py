@@ -121,7 +121,7 @@ def made(p, table, target):
     rows = p.read(source.onelake(id="rows", table=table, partitions={"dt": p.vars["run_date"]}))
     p.write(rows.transform(id="work", fn="etl:work"), sink.onelake(id="out", table=target, partition_by=["dt"]))
 
-@pipeline(id="first", schedule=None, partition="day")
+@pipeline(id="first", schedule=None, partition="day", retries=1)
 def first(p):
     made(p, "raw.rows", "chain.first")
 

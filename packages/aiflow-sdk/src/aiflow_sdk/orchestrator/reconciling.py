@@ -35,6 +35,7 @@ _MOST_EVENTS = 100
 """In one request to the service."""
 _VERSION = 7
 """Of the UUIDs that are runs' ids: they begin with a moment, in milliseconds."""
+_LATEST = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
 
 class Recorder(Protocol):
@@ -104,9 +105,10 @@ class _Reconciliation:
         """Return the DAG run that a run is which the service knows: the run's id says when it was to begin."""
         number = UUID(one["run_id"])
         deployed = self._pipelines.find(dag_id_of(one["project"] or "default", one["pipeline"]))
-        if deployed is None or deployed.environment != self._environment or number.version != _VERSION:
-            return None
         milliseconds = number.int >> 80
+        is_a_moment = number.version == _VERSION and milliseconds < _LATEST
+        if deployed is None or deployed.environment != self._environment or not is_a_moment:
+            return None
         first, last = (datetime.fromtimestamp(at / 1000, UTC).isoformat() for at in (milliseconds, milliseconds + 1))
         path = f"dags/{urllib.parse.quote(deployed.dag_id, safe='~')}/dagRuns"
         pages = self._airflow.client.pages(path, "dag_runs", run_after_gte=first, run_after_lte=last)
@@ -133,7 +135,8 @@ class _Reconciliation:
         if has_ended:
             errors = [error for error, _ in attempts if error]
             error = (errors or [_error_of(record)])[0] if found["state"] == "failed" else None
-            told.append(run.event(_ENDS[found["state"]], found["end_date"], error=error))
+            ended = found.get("end_date") or found["start_date"]
+            told.append(run.event(_ENDS[found["state"]], ended, error=error))
         self._send(told)
         self._told.runs.append(run_id)
         self._told.attempts += len(attempts)
@@ -152,7 +155,7 @@ class _Reconciliation:
             for one in self._tries(run, task):
                 began, number = one.get("start_date"), one.get("try_number") or 1
                 # Before the run's present beginning it was another execution's, and nobody knows which one's.
-                if not began or (run.execution > 1 and began < run.found["start_date"]):
+                if not began or (run.execution > 1 and _moment(began) < _moment(run.found["start_date"])):
                     continue
                 attempt_id = events.job_run_id(run.run_id, run.execution, task["task_id"], number)
                 if attempt_id in ended:
@@ -246,7 +249,7 @@ class _Told:
             run_id=run_id,
             job_namespace=namespace,
             job_name=name,
-            time=datetime.fromisoformat(at),
+            time=_moment(at),
             run_facets={
                 "aiflow_run": events.own_facet("run", ours),
                 "aiflow_airflow": events.own_facet("airflow", where),
@@ -257,7 +260,11 @@ class _Told:
 
 
 def _run_id(found: Mapping[str, Any]) -> str:
-    return run_id_in_airflow(found["dag_id"], found["dag_run_id"], datetime.fromisoformat(found["run_after"]))
+    return run_id_in_airflow(found["dag_id"], found["dag_run_id"], _moment(found["run_after"]))
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def _execution(known: Mapping[str, Any] | None, found: Mapping[str, Any]) -> int:
@@ -271,7 +278,7 @@ def _execution(known: Mapping[str, Any] | None, found: Mapping[str, Any]) -> int
 def _is_begun_anew(known: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
     """Tell whether a run has begun since the service last heard of its end: it was cleared."""
     ended = known["ended_at"]
-    return ended is not None and datetime.fromisoformat(found["start_date"]) > datetime.fromisoformat(ended)
+    return ended is not None and _moment(found["start_date"]) > _moment(ended)
 
 
 def _is_told(known: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
