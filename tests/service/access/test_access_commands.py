@@ -60,9 +60,9 @@ def test_a_login_is_kept_for_its_owner_alone_and_commands_call_with_it(company, 
     assert [one["name"] for one in typed.data("team", "list")] == [team]
     assert "owner" in typed.words("team")
     file.chmod(0o644)
-    assert typed.error("team", code=2)["code"] == "unsafe-login"
+    assert typed.error("team")["code"] == "unsafe-login"
     file.write_text("[")
-    assert "it cannot be read" in typed.error("team", code=2)["message"]
+    assert "it cannot be read" in typed.error("team")["message"]
     file.unlink()
     log_in(typed, company.person(team, "owner"))
     assert typed.data("login", "--forget")["forgotten"] is True
@@ -83,7 +83,7 @@ def test_a_token_that_the_service_does_not_know_is_not_kept(typed):
     assert "no terminal" in typed.error("login", code=2)["message"]
     assert "cannot be read" in typed.error("login", "--token-file", str(typed.root / "none"), code=2)["message"]
     (typed.root / "aiflow.toml").write_text("[environments.dev]\n")
-    assert typed.error("login", code=2)["code"] == "no-service"
+    assert typed.error("login")["code"] == "no-service"
 
 
 def test_tokens_are_made_listed_and_revoked(company, typed):

@@ -10,7 +10,7 @@ from typing import Any
 from aiflow_sdk.config import Environment
 from aiflow_sdk.deployment.compile import Compiled
 from aiflow_sdk.errors import AccessError, AiflowError, Where
-from aiflow_sdk.service import Grants, Service, Touch, ask_grants, is_guarded, no_grant, touch_of
+from aiflow_sdk.service import Grants, Touch, ask_grants, is_guarded, no_grant, touch_of
 
 Touches = Mapping[Touch, Sequence[str]]
 """By what is touched the nodes that do."""
@@ -23,6 +23,8 @@ def find_refused(environment: Environment, pipelines: Iterable[Compiled]) -> tup
     """
     if not is_guarded(environment):
         return [], None
+    from aiflow_sdk.service import Service  # which most have no use for
+
     touched: dict[str, list[tuple[Compiled, Touches]]] = defaultdict(list)
     for one in pipelines:
         touched[one.project].append((one, _touches(json.loads(one.path.read_bytes())["nodes"])))
@@ -33,8 +35,6 @@ def find_refused(environment: Environment, pipelines: Iterable[Compiled]) -> tup
             said = ask_grants(service, project, environment.name, {touch for _, mine in members for touch in mine})
             for compiled, mine in members:
                 refused += _refused(said, mine, compiled.source.locations)
-    except AccessError:
-        raise
     except AiflowError as error:
         return [], f"whether the datasets may be touched is asked as tasks start: {error}"
     return refused, None
@@ -48,6 +48,7 @@ def refuse_ungranted(environment: Environment, project: str, pipeline: str, vers
     if not is_guarded(environment):
         return None
     from aiflow_sdk.deployment.recollection import RecordedPipeline  # which a deployment has no use for
+    from aiflow_sdk.service import Service
 
     try:
         service = Service(environment)

@@ -19,6 +19,8 @@ from aiflow_sdk.web import Reply, WebServer
 _CONNECT_SECONDS = 3.0
 _TIMEOUT_SECONDS = 60.0
 _GZIP_LEVEL = 3
+_PLAIN_BYTES = 8_192
+"""What is no longer is sent as it is: routes for small things take nothing else."""
 _SHOWN_CHARACTERS = 300
 _HINTS: Mapping[int, str] = {
     http.HTTPStatus.UNAUTHORIZED: "log in (aiflow login), or see that service_token refers to a token that is good",
@@ -88,8 +90,10 @@ class Service:
     def _ask(self, method: str, path: str, body: bytes | None) -> Reply:
         headers = {"Accept": "application/json", **self._login}
         if body is not None:
-            headers |= {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-            body = gzip.compress(body, _GZIP_LEVEL)
+            headers["Content-Type"] = "application/json"
+            if len(body) > _PLAIN_BYTES:
+                headers["Content-Encoding"] = "gzip"
+                body = gzip.compress(body, _GZIP_LEVEL)
         try:
             return self._server.request(
                 method,

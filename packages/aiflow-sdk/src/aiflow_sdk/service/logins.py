@@ -16,7 +16,8 @@ _OTHERS = 0o077
 
 def logins_file() -> Path:
     """Return the file: ``$XDG_CONFIG_HOME/aiflow/logins.json``, else in ``~/.config``."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "aiflow" / "logins.json"
+    # Not Path's own way, which raises where a container's user has no home.
+    return Path(os.path.expanduser(os.environ.get("XDG_CONFIG_HOME") or "~/.config")) / "aiflow" / "logins.json"
 
 
 def find_login(address: str) -> str | None:

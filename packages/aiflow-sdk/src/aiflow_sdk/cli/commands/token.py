@@ -46,7 +46,7 @@ aiflow token create airflow --team growth --role operator --account airflow --in
 @click.option("--role", required=True, type=click.Choice(ROLES), help="What it may do at most.")
 @click.option("--team", metavar="TEAM", help="In which team (default: in all that you may act for).")
 @click.option("--account", metavar="NAME", help="The service account of the team that it acts for (default: you).")
-@click.option("--in-environment", "environment", metavar="NAME", help="The only one that it may change things in.")
+@click.option("--in-environment", "within", metavar="NAME", help="The only one that it may change things in.")
 @click.option("--days", type=click.IntRange(1, 366), default=90, show_default=True, help="How long it is good.")
 def create_command(
     invocation: Invocation,
@@ -54,11 +54,11 @@ def create_command(
     role: str,
     team: str | None,
     account: str | None,
-    environment: str | None,
+    within: str | None,
     days: int,
 ) -> None:
     """Make a token called NAME and show its secret, which is shown this once."""
-    wanted = {"name": name, "role": role, "team": team, "account": account, "environment": environment, "days": days}
+    wanted = {"name": name, "role": role, "team": team, "account": account, "environment": within, "days": days}
     made = require_service(invocation).post(
         "tokens", {key: value for key, value in wanted.items() if value is not None}
     )
