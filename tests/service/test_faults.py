@@ -89,7 +89,7 @@ def test_kill_9_under_load_loses_nothing_acknowledged_and_counts_nothing_twice(d
         services[0].kill()
         services[0] = start_service(tmp_path, database)
     for sender in senders:
-        sender.join(120)
+        sender.join(240)
     services[0].kill()
     acknowledged = [run_id for sender in senders for run_id in sender.acknowledged]
     assert len(acknowledged) == len(set(acknowledged)) == 4 * 40
@@ -106,7 +106,7 @@ def test_replicas_on_one_database_write_side_by_side(postgres, tmp_path) -> None
         for sender in senders:
             sender.start()
         for sender in senders:
-            sender.join(120)
+            sender.join(240)
         acknowledged = sorted(run_id for sender in senders for run_id in sender.acknowledged)
         assert len(acknowledged) == 6 * 40
         assert [sender.refused for sender in senders] == [[]] * len(senders)
@@ -144,9 +144,9 @@ def test_replicas_merge_the_same_datasets_at_once_and_show_what_the_other_took(p
         for sender in senders:
             sender.start()  # each sends all of them, half of them from the end on
         for sender in senders:
-            sender.join(120)
+            sender.join(240)
         assert [sender.refused for sender in senders] == [[]] * len(senders)
-        listening.join(60)
+        listening.join(240)
         assert heard == {event["run"]["runId"] for event in events_sent}
         of_events, of_runs, last = stored(address)
         assert sorted(of_events) == sorted(of_runs) == sorted(heard)
@@ -164,7 +164,7 @@ def test_replicas_merge_the_same_datasets_at_once_and_show_what_the_other_took(p
 
 def listen(service: Service, wanted: set[str], heard: set[str]) -> None:
     """Listen to live runs until all that are wanted were told."""
-    connection = http.client.HTTPConnection(service.host, service.port, timeout=60)
+    connection = http.client.HTTPConnection(service.host, service.port, timeout=240)
     connection.request("GET", "/api/v1/runs/live", headers={"Last-Event-ID": "0"})
     response = connection.getresponse()
     while heard != wanted:
@@ -206,7 +206,7 @@ def own_postgres() -> Iterator[PostgresServer]:
 def check_once(senders: list[Sender], service: Service, address: str) -> None:
     """Check that what was acknowledged is there once, and that nothing else is."""
     for sender in senders:
-        sender.join(120)
+        sender.join(240)
     acknowledged = sorted(run_id for sender in senders for run_id in sender.acknowledged)
     assert len(acknowledged) == len(set(acknowledged)) == sum(sender.count for sender in senders)
     assert [sender.refused for sender in senders] == [[]] * len(senders)
@@ -223,7 +223,7 @@ def test_a_database_that_crashes_and_restarts_under_load_is_waited_for(own_postg
         senders = [Sender(number, [service], 30) for number in range(4)]
         for sender in senders:
             sender.start()
-        wait_until(lambda: sum(len(sender.acknowledged) for sender in senders) > 20, 60)
+        wait_until(lambda: sum(len(sender.acknowledged) for sender in senders) > 20, 240)
         for how in (signal.SIGQUIT, signal.SIGINT):
             own_postgres.stop(how)
             answer = service.request("GET", "/api/v1/runs")
@@ -250,14 +250,14 @@ def check_full_disk(folder: Path, address: str, log_folder: Path) -> None:
         senders = [Sender(number, [service], 25) for number in range(3)]
         for sender in senders:
             sender.start()
-        wait_until(lambda: service.log.read_bytes().count(b"the database does not answer: ") > 1, 60)
+        wait_until(lambda: service.log.read_bytes().count(b"the database does not answer: ") > 1, 240)
         heard = service.send(run_event())
         assert (heard.status, heard.headers["retry-after"]) == (503, "5")
         assert service.request("GET", "/healthz").status == 200
         assert len(service.get("/api/v1/runs")["items"]) >= before  # what is there can be asked for
         ballast.unlink()
         for sender in senders:
-            sender.join(120)
+            sender.join(240)
         acknowledged = [run_id for sender in senders for run_id in sender.acknowledged]
         assert len(acknowledged) == 3 * 25
         of_events, of_runs, last = stored(address)
