@@ -36,7 +36,7 @@ aiflow serve --settings service.toml --host 0.0.0.0""",
     "--settings",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="A TOML file with [sign_in]: how people sign in.",
+    help="A TOML file with [sign_in], how people sign in, and [retention], how long things are kept.",
 )
 def command(invocation: Invocation, host: str, port: int | None, database: str | None, settings: Path | None) -> None:
     """Run the metadata service until Ctrl-C.
