@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,8 @@ MIB = 1024 * 1024
 class Sender(threading.Thread):
     """Sends events one after the other, the same again until it is acknowledged, as official clients do."""
 
-    def __init__(
-        self, number: int, services: list[Service], count: int, events_sent: Sequence[dict[str, Any]] = ()
-    ) -> None:
+    def __init__(self, number: int, services: list[Service], count: int) -> None:
         super().__init__(daemon=True)
-        self.events = events_sent
         self.number = number
         self.services = services
         self.count = count
@@ -39,14 +36,11 @@ class Sender(threading.Thread):
         self.refused: list[int] = []
 
     def run(self) -> None:
-        for event in self.events or map(self._event, range(self.count)):
+        for index in range(self.count):
+            event = run_event(job=f"job{index % 7}", inputs=[f"t{(index + n) % 11}" for n in range(3)], outputs=["out"])
             raw = json.dumps(event).encode()
             while not self._send(raw, event["run"]["runId"]):
                 time.sleep(0.05)
-
-    @staticmethod
-    def _event(index: int) -> dict[str, Any]:
-        return run_event(job=f"job{index % 7}", inputs=[f"t{(index + n) % 11}" for n in range(3)], outputs=["out"])
 
     def _send(self, raw: bytes, run_id: str) -> bool:
         service = self.services[self.number % len(self.services)]
@@ -89,7 +83,7 @@ def test_kill_9_under_load_loses_nothing_acknowledged_and_counts_nothing_twice(d
         services[0].kill()
         services[0] = start_service(tmp_path, database)
     for sender in senders:
-        sender.join(120)
+        sender.join(240)
     services[0].kill()
     acknowledged = [run_id for sender in senders for run_id in sender.acknowledged]
     assert len(acknowledged) == len(set(acknowledged)) == 4 * 40
@@ -106,7 +100,7 @@ def test_replicas_on_one_database_write_side_by_side(postgres, tmp_path) -> None
         for sender in senders:
             sender.start()
         for sender in senders:
-            sender.join(120)
+            sender.join(240)
         acknowledged = sorted(run_id for sender in senders for run_id in sender.acknowledged)
         assert len(acknowledged) == 6 * 40
         assert [sender.refused for sender in senders] == [[]] * len(senders)
@@ -133,45 +127,51 @@ def merging_events(count: int) -> list[dict[str, Any]]:
 
 def test_replicas_merge_the_same_datasets_at_once_and_show_what_the_other_took(postgres, tmp_path) -> None:
     address = postgres.database()
-    events_sent = merging_events(40)
-    with ThreadPoolExecutor() as pool:  # both migrate at once
-        services = list(pool.map(lambda _: start_service(tmp_path, address), range(2)))
-    try:
-        heard: set[str] = set()
-        listening = threading.Thread(target=listen, args=[services[1], {e["run"]["runId"] for e in events_sent}, heard])
-        listening.start()
-        senders = [Sender(number, services, 0, events_sent[:: (-1) ** number]) for number in range(4)]
-        for sender in senders:
-            sender.start()  # each sends all of them, half of them from the end on
-        for sender in senders:
-            sender.join(120)
-        assert [sender.refused for sender in senders] == [[]] * len(senders)
-        listening.join(60)
-        assert heard == {event["run"]["runId"] for event in events_sent}
-        of_events, of_runs, last = stored(address)
-        assert sorted(of_events) == sorted(of_runs) == sorted(heard)
-        assert last == len(events_sent)
-        for service in services:
-            found = {service.dataset(f"m{index}", "lake")["id"] for index in range(40)}
-            assert len(found) == 1  # all are linked to each other by some chain of names
-            graph = service.get("/api/v1/lineage/tables", dataset="m0", namespace="lake", depth=3)
-            assert {job["name"] for job in graph["jobs"]} == {f"merge{number}" for number in range(5)}
-    finally:
-        for service in services:
-            service.close()
-            service.kill()
+    sent = merging_events(24)
+    run_ids = {event["run"]["runId"] for event in sent}
+    with ThreadPoolExecutor() as pool:
+        services = list(pool.map(lambda _: start_service(tmp_path, address), range(2)))  # both migrate at once
+        try:
+            heard = [pool.submit(listen, service, run_ids) for service in services]
+            # Each takes all of them, from the beginning and from the end.
+            list(pool.map(send_parts, [*services, *services], [sent, sent[::-1], sent[::-1], sent]))
+            assert [one.result(240) for one in heard] == [run_ids, run_ids]
+            of_events, of_runs, last = stored(address)
+            assert sorted(of_events) == sorted(of_runs) == sorted(run_ids)
+            assert last == len(sent)
+            for service in services:
+                assert len({service.dataset(f"m{index}", "lake")["id"] for index in range(24)}) == 1
+                graph = service.get("/api/v1/lineage/tables", dataset="m0", namespace="lake", depth=3)
+                assert {job["name"] for job in graph["jobs"]} == {f"merge{number}" for number in range(5)}
+        finally:
+            for service in services:
+                service.close()
+                service.kill()
 
 
-def listen(service: Service, wanted: set[str], heard: set[str]) -> None:
+def send_parts(service: Service, sent: list[dict[str, Any]]) -> None:
+    """Send events, some at a time, on a connection of its own."""
+    connection = http.client.HTTPConnection(service.host, service.port, timeout=240)
+    for begin in range(0, len(sent), 4):
+        connection.request("POST", "/api/v1/lineage/batch", json.dumps(sent[begin : begin + 4]).encode())
+        answer = json.loads(connection.getresponse().read())
+        assert answer["status"] == "success", answer
+    connection.close()
+
+
+def listen(service: Service, wanted: set[str]) -> set[str]:
     """Listen to live runs until all that are wanted were told."""
-    connection = http.client.HTTPConnection(service.host, service.port, timeout=60)
+    connection = http.client.HTTPConnection(service.host, service.port, timeout=240)
     connection.request("GET", "/api/v1/runs/live", headers={"Last-Event-ID": "0"})
     response = connection.getresponse()
+    heard: set[str] = set()
     while heard != wanted:
         line = response.readline()
+        assert line, "the service ended"
         if line.startswith(b"data: "):
             heard.add(json.loads(line[6:])["run_id"])
     connection.close()
+    return heard
 
 
 def test_connections_that_are_cut_are_made_anew(postgres, tmp_path) -> None:
@@ -206,7 +206,7 @@ def own_postgres() -> Iterator[PostgresServer]:
 def check_once(senders: list[Sender], service: Service, address: str) -> None:
     """Check that what was acknowledged is there once, and that nothing else is."""
     for sender in senders:
-        sender.join(120)
+        sender.join(240)
     acknowledged = sorted(run_id for sender in senders for run_id in sender.acknowledged)
     assert len(acknowledged) == len(set(acknowledged)) == sum(sender.count for sender in senders)
     assert [sender.refused for sender in senders] == [[]] * len(senders)
@@ -223,7 +223,7 @@ def test_a_database_that_crashes_and_restarts_under_load_is_waited_for(own_postg
         senders = [Sender(number, [service], 30) for number in range(4)]
         for sender in senders:
             sender.start()
-        wait_until(lambda: sum(len(sender.acknowledged) for sender in senders) > 20, 60)
+        wait_until(lambda: sum(len(sender.acknowledged) for sender in senders) > 20, 240)
         for how in (signal.SIGQUIT, signal.SIGINT):
             own_postgres.stop(how)
             answer = service.request("GET", "/api/v1/runs")
@@ -250,14 +250,14 @@ def check_full_disk(folder: Path, address: str, log_folder: Path) -> None:
         senders = [Sender(number, [service], 25) for number in range(3)]
         for sender in senders:
             sender.start()
-        wait_until(lambda: service.log.read_bytes().count(b"the database does not answer: ") > 1, 60)
+        wait_until(lambda: service.log.read_bytes().count(b"the database does not answer: ") > 1, 240)
         heard = service.send(run_event())
         assert (heard.status, heard.headers["retry-after"]) == (503, "5")
         assert service.request("GET", "/healthz").status == 200
         assert len(service.get("/api/v1/runs")["items"]) >= before  # what is there can be asked for
         ballast.unlink()
         for sender in senders:
-            sender.join(120)
+            sender.join(240)
         acknowledged = [run_id for sender in senders for run_id in sender.acknowledged]
         assert len(acknowledged) == 3 * 25
         of_events, of_runs, last = stored(address)

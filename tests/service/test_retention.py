@@ -74,12 +74,14 @@ def test_what_is_too_old_goes_by_team_and_what_was_learnt_of_it_stays(aged) -> N
     assert set(noted) == {("events.removed", "*"), ("events.removed", "growth"), ("runs.removed", "*")}
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_without_settings_all_is_kept(aged) -> None:
     rows = all_rows(aged)
     let_go(aged, kept())
     assert all_rows(aged) == rows
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_refusals_go_with_the_events(aged) -> None:
     with aged.writing() as writing:
         writing.connection.execute(refusals.update().values(last_at=0))

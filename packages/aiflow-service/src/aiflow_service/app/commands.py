@@ -7,6 +7,9 @@ import re
 import sys
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from aiflow_sdk.errors import StoreError
 from aiflow_service.keeping import Transferred, back_up, move, restore
 
 
@@ -28,7 +31,10 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(given: argparse.Namespace, database: str) -> int:
-    """Do what was asked for and say what was done; 1 where it was interrupted, which leaves nothing behind."""
+    """Do what was asked for and say what was done; 1 where it was interrupted, which leaves nothing behind.
+
+    Raises what the action does, and ``StoreError`` where the database fails in the middle.
+    """
     try:
         match given.command:
             case "backup":
@@ -37,6 +43,13 @@ def run_command(given: argparse.Namespace, database: str) -> int:
                 done, what = restore(given.file, database, given.digest), f"restored from {given.file}"
             case _:
                 done, what = move(given.source, given.target), "moved"
+    except SQLAlchemyError as error:
+        raise StoreError(
+            "database-unreachable",
+            f"the database gave up, and nothing was changed: {str(error).splitlines()[0]}",
+            hint="see that it runs and has room",
+            retryable=True,
+        ) from error
     except KeyboardInterrupt:
         print("interrupted: nothing was changed", file=sys.stderr)
         return 1

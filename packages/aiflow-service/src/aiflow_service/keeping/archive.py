@@ -89,7 +89,9 @@ class Archive:
         for message in messages:
             if message[:1] and message[0] & 0xF0 == 0x90:  # a list: rows; the end is a map
                 block = self._decoded(message, Block)
-                counts[block.table] = counts.get(block.table, 0) + len(block.rows)
+                if block.table not in counts:
+                    raise self._damaged(f"it has rows of {block.table!r}, which it does not tell of")
+                counts[block.table] += len(block.rows)
                 yield block
             elif self._decoded(message, dict[str, int]) == counts:
                 return

@@ -90,9 +90,7 @@ def write_contents(connection: Connection, header: Header, blocks: Iterable[Bloc
         connection.exec_driver_sql("PRAGMA defer_foreign_keys=ON")  # until the end of the transaction
     for name in _SEEDED:
         connection.execute(sa.delete(sa.table(name)))
-    tables = {
-        name: sa.Table(name, sa.MetaData(), autoload_with=connection, resolve_fks=False) for name in header.columns
-    }
+    tables = {name: _table_for(connection, name, columns) for name, columns in header.columns.items()}
     counts = dict.fromkeys(header.columns, 0)
     day = header.columns["events"].index("event_day")
     in_months = are_partitioned(connection)
@@ -103,6 +101,19 @@ def write_contents(connection: Connection, header: Header, blocks: Iterable[Bloc
         counts[block.table] += len(block.rows)
     upgrade(connection)
     return counts
+
+
+def _table_for(connection: Connection, name: str, columns: Iterable[str]) -> sa.Table:
+    """Return a table as the rows' migration made it; raises ``ConfigurationError`` where it is not what they are of."""
+    if name in METADATA.tables:
+        table = sa.Table(name, sa.MetaData(), autoload_with=connection, resolve_fks=False)
+        if set(columns) <= set(table.c.keys()):
+            return table
+    raise ConfigurationError(
+        "backup-damaged",
+        f"the rows of {name!r} are not those of any table of the service",
+        hint="take another copy of the backup; nothing was changed",
+    )
 
 
 def _refuse_full(connection: Connection) -> None:

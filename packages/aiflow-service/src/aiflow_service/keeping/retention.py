@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,7 @@ class RetentionKeeper:
         self._database = database
         self._retention = retention
         self._ending = threading.Event()
-        self._make_months()  # before the first event
+        self._attempt(self._make_months)  # before the first event
         self._thread = threading.Thread(target=self._run, name="retention-keeper", daemon=True)
         self._thread.start()
 
@@ -99,12 +99,20 @@ class RetentionKeeper:
 
     def _run(self) -> None:
         while not self._ending.is_set():
-            try:
-                self._make_months()
-                let_go(self._database, self._retention, self._ending)
-            except SQLAlchemyError as error:
-                _LOG.warning("what is too old cannot be let go at the moment: %s", str(error).splitlines()[0])
+            self._attempt(self._make_months)
+            self._attempt(self._let_go)
             self._ending.wait(_LOOK_SECONDS)
+
+    @staticmethod
+    def _attempt(act: Callable[[], None]) -> None:
+        try:
+            act()
+        except SQLAlchemyError as error:  # what is in no month lies in the rest, what is too old goes later
+            _LOG.warning("retention waits for its next time: %s", str(error).splitlines()[0])
+
+    def _let_go(self) -> None:
+        if self._retention != FOR_EVER:
+            let_go(self._database, self._retention, self._ending)
 
     def _make_months(self) -> None:
         if self._database.is_postgres:

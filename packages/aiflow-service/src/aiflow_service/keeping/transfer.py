@@ -80,7 +80,8 @@ def move(source: str, target: str) -> Transferred:
     _refuse_locked(source)
     old = open_database(source)
     try:
-        with old.engine.connect() as connection:
+        with old.reading() as connection:
+            read_header(connection)  # which says where there is nothing
             if old.is_postgres and connection.execute(_OTHERS).scalar():
                 raise _in_use()
         new = open_database(target)

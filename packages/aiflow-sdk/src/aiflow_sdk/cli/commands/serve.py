@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ aiflow serve --settings service.toml --host 0.0.0.0""",
     "--settings",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="A TOML file with [sign_in]: how people sign in.",
+    help="A TOML file with [sign_in], how people sign in, and [retention], how long things are kept.",
 )
 def command(invocation: Invocation, host: str, port: int | None, database: str | None, settings: Path | None) -> None:
     """Run the metadata service until Ctrl-C.
@@ -48,8 +49,9 @@ def command(invocation: Invocation, host: str, port: int | None, database: str |
     following: list[Follower] = []
 
     def begin(address: str) -> None:
-        _tell(invocation, address, is_local=settings is None)
-        if settings is None:
+        is_local = settings is None or "sign_in" not in tomllib.loads(settings.read_text("utf-8"))
+        _tell(invocation, address, is_local=is_local)
+        if is_local:
             following.append(_follow(invocation.root, address))
 
     for point in entry_points(group="aiflow.services", name="metadata"):
