@@ -28,8 +28,8 @@ JOBS, TABLES = 1_000, 2_000
 def service_ingest() -> list[Row]:
     """Events of 4 kB with ten datasets, durable when acknowledged: one a request on 32 connections, and 100 on four."""
     rows = []
-    for kind, address in _databases():
-        with _service(address) as process:
+    for kind, address in databases():
+        with running_service(address) as process:
             for name, connections, size, bound in (("single", 32, 1, 1_000), ("batches", 4, 100, 3_000)):
                 before = process.cpu_seconds
                 rate, times, sent = asyncio.run(_load(process.port, connections, size))
@@ -48,9 +48,9 @@ def service_ingest() -> list[Row]:
 def service_lineage() -> list[Row]:
     """Lineage in a graph whose fan-out follows a power law, answers of up to 1,000 nodes with their names."""
     rows = []
-    for kind, address in _databases():
+    for kind, address in databases():
         starts = _fill(address, EDGES)
-        with _service(address) as process:
+        with running_service(address) as process:
             for depth in (3, 10, 1000):
                 paths = [
                     f"/api/v1/lineage/tables?namespace=bench&dataset=t{number}&depth={depth}&limit=1000&direction={way}"
@@ -74,7 +74,8 @@ def _percentiles(times: list[float]) -> tuple[float, float]:
     return 1000 * statistics.median(times), 1000 * statistics.quantiles(times, n=20)[-1]
 
 
-def _databases() -> Iterator[tuple[str, str]]:
+def databases() -> Iterator[tuple[str, str]]:
+    """Yield an empty database of each kind, by its name and address."""
     sys.path.insert(0, str(ROOT / "tests" / "lib"))
     from harness.postgres import postgres_server
 
@@ -105,10 +106,12 @@ class Running:
 
 
 @contextmanager
-def _service(address: str) -> Iterator[Running]:
+def running_service(address: str) -> Iterator[Running]:
+    """Run a service until the block ends."""
     command = [sys.executable, "-m", "aiflow_service", "--port", "0", "--database", address, "--log-level", "WARNING"]
     with ExitStack() as stack:
-        process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        folder = stack.enter_context(TemporaryDirectory())  # the audit's key and checkpoints are of one database
+        process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder))
         stack.callback(process.terminate)
         assert process.stdout is not None
         yield Running(int(process.stdout.readline().strip().rpartition(":")[2]), process.pid)
