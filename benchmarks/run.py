@@ -9,6 +9,7 @@ from collections.abc import Callable
 from cases import (
     airflow,
     airflow_runs,
+    audit,
     backfill,
     commands,
     compiling,
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "lake_upsert": upsert.lake_upsert,
     "service_ingest": service.service_ingest,
     "service_lineage": lineage.service_lineage,
+    "service_audit": audit.service_audit,
     "airflow_parse": airflow.airflow_parse,
     "airflow_processor": airflow.airflow_processor,
     "airflow_10000": airflow.airflow_10000,

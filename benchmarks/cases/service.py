@@ -85,7 +85,8 @@ def running_service(address: str, *arguments: str) -> Iterator[Running]:
     command = [sys.executable, "-m", "aiflow_service", "--port", "0", "--database", address, "--log-level", "WARNING"]
     command += arguments
     with ExitStack() as stack:
-        process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        folder = stack.enter_context(TemporaryDirectory())  # the audit's key and checkpoints are of one database
+        process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder))
         stack.callback(process.terminate)
         assert process.stdout is not None
         yield Running(int(process.stdout.readline().strip().rpartition(":")[2]), process.pid)

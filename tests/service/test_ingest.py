@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import socket
 import time
 import zlib
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -69,6 +71,11 @@ WRONG: dict[str, tuple[Any, int, str | None]] = {
     "no object": (b"5", 422, "event-invalid"),
     "no JSON": (b'{"run": ', 400, "json-invalid"),
     "not a number": (b'{"run": NaN}', 400, "json-invalid"),
+    "infinite": (b'{"run": Infinity}', 400, "json-invalid"),
+    "a fraction of 400 digits": (b'{"run": %b.5}' % (b"9" * 400), 400, "json-invalid"),
+    "beyond a number": (b'{"run": 1e999}', 400, "json-invalid"),
+    "a byte order mark": (b"\xef\xbb\xbf{}", 400, "json-invalid"),
+    "UTF-16": (json.dumps(GOOD).encode("utf-16"), 400, "utf8-invalid"),
     "empty": (b"", 400, "json-invalid"),
     "not UTF-8": (b'{"run": "\xff"}', 400, "utf8-invalid"),
     "half of a pair": (b'{"run": "\\ud800"}', 400, "json-invalid"),
@@ -182,6 +189,84 @@ def test_unknown_facets_stay_as_they_came(service: Service) -> None:
     event = run_event(run_facets={"mine": mine}, inputs=[dataset("t", mine=mine)])
     number = service.send(event).json()["id"]
     assert service.request("GET", f"/api/v1/events/{number}").json() == event
+
+
+ODD = {
+    "a key twice": ('"producer": "urn:test"', '"eventType": "START", "producer": "urn:test"'),
+    "400 digits": (
+        '"facets": {}',
+        '"facets": {"x": {"_producer": "urn:x", "_schemaURL": "urn:x", "n": %s}}' % ("9" * 400),
+    ),
+    "NUL": ('"facets": {}', r'"facets": {"a\u0000b": {"_producer": "urn:x", "_schemaURL": "urn:x", "n": "a\u0000b"}}'),
+    "no name": ('"facets": {}', '"facets": {"": {"_producer": "urn:x", "_schemaURL": "urn:x"}}'),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_odd_and_allowed_lands_and_comes_back_as_it_was(service: Service, name: str) -> None:
+    raw = json.dumps(run_event(job=unique("job"))).replace(*ODD[name], 1).encode()
+    answer = service.send(raw)
+    assert answer.status == 201, answer
+    assert service.request("GET", f"/api/v1/events/{answer.json()['id']}").body == raw
+
+
+def talk(service: Service, *parts: bytes, hangs_up: bool = False) -> bytes:
+    """Send what no client of HTTP would, and return what comes back until the service closes."""
+    with closing(socket.create_connection((service.host, service.port), timeout=60)) as connection:
+        for part in parts:
+            connection.sendall(part)
+        if hangs_up:
+            connection.shutdown(socket.SHUT_WR)
+        told = b""
+        with suppress(ConnectionError):
+            while more := connection.recv(65_536):
+                told += more
+        return told
+
+
+HEAD = b"POST /api/v1/lineage HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+
+
+def test_a_body_of_chunks_lands_and_one_without_end_is_cut_off(service: Service) -> None:
+    event = run_event()
+    raw = json.dumps(event).encode()
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (raw[:50], raw[50:]))
+    assert b" 201 " in talk(service, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", chunks, b"0\r\n\r\n")
+    assert service.get(f"/api/v1/runs/{event['run']['runId']}")["state"] == "succeeded"
+    endless = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+    told = b""
+    with suppress(ConnectionError):  # it may have closed before all was sent
+        told = talk(service, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[endless] * 8)
+    assert told == b"" or b" 413 " in told
+
+
+def test_a_length_that_lies_changes_nothing(service: Service) -> None:
+    event = run_event(job=unique("job"))
+    raw = json.dumps(event).encode()
+    long, short = (HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(raw) + more, raw) for more in (50, -50))
+    assert b" 201 " not in talk(service, long, hangs_up=True)
+    assert b" 400 " in talk(service, short)
+    for length in (b"-5", b"1e3", b"5, 6", b"9" * 30):
+        assert b" 201 " not in talk(service, HEAD + b"Content-Length: %b\r\n\r\n%b" % (length, raw), hangs_up=True)
+    assert service.request("GET", f"/api/v1/runs/{event['run']['runId']}").status == 404
+
+
+def test_a_flood_of_headers_is_refused(service: Service) -> None:
+    flood = b"".join(b"X-%d: %b\r\n" % (n, b"a" * 1000) for n in range(1000))
+    for head in (flood, b"X-1: " + b"a" * 1_000_000):
+        with suppress(ConnectionError):
+            assert b" 200 " not in talk(service, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n\r\n")
+    assert service.get("/healthz")["status"] == "ok"
+
+
+def test_senders_that_are_slow_hold_up_nobody(service: Service) -> None:
+    slow = [socket.create_connection((service.host, service.port), timeout=60) for _ in range(100)]
+    for one in slow:
+        one.sendall(HEAD + b"Content-Length: 1000\r\n\r\n{")
+    assert service.send(run_event()).status == 201
+    for one in slow:
+        one.close()
+    assert service.send(run_event()).status == 201
 
 
 def test_a_facet_of_another_version_may_look_otherwise(service: Service) -> None:

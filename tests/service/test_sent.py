@@ -10,6 +10,7 @@ import random
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import schemathesis
@@ -112,7 +113,11 @@ def plant(admin, secret):
     }
     source = {**facet("DatasourceDatasetFacet"), "name": "shop", "uri": url}
     job_facets = {"sql": facet("SQLJobFacet", query=f"COPY t FROM 's3://b' SECRET_ACCESS_KEY='{secret}'")}
-    told = {"inputs": [dataset("t", namespace=url, dataSource=source)], "run_facets": facets, "job_facets": job_facets}
+    told: dict[str, Any] = {
+        "inputs": [dataset("t", namespace=url, dataSource=source)],
+        "run_facets": facets,
+        "job_facets": job_facets,
+    }
     good = run_event("FAIL", **told)
     wrong = {**good, "eventType": f"token={secret}"}
     assert admin.ask("POST", "/api/v1/lineage", good).status == 201

@@ -34,6 +34,10 @@ class OpenIdProvider:
     """The paths that were asked for."""
     is_silent: bool = False
     """Whether it answers 503 to everything."""
+    elsewhere: str | None = None
+    """Where it sends whoever asks for anything."""
+    answers: threading.Event = field(default_factory=threading.Event)
+    """Set unless it is to take its time: until it is set again, nobody gets an answer."""
     person: dict[str, Any] = field(default_factory=lambda: {"sub": "ana"})
     """The claims of whoever signs in next by the browser."""
     _codes: dict[str, tuple[dict[str, str], dict[str, Any]]] = field(default_factory=dict)
@@ -53,6 +57,9 @@ class OpenIdProvider:
         algorithm, private = self.keys[number]
         told = {"iss": self.issuer, "aud": self.client_id, "sub": "ana", "iat": time.time(), "exp": time.time() + 3600}
         return jwt.encode({**told, **claims}, private, algorithm, headers={"kid": number})
+
+    def __post_init__(self) -> None:
+        self.answers.set()
 
     def public_keys(self) -> list[dict[str, Any]]:
         """Return the public halves as JWKS has them."""
@@ -113,6 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(400 if told is None else 200, told or {"error": "invalid_grant"})
 
     def _answer(self, status: int, told: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        self.provider.answers.wait(60)
+        if self.provider.elsewhere is not None:
+            status, told, headers = 302, {}, {"Location": self.provider.elsewhere + self.path}
         body = json.dumps(told).encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **(headers or {})}.items():

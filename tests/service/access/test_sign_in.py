@@ -4,16 +4,23 @@ import base64
 import hmac
 import http.client
 import json
+import threading
 import time
+from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import sqlalchemy as sa
 
 from access_trial import Person
 from aiflow_sdk.errors import ConfigurationError
-from aiflow_service.access.oidc import Provider, ProviderSilent, Untrusted
+from aiflow_service.access import Callers, Credential
+from aiflow_service.access.oidc import Identity, Provider, ProviderSilent, Untrusted
 from aiflow_service.access.roles import Role
 from aiflow_service.access.signin import SignIn, read_sign_in
+from aiflow_service.database import open_database
+from aiflow_service.database.migration import migrate
+from aiflow_service.database.tables import tokens
 from harness.openid import openid_provider
 from service_trial import unique
 
@@ -151,6 +158,65 @@ def test_a_silent_provider_is_no_reason_to_let_nobody_in_for_an_hour(fresh, chec
     checker._asked_at = float("-inf")
     with pytest.raises(ProviderSilent):
         checker.validate(token)
+
+
+def test_while_the_provider_takes_its_time_nobody_waits_whose_key_is_known(fresh, checker):
+    token = fresh.token(exp=time.time() + 9 * HOUR)
+    checker.validate(token)
+    forged = fresh.token(fresh.add_key())
+    checker._keys_at -= HOUR / 2
+    checker._asked_at = float("-inf")
+    fresh.answers.clear()
+    asks = threading.Thread(target=checker.validate, args=(token,))
+    asks.start()
+    while fresh.asked[-1] != "/keys" or len(fresh.asked) < 3:
+        time.sleep(0.01)
+    checker.validate(token)
+    with pytest.raises(ProviderSilent):
+        checker.validate(forged)
+    assert asks.is_alive()
+    fresh.answers.set()
+    asks.join()
+
+
+def test_a_provider_that_sends_elsewhere_is_not_followed(fresh, checker):
+    with openid_provider() as other:
+        fresh.elsewhere = other.issuer
+        with pytest.raises(ProviderSilent):
+            checker.authorization_address(state="s", nonce="n", verifier="v", redirect="http://localhost/")
+        fresh.elsewhere = None
+        checker.authorization_address(state="s", nonce="n", verifier="v", redirect="http://localhost/")
+        fresh.elsewhere = other.issuer
+        with pytest.raises((ProviderSilent, Untrusted)):
+            checker.redeem("code", verifier="v", nonce="n", redirect="http://localhost/")
+        assert other.asked == []
+
+
+def test_sessions_that_are_over_are_forgotten(tmp_path):
+    database = open_database(f"sqlite:///{tmp_path / 'service.db'}")
+    migrate(database)
+    callers = Callers(database)
+    people = [Identity("https://x", name, name, {}, Role.VIEWER, 1) for name in ("ana", "bea", "carl")]
+    secrets = [callers.begin_session(one) for one in people[:2]]
+    callers.end_session(secrets[0])
+    with database.writing() as writing:
+        writing.connection.execute(tokens.update().where(tokens.c.name == "bea").values(expires_at=1))
+    callers.begin_session(people[2])
+    with database.reading() as connection:
+        assert list(connection.execute(sa.select(tokens.c.name)).scalars()) == ["carl"]
+    database.close()
+
+
+def test_of_two_tokens_of_one_second_a_sign_in_counts(tmp_path):
+    database = open_database(f"sqlite:///{tmp_path / 'service.db'}")
+    migrate(database)
+    callers = Callers(database)
+    before = Identity("https://x", "ana", "ana", {}, Role.ADMIN, 5_000_000)
+    callers._signed(before)
+    session = callers.begin_session(replace(before, everywhere=Role.VIEWER))
+    assert callers.find(Credential(session, is_session=True)).everywhere == Role.VIEWER
+    assert callers._signed(before).everywhere == Role.VIEWER
+    database.close()
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,9 @@ _STRING = r'"(?:[^"\\]|\\.)*"'
 _KEYED = re.compile(rf'"((?:[^"\\]|\\.)*)"(\s*:\s*){_STRING}')
 _NAMED = re.compile(rf'("(?:name|key)"\s*:\s*"((?:[^"\\]|\\.)*)"\s*,\s*"value"\s*:\s*){_STRING}')
 """Members of objects, where what was sent is no whole JSON."""
+_SHORTEST = 8
+_TEXT_SIGNS = (":", "=", " ", "AKIA", "ASIA", "eyJ", "aiflow_")
+"""Without any of these a text has nothing to hide: most are names."""
 _SIGNS = (
     *(b"passw", b"passphrase", b"secret", b"credential", b"authorization", b"cookie", b"signature", b"token", b"pwd"),
     *(b"apikey", b"accesskey", b"accountkey", b"sharedkey", b"signingkey", b"encryptionkey", b"privatekey", b"sas"),
@@ -82,6 +85,8 @@ def hide_secrets_in_bytes(raw: bytes) -> bytes:
 
 def hide_secrets_in_text(text: str) -> str:
     """Return a text without passwords of addresses, pairs such as ``password=…``, tokens and private keys."""
+    if len(text) < _SHORTEST or not any(sign in text for sign in _TEXT_SIGNS):
+        return text
     return _TEXT.sub(_replaced, text)
 
 
@@ -96,7 +101,7 @@ def _hide(value: Any, is_secret: bool, by_column: bool, depth: int) -> Any:
         case str():
             if is_secret and value and not value.startswith(_REFERENCE):
                 return HIDDEN
-            hidden = hide_secrets_in_text(value) if len(value) >= 8 else value
+            hidden = hide_secrets_in_text(value)
             return value if hidden == value else hidden
         case bool() | None:
             return value
@@ -126,7 +131,7 @@ def _hide_in_object(value: Mapping[str, Any], is_secret: bool, by_column: bool, 
         else:
             hides = is_secret or (not by_column and is_name_of_secret(key)) or _is_pairs_value(key, is_pair)
         new = _hide(one, hides, inside, depth + 1)
-        name = hide_secrets_in_text(key) if len(key) >= 8 else key
+        name = hide_secrets_in_text(key)
         is_changed = is_changed or new is not one or name != key
         masked[name] = new
     return masked if is_changed else value

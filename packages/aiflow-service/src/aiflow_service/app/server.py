@@ -20,6 +20,7 @@ from aiflow_service.access.signin import read_sign_in
 from aiflow_service.api.passage import is_loopback
 from aiflow_service.app.assembly import create_app
 from aiflow_service.app.folder import claimed_folder
+from aiflow_service.app.protocol import BoundedProtocol
 from aiflow_service.app.settings import DEFAULT_PORT, Settings, default_database
 from aiflow_service.audit import AuditKeeper, Caller, CheckpointWriter, Entry, read_signing_key
 from aiflow_service.audit.entries import SERVICE
@@ -101,7 +102,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
                     lifespan="on",
                     timeout_graceful_shutdown=_GOODBYE_SECONDS,
                     timeout_keep_alive=75,
-                    h11_max_incomplete_event_size=65_536,
+                    http=BoundedProtocol,
                     server_header=False,
                 )
                 host, port = listening.getsockname()[:2]
