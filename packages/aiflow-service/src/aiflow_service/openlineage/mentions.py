@@ -16,6 +16,7 @@ from aiflow_service.openlineage.refusal import Refusal
 from aiflow_service.openlineage.schemas import is_dataset_valid
 
 _DECODER = msgspec.json.Decoder()
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 _NOTHING: Mapping[str, Any] = {}
 _T = TypeVar("_T")
@@ -26,6 +27,8 @@ _GROWTH = 8
 """How many bytes of objects a byte of JSON becomes, or somewhat fewer."""
 _NUMBERS = count(1)
 
+_LISTS: SizedMemory[tuple[bool, bytes], tuple[msgspec.Raw, tuple[DatasetMention, ...]]] = SizedMemory(_REMEMBERED_BYTES)
+"""Of all inputs or outputs of an event, which its job names again and again."""
 _BY_TEXT: SizedMemory[tuple[bool, bytes], tuple[bytes, DatasetMention]] = SizedMemory(_REMEMBERED_BYTES)
 """By whether it is an output and the text as it came: the canonical text, and what it says."""
 _BY_MEANING: SizedMemory[tuple[bool, bytes], DatasetMention] = SizedMemory(_REMEMBERED_BYTES)
@@ -34,20 +37,37 @@ _SCHEMAS: SizedMemory[bytes, Schema] = SizedMemory(_REMEMBERED_BYTES)
 _SOURCES: SizedMemory[bytes, tuple[ColumnSource, ...]] = SizedMemory(_REMEMBERED_BYTES)
 
 
-def mention_of_text(text: bytes, *, is_output: bool) -> tuple[bytes, DatasetMention] | None:
-    """Return the canonical text and the meaning of an input or output; None of one that is refused, wherefore ever."""
+def mentions_of_text(text: bytes, *, is_output: bool) -> tuple[msgspec.Raw, tuple[DatasetMention, ...]] | None:
+    """Return the canonical text and the meaning of an event's inputs or outputs, given as a list in JSON.
+
+    None of one that is refused, wherefore ever.
+    """
+    key = is_output, text
+    if (found := _LISTS.get(key)) is not None:
+        return found
+    told = [_mention_of_text(bytes(one), is_output=is_output) for one in _LIST.decode(text)]
+    known = [one for one in told if one is not None]
+    if len(known) != len(told):
+        return None
+    found = msgspec.Raw(b"[%b]" % b",".join(one[0] for one in known)), tuple(one[1] for one in known)
+    if not any(one.measured for one in found[1]):  # else it is unlikely to come again
+        _LISTS.put(key, found, len(text) * _GROWTH)
+    return found
+
+
+def _mention_of_text(text: bytes, *, is_output: bool) -> tuple[bytes, DatasetMention] | None:
     key = is_output, text
     if (found := _BY_TEXT.get(key)) is not None:
         return found
+    data = _DECODER.decode(text)
     try:
-        data = _DECODER.decode(text)
         check_depth(data, text, MAX_DEPTH - 2)
         if not is_dataset_valid(data, is_output=is_output):
             return None
         found = _ENCODER.encode(data), read_mention(data, "", is_output=is_output)
-    except (msgspec.DecodeError, RecursionError, Refusal):
+    except Refusal:
         return None
-    if not found[1].measured:  # else it is unlikely to come again
+    if not found[1].measured:
         _BY_TEXT.put(key, found, len(text) * _GROWTH)
     return found
 

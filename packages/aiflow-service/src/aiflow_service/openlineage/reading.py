@@ -23,13 +23,12 @@ from aiflow_service.openlineage.limits import (
     check_depth,
     check_name,
 )
-from aiflow_service.openlineage.mentions import facets_in, mention_of_text, name_in, read_mention
+from aiflow_service.openlineage.mentions import facets_in, mentions_of_text, name_in, read_mention
 from aiflow_service.openlineage.refusal import Refusal
 from aiflow_service.openlineage.schemas import check_schema, is_event_valid
 
 _DECODER = msgspec.json.Decoder()
 _PARTS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 _AHEAD = 24 * 3600 * MICROSECONDS
 _NOTHING: Mapping[str, Any] = {}
@@ -48,21 +47,19 @@ def _read_by_parts(raw: bytes) -> Event | None:
     try:
         parts = _PARTS.decode(raw)
         mentions: list[DatasetMention] = []
-        texts: dict[str, list[msgspec.Raw]] = {}
+        texts: dict[str, msgspec.Raw] = {}
         for member, is_output in (("inputs", False), ("outputs", True)):
             if (part := parts.pop(member, None)) is None:
                 continue
-            texts[member] = told = []
-            for one in _LIST.decode(part):
-                if (found := mention_of_text(bytes(one), is_output=is_output)) is None:
-                    return None
-                told.append(msgspec.Raw(found[0]))
-                mentions.append(found[1])
+            if (found := mentions_of_text(bytes(part), is_output=is_output)) is None:
+                return None
+            texts[member] = found[0]
+            mentions += found[1]
         rest = b"[%b]" % b",".join(map(bytes, parts.values()))
         document = dict(zip(parts, _DECODER.decode(rest), strict=True))
         check_depth(document, rest)
     except (msgspec.DecodeError, RecursionError, Refusal):
-        return None
+        return None  # read as a whole it says what is wrong
     if len(mentions) > MAX_DATASETS or not texts:
         return None
     kind = EventKind.RUN if "run" in document else EventKind.JOB
