@@ -6,7 +6,19 @@ import shutil
 import sys
 from collections.abc import Callable
 
-from cases import airflow, airflow_runs, backfill, commands, compiling, jobs, lake, lake_environment, service, upsert
+from cases import (
+    airflow,
+    airflow_runs,
+    backfill,
+    commands,
+    compiling,
+    jobs,
+    lake,
+    lake_environment,
+    service,
+    service_runs,
+    upsert,
+)
 from measure import ASIDE, Row
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -27,6 +39,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "lake_upsert": upsert.lake_upsert,
     "service_ingest": service.service_ingest,
     "service_lineage": service.service_lineage,
+    "service_ready": service.service_ready,
+    "service_runs": service_runs.service_runs,
     "airflow_parse": airflow.airflow_parse,
     "airflow_processor": airflow.airflow_processor,
     "airflow_10000": airflow.airflow_10000,
