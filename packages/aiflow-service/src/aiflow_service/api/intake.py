@@ -10,17 +10,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.routing import APIRoute
 from starlette.responses import Response
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aiflow_service.access import Role
-from aiflow_service.api.ingest import receive, receive_batch
+from aiflow_service.api.ingest import receive, receive_batch, router
 from aiflow_service.api.services import Services, scope_of, speak
 from aiflow_service.ingest import Sender
 
 Take = Callable[[Request, Services, Sender], Awaitable[Response]]
 _TAKES: Mapping[str, Take] = {"/api/v1/lineage": receive, "/api/v1/lineage/batch": receive_batch}
+_ROUTES = {route.path: route for route in router.routes if isinstance(route, APIRoute)}
+"""What figures, logs and denials name the request by."""
 
 
 class Intake:
@@ -28,7 +30,6 @@ class Intake:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._routes: dict[str, BaseRoute] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a POST of events, pass anything else on."""
@@ -36,7 +37,7 @@ class Intake:
         if take is None:
             await self._app(scope, receive, send)
             return
-        scope["route"] = self._route(scope["app"], scope["path"])
+        scope["route"] = _ROUTES[scope["path"]]
         request = Request(scope, receive)
         try:
             sender = speak(await scope_of(request), Role.OPERATOR)
@@ -46,15 +47,6 @@ class Intake:
                 raise
             response = await handler(request, error)
         await response(scope, receive, send)
-
-    def _route(self, app: FastAPI, path: str) -> BaseRoute:
-        if path not in self._routes:
-            self._routes = {getattr(route, "path", ""): route for route in app.routes if _takes_posts(route)}
-        return self._routes[path]
-
-
-def _takes_posts(route: BaseRoute) -> bool:
-    return "POST" in (getattr(route, "methods", None) or ())
 
 
 def _handler(app: FastAPI, error: Exception) -> Any:

@@ -17,7 +17,7 @@ from aiflow_service.events import EventRow, RefusedEvent, known_digests, write_e
 from aiflow_service.events.writing import day_of
 from aiflow_service.ingest.merging import join_symlinks
 from aiflow_service.ingest.repeats import Repeats, job_of_edges
-from aiflow_service.ingest.sender import Rights, sort_by_claims
+from aiflow_service.ingest.sender import Rights, Sent, sort_by_claims
 from aiflow_service.ledger import making_parts, write_makings
 from aiflow_service.lineage import ColumnEdge, LineageMemory, write_column_edges, write_edges
 from aiflow_service.openlineage import DatasetMention, Event, EventKind
@@ -82,7 +82,7 @@ class GroupWriter:
         """Write what was left for later. Raises what the database does."""
         self._transact(lambda writing: (None, self._write_later(writing, self._repeats.later)))
 
-    def _transact(self, write: Callable[[Writing], tuple[_T, Sequence[Submission]]]) -> _T:
+    def _transact(self, write: Callable[[Writing], tuple[_T, Sequence[Sent]]]) -> _T:
         try:
             with self._database.writing() as writing:
                 self._refresh(writing)
@@ -107,7 +107,7 @@ class GroupWriter:
 
     def _write(
         self, writing: Writing, submissions: Sequence[Submission], refused: Sequence[RefusedEvent]
-    ) -> tuple[Outcome, Sequence[Submission]]:
+    ) -> tuple[Outcome, Sequence[Sent]]:
         sort_by_claims(self._claims, submissions)
         new = _first_of_each(submissions)
         stored = known_digests(writing, ((day_of(one.event.time), digest) for digest, one in new.items()))
@@ -120,7 +120,7 @@ class GroupWriter:
 
     def _derive(
         self, writing: Writing, new: dict[bytes, Submission], numbers: dict[bytes, int]
-    ) -> tuple[list[tuple[str, RunFold]], Sequence[Submission]]:
+    ) -> tuple[list[tuple[str, RunFold]], Sequence[Sent]]:
         names = Names(writing, self._catalog, self._claims)
         told = list(new.values())
         names.prepare_jobs((one.team_id, name) for one in told for name in _jobs_of(one.event))
@@ -138,15 +138,13 @@ class GroupWriter:
         write_makings(writing, list(making_parts(told)), names.job)
         return ended, later
 
-    def _write_later(self, writing: Writing, later: Sequence[Submission]) -> Sequence[Submission]:
+    def _write_later(self, writing: Writing, later: Sequence[Sent]) -> Sequence[Sent]:
         names = Names(writing, self._catalog, self._claims)
         names.prepare_jobs((one.team_id, one.event.job) for one in later if one.event.job)
         self._describe(writing, names, (), later)
         return later
 
-    def _describe(
-        self, writing: Writing, names: Names, fresh: Sequence[Submission], later: Sequence[Submission]
-    ) -> None:
+    def _describe(self, writing: Writing, names: Names, fresh: Sequence[Sent], later: Sequence[Sent]) -> None:
         """Write what events say of jobs and datasets: all that is new, and the times of what was said again."""
         rights = Rights(writing, names)
         mentions = ((one, mention) for one in fresh for mention in one.event.datasets)
@@ -176,7 +174,7 @@ class GroupWriter:
             ):
                 self._repeats.learn(one)
 
-    def _write_facts(self, writing: Writing, names: Names, rights: Rights, told: Sequence[Submission]) -> None:
+    def _write_facts(self, writing: Writing, names: Names, rights: Rights, told: Sequence[Sent]) -> None:
         places = [
             (number, mention, one.event.time)
             for one in told
@@ -250,7 +248,7 @@ def _datasets_of(event: Event) -> Iterable[Name]:
             yield source.dataset
 
 
-def _places(names: Names, told: Sequence[Submission]) -> Iterable[Place]:
+def _places(names: Names, told: Sequence[Sent]) -> Iterable[Place]:
     for one in told:
         event = one.event
         job = job_of_edges(event)

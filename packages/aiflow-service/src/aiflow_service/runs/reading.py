@@ -40,7 +40,7 @@ def list_runs(
     connection: Connection, scope: Scope, wanted: RunFilter, *, before: tuple[int, int] | None, limit: int
 ) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
     """Return runs, the newest start first, those behind the place ``before``, and where to go on."""
-    conditions = [] if wanted.parts else [runs.c.parent_uid.is_(None)]
+    conditions: list[sa.ColumnElement[bool]] = [] if wanted.parts else [runs.c.parent_uid.is_(None)]
     for column, value in (
         (runs.c.pipeline, wanted.pipeline),
         (runs.c.environment, wanted.environment),
