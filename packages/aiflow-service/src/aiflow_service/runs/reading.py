@@ -41,14 +41,9 @@ def list_runs(
 ) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
     """Return runs, the newest start first, those behind the place ``before``, and where to go on."""
     conditions: list[sa.ColumnElement[bool]] = [] if wanted.parts else [runs.c.parent_uid.is_(None)]
-    for column, value in (
-        (runs.c.pipeline, wanted.pipeline),
-        (runs.c.environment, wanted.environment),
-        (runs.c.state, wanted.state),
-        (runs.c.job_id, wanted.job_id),
-    ):
-        if value is not None:
-            conditions.append(column == value)
+    conditions += _narrowed_by(wanted)
+    if wanted.job_id is not None:
+        conditions.append(runs.c.job_id == wanted.job_id)
     if wanted.since is not None:
         conditions.append(runs.c.started_at >= wanted.since)
     if wanted.until is not None:
@@ -62,6 +57,20 @@ def list_runs(
     rows = connection.execute(shown).all()
     last = rows[-1] if len(numbers) > limit and rows else None
     return [tell_run(row) for row in rows], (last.started_at, last.id) if last else None
+
+
+def _narrowed_by(wanted: RunFilter) -> Iterable[sa.ColumnElement[bool]]:
+    """Yield the conditions of a filter; by all but the first no index can be taken, as by the first few are left."""
+    given: list[tuple[sa.Column[Any], str | None]] = [
+        (runs.c.pipeline, wanted.pipeline),
+        (runs.c.environment, wanted.environment),
+        (runs.c.state, wanted.state),
+    ]
+    if wanted.state != "succeeded":  # what most are is the last to narrow by
+        given[1:] = given[:0:-1]
+    said = [(column, value) for column, value in given if value is not None]
+    for number, (column, value) in enumerate(said):
+        yield column == value if number == 0 else column.concat("") == value
 
 
 def _narrowings(connection: Connection, scope: Scope, wanted: RunFilter) -> list[list[sa.ColumnElement[bool]]]:
