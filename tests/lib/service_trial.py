@@ -59,7 +59,7 @@ class Service:
             self._connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
         try:
             return self._ask(self._connection, method, path, body, headers)
-        except http.client.RemoteDisconnected:
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
             self.close()
             self._connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
             return self._ask(self._connection, method, path, body, headers)
