@@ -43,8 +43,9 @@ test: check ## Set up, check and run all tests (one: make test TESTS=tests/unit/
 	cat build/tests-airflow.log
 	exit $$((live | inside))
 
-soak: setup ## Kill writers of the lake 5,000 times, for an hour or so; SOAK="--kills 500" for less.
+soak: setup ## Send the service a million events, kill writers of the lake 5,000 times; EVENTS=100000 SOAK="--kills 500" for less.
 	@scripts/servers.sh
+	$(BIN)/python benchmarks/soak.py --events $(or $(EVENTS),1000000)
 	PYTHONPATH=tests/lib $(BIN)/python -m cells.soak $(SOAK)
 
 fuzz: setup ## Send the service what its OpenAPI document allows, and what it does not, for an hour; FUZZ=20 for less.

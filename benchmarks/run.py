@@ -18,6 +18,7 @@ from cases import (
     lake_environment,
     lineage,
     service,
+    service_runs,
     upsert,
 )
 from measure import ASIDE, Row
@@ -41,6 +42,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "service_ingest": service.service_ingest,
     "service_lineage": lineage.service_lineage,
     "service_audit": audit.service_audit,
+    "service_ready": service.service_ready,
+    "service_runs": service_runs.service_runs,
     "airflow_parse": airflow.airflow_parse,
     "airflow_processor": airflow.airflow_processor,
     "airflow_10000": airflow.airflow_10000,

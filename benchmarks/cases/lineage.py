@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
+import http.client
 import json
 import os
 import random
@@ -17,7 +17,8 @@ from typing import Any
 
 from measure import DATA, Row
 
-from cases.service import Running, connect, databases, percentiles, running_service
+from cases.service import percentiles
+from cases.service_process import Running, fresh_databases, service
 
 SIZES = [int(size) for size in os.environ.get("SERVICE_EDGES", "10_000 100_000").split()]
 """How many edges the graphs have, those of tables and those of columns each."""
@@ -34,15 +35,16 @@ def service_lineage() -> list[Row]:
     """Answers of up to 1,000 nodes with names, teams and owners, in graphs whose fan-out follows a power law."""
     rows = []
     for size in SIZES:
-        for kind, address in databases():
-            tables, columns = fill(address, size)
-            with TemporaryDirectory(dir=DATA) as folder:
-                settings = Path(folder, "service.toml")
-                settings.write_text("[sign_in]\n")
-                with running_service(address, "--settings", str(settings)) as process:
-                    token = asyncio.run(_token(process, address))
-                    rows += [_measure(process, token, kind, size, depth, "tables", tables) for depth in DEPTHS]
-                    rows.append(_measure(process, token, kind, size, 1000, "columns", columns))
+        with fresh_databases() as databases:
+            for kind, address in databases:
+                tables, columns = fill(address, size)
+                with TemporaryDirectory(dir=DATA) as folder:
+                    settings = Path(folder, "service.toml")
+                    settings.write_text("[sign_in]\n")
+                    with service(address, "--settings", str(settings)) as process:
+                        token = _token(process, address)
+                        rows += [_measure(process, token, kind, size, depth, "tables", tables) for depth in DEPTHS]
+                        rows.append(_measure(process, token, kind, size, 1000, "columns", columns))
     return rows
 
 
@@ -52,9 +54,9 @@ def _measure(process: Running, token: str, kind: str, size: int, depth: int, wha
         for start in starts
         for way in ("up", "down")
     ]
-    asyncio.run(ask_all(process.port, token, paths[:10]))
+    ask_all(process.port, token, paths[:10])
     cpu = process.cpu_seconds
-    times, nodes, edges = asyncio.run(ask_all(process.port, token, paths))
+    times, nodes, edges = ask_all(process.port, token, paths)
     cpu = 1000 * (process.cpu_seconds - cpu) / len(paths)
     p50, p95 = percentiles(times)
     bound = 100 if size > 1_000_000 else 50 if kind == "postgresql" else 80
@@ -67,27 +69,38 @@ def _measure(process: Running, token: str, kind: str, size: int, depth: int, wha
     return Row(name, f"{p95:.1f} ms", f"{bound} ms", p95 / bound, "≤ 1", p95 <= bound)
 
 
-async def ask_all(port: int, token: str, paths: Sequence[str]) -> tuple[list[float], float, float]:
+def ask_all(port: int, token: str, paths: Sequence[str]) -> tuple[list[float], float, float]:
     """Return the seconds of each answer, and how many nodes and edges they have on average."""
-    ask = await connect(port, token)
+    connection = http.client.HTTPConnection("127.0.0.1", port)
     times, nodes, edges = [], 0, 0
     for path in paths:
         began = time.perf_counter()
-        answer = await ask("GET", path, b"")
+        answer = _ask(connection, token, "GET", path)
         times.append(time.perf_counter() - began)
         told = json.loads(answer)
         nodes += len(told.get("datasets") or told["columns"]) + len(told["jobs"])
         edges += len(told["edges"])
+    connection.close()
     return times, nodes / len(times), edges / len(times)
 
 
-async def _token(process: Running, address: str) -> str:
+def _ask(connection: http.client.HTTPConnection, token: str, method: str, path: str, data: object = None) -> bytes:
+    body = None if data is None else json.dumps(data).encode()
+    connection.request(method, path, body, {"Authorization": f"Bearer {token}"})
+    answer = connection.getresponse()
+    content = answer.read()
+    assert answer.status in (200, 201), content
+    return content
+
+
+def _token(process: Running, address: str) -> str:
     """Return a token of somebody who may look at what is ours."""
     command = [sys.executable, "-m", "aiflow_service", "--database", address, "--admin-token"]
     admin = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    ask = await connect(process.port, admin)
     wanted = {"name": "bench", "team": "ours", "role": "viewer", "account": "bench"}
-    made: dict[str, str] = json.loads(await ask("POST", "/api/v1/tokens", json.dumps(wanted).encode()))
+    connection = http.client.HTTPConnection("127.0.0.1", process.port)
+    made: dict[str, str] = json.loads(_ask(connection, admin, "POST", "/api/v1/tokens", wanted))
+    connection.close()
     return made["secret"]
 
 
@@ -168,8 +181,8 @@ def fill(address: str, edges: int) -> tuple[list[str], list[str]]:
         bulk.load("declared_jobs", ("job_id", "since", "knows_reads", "knows_writes"), deployed)
         of_columns = ((10 * d + n, d, f"c{n}", n, "string") for d in every for n in range(10))
         bulk.load("columns", ("id", "dataset_id", "name", "ordinal", "type"), of_columns)
-        of_edges = ("target_id", "source_id", "job_id", "kind", "first_seen", "last_seen")
-        bulk.load("column_edges", of_edges, column_edges())
+        of_pairs = ("target_id", "source_id", "job_id", "kind", "first_seen", "last_seen")
+        bulk.load("column_edges", of_pairs, column_edges())
         for name, last in (("jobs", nodes), ("datasets", nodes), ("namespaces", 1), ("teams", THEIRS), ("grants", 49)):
             while writing.number(name) < last:
                 pass

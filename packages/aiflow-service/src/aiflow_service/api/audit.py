@@ -198,7 +198,7 @@ def _take(services: Services, caller: Caller, source: str, entries: list[TakenEn
             caller,
             source,
             entries,
-            lambda project, environment: sender.team_for(writing, project, environment),
+            lambda project, environment: sender.team_for(writing.connection, project, environment),
         )
 
 

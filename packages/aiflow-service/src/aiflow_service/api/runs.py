@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
@@ -37,6 +38,8 @@ RunId = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z_.
 _POLL_SECONDS = 1.0
 _SILENCE_SECONDS = 15.0
 _LIVE_ROWS = 200
+_WHOLE = 2**62
+"""Behind every run that one event touched."""
 
 
 class EventsResponse(StreamingResponse):
@@ -90,12 +93,9 @@ async def live(
     Each is a `run` with the line of a list as its data. Of several changes in a moment the last is told. It ends when
     the caller's token or session does.
     """
-    if last_event_id is not None and last_event_id.isdigit() and len(last_event_id) < 19:
-        number = int(last_event_id)
-    else:
-        number = await run_in_threadpool(_newest, services)
+    place = _place_in(last_event_id) or (await run_in_threadpool(_newest, services), _WHOLE)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return EventsResponse(_stream(request, services, number), headers=headers)
+    return EventsResponse(_stream(request, services, place), headers=headers)
 
 
 @router.get("/{run_id}", responses=SAME)
@@ -125,7 +125,7 @@ def _newest(services: Services) -> int:
         return newest_change(connection)
 
 
-async def _stream(request: Request, services: Services, number: int) -> AsyncIterator[bytes]:
+async def _stream(request: Request, services: Services, place: tuple[int, int]) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     told_at = loop.time()
     yield b"retry: 2000\n\n"
@@ -134,9 +134,9 @@ async def _stream(request: Request, services: Services, number: int) -> AsyncIte
         bell = services.changes.bell()
         if (scope := await renewed_scope(request)) is None:
             return
-        changed = await run_in_threadpool(_changed, services, scope, number)
-        for number, told in changed:
-            yield b"id: %d\nevent: run\ndata: %s\n\n" % (number, msgspec.json.encode(told))
+        changed = await run_in_threadpool(_changed, services, scope, place)
+        for place, told in changed:
+            yield b"id: %d.%d\nevent: run\ndata: %s\n\n" % (*place, msgspec.json.encode(told))
         if changed:
             told_at = loop.time()
         elif loop.time() - told_at > _SILENCE_SECONDS:
@@ -146,6 +146,14 @@ async def _stream(request: Request, services: Services, number: int) -> AsyncIte
             await services.changes.wait(bell, _POLL_SECONDS)
 
 
-def _changed(services: Services, scope: Scope, number: int) -> list[tuple[int, dict[str, object]]]:
+def _changed(
+    services: Services, scope: Scope, place: tuple[int, int]
+) -> list[tuple[tuple[int, int], dict[str, object]]]:
     with services.database.reading() as connection:
-        return list(changed_since(connection, scope, number, limit=_LIVE_ROWS))
+        return list(changed_since(connection, scope, place, limit=_LIVE_ROWS))
+
+
+def _place_in(text: str | None) -> tuple[int, int] | None:
+    """Return where a listener left off, None where it says nothing that was told here."""
+    found = re.fullmatch(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?", text or "")
+    return None if found is None else (int(found[1]), _WHOLE if found[2] is None else int(found[2]))

@@ -15,6 +15,7 @@ from aiflow_service.access.oidc import Provider
 from aiflow_service.access.signin import SignIn
 from aiflow_service.api import ROUTERS, Services
 from aiflow_service.api.figures import AUDIT_SOUND, GROUP, RUN_SECONDS, RUNS, WAITING, WRITING
+from aiflow_service.api.intake import Intake
 from aiflow_service.api.passage import Passage
 from aiflow_service.api.problem import describe_problems, install
 from aiflow_service.api.services import Changes, scope_of
@@ -68,6 +69,7 @@ def create_app(
     for router in ROUTERS:
         app.include_router(router)
     install(app)
+    app.add_middleware(Intake)
     app.add_middleware(Passage, local=sign_in is None, on_denied=keeper.deny)
     return app
 

@@ -12,14 +12,12 @@ import sqlalchemy as sa
 from aiflow_service.catalog.memory import CatalogMemory
 from aiflow_service.database.bulk import select_in, update_rows
 from aiflow_service.database.connection import Writing
-from aiflow_service.database.moments import MICROSECONDS
 from aiflow_service.openlineage.events import Facets
 
 JOB_FACETS = frozenset({"jobType", "ownership", "tags", "documentation", "sql", "sourceCodeLocation", "sourceCode"})
 DATASET_FACETS = frozenset({"ownership", "tags", "documentation", "dataSource", "storage", "datasetType", "catalog"})
 
 _MAX_BYTES = 16_384
-_REFRESH = 300 * MICROSECONDS
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 Facts = dict[str, tuple[int, str, Any]]
@@ -40,7 +38,7 @@ def write_facts(
             text = _ENCODER.encode(facets[name])
             digest = sha256(text).hexdigest()[:16]
             known = memory.facts.get((table.name, number, name))
-            if known is not None and known[1] == digest and time - known[0] < _REFRESH:
+            if known is not None and (time, digest) <= known:
                 continue
             facts = newest.setdefault(number, {})
             if len(text) <= _MAX_BYTES and (name not in facts or facts[name][:2] < (time, digest)):

@@ -10,11 +10,8 @@ from aiflow_service.catalog.memory import CatalogMemory
 from aiflow_service.catalog.names import Names
 from aiflow_service.database.bulk import select_in, update_rows
 from aiflow_service.database.connection import Writing
-from aiflow_service.database.moments import MICROSECONDS
 from aiflow_service.database.tables import columns, datasets
 from aiflow_service.openlineage import Schema
-
-_REFRESH = 300 * MICROSECONDS
 
 
 def write_schemas(
@@ -22,12 +19,12 @@ def write_schemas(
 ) -> None:
     """Store schemas, each given with its dataset's id and the time that it is of; an older one changes nothing.
 
-    A schema that is said again within five minutes is not written again.
+    Of one time the one with the greater digest counts: any order of arrival gives the same.
     """
     newest: dict[int, tuple[int, str, Schema]] = {}
     for dataset_id, time, schema in said:
         known = memory.schemas.get(dataset_id)
-        if known is not None and known[1] == schema.digest and time - known[0] < _REFRESH:
+        if known is not None and (time, schema.digest) <= known:
             continue
         if dataset_id not in newest or (time, schema.digest) > newest[dataset_id][:2]:
             newest[dataset_id] = (time, schema.digest, schema)

@@ -2,10 +2,47 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-K = TypeVar("K")
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+class SizedMemory(Generic[K, V]):
+    """A map whose entries together weigh no more than so many bytes; any thread may use it.
+
+    What was put in first goes first, and what alone would fill a tenth of it is not kept at all.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._bytes = 0
+        self._entries: dict[K, tuple[V, int]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: K) -> V | None:
+        """Return what is remembered; never waits."""
+        found = self._entries.get(key)
+        return None if found is None else found[0]
+
+    def put(self, key: K, value: V, weight: int) -> None:
+        """Remember a value that weighs so many bytes, unless there is one."""
+        if weight * 10 > self._most:
+            return
+        with self._lock:
+            if key in self._entries:
+                return
+            self._entries[key] = (value, weight)
+            self._bytes += weight
+            while self._bytes > self._most:
+                self._bytes -= self._entries.pop(next(iter(self._entries)))[1]
+
+    @property
+    def weight(self) -> int:
+        """How many bytes all entries weigh."""
+        return self._bytes
 
 
 class Memory(Generic[K, V]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -11,18 +11,20 @@ from aiflow_service.access.teams import Claims
 from aiflow_service.catalog import CatalogMemory, Names, write_schemas
 from aiflow_service.catalog.facts import DATASET_FACETS, JOB_FACETS, write_facts
 from aiflow_service.database import Database, Writing
-from aiflow_service.database.compression import compress
+from aiflow_service.database.compression import compress_all
 from aiflow_service.database.tables import datasets, jobs
 from aiflow_service.events import EventRow, RefusedEvent, known_digests, write_events, write_refusals
 from aiflow_service.events.writing import day_of
 from aiflow_service.ingest.merging import join_symlinks
-from aiflow_service.ingest.sender import Rights, sort_by_claims
+from aiflow_service.ingest.repeats import Repeats, job_of_edges
+from aiflow_service.ingest.sender import Rights, Sent, sort_by_claims
 from aiflow_service.ledger import making_parts, write_makings
 from aiflow_service.lineage import ColumnEdge, LineageMemory, write_column_edges, write_edges
 from aiflow_service.openlineage import DatasetMention, Event, EventKind
 from aiflow_service.openlineage.events import Name
 from aiflow_service.runs import RunFold, RunPart, write_runs
 
+_T = TypeVar("_T")
 Place: TypeAlias = tuple[int | None, int, DatasetMention, int]
 """The job that reads or writes (none in a dataset's own event) and the dataset, by their ids; what is said; when."""
 
@@ -59,8 +61,10 @@ class GroupWriter:
         self._database = database
         self._catalog = CatalogMemory()
         self._lineage = LineageMemory()
+        self._repeats = Repeats()
         self._claims = Claims()
-        self._merges = 0
+        self._state = (0, 0)
+        """How many merges of datasets and changes of claims there were."""
 
     def apart(self) -> GroupWriter:
         """Return a writer on the same database that another thread may use."""
@@ -70,56 +74,103 @@ class GroupWriter:
         self,
         submissions: Sequence[Submission],
         refused: Sequence[RefusedEvent] = (),
-        then: Callable[[Writing], None] | None = None,
+        then: Callable[[Writing], None] = lambda writing: None,
     ) -> Outcome:
         """Write a group; when it returns, all of it is durable and to be seen. Raises what the database does.
 
-        ``then`` does what belongs into the same transaction.
+        ``then`` does what belongs into the same transaction. That something was said again, and how lately, is written
+        within a second, or by :meth:`settle`.
         """
+
+        def write_all(writing: Writing) -> tuple[Outcome, Sequence[Sent]]:
+            written = self._write(writing, submissions, refused)
+            then(writing)
+            return written
+
+        return self._transact(write_all)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left for :meth:`settle`."""
+        return not self._repeats.is_waiting
+
+    def settle(self) -> None:
+        """Write what was left for later. Raises what the database does."""
+        self._transact(lambda writing: (None, self._write_later(writing, self._repeats.later)))
+
+    def _transact(self, write: Callable[[Writing], tuple[_T, Sequence[Sent]]]) -> _T:
         try:
             with self._database.writing() as writing:
-                outcome = self._write(writing, submissions, refused)
-                if then is not None:
-                    then(writing)
-                merges = writing.last_number("dataset_merges")
+                self._refresh(writing)
+                outcome, later = write(writing)
+                state = _state(writing)
         except BaseException:  # whatever ended it, what was learnt in it may not be so; it goes on up
             for memory in self._memories():
                 memory.drop()
+            self._repeats.drop()
             raise
         for memory in self._memories():
             memory.keep()
-        if merges != self._merges:
-            self._forget(merges)
+        self._repeats.keep(later)
+        if state != self._state:
+            self._forget(state)
         return outcome
 
-    def _write(self, writing: Writing, submissions: Sequence[Submission], refused: Sequence[RefusedEvent]) -> Outcome:
-        if writing.last_number("dataset_merges") != self._merges:
-            self._forget(writing.last_number("dataset_merges"))
+    def _refresh(self, writing: Writing) -> None:
+        if (state := _state(writing)) != self._state:
+            self._forget(state)
         self._claims.refresh(writing)
+
+    def _write(
+        self, writing: Writing, submissions: Sequence[Submission], refused: Sequence[RefusedEvent]
+    ) -> tuple[Outcome, Sequence[Sent]]:
         sort_by_claims(self._claims, submissions)
         new = _first_of_each(submissions)
         stored = known_digests(writing, ((day_of(one.event.time), digest) for digest, one in new.items()))
         for digest in stored:
             del new[digest]
         numbers = {digest: writing.number("events") for digest in new}
-        ended = self._derive(writing, new, numbers) if new else []
-        return Outcome(numbers, write_refusals(writing, refused), ended, writing.last_number("events"))
+        ended, later = self._derive(writing, new, numbers) if new else ([], [])
+        outcome = Outcome(numbers, write_refusals(writing, refused), ended, writing.last_number("events"))
+        return outcome, later
 
     def _derive(
         self, writing: Writing, new: dict[bytes, Submission], numbers: dict[bytes, int]
-    ) -> list[tuple[str, RunFold]]:
+    ) -> tuple[list[tuple[str, RunFold]], Sequence[Sent]]:
         names = Names(writing, self._catalog, self._claims)
-        rights = Rights(writing, names)
         told = list(new.values())
         names.prepare_jobs((one.team_id, name) for one in told for name in _jobs_of(one.event))
-        mentions = ((one, mention) for one in told for mention in one.event.datasets)
+        fresh = self._repeats.sort(told)
+        later = self._repeats.take_later(fresh)
+        if fresh or later:
+            self._describe(writing, names, fresh, later)
+        bodies = compress_all([one.event.raw for one in told])
+        rows = [
+            self._row(names, numbers[digest], digest, one, body)
+            for (digest, one), body in zip(new.items(), bodies, strict=True)
+        ]
+        write_events(writing, rows)
+        ended = write_runs(writing, list(_run_parts(new, numbers)), names.job, names.project)
+        write_makings(writing, list(making_parts(told)), names.job)
+        return ended, later
+
+    def _write_later(self, writing: Writing, later: Sequence[Sent]) -> Sequence[Sent]:
+        names = Names(writing, self._catalog, self._claims)
+        names.prepare_jobs((one.team_id, one.event.job) for one in later if one.event.job)
+        self._describe(writing, names, (), later)
+        return later
+
+    def _describe(self, writing: Writing, names: Names, fresh: Sequence[Sent], later: Sequence[Sent]) -> None:
+        """Write what events say of jobs and datasets: all that is new, and the times of what was said again."""
+        rights = Rights(writing, names)
+        mentions = ((one, mention) for one in fresh for mention in one.event.datasets)
         join_symlinks(writing, names, rights.may_describe, mentions)
-        for team_id in sorted({one.team_id for one in told}):
-            mine = (one.event for one in told if one.team_id == team_id)
+        described = [*fresh, *later]
+        for team_id in sorted({one.team_id for one in described}):
+            mine = (one.event for one in described if one.team_id == team_id)
             names.prepare_datasets(team_id, (name for event in mine for name in _datasets_of(event)))
-        write_events(writing, [self._row(names, numbers[digest], digest, one) for digest, one in new.items()])
-        places = list(_places(names, told))
-        self._write_facts(writing, names, rights, told)
+        places = list(_places(names, fresh))
+        self._write_facts(writing, names, rights, described)
         write_edges(
             writing,
             self._lineage,
@@ -132,11 +183,14 @@ class GroupWriter:
             for pair in ((number, source.target), (names.dataset(source.dataset), source.field))
         )
         write_column_edges(writing, self._lineage, _column_edges(names, places))
-        ended = write_runs(writing, list(_run_parts(new, numbers)), names.job, names.project)
-        write_makings(writing, list(making_parts(told)), names.job)
-        return ended
+        for one in fresh:
+            # What a grant allows may be forbidden the next time, so that it is looked at each time.
+            if one.speaks_for_all or all(
+                names.owner(names.dataset(mention.name)) == one.team_id for mention in one.event.datasets
+            ):
+                self._repeats.learn(one)
 
-    def _write_facts(self, writing: Writing, names: Names, rights: Rights, told: Sequence[Submission]) -> None:
+    def _write_facts(self, writing: Writing, names: Names, rights: Rights, told: Sequence[Sent]) -> None:
         places = [
             (number, mention, one.event.time)
             for one in told
@@ -155,7 +209,7 @@ class GroupWriter:
         write_facts(writing, self._catalog, datasets, DATASET_FACETS, of_datasets)
 
     @staticmethod
-    def _row(names: Names, number: int, digest: bytes, one: Submission) -> EventRow:
+    def _row(names: Names, number: int, digest: bytes, one: Submission, body: bytes) -> EventRow:
         event = one.event
         return EventRow(
             id=number,
@@ -170,17 +224,22 @@ class GroupWriter:
             job_id=names.job(one.team_id, event.job) if event.job else None,
             dataset_id=names.dataset(event.datasets[0].name) if event.kind is EventKind.DATASET else None,
             size=len(event.raw),
-            body=compress(event.raw),
+            body=body,
         )
 
     def _memories(self) -> Iterable[Any]:
         return (*self._catalog.all(), *self._lineage.all())
 
-    def _forget(self, merges: int) -> None:
-        """Forget ids: two datasets have become one, here or at another replica."""
+    def _forget(self, state: tuple[int, int]) -> None:
+        """Forget ids: two datasets have become one, or another team's, here or at another replica."""
         for memory in self._memories():
             memory.forget()
-        self._merges = merges
+        self._repeats.forget()
+        self._state = state
+
+
+def _state(writing: Writing) -> tuple[int, int]:
+    return writing.last_number("dataset_merges"), writing.last_number("claim_changes")
 
 
 def _first_of_each(submissions: Sequence[Submission]) -> dict[bytes, Submission]:
@@ -205,17 +264,10 @@ def _datasets_of(event: Event) -> Iterable[Name]:
             yield source.dataset
 
 
-def _job_of_edges(event: Event) -> Name | None:
-    """Return the job that reads and writes: of a task of aiflow its pipeline, which is what hands the rows on."""
-    if event.parent and "aiflow_run" in event.run_facets:
-        return event.parent.job
-    return event.job
-
-
-def _places(names: Names, told: Sequence[Submission]) -> Iterable[Place]:
+def _places(names: Names, told: Sequence[Sent]) -> Iterable[Place]:
     for one in told:
         event = one.event
-        job = _job_of_edges(event)
+        job = job_of_edges(event)
         job_id = names.job(one.team_id, job) if job else None
         for mention in event.datasets:
             yield job_id, names.dataset(mention.name), mention, event.time

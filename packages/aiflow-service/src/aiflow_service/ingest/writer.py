@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from aiflow_service.database import Writing, now
 from aiflow_service.events import RefusedEvent
 from aiflow_service.ingest.group import GroupWriter, Outcome, Submission
+from aiflow_service.ingest.repeats import LATER_SECONDS
 from aiflow_service.masking import hide_secrets_in_bytes
 from aiflow_service.openlineage import Refusal
 
@@ -73,6 +74,7 @@ class EventWriter:
         self._bytes = 0
         self._condition = threading.Condition()
         self._is_closing = False
+        self._is_lingering = False
         self._thread = threading.Thread(target=self._run, name="event-writer", daemon=True)
         self._thread.start()
 
@@ -96,7 +98,9 @@ class EventWriter:
             self._waiting.append(waiting)
             self._events += count
             self._bytes += size
-            self._condition.notify()
+            # Whoever lingers is not woken by each: it would take the interpreter's lock only to go on waiting.
+            if not self._is_lingering or self._events >= _GROUP_EVENTS:
+                self._condition.notify()
         return await waiting.answer
 
     def write_together(self, submissions: Sequence[Submission], then: Callable[[Writing], None]) -> None:
@@ -107,7 +111,10 @@ class EventWriter:
         """
         began = time.perf_counter()
         try:
-            outcome = self._groups.apart().write(submissions, (), then)
+            groups = self._groups.apart()
+            outcome = groups.write(submissions, (), then)
+            if not groups.is_settled:
+                groups.settle()
         except _UNSTORABLE as error:
             if _is_outage(error):
                 raise
@@ -122,7 +129,12 @@ class EventWriter:
         self._thread.join()
 
     def _run(self) -> None:
-        while group := self._collect():
+        while True:
+            if not (group := self._collect()):
+                self._settle()
+                if self._is_closing:
+                    return
+                continue
             began = time.perf_counter()
             submissions = [one for waiting in group for one in waiting.submissions]
             refused = [one for waiting in group for one in waiting.refused]
@@ -139,13 +151,25 @@ class EventWriter:
             except Exception:  # noqa: BLE001 figures are not worth the thread, for which everybody waits
                 _LOG.exception("a group was written, and not counted")
 
+    def _settle(self) -> None:
+        """Write what was left for later, since nothing else waits; where that fails it is tried again."""
+        if self._groups.is_settled:
+            return
+        try:
+            self._groups.settle()
+        except Exception as error:  # noqa: BLE001 the thread goes on, and it comes with the next group
+            _LOG.warning("what was said again could not be written: %s", str(error).splitlines()[0])
+
     def _collect(self) -> list[Waiting]:
-        """Wait for something to write and return it; nothing when it is time to end."""
+        """Wait for something to write and return it; nothing when it is time to end, or to write what was left."""
         with self._condition:
             while not self._waiting and not self._is_closing:
-                self._condition.wait()
+                if not self._condition.wait(None if self._groups.is_settled else LATER_SECONDS):
+                    return []
             if self._events < _GROUP_EVENTS and not self._is_closing:
-                self._condition.wait_for(lambda: self._events >= _GROUP_EVENTS or self._is_closing, _LINGER_SECONDS)
+                self._is_lingering = True
+                self._condition.wait(_LINGER_SECONDS)
+                self._is_lingering = False
             group: list[Waiting] = []
             taken = 0
             while self._waiting and (not group or taken + _weight(self._waiting[0])[0] <= _GROUP_EVENTS):

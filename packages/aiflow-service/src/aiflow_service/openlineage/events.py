@@ -56,6 +56,8 @@ class DatasetMention(Struct, frozen=True):
     facets: Facets = {}
     measured: Facets = {}
     """``inputFacets`` or ``outputFacets``."""
+    number: int = 0
+    """The same number, the same said, beside what was measured; while this process lives."""
 
 
 class RunMention(Struct, frozen=True):

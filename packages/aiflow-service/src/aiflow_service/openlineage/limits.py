@@ -25,16 +25,16 @@ MAX_COLUMN_SOURCES = 50_000
 _NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 
 
-def check_depth(document: Any, raw: bytes) -> None:
-    """Raise ``Refusal`` for a document whose objects and lists are nested too deep; ``raw`` is its text."""
+def check_depth(document: Any, raw: bytes, most: int = MAX_DEPTH) -> None:
+    """Raise ``Refusal`` for a document whose objects and lists are nested deeper than that; ``raw`` is its text."""
     # Nearly always it is enough to look at the brackets alone; those within texts only make it seem deeper.
     brackets = raw.translate(None, _NO_BRACKETS)
-    for _ in range(MAX_DEPTH):
+    for _ in range(most):
         if not brackets:
             return
         brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
     level = [document]
-    for _ in range(MAX_DEPTH):
+    for _ in range(most):
         inner: list[Any] = []
         for node in level:
             for child in node.values() if type(node) is dict else node:
@@ -44,7 +44,7 @@ def check_depth(document: Any, raw: bytes) -> None:
         if not inner:
             return
         level = inner
-    raise Refusal("event-nested", f"objects and lists are nested deeper than {MAX_DEPTH}", status=422)
+    raise Refusal("event-nested", f"objects and lists are nested deeper than {most}", status=422)
 
 
 def check_name(text: str, place: str | None = None) -> str:

@@ -1,53 +1,82 @@
-"""From bytes to an :class:`Event`, or to a refusal."""
+"""From bytes to an :class:`Event`, or to a refusal.
+
+An event is taken apart into its inputs, its outputs and the rest. What was said of a dataset before is not read again
+(:mod:`~aiflow_service.openlineage.mentions`); the canonical text is put together from the parts'. Only what does not
+get through so is read as a whole, which says what is wrong with it.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from aiflow_service.database.moments import MICROSECONDS, moment_of, now
 from aiflow_service.masking import hide_secrets, may_hold_secrets
 from aiflow_service.openlineage.airflow import find_own_run
-from aiflow_service.openlineage.events import (
-    ColumnSource,
-    DatasetMention,
-    Event,
-    EventKind,
-    Facets,
-    Field,
-    Name,
-    RunMention,
-    Schema,
-)
+from aiflow_service.openlineage.events import DatasetMention, Event, EventKind, Facets, RunMention
 from aiflow_service.openlineage.limits import (
     MAX_COLUMN_SOURCES,
     MAX_DATASETS,
     MAX_EVENT_BYTES,
-    MAX_FIELDS,
     check_depth,
     check_name,
 )
+from aiflow_service.openlineage.mentions import facets_in, mentions_of_text, name_in, read_mention
 from aiflow_service.openlineage.refusal import Refusal
-from aiflow_service.openlineage.schemas import check_schema
+from aiflow_service.openlineage.schemas import check_schema, is_event_valid
 
 _DECODER = msgspec.json.Decoder()
+_PARTS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 _IN_ORDER = msgspec.json.Encoder()
 _AHEAD = 24 * 3600 * MICROSECONDS
 _NOTHING: Mapping[str, Any] = {}
-_REMEMBERED_BYTES = 32_768
-_T = TypeVar("_T")
+_UNLOCKED_BYTES = 32_768
 
 
 def read_event(raw: bytes) -> Event:
     """Return the event that these bytes are, without secrets. Raises :class:`Refusal`."""
     if len(raw) > MAX_EVENT_BYTES:
         raise Refusal("event-too-large", f"the event has {len(raw)} bytes; {MAX_EVENT_BYTES} are allowed", status=413)
+    if may_hold_secrets(raw):
+        return _read_whole(raw)
+    return _read_by_parts(raw) or _read_whole(raw)
+
+
+def _read_by_parts(raw: bytes) -> Event | None:
+    """Return the event; None of one that has none of the usual parts, or is refused, wherefore ever.
+
+    Nothing is hidden in it.
+    """
+    try:
+        parts = _PARTS.decode(raw)
+        mentions: list[DatasetMention] = []
+        texts: dict[str, msgspec.Raw] = {}
+        for member, is_output in (("inputs", False), ("outputs", True)):
+            if (part := parts.pop(member, None)) is None:
+                continue
+            if (found := mentions_of_text(bytes(part), is_output=is_output)) is None:
+                return None
+            texts[member] = found[0]
+            mentions += found[1]
+        rest = b"[%b]" % b",".join(map(bytes, parts.values()))
+        document = dict(zip(parts, _DECODER.decode(rest), strict=True))
+        check_depth(document, rest)
+    except (msgspec.DecodeError, RecursionError, Refusal):
+        return None  # read as a whole it says what is wrong
+    if len(mentions) > MAX_DATASETS or not texts:
+        return None
+    kind = EventKind.RUN if "run" in document else EventKind.JOB
+    if "dataset" in document or "job" not in document or not is_event_valid(kind, document):
+        return None
+    return _event(kind, document, mentions, _digest(_ENCODER.encode(document | texts)), raw)
+
+
+def _read_whole(raw: bytes) -> Event:
     document = decode(raw)
     if type(document) is not dict:
         raise Refusal("event-invalid", f"an event is a JSON object, this is {_kind_name(document)}")
@@ -58,26 +87,31 @@ def read_event(raw: bytes) -> Event:
     if kind is EventKind.JOB and "job" not in document:
         raise Refusal("event-invalid", "an event has a run and a job, a job, or a dataset; this has none of them")
     check_schema(kind, document)
+    return _event(kind, document, list(_mentions(document, kind)), _digest(_ENCODER.encode(document)), raw)
+
+
+def _event(
+    kind: EventKind, document: Mapping[str, Any], datasets: Sequence[DatasetMention], digest: bytes, raw: bytes
+) -> Event:
+    if sum(len(one.sources) for one in datasets) > MAX_COLUMN_SOURCES:
+        raise Refusal("event-too-many-columns", f"the event has more than {MAX_COLUMN_SOURCES} pairs of columns")
     job = document.get("job") if kind is not EventKind.DATASET else None
     run = document["run"] if kind is EventKind.RUN else _NOTHING
-    run_facets = _facets(run.get("facets"))
-    job_facets = _facets(job.get("facets")) if job else _NOTHING
-    name = _name(job, "/job") if job else None
+    run_facets = facets_in(run.get("facets"))
+    job_facets = facets_in(job.get("facets")) if job else _NOTHING
+    name = name_in(job, "/job") if job else None
     parent, root = _parents(run_facets)
     if name is not None and (own := find_own_run(name, run_facets, job_facets)) is not None:
         parent, root = (own, None) if parent is None else (parent, own)
-    datasets = tuple(_mentions(document, kind))
-    if sum(len(one.sources) for one in datasets) > MAX_COLUMN_SOURCES:
-        raise Refusal("event-too-many-columns", f"the event has more than {MAX_COLUMN_SOURCES} pairs of columns")
     return Event(
         kind=kind,
         event_type=document.get("eventType") or "OTHER",
         time=_moment(document["eventTime"]),
-        digest=_digest(_ENCODER.encode(document)),
+        digest=digest,
         raw=raw,
         job=name,
         run_id=run["runId"].lower() if run else None,
-        datasets=datasets,
+        datasets=tuple(datasets),
         run_facets=run_facets,
         job_facets=job_facets,
         parent=parent,
@@ -91,7 +125,7 @@ def _digest(text: bytes) -> bytes:
     A short one goes in by pieces: for one of 2,048 bytes and more the interpreter's lock is let go, and while another
     thread works it takes longer to get it back than to compute the sum.
     """
-    if len(text) > _REMEMBERED_BYTES:
+    if len(text) > _UNLOCKED_BYTES:
         return hashlib.sha256(text).digest()
     found = hashlib.sha256()
     for begin in range(0, len(text), 2_000):
@@ -128,100 +162,15 @@ def _moment(text: str) -> int:
 
 def _mentions(document: Mapping[str, Any], kind: EventKind) -> Iterator[DatasetMention]:
     if kind is EventKind.DATASET:
-        yield _mention(document["dataset"], "/dataset", "outputFacets", is_output=True)
+        yield read_mention(document["dataset"], "/dataset", is_output=True)
         return
     inputs, outputs = document.get("inputs") or (), document.get("outputs") or ()
     if len(inputs) + len(outputs) > MAX_DATASETS:
         raise Refusal("event-too-many-datasets", f"the event has more than {MAX_DATASETS} inputs and outputs")
     for number, one in enumerate(inputs):
-        yield _mention(one, f"/inputs/{number}", "inputFacets", is_output=False)
+        yield read_mention(one, f"/inputs/{number}", is_output=False)
     for number, one in enumerate(outputs):
-        yield _mention(one, f"/outputs/{number}", "outputFacets", is_output=True)
-
-
-def _mention(data: Mapping[str, Any], place: str, measured: str, *, is_output: bool) -> DatasetMention:
-    name = _name(data, place)
-    facets = _facets(data.get("facets"))
-    about = _facets(data.get(measured)) if measured in data else _NOTHING
-    if not facets:
-        return DatasetMention(name, is_output, measured=about)
-    return DatasetMention(
-        name,
-        is_output,
-        symlinks=tuple(_symlinks(facets, place)),
-        schema=_schema(facets, place),
-        sources=_sources(facets, place),
-        facets=facets,
-        measured=about,
-    )
-
-
-def _symlinks(facets: Facets, place: str) -> Iterator[Name]:
-    for one in _list(facets.get("symlinks", _NOTHING).get("identifiers")):
-        if isinstance(one, dict) and isinstance(one.get("name"), str) and isinstance(one.get("namespace"), str):
-            yield _name(one, f"{place}/facets/symlinks")
-
-
-def _schema(facets: Facets, place: str) -> Schema | None:
-    told = facets.get("schema", _NOTHING).get("fields")
-    return _remembered(_schema_of, told, f"{place}/facets/schema") if isinstance(told, list) else None
-
-
-def _sources(facets: Facets, place: str) -> tuple[ColumnSource, ...]:
-    facet = facets.get("columnLineage")
-    return () if facet is None else _remembered(_sources_of, facet, f"{place}/facets/columnLineage")
-
-
-def _remembered(read: Callable[[bytes], _T], told: Any, place: str) -> _T:
-    """Return what a part of an event says. Senders say the same again and again, so it is remembered by its text."""
-    text = _ENCODER.encode(told)
-    try:
-        return read(text) if len(text) < _REMEMBERED_BYTES else read.__wrapped__(text)  # type: ignore[attr-defined]  # of lru_cache
-    except Refusal as refusal:
-        refusal.place = place
-        raise
-
-
-@lru_cache(maxsize=2_000)
-def _schema_of(text: bytes) -> Schema:
-    found: dict[str, Field] = {}
-    stack = [("", one) for one in reversed(_DECODER.decode(text))]
-    while stack:
-        prefix, one = stack.pop()
-        if not isinstance(one, dict) or not isinstance(one.get("name"), str):
-            continue
-        name = check_name(prefix + one["name"])
-        found[name] = Field(name, _text(one.get("type"), 2_000), _text(one.get("description"), 4_000))
-        if len(found) > MAX_FIELDS:
-            raise Refusal("event-too-many-columns", f"a dataset may have {MAX_FIELDS} columns")
-        stack += [(f"{name}.", inner) for inner in reversed(_list(one.get("fields")))]
-    return Schema(hashlib.sha256(text).hexdigest()[:24], tuple(found.values()))
-
-
-@lru_cache(maxsize=2_000)
-def _sources_of(text: bytes) -> tuple[ColumnSource, ...]:
-    facet = _DECODER.decode(text)
-    found: list[ColumnSource | None] = []
-    fields = facet.get("fields")
-    for target, told in fields.items() if isinstance(fields, dict) else ():
-        check_name(target)
-        if isinstance(told, dict):
-            found += [_source(target, one, told) for one in _list(told.get("inputFields"))]
-    found += [_source("*", one, _NOTHING) for one in _list(facet.get("dataset"))]
-    return tuple(one for one in found if one)
-
-
-def _source(target: str, one: Any, told: Mapping[str, Any]) -> ColumnSource | None:
-    if not isinstance(one, dict) or not all(isinstance(one.get(part), str) for part in ("namespace", "name", "field")):
-        return None
-    steps = [
-        "/".join(str(part) for part in (step.get("type"), step.get("subtype")) if part)
-        for step in _list(one.get("transformations"))
-        if isinstance(step, dict)
-    ]
-    kind = ",".join(dict.fromkeys(filter(None, steps))) or str(told.get("transformationType") or "")
-    dataset = check_name(one["namespace"]), check_name(one["name"])
-    return ColumnSource(target, dataset, check_name(one["field"]), _text(kind, 200) or "")
+        yield read_mention(one, f"/outputs/{number}", is_output=True)
 
 
 def _parents(facets: Facets) -> tuple[RunMention | None, RunMention | None]:
@@ -238,23 +187,7 @@ def _run_mention(told: Mapping[str, Any]) -> RunMention | None:
         return None
     if not isinstance(job.get("name"), str) or not isinstance(job.get("namespace"), str):
         return None
-    return RunMention(check_name(run["runId"].lower(), "/run/facets/parent"), _name(job, "/run/facets/parent/job"))
-
-
-def _name(data: Mapping[str, Any], place: str) -> Name:
-    return check_name(data["namespace"], f"{place}/namespace"), check_name(data["name"], f"{place}/name")
-
-
-def _facets(value: Any) -> Facets:
-    return value if isinstance(value, dict) else _NOTHING
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _text(value: Any, most: int) -> str | None:
-    return value[:most].replace("\0", "�") if isinstance(value, str) else None
+    return RunMention(check_name(run["runId"].lower(), "/run/facets/parent"), name_in(job, "/run/facets/parent/job"))
 
 
 def _kind_name(value: Any) -> str:

@@ -30,7 +30,7 @@ def check_schema(kind: EventKind, document: Any) -> None:
 
     Facets of OpenLineage's own are held to their schemas, in the major version that lies here; others may be anything.
     """
-    validator = _validators()[kind]
+    validator = _validators()[_DEFINITIONS[kind]]
     if validator.is_valid(document):
         return
     error = next(validator.iter_errors(document))
@@ -38,8 +38,18 @@ def check_schema(kind: EventKind, document: Any) -> None:
     raise Refusal("event-invalid", _shorten(str(error.message)), place=place)
 
 
+def is_event_valid(kind: EventKind, document: Any) -> bool:
+    """Tell whether an event's schema allows it; inputs and outputs may be absent, see :func:`is_dataset_valid`."""
+    return bool(_validators()[_DEFINITIONS[kind]].is_valid(document))
+
+
+def is_dataset_valid(data: Any, *, is_output: bool) -> bool:
+    """Tell whether its schema allows an input or output of an event."""
+    return bool(_validators()["OutputDataset" if is_output else "InputDataset"].is_valid(data))
+
+
 @cache
-def _validators() -> Mapping[EventKind, Any]:
+def _validators() -> Mapping[str, Any]:
     folder = files("aiflow_service.openlineage") / "specification"
     core = _plain(json.loads((folder / "OpenLineage.json").read_text("utf-8")))
     resources = []
@@ -56,12 +66,12 @@ def _validators() -> Mapping[EventKind, Any]:
     resources.append((_CORE, core))
     registry = jsonschema_rs.Registry(resources)
     return {
-        kind: jsonschema_rs.validator_for(
+        name: jsonschema_rs.validator_for(
             {"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": f"{_CORE}#/$defs/{name}"},
             registry=registry,
             validate_formats=True,
         )
-        for kind, name in _DEFINITIONS.items()
+        for name in (*_DEFINITIONS.values(), "InputDataset", "OutputDataset")
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +12,7 @@ from aiflow_sdk.ir import read_pipeline
 from aiflow_sdk.plan import Plan, read_plan
 from aiflow_service.access import Scope
 from aiflow_service.database.compression import decompress
+from aiflow_service.database.memory import SizedMemory
 from aiflow_service.database.moments import moment_text
 from aiflow_service.database.tables import (
     documents,
@@ -26,6 +26,10 @@ from aiflow_service.database.tables import (
 
 Place = tuple[int, int]
 """Where a page of releases ended: moment and id of its last one."""
+_GROWTH = 10
+"""How many bytes of objects a byte of JSON becomes, or somewhat fewer."""
+_PLANS: SizedMemory[bytes, Plan] = SizedMemory(16 * 1024 * 1024)
+_COMPARED: SizedMemory[tuple[bytes, bytes, bytes, bytes], tuple[Difference, ...]] = SizedMemory(16 * 1024 * 1024)
 _ORDER = (releases.c.at.desc(), releases.c.number.desc(), releases.c.key.desc())
 
 
@@ -294,15 +298,22 @@ def _differences(connection: Connection, old: Any, new: Any) -> tuple[Difference
     return _compared(*texts)
 
 
-@lru_cache(maxsize=256)
 def _plan(text: bytes) -> Plan:
-    return read_plan(text)
+    found = _PLANS.get(text)
+    if found is None:
+        found = read_plan(text)
+        _PLANS.put(text, found, len(text) * _GROWTH)
+    return found
 
 
-@lru_cache(maxsize=256)
 def _compared(old_ir: bytes, old_plan: bytes, new_ir: bytes, new_plan: bytes) -> tuple[Difference, ...]:
-    plans = read_plan(old_plan), read_plan(new_plan)
-    return compare_pipelines(read_pipeline(old_ir), read_pipeline(new_ir), plans)
+    key = old_ir, old_plan, new_ir, new_plan
+    found = _COMPARED.get(key)
+    if found is None:
+        plans = read_plan(old_plan), read_plan(new_plan)
+        found = compare_pipelines(read_pipeline(old_ir), read_pipeline(new_ir), plans)
+        _COMPARED.put(key, found, sum(map(len, key)) * _GROWTH)
+    return found
 
 
 def _differences_told(differences: tuple[Difference, ...]) -> dict[str, Any]:

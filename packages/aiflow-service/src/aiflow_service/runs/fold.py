@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from aiflow_service.database.memory import SizedMemory
 from aiflow_service.openlineage import DatasetMention, Event, RunMention
 from aiflow_service.openlineage.events import Name
 
@@ -210,9 +210,15 @@ def _dataset(mention: DatasetMention, key: Key) -> tuple[str, tuple[Key, Any]]:
     return name, ([key[0], len(value), *key[1:]], value)
 
 
-@lru_cache(maxsize=50_000)
 def _dataset_key(is_output: bool, name: Name) -> str:
-    return ("w " if is_output else "r ") + _ENCODER.encode(name).decode()
+    found = _DATASET_KEYS.get((is_output, name))
+    if found is None:
+        found = ("w " if is_output else "r ") + _ENCODER.encode(name).decode()
+        _DATASET_KEYS.put((is_output, name), found, 3 * len(found) + 300)
+    return found
+
+
+_DATASET_KEYS: SizedMemory[tuple[bool, Name], str] = SizedMemory(12 * 1024 * 1024)
 
 
 def _cut(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
-from aiflow_service.database.tables import jobs, namespaces, projects, runs
+from aiflow_service.database.tables import jobs, namespaces, projects, runs, teams
 from aiflow_service.runs.telling import tell_run, tell_story
 
 _MAX_PARTS = 5_000
+_MAX_TEAMS = 40
+"""Of more the list is looked through, the newest first, until there are enough."""
+_NEWEST_FIRST = (runs.c.started_at.desc(), runs.c.id.desc())
 
 
 @dataclass(frozen=True)
@@ -37,29 +40,72 @@ def list_runs(
     connection: Connection, scope: Scope, wanted: RunFilter, *, before: tuple[int, int] | None, limit: int
 ) -> tuple[list[dict[str, Any]], tuple[int, int] | None]:
     """Return runs, the newest start first, those behind the place ``before``, and where to go on."""
-    statement = _selected(scope).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit + 1)
-    if not wanted.parts:
-        statement = statement.where(runs.c.parent_uid.is_(None))
-    for column, value in (
+    conditions: list[sa.ColumnElement[bool]] = [] if wanted.parts else [runs.c.parent_uid.is_(None)]
+    conditions += _narrowed_by(wanted)
+    if wanted.job_id is not None:
+        conditions.append(runs.c.job_id == wanted.job_id)
+    if wanted.since is not None:
+        conditions.append(runs.c.started_at >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(runs.c.started_at < wanted.until)
+    if before is not None:
+        conditions.append(sa.tuple_(runs.c.started_at, runs.c.id) < sa.tuple_(*map(sa.literal, before)))
+    numbers = [
+        row.id for row in connection.execute(_newest(_narrowings(connection, scope, wanted), conditions, limit + 1))
+    ]
+    shown = _selected(scope).where(runs.c.id.in_(numbers[:limit])).order_by(*_NEWEST_FIRST)
+    rows = connection.execute(shown).all()
+    last = rows[-1] if len(numbers) > limit and rows else None
+    return [tell_run(row) for row in rows], (last.started_at, last.id) if last else None
+
+
+def _narrowed_by(wanted: RunFilter) -> Iterable[sa.ColumnElement[bool]]:
+    """Yield the conditions of a filter; by all but the first no index can be taken, as by the first few are left."""
+    given: list[tuple[sa.Column[Any], str | None]] = [
         (runs.c.pipeline, wanted.pipeline),
         (runs.c.environment, wanted.environment),
         (runs.c.state, wanted.state),
-        (runs.c.job_id, wanted.job_id),
-        (projects.c.name, wanted.project),
-    ):
-        if value is not None:
-            statement = statement.where(column == value)
-    if wanted.since is not None:
-        statement = statement.where(runs.c.started_at >= wanted.since)
-    if wanted.until is not None:
-        statement = statement.where(runs.c.started_at < wanted.until)
-    if before is not None:
-        started, number = before
-        place = sa.tuple_(runs.c.started_at, runs.c.id)
-        statement = statement.where(place < sa.tuple_(sa.literal(started), sa.literal(number)))
-    rows = connection.execute(statement).all()
-    last = rows[limit - 1] if len(rows) > limit else None
-    return [tell_run(row) for row in rows[:limit]], (last.started_at, last.id) if last else None
+    ]
+    if wanted.state != "succeeded":  # what most are is the last to narrow by
+        given[1:] = given[:0:-1]
+    said = [(column, value) for column, value in given if value is not None]
+    for number, (column, value) in enumerate(said):
+        yield column == value if number == 0 else column.concat("") == value
+
+
+def _narrowings(connection: Connection, scope: Scope, wanted: RunFilter) -> list[list[sa.ColumnElement[bool]]]:
+    """Return the conditions of which one holds for every run that the caller sees and asks for.
+
+    Each is one that an index begins with, so that the newest runs are found without looking at all: the indexes begin
+    with a team, and "one of these teams" is none of them.
+    """
+    if wanted.job_id is not None:
+        return [[scope.sees(runs.c.team_id + 0)]]  # the job's own index; the sum keeps the database from a team's
+    if wanted.project is not None:
+        named = sa.select(projects.c.id).where(projects.c.name == wanted.project, scope.sees(projects.c.team_id))
+        found = connection.execute(named).scalars().all()
+        return [[runs.c.project_id == number, scope.sees(runs.c.team_id + 0)] for number in found]
+    if scope.team_ids is not None:
+        team_ids = sorted(scope.team_ids)
+    else:
+        team_ids = list(connection.execute(sa.select(teams.c.id).limit(_MAX_TEAMS + 1)).scalars())
+    if len(team_ids) > _MAX_TEAMS:
+        return [[scope.sees(runs.c.team_id)]]
+    return [[runs.c.team_id == number] for number in team_ids]
+
+
+def _newest(
+    narrowings: Sequence[Sequence[sa.ColumnElement[bool]]], conditions: Sequence[sa.ColumnElement[bool]], limit: int
+) -> sa.Select[Any]:
+    """Return the statement for the newest runs of all that one of the narrowings lets through."""
+    if not narrowings:
+        return sa.select(runs.c.id).where(sa.false())
+    each = [
+        sa.select(runs.c.id, runs.c.started_at).where(*narrowing, *conditions).order_by(*_NEWEST_FIRST).limit(limit)
+        for narrowing in narrowings
+    ]
+    found = sa.union_all(*(sa.select(one.subquery()) for one in each)).subquery()
+    return sa.select(found.c.id).order_by(found.c.started_at.desc(), found.c.id.desc()).limit(limit)
 
 
 def find_run(connection: Connection, scope: Scope, uid: str) -> dict[str, Any] | None:
@@ -84,12 +130,16 @@ def find_run(connection: Connection, scope: Scope, uid: str) -> dict[str, Any] |
 
 
 def changed_since(
-    connection: Connection, scope: Scope, number: int, *, limit: int
-) -> Iterable[tuple[int, dict[str, Any]]]:
-    """Yield the runs that events behind a number have touched, with the number of their last one, in its order."""
-    statement = _selected(scope).where(runs.c.changed > number).order_by(runs.c.changed, runs.c.id).limit(limit)
+    connection: Connection, scope: Scope, place: tuple[int, int], *, limit: int
+) -> Iterable[tuple[tuple[int, int], dict[str, Any]]]:
+    """Yield the runs that changed behind a place, in the order of their places.
+
+    A place is the number of the last event that touched a run, and the run's id: one event may touch several.
+    """
+    behind = sa.tuple_(runs.c.changed, runs.c.id) > sa.tuple_(*map(sa.literal, place))
+    statement = _selected(scope).where(behind).order_by(runs.c.changed, runs.c.id).limit(limit)
     for row in connection.execute(statement):
-        yield row.changed, tell_run(row)
+        yield (row.changed, row.id), tell_run(row)
 
 
 def newest_change(connection: Connection) -> int:

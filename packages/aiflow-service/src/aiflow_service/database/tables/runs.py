@@ -6,6 +6,13 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBina
 
 from aiflow_service.database.tables.metadata import ID, METADATA
 
+
+def _of_stories(name: str, *columns: str) -> Index:
+    """Return an index of what lists show: whole stories, runs that are no part of another."""
+    whole = text("parent_uid IS NULL")
+    return Index(name, *columns, "started_at", "id", postgresql_where=whole, sqlite_where=whole)
+
+
 runs = Table(
     "runs",
     METADATA,
@@ -31,25 +38,14 @@ runs = Table(
     Column("changed", BigInteger, nullable=False),
     Column("fold", LargeBinary, nullable=False),
     Index("ix_runs_parent_uid", "parent_uid"),
-    Index("ix_runs_changed", "changed"),
+    Index("ix_runs_changed_id", "changed", "id"),
     Index("ix_runs_job_id_started", "job_id", "started_at", "id"),
-    # Lists show whole stories: runs that are no part of another.
-    Index(
-        "ix_runs_started",
-        "started_at",
-        "id",
-        postgresql_where=text("parent_uid IS NULL"),
-        sqlite_where=text("parent_uid IS NULL"),
-    ),
-    Index(
-        "ix_runs_team_started",
-        "team_id",
-        "started_at",
-        "id",
-        postgresql_where=text("parent_uid IS NULL"),
-        sqlite_where=text("parent_uid IS NULL"),
-    ),
-    Index("ix_runs_pipeline_started", "pipeline", "started_at", "id"),
+    _of_stories("ix_runs_started"),
+    _of_stories("ix_runs_team_started", "team_id"),
+    _of_stories("ix_runs_team_state_started", "team_id", "state"),
+    _of_stories("ix_runs_team_environment_started", "team_id", "environment"),
+    _of_stories("ix_runs_project_started", "project_id"),
+    Index("ix_runs_team_pipeline_started", "team_id", "pipeline", "started_at", "id"),
 )
 """``fold`` is all that its events have said, as :mod:`aiflow_service.runs.fold` keeps it; the columns are read off it.
 

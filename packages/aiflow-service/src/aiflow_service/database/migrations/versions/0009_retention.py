@@ -7,7 +7,7 @@ from alembic import op
 from aiflow_service.database.partitions import partition_events, unpartition_events
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 
 
 def upgrade() -> None:

@@ -8,7 +8,7 @@ from alembic import op
 from aiflow_service.database.protection import protect_table
 
 revision = "0011"
-down_revision = "0007"
+down_revision = "0010"
 
 
 def upgrade() -> None:

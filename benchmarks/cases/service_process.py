@@ -1,0 +1,152 @@
+"""The metadata service as a process, and a load generator that costs little beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import uvloop
+from measure import DATA, ROOT
+
+
+@dataclass
+class Running:
+    """A service that runs, and what the system says that it takes."""
+
+    port: int
+    pid: int
+    ready_seconds: float
+    """From the start of the process until it said that it answers."""
+
+    @property
+    def megabytes(self) -> float:
+        """The most that it ever had."""
+        return self._memory("VmHWM")
+
+    @property
+    def megabytes_now(self) -> float:
+        """What it has now."""
+        return self._memory("VmRSS")
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What it has had of the processors."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _memory(self, name: str) -> float:
+        return int(Path(f"/proc/{self.pid}/status").read_text().split(f"{name}:")[1].split()[0]) / 1024
+
+
+@contextmanager
+def service(address: str, *arguments: str) -> Iterator[Running]:
+    """Run a service on a database until the block ends."""
+    command = [sys.executable, "-m", "aiflow_service", "--port", "0", "--database", address, "--log-level", "WARNING"]
+    with TemporaryDirectory() as folder, ExitStack() as stack:  # what it keeps of its own goes with it
+        began = time.perf_counter()
+        process = stack.enter_context(
+            subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True, cwd=folder)
+        )
+        stack.callback(process.terminate)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        yield Running(int(line.strip().rpartition(":")[2]), process.pid, time.perf_counter() - began)
+
+
+@contextmanager
+def fresh_databases() -> Iterator[Iterator[tuple[str, str]]]:
+    """Give an empty database of each kind, by its name and address."""
+    sys.path.insert(0, str(ROOT / "tests" / "lib"))
+    from harness.postgres import postgres_server
+
+    DATA.mkdir(parents=True, exist_ok=True)
+
+    def each() -> Iterator[tuple[str, str]]:
+        with TemporaryDirectory(dir=DATA) as folder:
+            yield "sqlite", f"sqlite:///{folder}/service.db"
+        with postgres_server(durable=True) as server:
+            yield "postgresql", server.database()
+
+    yield each()
+
+
+class _Asking(asyncio.Protocol):
+    """One connection: sends a request, and the next one when it is answered."""
+
+    def __init__(self, requests: Iterator[bytes], times: list[float], done: asyncio.Future[None]) -> None:
+        self._requests = requests
+        self._times = times
+        self._done = done
+        self._answer = b""
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a socket's is one that writes
+        self._next()
+
+    def data_received(self, data: bytes) -> None:
+        self._answer += data
+        head, found, body = self._answer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        if len(body) < length:
+            return
+        self._times.append(time.perf_counter() - self._began)
+        if head[9:12] not in (b"200", b"201"):
+            self._end(RuntimeError(self._answer[:1000].decode()))
+            return
+        self._answer = b""
+        self._next()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(error or ConnectionError("the service has closed the connection"))
+
+    def _next(self) -> None:
+        request = next(self._requests, None)
+        if request is None:
+            self._end(None)
+            return
+        assert self._transport is not None
+        self._began = time.perf_counter()
+        self._transport.write(request)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_result(None) if error is None else self._done.set_exception(error)
+            if self._transport is not None:
+                self._transport.close()
+
+
+def send(port: int, connections: int, requests: Iterator[bytes], seconds: float | None = None) -> list[float]:
+    """Send requests over some connections, so many seconds or all; returns the seconds that each took."""
+    times: list[float] = []
+
+    def until(deadline: float) -> Iterator[bytes]:
+        while time.perf_counter() < deadline and (request := next(requests, None)) is not None:
+            yield request
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        given = requests if seconds is None else until(time.perf_counter() + seconds)
+        ends: Sequence[asyncio.Future[None]] = [loop.create_future() for _ in range(connections)]
+        for done in ends:
+            await loop.create_connection(lambda done=done: _Asking(given, times, done), "127.0.0.1", port)  # type: ignore[misc]  # mypy takes the default for a parameter
+        await asyncio.gather(*ends)
+
+    uvloop.run(run())
+    return times
+
+
+def request_of(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
+    """Return a request as it goes over the wire."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
