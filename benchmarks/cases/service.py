@@ -155,12 +155,14 @@ async def _load(port: int, connections: int, size: int) -> tuple[float, list[flo
 
 async def connect(port: int, token: str | None = None) -> Callable[[str, str, bytes], Awaitable[bytes]]:
     """Return what asks on one connection that is kept: method, path, body."""
+    kind = "Content-Type: application/json\r\n"
     login = f"Authorization: Bearer {token}\r\n" if token else ""
-    reader, writer = await asyncio.openconnection("127.0.0.1", port, limit=2**24)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
 
     async def ask(method: str, path: str, body: bytes) -> bytes:
         writer.write(
-            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{login}Content-Length: {len(body)}\r\n\r\n".encode() + body
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{login}{kind}Content-Length: {len(body)}\r\n\r\n".encode()
+            + body
         )
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         answer = await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
