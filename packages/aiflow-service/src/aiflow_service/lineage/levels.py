@@ -29,9 +29,11 @@ ColumnEdgeRow: TypeAlias = tuple[int, int, int, str, int, int]
 """The column that was asked for, the one at the other side, the job, what it does; first and last seen."""
 
 OTHER: dict[Kind, Kind] = {"job": "dataset", "dataset": "job"}
-_SLICE = 200
-"""Of how many nodes the edges are read at once."""
+_FEW = 50
+"""Of how many nodes the edges are read at once, to begin with."""
 _PAGE = 3_000
+_PLANS = "SELECT set_config('enable_bitmapscan', 'off', true)"
+"""For the transaction: a limit ends the scan of an index, and no bitmap of it."""
 
 
 class EdgeReader:
@@ -41,6 +43,8 @@ class EdgeReader:
         self.at = now() if as_of is None else as_of
         self._connection = connection
         self._is_postgres = connection.dialect.name == "postgresql"
+        if self._is_postgres:
+            connection.exec_driver_sql(_PLANS)
         self._times = (as_of is not None, since is not None)
         self._values = {"at": self.at, "since": None if since is None else since - since % GRAIN}
 
@@ -60,11 +64,15 @@ class EdgeReader:
         the first do not suffice, all of them in the order of their ids; the first ``places`` of a row say where it
         stands.
         """
-        for begin in range(0, len(ids), _SLICE):
-            few = list(ids[begin : begin + _SLICE])
+        begin, size = 0, _FEW
+        while begin < len(ids):
+            few = list(ids[begin : begin + size])
+            begin += size
             given = {"ids": few if self._is_postgres else json.dumps(few), **values, **self._values}
             rows = fetched(self._connection.exec_driver_sql(statement(False), given))
             yield rows
+            if len(rows) < _PAGE // 4:
+                size *= 4
             last = (-1,) * places
             while len(rows) > _PAGE:
                 before = last
