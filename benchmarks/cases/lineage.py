@@ -168,8 +168,8 @@ def fill(address: str, edges: int) -> tuple[list[str], list[str]]:
         bulk.load("declared_jobs", ("job_id", "since", "knows_reads", "knows_writes"), deployed)
         of_columns = ((10 * d + n, d, f"c{n}", n, "string") for d in every for n in range(10))
         bulk.load("columns", ("id", "dataset_id", "name", "ordinal", "type"), of_columns)
-        of_edges = ("target_id", "source_id", "job_id", "kind", "first_seen", "last_seen")
-        bulk.load("column_edges", of_edges, column_edges())
+        between = ("target_id", "source_id", "job_id", "kind", "first_seen", "last_seen")
+        bulk.load("column_edges", between, column_edges())
         for name, last in (("jobs", nodes), ("datasets", nodes), ("namespaces", 1), ("teams", THEIRS), ("grants", 49)):
             while writing.number(name) < last:
                 pass
