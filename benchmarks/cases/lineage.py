@@ -200,6 +200,8 @@ class _Bulk:
     def __init__(self, connection: Any, *, is_postgres: bool) -> None:
         self._connection = connection
         self._is_postgres = is_postgres
+        if is_postgres:  # what refers to what is right, and need not be looked up row by row
+            connection.execute("SET LOCAL session_replication_role = replica")
 
     def load(self, table: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         columns = ", ".join(names)

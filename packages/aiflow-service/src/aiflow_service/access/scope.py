@@ -146,7 +146,8 @@ class Scope:
 
 def is_in_force(table: sa.FromClause = grants) -> sa.ColumnElement[bool]:
     """Return the condition that a grant is neither revoked nor over."""
-    return table.c.revoked_at.is_(None) & (table.c.until.is_(None) | (table.c.until > now()))
+    at = sa.bindparam(None, callable_=now, type_=sa.BigInteger)  # of each execution: a statement may be kept
+    return table.c.revoked_at.is_(None) & (table.c.until.is_(None) | (table.c.until > at))
 
 
 def scope_of_roles(roles: Mapping[int, Role], everywhere: Role | None, caller: Caller) -> Scope:

@@ -56,6 +56,14 @@ def select_in(
     return rows
 
 
+def fetched(result: sa.CursorResult[Any]) -> Sequence[tuple[Any, ...]]:
+    """Return all rows as the driver has made them: plain tuples, in half the time; of numbers, texts, bytes."""
+    assert result.cursor is not None
+    rows: Sequence[tuple[Any, ...]] = result.cursor.fetchall()
+    result.close()
+    return rows
+
+
 def is_among(connection: Connection, column: sa.ColumnElement[Any], values: Iterable[Any]) -> sa.ColumnElement[bool]:
     """Return the condition that a column is one of the values, however many; on SQLite these are numbers or texts."""
     if connection.dialect.name == "postgresql":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -19,7 +20,7 @@ from aiflow_service.lineage.tables import Direction
 from aiflow_service.lineage.telling import names_of, node_fields
 
 
-class ColumnTold(msgspec.Struct):
+class ColumnTold(msgspec.Struct, gc=False):
     """A column."""
 
     id: int
@@ -29,7 +30,7 @@ class ColumnTold(msgspec.Struct):
     distance: int
 
 
-class ColumnEdgeTold(msgspec.Struct):
+class ColumnEdgeTold(msgspec.Struct, gc=False):
     """That a job makes one column from another."""
 
     target: int
@@ -62,9 +63,18 @@ class ColumnWalk:
         """How many columns more may be told."""
         return self.limit - len(self.found)
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is full and that has been said: there is nothing more to find."""
+        return self.truncated and not self.room
+
+    def unknown(self, ids: Iterable[int]) -> Iterator[int]:
+        """Yield those of the columns of which it is not known whether the caller sees them, each once."""
+        return (number for number in dict.fromkeys(ids) if number not in self.columns and number not in self.strangers)
+
     def learn(self, ids: Iterable[int]) -> None:
         """Find out which of the columns the caller sees, and what they are called."""
-        unknown = [number for number in ids if number not in self.columns and number not in self.strangers]
+        unknown = list(self.unknown(ids))
         if not unknown:
             return
         rows = self.sight.reader.read_columns(unknown)
@@ -111,28 +121,34 @@ def walk_columns(
 def _step(walk: ColumnWalk, edges: EdgeReader, way: str, ids: list[int], distance: int, reached: set[int]) -> list[int]:
     """Note the edges of columns, and return the columns at their other side that are new."""
     side: Side = "target" if way == "up" else "source"
-    found, jobs_seen = walk.found, walk.sight.nodes["job"]
+    found, jobs_seen, jobs_unseen = walk.found, walk.sight.nodes["job"], walk.sight.strangers["job"]
     fresh: list[int] = []
     for rows in edges.read_columns(side, ids):
-        walk.sight.learn("job", dict.fromkeys(row[2] for row in rows))
-        if not (walk.truncated and not walk.room):
-            walk.learn(dict.fromkeys(row[1] for row in rows))
-        for row in rows if len(rows) <= walk.room else sorted(rows, key=itemgetter(0, 1, 2)):
+        room = walk.room
+        ordered = rows if len(rows) <= room else sorted(rows, key=itemgetter(0, 1, 2))
+        unknown = walk.unknown(row[1] for row in ordered)
+        jobs = walk.sight.unknown("job", (row[2] for row in ordered))
+        for row in ordered:
             near, number, job = row[:3]
-            if job not in jobs_seen or number in walk.strangers:
+            while job not in jobs_seen and job not in jobs_unseen:
+                walk.sight.learn("job", islice(jobs, room + 10))
+            while number not in walk.columns and number not in walk.strangers and (room or not walk.truncated):
+                walk.learn(islice(unknown, room + 10))
+            if job in jobs_unseen or number in walk.strangers:
                 walk.hidden.add((near, way))
                 continue
+            if number not in found:
+                if not room or number not in walk.columns:
+                    walk.truncated = True
+                    continue
+                found[number] = distance
+                room -= 1
+            walk.edges[(near, number, job) if way == "up" else (number, near, job)] = row
             if number not in reached:
-                if number not in found:
-                    if number not in walk.columns or not walk.room:
-                        walk.truncated = True
-                        continue
-                    found[number] = distance
                 reached.add(number)
                 fresh.append(number)
-            walk.edges[(near, number, job) if way == "up" else (number, near, job)] = row
-        if walk.truncated and not walk.room:
-            break
+        if walk.is_cut:
+            return []
     return fresh
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
 from aiflow_service.database import now
+from aiflow_service.database.bulk import fetched
 from aiflow_service.database.tables import columns, datasets, jobs
 from aiflow_service.lineage.writing import GRAIN
 
@@ -28,7 +29,11 @@ ColumnEdgeRow: TypeAlias = tuple[int, int, int, str, int, int]
 """The column that was asked for, the one at the other side, the job, what it does; first and last seen."""
 
 OTHER: dict[Kind, Kind] = {"job": "dataset", "dataset": "job"}
-_PAGE = 4_000
+_FEW = 50
+"""Of how many nodes the edges are read at once, to begin with."""
+_PAGE = 3_000
+_PLANS = "SELECT set_config('enable_bitmapscan', 'off', true)"
+"""For the transaction: a limit ends the scan of an index, and no bitmap of it."""
 
 
 class EdgeReader:
@@ -38,11 +43,13 @@ class EdgeReader:
         self.at = now() if as_of is None else as_of
         self._connection = connection
         self._is_postgres = connection.dialect.name == "postgresql"
+        if self._is_postgres:
+            connection.exec_driver_sql(_PLANS)
         self._times = (as_of is not None, since is not None)
         self._values = {"at": self.at, "since": None if since is None else since - since % GRAIN}
 
     def read(self, kind: Kind, ids: Sequence[int], is_write: int) -> Iterator[Sequence[EdgeRow]]:
-        """Yield the edges of nodes in pages; an edge may come twice where one page ends and the next begins."""
+        """Yield the edges of nodes in pages; an edge may come twice."""
         values = {"is_write": is_write}
         return self._read(partial(_edges, self._is_postgres, kind, *self._times), ids, values, 2)
 
@@ -53,21 +60,27 @@ class EdgeReader:
     def _read(
         self, statement: Callable[[bool], str], ids: Sequence[int], values: dict[str, Any], places: int
     ) -> Iterator[Sequence[Any]]:
-        """Few are read as they lie. Of many (a table that thousands read) the order is that of their ids, so that what
-        is left unread by whoever has enough is the same each time; the first ``places`` of a row say where it stands.
+        """Some nodes after the other, their edges as they lie. Where these are many (a table that thousands read), and
+        the first do not suffice, all of them in the order of their ids; the first ``places`` of a row say where it
+        stands.
         """
-        values = {"ids": list(ids) if self._is_postgres else json.dumps(ids), **values, **self._values}
-        rows = self._connection.exec_driver_sql(statement(False), values).all()
-        if len(rows) <= _PAGE:
+        begin, size = 0, _FEW
+        while begin < len(ids):
+            few = list(ids[begin : begin + size])
+            begin += size
+            given = {"ids": few if self._is_postgres else json.dumps(few), **values, **self._values}
+            rows = fetched(self._connection.exec_driver_sql(statement(False), given))
             yield rows
-            return
-        last = (-1,) * places
-        while True:
-            rows = self._connection.exec_driver_sql(statement(True), {**values, **_places(last)}).all()
-            yield rows
-            before, last = last, tuple(rows[-1][:places])
-            if len(rows) <= _PAGE or last == before:
-                return
+            if len(rows) < _PAGE // 4:
+                size *= 4
+            last = (-1,) * places
+            while len(rows) > _PAGE:
+                before = last
+                rows = fetched(self._connection.exec_driver_sql(statement(True), {**given, **_places(last)}))
+                yield rows
+                last = tuple(rows[-1][:places])
+                if last == before:
+                    break
 
 
 class NodeReader:
@@ -76,34 +89,19 @@ class NodeReader:
     def __init__(self, connection: Connection, scope: Scope) -> None:
         self._connection = connection
         self._is_postgres = connection.dialect.name == "postgresql"
-        conditions = {"job": scope.sees(jobs.c.team_id), "dataset": scope.sees_dataset()}
-        self._statements: dict[Kind, sa.Select[Any]] = {
-            "job": self._select(jobs, conditions["job"]),
-            "dataset": self._select(datasets, conditions["dataset"]),
-        }
-        column = sa.select(columns.c.id, columns.c.dataset_id, columns.c.name, columns.c.type)
-        self._columns = column.where(self._among(columns))
+        self._statements = _nodes(self._is_postgres, scope.team_ids)
+        self._columns = _columns(self._is_postgres)
 
     def read_columns(self, ids: Sequence[int]) -> Sequence[Any]:
         """Return columns (id, dataset's id, name, type), of whichever dataset: see whether the caller sees that."""
-        return self._connection.execute(self._columns, self._value(ids)).all()
+        return fetched(self._connection.execute(self._columns, self._value(ids)))
 
     def read(self, kind: Kind, ids: Sequence[int]) -> Sequence[Any]:
         """Return those of the nodes that the caller sees."""
-        return self._connection.execute(self._statements[kind], self._value(ids)).all()
+        return fetched(self._connection.execute(self._statements[kind], self._value(ids)))
 
     def _value(self, ids: Sequence[int]) -> dict[str, Any]:
         return {"among": list(ids) if self._is_postgres else json.dumps(ids)}
-
-    def _select(self, table: sa.Table, sees: sa.ColumnElement[bool]) -> sa.Select[Any]:
-        fields = sa.select(table.c.id, table.c.namespace_id, table.c.team_id, table.c.name, table.c.facts)
-        return fields.where(self._among(table), sees)
-
-    def _among(self, table: sa.Table) -> sa.ColumnElement[bool]:
-        if self._is_postgres:
-            return table.c.id == sa.any_(sa.bindparam("among", type_=ARRAY(sa.BigInteger)))
-        each = sa.func.json_each(sa.bindparam("among", type_=sa.Text))
-        return table.c.id.in_(sa.select(sa.column("value")).select_from(each))
 
 
 class Sight:
@@ -115,13 +113,45 @@ class Sight:
         """The rows of those that are seen, by id."""
         self.strangers: dict[Kind, set[int]] = {"job": set(), "dataset": set()}
 
+    def unknown(self, kind: Kind, ids: Iterable[int]) -> Iterator[int]:
+        """Yield those of the nodes of which it is not known whether the caller sees them, each once."""
+        nodes, strangers = self.nodes[kind], self.strangers[kind]
+        return (number for number in dict.fromkeys(ids) if number not in nodes and number not in strangers)
+
     def learn(self, kind: Kind, ids: Iterable[int]) -> None:
         """Find out which of the nodes the caller sees, and what they are called."""
         nodes, strangers = self.nodes[kind], self.strangers[kind]
-        unknown = [number for number in ids if number not in nodes and number not in strangers]
+        unknown = list(self.unknown(kind, ids))
         if unknown:
             nodes.update((row[0], row) for row in self.reader.read(kind, unknown))
             strangers.update(number for number in unknown if number not in nodes)
+
+
+@lru_cache(maxsize=256)
+def _nodes(is_postgres: bool, team_ids: frozenset[int] | None) -> dict[Kind, sa.Select[Any]]:
+    """Return the statements for whoever sees the things of these teams."""
+    scope = Scope(team_ids)
+    conditions = ((jobs, scope.sees(jobs.c.team_id)), (datasets, scope.sees_dataset()))
+    job, dataset = (
+        sa.select(table.c.id, table.c.namespace_id, table.c.team_id, table.c.name, table.c.facts).where(
+            _is_given(is_postgres, table), sees
+        )
+        for table, sees in conditions
+    )
+    return {"job": job, "dataset": dataset}
+
+
+@lru_cache(maxsize=2)
+def _columns(is_postgres: bool) -> sa.Select[Any]:
+    column = columns.c
+    return sa.select(column.id, column.dataset_id, column.name, column.type).where(_is_given(is_postgres, columns))
+
+
+def _is_given(is_postgres: bool, table: sa.Table) -> sa.ColumnElement[bool]:
+    if is_postgres:
+        return table.c.id == sa.any_(sa.bindparam("among", type_=ARRAY(sa.BigInteger)))
+    each = sa.func.json_each(sa.bindparam("among", type_=sa.Text))
+    return table.c.id.in_(sa.select(sa.column("value")).select_from(each))
 
 
 @lru_cache(maxsize=64)

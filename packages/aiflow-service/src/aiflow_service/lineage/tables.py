@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Literal, TypeAlias
 
@@ -39,6 +40,11 @@ class TableWalk:
         """How many nodes more may be told."""
         return self.limit - len(self.found["job"]) - len(self.found["dataset"])
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is full and that has been said: there is nothing more to find."""
+        return self.truncated and not self.room
+
 
 def walk_tables(
     connection: Connection,
@@ -56,9 +62,10 @@ def walk_tables(
     """Return the graph around datasets and jobs: up is what they are made from, down what is made from them.
 
     ``depth`` counts jobs passed through. ``limit`` bounds datasets and jobs together; where it cut anything off,
-    ``truncated`` says so. Only edges first seen by ``as_of``, and seen at or after ``since``, count, both to five
-    minutes, and those declared at ``as_of``. What the caller may not see is told as ``hidden``: that something reads or
-    writes a dataset, or that a job reads or writes something, and neither what nor how many; the walk ends there.
+    ``truncated`` says so, and edges between what is told may be missing too. Only edges first seen by ``as_of``, and
+    seen at or after ``since``, count, both to five minutes, and those declared at ``as_of``. What the caller may not
+    see is told as ``hidden``: that something reads or writes a dataset, or that a job reads or writes something, and
+    neither what nor how many; the walk ends there.
     """
     walk = TableWalk(limit, Sight(NodeReader(connection, scope)))
     walker = _Walker(walk, EdgeReader(connection, as_of, since), basis)
@@ -89,11 +96,11 @@ class _Walker:
         for distance in range(depth + 1):
             if here and distance < depth:
                 at_jobs = self._step("dataset", here, into, distance + 1, reached["job"]) + at_jobs
-            if not at_jobs:
+            if not at_jobs or self._walk.is_cut:
                 return
             here = self._step("job", at_jobs, out_of, distance + 1, reached["dataset"])
             at_jobs = []
-            if not here:
+            if not here or self._walk.is_cut:
                 return
 
     def _step(self, kind: Kind, ids: list[int], is_write: int, distance: int, reached: set[int]) -> list[int]:
@@ -102,33 +109,34 @@ class _Walker:
         found, nodes, strangers = walk.found[other], walk.sight.nodes[other], walk.sight.strangers[other]
         fresh: list[int] = []
         for rows in self.edges.read(kind, ids, is_write):
-            if not (walk.truncated and not walk.room):
-                walk.sight.learn(other, dict.fromkeys(row[1] for row in rows))
-            for row in self._in_order(rows):
+            room = walk.room
+            ordered = self._in_order(rows)
+            unknown = walk.sight.unknown(other, (row[1] for row in ordered))
+            for row in ordered:
                 number = row[1]
                 key = (row[0], is_write, number) if kind == "job" else (number, is_write, row[0])
                 known = walk.edges.get(key)
+                if known is not None:
+                    walk.edges[key] = _joined(known, row)
+                elif self._first is not None and row[self._first] is None:
+                    continue
                 if known is None:
-                    if self._first is not None and row[self._first] is None:
-                        continue
+                    while number not in nodes and number not in strangers and (room or not walk.truncated):
+                        walk.sight.learn(other, islice(unknown, room + 10))
                     if number in strangers:
                         walk.hidden.add((kind, row[0], is_write))
                         continue
-                    if number not in reached:
-                        if number not in found:
-                            if number not in nodes or not walk.room:
-                                walk.truncated = True
-                                continue
-                            found[number] = distance
-                        reached.add(number)
-                        fresh.append(number)
+                    if number not in found:
+                        if not room or number not in nodes:
+                            walk.truncated = True
+                            continue
+                        found[number] = distance
+                        room -= 1
                     walk.edges[key] = row
-                elif number not in reached:
+                if number not in reached:
                     reached.add(number)
                     fresh.append(number)
-                if known is not None:
-                    walk.edges[key] = _joined(known, row)
-            if walk.truncated and not walk.room:
+            if walk.is_cut:
                 break
         return fresh
 

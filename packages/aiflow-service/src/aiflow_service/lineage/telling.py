@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aiflow_service.lineage.tables import TableWalk
 
 
-class NodeTold(msgspec.Struct):
+class NodeTold(msgspec.Struct, gc=False):
     """A job or dataset."""
 
     id: int
@@ -30,13 +30,13 @@ class NodeTold(msgspec.Struct):
     distance: int
 
 
-class JobTold(NodeTold):
+class JobTold(NodeTold, gc=False):
     """A job; ``declares``: whether a release says what it reads and writes."""
 
     declares: bool
 
 
-class EdgeTold(msgspec.Struct):
+class EdgeTold(msgspec.Struct, gc=False):
     """An edge: seen by runs, declared by the current release, or both."""
 
     job: int

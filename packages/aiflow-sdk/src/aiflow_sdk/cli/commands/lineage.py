@@ -148,5 +148,5 @@ def _near(service: Service, name: str) -> list[str]:
     parts = [part for part in name.split(".") if part]
     known: set[str] = set()
     for part in {*parts, *(part[:4] for part in parts)}:
-        known |= {one["name"] for one in (service.get("datasets", q=part, limit=500) or {}).get("items", [])}
+        known |= {one["name"] for one in (service.get("datasets", q=part[:200], limit=500) or {}).get("items", [])}
     return difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
