@@ -198,7 +198,7 @@ def rows_of(file: Path, batches: list[list[dict]]) -> list:
     writer = GroupWriter(database)
     for batch in batches:
         writer.write([Submission(event, 1, 0) for event in map(read, batch)])
-    hidden = {"id", "changed", "job_id", "project_id", "dataset_id", "target_id", "source_id"}
+    hidden = {"id", "changed", "job_id", "project_id", "dataset_id", "namespace_id", "target_id", "source_id"}
     with database.reading() as connection:
         told = []
         for table in (runs, edges, dataset_names, columns, column_edges):
