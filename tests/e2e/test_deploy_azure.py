@@ -108,8 +108,8 @@ def test_a_bundle_in_azure_is_deployed_read_and_rolled_back(shop: Path, read: Re
     # A run that has begun keeps its version, and finds it.
     assert read(version=began["version"]) == began
     releases = json.loads(aiflow(shop, "--json", "deploy", "--env", "test", "--list").out)
-    (first,) = [one for one in releases if one["release"] == 1]
-    aiflow(shop, "deploy", "--env", "test", "--rollback", first["version"])
+    (first,) = [one for one in releases if one["number"] == 1]
+    aiflow(shop, "deploy", "--env", "test", "--rollback", first["project_version"])
     assert read() == began
     # The store does not let us in any more, and what is here is used.
     assert read(key="bm9ib2R5") == began
