@@ -21,7 +21,7 @@ from aiflow_sdk.testing.conformance.cluster import ClusterConformance
 class TestLocalCluster(ClusterConformance):
     @pytest.fixture
     def cluster(self, tmp_path: Path) -> LocalCluster:
-        return LocalCluster.load({"stop_seconds": 2}, Environment(root=tmp_path))
+        return LocalCluster.load({"stop_seconds": 5}, Environment(root=tmp_path))
 
     def stranger_details(self, handle: JobHandle) -> dict[str, object]:
         return {"folder": str(Path(handle.details["folder"]).with_name("0" * 32))}

@@ -203,7 +203,7 @@ def test_one_that_is_broken_off_goes_on_where_it_was(root, capsys, number):
         spool_by_hand(folder, "dev", 4, run_number * 10)
     with running(is_strict=False) as receiver:
         settle_on(root, receiver.server_address[1])
-        receiver.pause_seconds = 0.05
+        receiver.pause_seconds = 0.3
         process = subprocess.Popen(aiflow(root, "sync", "--all"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         while len(receiver.heard) < 20 and process.poll() is None:
             time.sleep(0.001)

@@ -25,7 +25,11 @@ def test_whatever_ends_it_ends_airflow_too(tmp_path: Path, how: signal.Signals) 
     python.parent.mkdir(parents=True)
     python.write_text(AIRFLOW.format(folder=tmp_path))
     python.chmod(0o755)
-    program = "import sys; sys.path.insert(0, 'scripts'); import airflow_demo; sys.exit(airflow_demo._serve(0))"
+    # Where all of this runs under nohup, a closed terminal's signal would be ignored.
+    heard = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    program = (
+        f"{heard}; import sys; sys.path.insert(0, 'scripts'); import airflow_demo; sys.exit(airflow_demo._serve(0))"
+    )
     # As from a script: deaf to Ctrl-C, and in a process group of its own, so that its child hears of nothing else.
     shell = f"trap '' INT; exec {sys.executable} -c \"{program}\""
     demo = subprocess.Popen(["sh", "-c", shell], cwd=tmp_path, start_new_session=True)
