@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -43,7 +44,7 @@ def write_facts(
             facts = newest.setdefault(number, {})
             if len(text) <= _MAX_BYTES and (name not in facts or facts[name][:2] < (time, digest)):
                 facts[name] = (time, digest, facets[name])
-    statement = sa.select(table.c.id, table.c.facts)
+    statement = _stored_of(table)
     changed = []
     for number, stored in sorted(map(tuple, select_in(writing.connection, statement, table.c.id, newest))):
         facts = facts_of(stored)
@@ -53,6 +54,11 @@ def write_facts(
             memory.facts.learn((table.name, number, name), tuple(facts[name][:2]))  # type: ignore[arg-type]  # a pair
         changed.append((number, _ENCODER.encode(facts)))
     update_rows(writing, table, ("id", "facts"), changed)
+
+
+@cache
+def _stored_of(table: sa.Table) -> sa.Select[Any]:
+    return sa.select(table.c.id, table.c.facts)
 
 
 def facts_of(stored: bytes) -> Facts:

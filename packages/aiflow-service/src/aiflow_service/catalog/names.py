@@ -13,6 +13,15 @@ from aiflow_service.database.connection import Writing
 from aiflow_service.database.tables import columns, dataset_names, datasets, jobs, namespaces, projects
 from aiflow_service.openlineage.events import Name
 
+_NAMESPACES = sa.select(namespaces.c.name, namespaces.c.id)
+_JOBS = sa.select(jobs.c.name, jobs.c.id).where(
+    jobs.c.team_id == sa.bindparam("team"), jobs.c.namespace_id == sa.bindparam("namespace")
+)
+_DATASETS = sa.select(dataset_names.c.name, dataset_names.c.dataset_id).where(
+    dataset_names.c.namespace_id == sa.bindparam("namespace")
+)
+_COLUMNS = sa.select(columns.c.dataset_id, columns.c.name, columns.c.id)
+
 
 class Names:
     """The names of one writing transaction."""
@@ -89,8 +98,7 @@ class Names:
     def prepare_namespaces(self, names: Iterable[str]) -> None:
         """Find or make namespaces."""
         wanted = sorted({name for name in names if self._memory.namespaces.get(name) is None})
-        statement = sa.select(namespaces.c.name, namespaces.c.id)
-        for name, number in select_in(self._writing.connection, statement, namespaces.c.name, wanted):
+        for name, number in select_in(self._writing.connection, _NAMESPACES, namespaces.c.name, wanted):
             self._memory.namespaces.learn(name, number)
         made = [(self._writing.number("namespaces"), name) for name in wanted if not self._memory.namespaces.get(name)]
         insert_rows(self._writing, namespaces, ("id", "name"), made)
@@ -103,11 +111,10 @@ class Names:
         if not unknown:
             return
         self.prepare_namespaces(name[0] for _, name in unknown)
-        statement = sa.select(jobs.c.name, jobs.c.id)
         for team_id, namespace in sorted({(one[0], one[1][0]) for one in unknown}):
-            mine = statement.where(jobs.c.team_id == team_id, jobs.c.namespace_id == self.namespace(namespace))
+            mine = {"team": team_id, "namespace": self.namespace(namespace)}
             short = [name[1] for owner, name in unknown if (owner, name[0]) == (team_id, namespace)]
-            for name, number in select_in(self._writing.connection, mine, jobs.c.name, short):
+            for name, number in select_in(self._writing.connection, _JOBS, jobs.c.name, short, mine):
                 self._memory.jobs.learn((team_id, (namespace, name)), number)
         made = []
         for team_id, name in unknown:
@@ -123,11 +130,10 @@ class Names:
         if not unknown:
             return
         self.prepare_namespaces(name[0] for name in unknown)
-        statement = sa.select(dataset_names.c.name, dataset_names.c.dataset_id)
         for namespace in sorted({name[0] for name in unknown}):
-            mine = statement.where(dataset_names.c.namespace_id == self.namespace(namespace))
+            mine = {"namespace": self.namespace(namespace)}
             short = [name[1] for name in unknown if name[0] == namespace]
-            for name, number in select_in(self._writing.connection, mine, dataset_names.c.name, short):
+            for name, number in select_in(self._writing.connection, _DATASETS, dataset_names.c.name, short, mine):
                 self._memory.datasets.learn((namespace, name), number)
 
     def prepare_datasets(self, team_id: int, wanted: Iterable[Name]) -> None:
@@ -164,9 +170,8 @@ class Names:
         unknown = sorted({one for one in wanted if self._memory.columns.get(one) is None})
         if not unknown:
             return
-        statement = sa.select(columns.c.dataset_id, columns.c.name, columns.c.id)
         owners = {one[0] for one in unknown}
-        for dataset_id, name, number in select_in(self._writing.connection, statement, columns.c.dataset_id, owners):
+        for dataset_id, name, number in select_in(self._writing.connection, _COLUMNS, columns.c.dataset_id, owners):
             self._memory.columns.learn((dataset_id, name), number)
         made = []
         for dataset_id, name in unknown:

@@ -13,6 +13,8 @@ from aiflow_service.database.connection import Writing
 from aiflow_service.database.tables import columns, datasets
 from aiflow_service.openlineage import Schema
 
+_STORED = sa.select(datasets.c.id, datasets.c.schema_time, datasets.c.schema_digest)
+
 
 def write_schemas(
     writing: Writing, names: Names, memory: CatalogMemory, said: Iterable[tuple[int, int, Schema]]
@@ -30,8 +32,7 @@ def write_schemas(
             newest[dataset_id] = (time, schema.digest, schema)
     if not newest:
         return
-    statement = sa.select(datasets.c.id, datasets.c.schema_time, datasets.c.schema_digest)
-    stored = {row[0]: row for row in select_in(writing.connection, statement, datasets.c.id, newest)}
+    stored = {row[0]: row for row in select_in(writing.connection, _STORED, datasets.c.id, newest)}
     fresh, changed, replaced = [], [], []
     for dataset_id, (time, digest, schema) in sorted(newest.items()):
         _, then, before = stored[dataset_id]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -17,6 +18,9 @@ Change: TypeAlias = Literal["new", "least", "greatest"]
 """What an upsert does with a column of a row that is there: take the new value, the lesser, the greater."""
 
 _POSTGRES: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it so
+_NONE: Mapping[str, Any] = {}
+_NARROWED: WeakKeyDictionary[sa.Select[Any], dict[tuple[str, str], sa.Select[Any]]] = WeakKeyDictionary()
+"""By statement what :func:`select_in` makes of it, for each column and each way to give values."""
 _CHUNK = 500  # SQLite takes 32,766 parameters in one statement; a plan is kept for each number of them
 
 
@@ -42,17 +46,33 @@ def update_rows(writing: Writing, table: sa.Table, names: Sequence[str], rows: S
 
 
 def select_in(
-    connection: Connection, statement: sa.Select[Any], column: sa.ColumnElement[Any], values: Iterable[Any]
+    connection: Connection,
+    statement: sa.Select[Any],
+    column: sa.ColumnElement[Any],
+    values: Iterable[Any],
+    parameters: Mapping[str, Any] = _NONE,
 ) -> Sequence[Any]:
-    """Return the rows of a statement whose column is one of the values, however many these are."""
+    """Return the rows of a statement whose column is one of the values, however many these are.
+
+    ``parameters`` are the statement's own. A statement that lives long, with parameters in place of values, is put
+    together once.
+    """
     wanted = list(values)
     if not wanted:
         return []
-    if connection.dialect.name == "postgresql" or not isinstance(wanted[0], bytes):
-        return connection.execute(statement.where(is_among(connection, column, wanted))).all()
+    is_postgres = connection.dialect.name == "postgresql"
+    kind = "array" if is_postgres else "chunk" if isinstance(wanted[0], bytes) else "json"
+    narrowed = _NARROWED.setdefault(statement, {})
+    key = str(column.key), kind
+    if key not in narrowed:
+        among = column.in_(sa.bindparam("among", expanding=True)) if kind == "chunk" else _is_among(column, is_postgres)
+        narrowed[key] = statement.where(among)
+    if kind != "chunk":
+        given = wanted if is_postgres else json.dumps(wanted)
+        return connection.execute(narrowed[key], {**parameters, "among": given}).all()
     rows: list[Any] = []
     for begin in range(0, len(wanted), _CHUNK):
-        rows += connection.execute(statement.where(column.in_(wanted[begin : begin + _CHUNK]))).all()
+        rows += connection.execute(narrowed[key], {**parameters, "among": wanted[begin : begin + _CHUNK]}).all()
     return rows
 
 
@@ -66,9 +86,15 @@ def fetched(result: sa.CursorResult[Any]) -> Sequence[tuple[Any, ...]]:
 
 def is_among(connection: Connection, column: sa.ColumnElement[Any], values: Iterable[Any]) -> sa.ColumnElement[bool]:
     """Return the condition that a column is one of the values, however many; on SQLite these are numbers or texts."""
-    if connection.dialect.name == "postgresql":
-        return column == sa.any_(sa.bindparam("among", list(values), type_=postgresql.ARRAY(column.type)))
-    each = sa.func.json_each(sa.bindparam("among", json.dumps(list(values))))
+    is_postgres = connection.dialect.name == "postgresql"
+    given = list(values) if is_postgres else json.dumps(list(values))
+    return _is_among(column, is_postgres, given)
+
+
+def _is_among(column: sa.ColumnElement[Any], is_postgres: bool, given: Any = None) -> sa.ColumnElement[bool]:
+    if is_postgres:
+        return column == sa.any_(sa.bindparam("among", given, type_=postgresql.ARRAY(column.type)))
+    each = sa.func.json_each(sa.bindparam("among", given, type_=sa.String()))
     among: sa.Select[Any] = sa.select(sa.column("value")).select_from(each)
     return column.in_(among)
 

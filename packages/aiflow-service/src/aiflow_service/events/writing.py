@@ -13,6 +13,7 @@ from aiflow_service.database.moments import MICROSECONDS
 from aiflow_service.database.tables import events
 
 _DAY = 24 * 3600 * MICROSECONDS
+_OF_DAY = sa.select(events.c.digest).where(events.c.event_day == sa.bindparam("day"))
 
 
 class EventRow(NamedTuple):
@@ -45,8 +46,8 @@ def known_digests(writing: Writing, digests: Iterable[tuple[int, bytes]]) -> set
         by_day.setdefault(day, []).append(digest)
     found: set[bytes] = set()
     for day, wanted in by_day.items():
-        statement = sa.select(events.c.digest).where(events.c.event_day == day)
-        found.update(bytes(row[0]) for row in select_in(writing.connection, statement, events.c.digest, wanted))
+        rows = select_in(writing.connection, _OF_DAY, events.c.digest, wanted, {"day": day})
+        found.update(bytes(row[0]) for row in rows)
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from aiflow_service.database.memory import SizedMemory
+from aiflow_service.masking import may_hold_secrets
 from aiflow_service.openlineage.events import ColumnSource, DatasetMention, Facets, Field, Name, Schema
 from aiflow_service.openlineage.limits import MAX_DEPTH, MAX_FIELDS, check_depth, check_name
 from aiflow_service.openlineage.refusal import Refusal
@@ -40,7 +41,7 @@ _SOURCES: SizedMemory[bytes, tuple[ColumnSource, ...]] = SizedMemory(_REMEMBERED
 def mentions_of_text(text: bytes, *, is_output: bool) -> tuple[msgspec.Raw, tuple[DatasetMention, ...]] | None:
     """Return the canonical text and the meaning of an event's inputs or outputs, given as a list in JSON.
 
-    None of one that is refused, wherefore ever.
+    None of one that is refused or may hold secrets.
     """
     key = is_output, text
     if (found := _LISTS.get(key)) is not None:
@@ -59,6 +60,8 @@ def _mention_of_text(text: bytes, *, is_output: bool) -> tuple[bytes, DatasetMen
     key = is_output, text
     if (found := _BY_TEXT.get(key)) is not None:
         return found
+    if may_hold_secrets(text):
+        return None
     data = _DECODER.decode(text)
     try:
         check_depth(data, text, MAX_DEPTH - 2)

@@ -42,16 +42,11 @@ def read_event(raw: bytes) -> Event:
     """Return the event that these bytes are, without secrets. Raises :class:`Refusal`."""
     if len(raw) > MAX_EVENT_BYTES:
         raise Refusal("event-too-large", f"the event has {len(raw)} bytes; {MAX_EVENT_BYTES} are allowed", status=413)
-    if may_hold_secrets(raw):
-        return _read_whole(raw)
     return _read_by_parts(raw) or _read_whole(raw)
 
 
 def _read_by_parts(raw: bytes) -> Event | None:
-    """Return the event; None of one that has none of the usual parts, or is refused, wherefore ever.
-
-    Nothing is hidden in it.
-    """
+    """Return the event; None of one that has none of the usual parts, may hold secrets, or is refused."""
     try:
         parts = _PARTS.decode(raw)
         mentions: list[DatasetMention] = []
@@ -64,6 +59,8 @@ def _read_by_parts(raw: bytes) -> Event | None:
             texts[member] = found[0]
             mentions += found[1]
         rest = b"[%b]" % b",".join(map(bytes, parts.values()))
+        if may_hold_secrets(b"%b%b" % (",".join(parts).encode("utf-8", "surrogatepass"), rest)):
+            return None
         document = dict(zip(parts, _DECODER.decode(rest), strict=True))
         check_depth(document, rest)
     except (msgspec.DecodeError, RecursionError, Refusal):

@@ -36,6 +36,7 @@ _NAMES = (
     "fold",
 )
 _MAX_TEXT = 500
+_STORED = sa.select(runs.c.uid, runs.c.id, runs.c.team_id, runs.c.state, runs.c.fold)
 
 
 class RunPart(Struct):
@@ -73,8 +74,7 @@ def write_runs(
     ``job_id`` and ``project_id`` say, by team, which ones names stand for. A run belongs to the team that tells of it;
     one of which others alone have said that they are part of it, to the first of these, until it is told of itself.
     """
-    stored = sa.select(runs.c.uid, runs.c.id, runs.c.team_id, runs.c.state, runs.c.fold)
-    found = select_in(writing.connection, stored, runs.c.uid, {one.uid for one in parts})
+    found = select_in(writing.connection, _STORED, runs.c.uid, {one.uid for one in parts})
     there = {row.uid: Stored(row.id, row.team_id, row.state, RunFold.from_bytes(row.fold)) for row in found}
     new, changed, ended, used = [], [], [], []
     billed: dict[int, RunFold] = {}
