@@ -194,6 +194,34 @@ def test_it_ends_with_the_process_that_supervises_tasks(variables):
     until(lambda: not Path(f"/proc/{pid}").exists())
 
 
+def test_it_waits_for_its_tasks_without_using_a_processor_when_who_supervises_them_is_gone(variables):
+    owner = subprocess.Popen(["sleep", "600"])
+    arguments = [address_of(PYTHON, variables), str(owner.pid), "600", "{}"]
+    server = subprocess.Popen([PYTHON, "-m", "aiflow_sdk.runtime.forkserver", *arguments], env=variables)
+    until(lambda: address_of(PYTHON, variables) in str(warm._servers()))
+    process, records = forked(variables)
+    owner.kill()
+    owner.wait()
+    until(lambda: is_deaf(variables))
+    before = seconds_used(server.pid)
+    time.sleep(1)
+    assert seconds_used(server.pid) - before < 0.1
+    process.stdin.close()
+    assert process.wait(30) == 0  # of which the server has told
+    assert server.wait(30) == 0
+    let_go(process, records)
+
+
+def is_deaf(variables: dict[str, str]) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        return connection.connect_ex(f"\0{address_of(PYTHON, variables)}") != 0
+
+
+def seconds_used(pid: int) -> float:
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def test_a_second_server_ends_at_once(variables):
     server = started(variables)
     arguments = [address_of(PYTHON, variables), str(os.getpid()), "60", "{}"]

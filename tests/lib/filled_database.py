@@ -36,7 +36,9 @@ def some_events(count: int = 6, at: str = "2026-11-20T10:00:00Z") -> list[dict[s
         schema = facet("SchemaDatasetFacet", "1-1-1", fields=[{"name": f"c{n}", "type": "long"} for n in range(3)])
         links = [{"namespace": "hive", "name": f"out{index}", "type": "TABLE"}]
         out = dataset(f"out{index}", schema=schema, symlinks=facet("SymlinksDatasetFacet", "1-0-1", identifiers=links))
+        billed = [{"cluster": "emr-serverless", "unit": "vcpu-hours", "amount": 0.5}]
         usage = {"_producer": "urn:test", "_schemaURL": "urn:test", "seconds": 2.5, "cpu_seconds": 1.25}
+        usage["billed"] = billed
         facts = {"project": "shop", "pipeline_id": "orders", "task_id": f"t{index}", "environment": "dev"}
         told = {"_producer": "urn:test", "_schemaURL": "urn:test", **facts}
         facets = {"aiflow_run": told, "aiflow_usage": usage}

@@ -12,7 +12,7 @@ from aiflow_service.audit import verify_entries
 from aiflow_service.database import open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.partitions import list_months, make_months, make_months_ahead, month_of, today
-from aiflow_service.database.tables import audit, edges, events, refusals, runs, teams, usage
+from aiflow_service.database.tables import audit, billed_units, edges, events, refusals, runs, teams, usage
 from aiflow_service.keeping import Retention, let_go, read_retention
 from filled_database import all_rows, some_events, write_events
 
@@ -67,7 +67,7 @@ def test_what_is_too_old_goes_by_team_and_what_was_learnt_of_it_stays(aged) -> N
     assert write_events(aged, again).numbers == {}  # it counts once as long as it is kept
     let_go(aged, kept(runs_days=100, teams={"growth": {"runs_days": None}}))
     assert ages(aged, runs) == {1: {50, 1}, 2: set(AGES)}
-    assert count(aged, usage) == count(aged, runs)
+    assert count(aged, usage) == count(aged, billed_units) == count(aged, runs)
     with aged.reading() as connection:
         noted = list(connection.execute(sa.select(audit.c.action, audit.c.object_name)))
         assert verify_entries(connection, ()).is_sound

@@ -86,6 +86,22 @@ def test_a_token_that_the_service_does_not_know_is_not_kept(typed):
     assert typed.error("login")["code"] == "no-service"
 
 
+def test_a_token_goes_to_another_machine_over_https_alone(typed):
+    settings = typed.root / "aiflow.toml"
+    settings.write_text('[environments.dev]\nservice = "http://service.invalid"\n')
+    error = typed.error("login", "--token-file", "-", given="aiflow_x")
+    assert "in plain text" in error["message"]
+    settings.write_text(settings.read_text() + "service_over_http = true\n")
+    assert typed.error("login", "--token-file", "-", given="aiflow_x")["code"] == "service-unreachable"
+
+
+def test_a_login_asks_for_no_other_token(company, typed):
+    settings = typed.root / "aiflow.toml"
+    settings.write_text(settings.read_text() + 'service_token = "secret://of_production"\n')
+    log_in(typed, company.person(company.team(), "owner"))
+    assert typed.data("login", "--forget")["forgotten"] is True
+
+
 def test_tokens_are_made_listed_and_revoked(company, typed):
     team = company.team()
     log_in(typed, company.person(team, "owner"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import ipaddress
 import socket
 import urllib.parse
 import urllib.request
@@ -16,9 +17,6 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-"""The names of this machine that need no proxy."""
 
 
 class Reply(NamedTuple):
@@ -108,6 +106,25 @@ class WebServer:
         return reply
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether a host, by name or address, is this machine's loopback."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_open_road(address: str) -> bool:
+    """Tell whether a token that is sent to an address could be read on its way: plain http, to another machine."""
+    try:
+        host = urllib.parse.urlsplit(address).hostname or ""
+    except ValueError:  # as http://[x, which is no machine's
+        host = ""
+    return address.startswith("http:") and not is_loopback(host)
+
+
 def _close_all(connections: deque[http.client.HTTPConnection]) -> None:
     with suppress(IndexError):
         while True:
@@ -134,7 +151,7 @@ def _connection(
 
 
 def _proxy_of(parts: urllib.parse.SplitResult) -> urllib.parse.SplitResult | None:
-    if parts.hostname in LOOPBACK:
+    if is_loopback(parts.hostname or ""):
         return None
     stated = urllib.request.getproxies().get(parts.scheme)
     if not stated or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):

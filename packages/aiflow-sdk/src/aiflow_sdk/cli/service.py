@@ -61,6 +61,12 @@ def require_service(invocation: Invocation, *, timeout_seconds: float = 60) -> S
     from aiflow_sdk.service import Service
     from aiflow_sdk.service.logins import find_login
 
+    token = find_login(require_address(invocation))
+    return Service(invocation.environment, timeout_seconds=timeout_seconds, token=token)
+
+
+def require_address(invocation: Invocation) -> str:
+    """Return the address of the environment's metadata service. Raises ``ConfigurationError`` (``no-service``)."""
     environment = invocation.environment
     if environment.service is None:
         raise ConfigurationError(
@@ -69,7 +75,7 @@ def require_service(invocation: Invocation, *, timeout_seconds: float = 60) -> S
             where=invocation.project.place_of("environments", environment.name),
             hint='start one (aiflow serve) and write service = "http://127.0.0.1:8765" there',
         )
-    return Service(environment, timeout_seconds=timeout_seconds, token=find_login(environment.service))
+    return environment.service
 
 
 def show_rows(

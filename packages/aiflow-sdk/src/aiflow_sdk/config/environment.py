@@ -90,6 +90,8 @@ class Environment:
     """Address of the metadata service, which hears of every event too."""
     service_token: str | None = None
     """A reference to the token that it is called with."""
+    service_over_http: bool = False
+    """Whether tokens may go to another machine over plain http."""
     grants_keep_hours: float = 72
     """How long what the service said of grants is gone by while it is silent."""
     secrets: Mapping[str, Any] = field(default_factory=dict)

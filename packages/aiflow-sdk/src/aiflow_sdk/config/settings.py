@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from aiflow_sdk.config.secret import PROVIDERS, provider_names, secret_problems
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, Where, did_you_mean
-from aiflow_sdk.web import LOOPBACK
+from aiflow_sdk.web import is_open_road
 
 KeyPath = tuple[str, ...]
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -257,7 +256,7 @@ def _check_service(settings: dict[str, Any], keys: KeyPath, file: SettingsFile) 
     if address is None and "service_token" in settings:
         yield file.bad((*keys, "service_token"), "service_token stands without service", 'add service = "http://…"')
     over_http = settings.get("service_over_http") is True
-    if "service_token" in settings and isinstance(address, str) and not over_http and _is_open_road(address):
+    if "service_token" in settings and isinstance(address, str) and not over_http and is_open_road(address):
         yield file.bad(
             (*keys, "service"),
             f"the service_token would go to {address} in plain text, which whoever is on the way can read",
@@ -275,17 +274,6 @@ def _check_service(settings: dict[str, Any], keys: KeyPath, file: SettingsFile) 
             "the listener 'service' is the one that the setting service stands for",
             "call it otherwise, or remove one of the two",
         )
-
-
-def _is_open_road(address: str) -> bool:
-    """Tell whether an address is plain http of another machine."""
-    try:
-        host = urlsplit(address).hostname or ""
-    except ValueError:  # as http://[x, which is no machine's
-        host = ""
-    return (
-        address.startswith("http:") and host not in LOOPBACK and not re.fullmatch(r"127\.[0-9]+\.[0-9]+\.[0-9]+", host)
-    )
 
 
 def _literal_secrets(value: Any, keys: KeyPath, file: SettingsFile) -> Iterator[AiflowError]:

@@ -69,9 +69,7 @@ class ForkServer:
             if ready:
                 until = time.monotonic() + self._idle_seconds
         self._listener.close()
-        while self._running:  # others hear of their ends
-            self._selector.select(1.0)
-            self._reap()
+        self._reap(options=0)  # others hear of their ends
 
     def _answer(self) -> bool:
         """Answer one request; False where no more can be."""
@@ -88,8 +86,8 @@ class ForkServer:
                 if len(os.listdir("/proc/self/task")) > 1:
                     return False
                 if pid := os.fork():
-                    os.setpgid(pid, pid)  # here too: who hears of it may end the group at once
                     self._running[pid] = connection
+                    os.setpgid(pid, pid)  # here too: who hears of it may end the group at once
                     connection.sendall(json.dumps({"pid": pid}).encode() + b"\n")
                 else:
                     self._become_child(connection, handles)
@@ -128,9 +126,10 @@ class ForkServer:
         finally:
             os._exit(1)
 
-    def _reap(self) -> None:
+    def _reap(self, options: int = os.WNOHANG) -> None:
+        """Tell of those that have ended; without ``WNOHANG`` of all, as they end."""
         while self._running:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status = os.waitpid(-1, options)
             if not pid:
                 return
             connection = self._running.pop(pid)

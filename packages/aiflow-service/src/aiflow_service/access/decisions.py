@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -12,9 +12,8 @@ from sqlalchemy.engine import Connection
 from aiflow_service.access.scope import is_in_force
 from aiflow_service.access.teams import claiming_team
 from aiflow_service.database import moment_text
+from aiflow_service.database.bulk import select_in
 from aiflow_service.database.tables import dataset_names, datasets, grants, namespaces
-
-_AT_ONCE = 500
 
 Name = tuple[str, str]
 """Namespace and name of a dataset."""
@@ -70,11 +69,10 @@ def _covers(grant: Any, name: Name) -> bool:
 def _owners(connection: Connection, names: set[Name]) -> dict[Name, _Owned]:
     numbers, teams = _known(connection, names)
     aliases: dict[int, list[Name]] = defaultdict(list)
-    for some in _cut(sorted(teams)):
-        statement = sa.select(dataset_names.c.dataset_id, namespaces.c.name, dataset_names.c.name.label("short"))
-        statement = statement.join(namespaces, namespaces.c.id == dataset_names.c.namespace_id)
-        for row in connection.execute(statement.where(dataset_names.c.dataset_id.in_(some))):
-            aliases[row.dataset_id].append((row.name, row.short))
+    statement = sa.select(dataset_names.c.dataset_id, namespaces.c.name, dataset_names.c.name.label("short"))
+    statement = statement.join(namespaces, namespaces.c.id == dataset_names.c.namespace_id)
+    for row in select_in(connection, statement, dataset_names.c.dataset_id, sorted(teams)):
+        aliases[row.dataset_id].append((row.name, row.short))
     found = {}
     for name in names:
         if (number := numbers.get(name)) is not None:
@@ -97,13 +95,8 @@ def _known(connection: Connection, names: set[Name]) -> tuple[dict[Name, int], d
         .join(datasets, datasets.c.id == dataset_names.c.dataset_id)
     )
     for namespace, mine in by_namespace.items():
-        for some in _cut(mine):
-            wanted = statement.where(namespaces.c.name == namespace, dataset_names.c.name.in_(some))
-            for row in connection.execute(wanted):
-                numbers[namespace, row.name] = row.id
-                teams[row.id] = row.team_id
+        wanted = statement.where(namespaces.c.name == namespace)
+        for row in select_in(connection, wanted, dataset_names.c.name, mine):
+            numbers[namespace, row.name] = row.id
+            teams[row.id] = row.team_id
     return numbers, teams
-
-
-def _cut(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    return (values[begin : begin + _AT_ONCE] for begin in range(0, len(values), _AT_ONCE))

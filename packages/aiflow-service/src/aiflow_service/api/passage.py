@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import random
 import re
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aiflow_sdk.web import is_loopback
 from aiflow_service.api.figures import REQUESTS
 from aiflow_service.api.problem import problem_response
 from aiflow_service.audit import Caller, Entry
@@ -102,13 +102,3 @@ def _stranger(headers: dict[bytes, bytes]) -> str | None:
     if origin and not is_loopback(urlsplit(origin).hostname or ""):
         return origin
     return None
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine's loopback."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -15,9 +15,9 @@ from pathlib import Path
 import uvicorn
 
 from aiflow_sdk.errors import ConfigurationError
+from aiflow_sdk.web import is_loopback
 from aiflow_service import __version__
 from aiflow_service.access.signin import read_sign_in
-from aiflow_service.api.passage import is_loopback
 from aiflow_service.app.assembly import create_app
 from aiflow_service.app.folder import claimed_folder
 from aiflow_service.app.protocol import BoundedProtocol

@@ -10,8 +10,9 @@ import click
 
 from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import format_next
-from aiflow_sdk.cli.service import require_service
+from aiflow_sdk.cli.service import require_address
 from aiflow_sdk.errors import ConfigurationError
+from aiflow_sdk.web import is_open_road
 
 _LONGEST = 20_000
 
@@ -29,12 +30,13 @@ def command(invocation: Invocation, token_file: str | None, forget: bool) -> Non
     """Keep a token for the environment's metadata service, after asking it who that is.
 
     It is a machine token (`aiflow token create`), or one of the company's sign-in provider. Commands call the service
-    with it, and local runs where the environment names no service_token. The file is its owner's alone.
+    with it, and local runs where the environment names no service_token. The file is its owner's alone. To another
+    machine it goes over https alone, unless the setting service_over_http allows otherwise.
     """
     from aiflow_sdk.service import Service
     from aiflow_sdk.service.logins import forget_login, keep_login
 
-    address = require_service(invocation).address
+    address = require_address(invocation)
     console = invocation.console
     if forget:
         if token_file is not None:
@@ -46,6 +48,13 @@ def command(invocation: Invocation, token_file: str | None, forget: bool) -> Non
             kept = "the token is forgotten here; it is good until it is over, or revoked (aiflow token revoke)"
             console.print(kept if was_there else f"no token is kept for {address}")
         return
+    if is_open_road(address) and not invocation.environment.service_over_http:
+        raise ConfigurationError(
+            "bad-setting",
+            f"the token would go to {address} in plain text, which whoever is on the way can read",
+            where=invocation.project.place_of("environments", invocation.environment.name),
+            hint='write service = "https://…", or service_over_http = true where the network itself is trusted',
+        )
     token = _read_token(token_file, address)
     me = Service(invocation.environment, token=token).get("whoami") or {}
     if me.get("mode") != "signed-in":
