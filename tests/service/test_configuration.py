@@ -49,6 +49,7 @@ def test_who_did_not_see_the_newest_version_does_not_overwrite_it(service: Servi
         ("connection", "shop", {"inner": [{"api_key": "hunter2"}]}),
         ("variable", "api_token", "hunter2"),
         ("variable", "key", SECRET),
+        ("variable", "address", f"git+https://ghp_{'hunter2' * 6}@host/shop"),
     ],
 )
 def test_what_looks_like_a_secret_is_refused_and_not_repeated(service, kind, name, value) -> None:
@@ -71,6 +72,8 @@ def test_what_looks_like_a_secret_is_refused_and_not_repeated(service, kind, nam
         ("variable/x", {"value": "x", "after": -1}),
         ("variable/x", {"value": "x", "more": 1}),
         ("variable/x", {"value": "a\0b"}),
+        ("variable/x", {"value": float("nan")}),
+        ("connection/shop", {"value": {"port": [float("inf")]}}),
         ("variable/x", {"value": "x" * 70_000}),
         ("secret/x", {"value": "x"}),
     ],

@@ -274,7 +274,8 @@ def test_a_facet_of_another_version_may_look_otherwise(service: Service) -> None
     assert service.send(run_event(inputs=[dataset(unique("t"), schema=old)])).status == 201
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "http://10.0.0.1"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://10.0.0.1", "null", "http://[::1", "http://a[b"])
 def test_a_page_of_elsewhere_cannot_talk_to_it(service: Service, origin: str) -> None:
     assert service.send(run_event(), Origin=origin).json()["code"] == "foreign-origin"
+    assert service.send(run_event(), Host=origin.rpartition("/")[2]).json()["code"] == "foreign-origin"
     assert service.send(run_event(), Host="rebound.example").status == 403

@@ -77,6 +77,7 @@ def test_an_unknown_provider_is_told_of_all_that_there_are(vault: Path) -> None:
     [
         ('[environments.prod.clusters.emr]\nkind = "local"\napi_key = "AKIA-no"\n', 3),
         ('[environments.prod.listeners.http]\nkind = "x"\nheader = "AKIAABCDEFGHIJKLMNOP"\n', 3),
+        (f'[environments.prod.listeners.http]\nkind = "x"\nheader = "dapi{"0f" * 16}"\n', 3),
         ('[environments.prod.clusters.emr]\nkind = "local"\n[environments.prod.clusters.emr.conf]\ntoken = "x"\n', 4),
         ('[environments.prod]\nlake = "s3://user:hunter2@bucket/x"\n', 2),
     ],

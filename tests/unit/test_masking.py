@@ -30,6 +30,14 @@ TEXTS = [
     f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----",
     f"eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.{SECRET}",
 ]
+ISSUED = [
+    *(f"gh{kind}_{'a1B2' * 9}" for kind in "oprsu"),
+    f"github_pat_{'a1_B' * 12}",
+    f"glpat-{'a-B_1' * 4}",
+    *(f"xox{kind}-123456789012-abc" for kind in "bp"),
+    f"dapi{'0f' * 16}",
+    f"AIza{'a_B-1' * 7}",
+]
 PLAIN = [
     "secret://warehouse",
     "SELECT * FROM users WHERE token_count > 5 AND password == b.password",
@@ -38,6 +46,7 @@ PLAIN = [
     "mail ana@company.com about https://company.com",
     "basic usage",
     "urn:uuid:5c1f",
+    "the dapi of high_ghp_s, glpat-x and xoxb-",
 ]
 
 
@@ -50,6 +59,14 @@ def test_a_secret_in_a_text_is_hidden(text: str) -> None:
     assert SECRET.encode() not in hidden
     json.loads(hidden)
     assert SECRET.encode() not in hide_secrets_in_bytes(text.encode())
+
+
+@pytest.mark.parametrize("token", ISSUED)
+def test_a_token_that_a_provider_issued_is_hidden_wherever_it_stands(token: str) -> None:
+    for text in (token, f"git+https://{token}@host/shop", f"denied for {token}."):
+        raw = json.dumps({"message": text}).encode()
+        assert may_hold_secrets(raw)
+        assert json.loads(hide_secrets_in_bytes(raw))["message"] == text.replace(token, "***")
 
 
 @pytest.mark.parametrize("text", PLAIN)

@@ -87,7 +87,8 @@ def test_a_strangers_column_ends_the_walk(company):
     ours, theirs = company.team(), company.team()
     table, theirs_table = unique("ours"), unique("theirs")
     made = {"fields": {"total": {"inputFields": [{"namespace": "onelake", "name": table, "field": "amount"}]}}}
-    company.person(ours).send(outputs=[table])
+    schema = facet("SchemaDatasetFacet", "1-2-0", fields=[{"name": "amount", "type": "int"}])
+    company.person(ours).send(outputs=[dataset(table, schema=schema)])
     company.person(theirs).send(
         inputs=[table],
         outputs=[dataset(theirs_table, columnLineage=facet("ColumnLineageDatasetFacet", "1-2-0", **made))],
@@ -96,6 +97,37 @@ def test_a_strangers_column_ends_the_walk(company):
     assert [one["name"] for one in graph["columns"]] == ["amount"]
     assert [one["direction"] for one in graph["hidden"]] == ["down"]
     assert graph["edges"] == graph["jobs"] == []
+
+
+def test_nobody_puts_words_among_the_columns_of_anothers_table(company):
+    ours, theirs = company.team(), company.team()
+    table, other = unique("ours"), unique("theirs")
+    told = {"fields": {"kept": {"inputFields": [{"namespace": "onelake", "name": other, "field": "raw"}]}}}
+    planted = {"fields": {"pay-me": {"inputFields": [{"namespace": "onelake", "name": table, "field": "or-else"}]}}}
+    for team, made in ((ours, told), (theirs, planted)):
+        lineage_facet = facet("ColumnLineageDatasetFacet", "1-2-0", **made)
+        sent = company.person(team).send(inputs=[other], outputs=[dataset(table, columnLineage=lineage_facet)])
+        assert sent.status == 201
+    graph = company.person(ours, "viewer").get("/api/v1/lineage/columns", dataset=table)
+    assert {one["name"] for one in graph["columns"]} == {"kept", "raw"}
+    assert graph["hidden"] == []
+    assert "pay-me" in json.dumps(company.admin.get("/api/v1/lineage/columns", dataset=table))
+
+
+def test_a_grant_to_write_makes_nobody_the_owner(company):
+    ours, theirs = company.team(), company.team()
+    table, alias = unique("table"), unique("alias")
+    thief = company.person(theirs)
+    thief.send(outputs=[alias])  # the elder of the two
+    company.person(ours).send(outputs=[table])
+    wanted = {"from_team": ours, "to_team": theirs, "dataset": table, "access": "write"}
+    company.person(ours, "owner").do("POST", "/api/v1/grants", wanted)
+    links = facet("SymlinksDatasetFacet", identifiers=[{"namespace": "onelake", "name": table, "type": "TABLE"}])
+    assert thief.send(outputs=[dataset(alias, symlinks=links)]).status == 201
+    (found,) = company.person(ours, "viewer").get("/api/v1/datasets", name=table)["items"]
+    assert (found["name"], found["team"]) == (table, ours)
+    company.admin.send(outputs=[dataset(alias, symlinks=links)])
+    assert company.admin.get("/api/v1/datasets", name=table)["items"][0]["name"] == alias
 
 
 def test_a_grant_shows_the_dataset_and_its_end_hides_it(company):
@@ -385,6 +417,17 @@ def test_a_viewer_sends_nothing_and_hears_which_role_it_takes(company):
     answer = company.person(company.team(), "viewer").send()
     assert (answer.status, answer.json()["code"]) == (403, "forbidden")
     assert "operator" in answer.json()["detail"]
+
+
+def test_what_two_teams_send_alike_is_of_each_and_neither_learns_of_the_other(company):
+    ours, theirs, job = company.team(), company.team(), unique("job")
+    event = run_event("COMPLETE", job=job)
+    for team in (theirs, ours):
+        told = [company.person(team).do("POST", "/api/v1/lineage", event)["status"] for _ in range(2)]
+        assert told == ["accepted", "duplicate"]
+    for team in (ours, theirs):
+        assert company.person(team, "viewer").names("/api/v1/jobs") == {job}
+        assert len(company.person(team, "viewer").get("/api/v1/events")["items"]) == 1
 
 
 def test_what_two_teams_send_wrongly_alike_is_shown_to_each_as_its_own(company):

@@ -23,6 +23,12 @@ _SHORTEST = 4
 _SHORTEST_LINE = 8
 """Of a secret of several lines, such as a private key, each line is hidden that is as long: logs hold single lines."""
 
+ISSUED_TOKEN = (
+    r"gh[oprsu]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,}|glpat-[A-Za-z0-9_-]{20,}"
+    r"|xox[bp]-[A-Za-z0-9-]{10,}|dapi[a-f0-9]{32}|AIza[A-Za-z0-9_-]{35}"
+)
+"""A pattern of tokens that GitHub, GitLab, Slack, Databricks and Google issue: by how they begin scanners know them."""
+
 _SIGNATURE = re.compile(r"(?:^|[?&])sig=([^&\s]+)")
 """Of a signed address or token (Azure's SAS) the part that opens doors: drivers put the parts in another order."""
 

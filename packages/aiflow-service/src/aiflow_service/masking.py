@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from aiflow_sdk.redaction import HIDDEN
+from aiflow_sdk.redaction import HIDDEN, ISSUED_TOKEN
 
 _REFERENCE = "secret://"
 _NAME = re.compile(
@@ -32,6 +32,7 @@ _TEXT = re.compile(
     r"""\\?["']?\s*[=:](?!//|=)\s*)(?P<value>\\?"[^"]*"|'[^']*'|[^\s;&,"')}\]]+)"""
     r"""|(?P<scheme>\b(?:bearer|basic)\s+)[a-z0-9._~+/=-]{8,}"""
     r"""|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\baiflow_[a-z0-9_-]{43}|\beyJ[a-z0-9_-]{8,}\.[a-z0-9_-]{8,}\.[a-z0-9_-]*"""
+    rf"""|\b(?:{ISSUED_TOKEN})"""
     r"""|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.*?-----END [A-Z ]*PRIVATE KEY-----|.*)""",
     re.IGNORECASE | re.DOTALL,
 )
@@ -40,7 +41,9 @@ _KEYED = re.compile(rf'"((?:[^"\\]|\\.)*)"(\s*:\s*){_STRING}')
 _NAMED = re.compile(rf'("(?:name|key)"\s*:\s*"((?:[^"\\]|\\.)*)"\s*,\s*"value"\s*:\s*){_STRING}')
 """Members of objects, where what was sent is no whole JSON."""
 _SHORTEST = 8
-_TEXT_SIGNS = (":", "=", " ", "AKIA", "ASIA", "eyJ", "aiflow_")
+_ISSUED = ("ghp_", "gho_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "dapi", "AIza")
+"""Without any of these in it a text holds no :data:`~aiflow_sdk.redaction.ISSUED_TOKEN`."""
+_TEXT_SIGNS = (":", "=", " ", "AKIA", "ASIA", "eyJ", "aiflow_", *_ISSUED)
 """Without any of these a text has nothing to hide: most are names."""
 _SIGNS = (
     *(b"passw", b"passphrase", b"secret", b"credential", b"authorization", b"cookie", b"signature", b"token", b"pwd"),
@@ -48,6 +51,7 @@ _SIGNS = (
     *(b"bearer", b"basic", b"akia", b"asia", b"eyj", b"sig=", b"\\u00"),
 )
 """Without any of these, in small letters and without what parts words, only an address or a token of ours is masked."""
+_ISSUED_BYTES = tuple(one.encode() for one in _ISSUED)
 _OURS = re.compile(rb"aiflow_[A-Za-z0-9_-]{43}")
 _BY_COLUMN = frozenset({"columnLineage", "dataQualityMetrics", "schema"})
 """Facets whose keys are columns: a column may be called ``password``, which is no secret."""
@@ -59,6 +63,8 @@ _DEEPEST = 100
 def may_hold_secrets(raw: bytes) -> bool:
     """Tell whether it is worth to look closer; of what has secrets it is always true."""
     if b"@" in raw and b"://" in raw:
+        return True
+    if any(sign in raw for sign in _ISSUED_BYTES):
         return True
     letters = raw.lower().translate(None, b"-_. ")
     return any(sign in letters for sign in _SIGNS) or _OURS.search(raw) is not None

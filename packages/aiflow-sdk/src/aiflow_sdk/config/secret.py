@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiflow_sdk.errors import AiflowError, ConfigurationError, DefinitionError, PluginError, Where, did_you_mean
-from aiflow_sdk.redaction import REDACTOR
+from aiflow_sdk.redaction import ISSUED_TOKEN, REDACTOR
 
 if TYPE_CHECKING:
     from aiflow_sdk.config.environment import Environment
@@ -41,7 +41,8 @@ _LITERAL_NAME = re.compile(
 _LITERAL_TEXT = re.compile(
     r"""[a-z][a-z0-9+.-]*://[^/\s:@]*:(?P<password>[^/\s@]+)@"""
     r"""|\b(?:password|pwd|accountkey|sharedaccesskey|sharedaccesssignature|client_secret|secretkey)\s*=\s*(?P<pair>[^;\s&]+)"""
-    r"""|\b(?P<aws>(?:AKIA|ASIA)[A-Z0-9]{16})\b|(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----)""",
+    r"""|\b(?P<aws>(?:AKIA|ASIA)[A-Z0-9]{16})\b|(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----)"""
+    rf"""|\b(?P<issued>{ISSUED_TOKEN})""",
     re.IGNORECASE,
 )
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*=\s*(.*)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Path, Query, Request
@@ -35,9 +36,13 @@ Name: TypeAlias = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[
 _After = Annotated[int | None, Field(ge=0, lt=2**31)]
 
 
-def _is_short(value: JsonValue) -> JsonValue:
+def _storable(value: JsonValue) -> JsonValue:
     if len(str(value)) > 65_536:
         raise ValueError("it is longer than 65,536 characters")
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError as error:
+        raise ValueError("it holds a number that JSON has no word for: infinite, or none") from error
     return value
 
 
@@ -46,7 +51,7 @@ class Change(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    value: Annotated[str | int | float | bool | dict[str, Any], AfterValidator(_is_short)]
+    value: Annotated[str | int | float | bool | dict[str, Any], AfterValidator(_storable)]
     """Options of a connection, or the value of a variable; of a secret its reference, ``secret://name``."""
     after: _After = None
     """The version that this one follows; another one, written meanwhile, is then a conflict. 0: there is none."""

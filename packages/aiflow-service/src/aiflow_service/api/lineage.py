@@ -83,7 +83,7 @@ def columns(
     moments = moment_in(as_of, "as_of"), moment_in(since, "since")
     with services.database.reading() as connection:
         (dataset_id,) = _datasets(connection, scope, namespace, dataset)
-        found = find_columns(connection, dataset_id, checked_text(column, "column"))
+        found = find_columns(connection, scope, dataset_id, checked_text(column, "column"))
         if column is not None and not found:
             raise not_found("column")
         graph = walk_columns(

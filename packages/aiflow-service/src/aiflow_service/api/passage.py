@@ -96,9 +96,17 @@ def _stranger(headers: dict[bytes, bytes]) -> str | None:
     A page of the internet that is open in a browser here can reach a loopback address too.
     """
     host = headers.get(b"host", b"").decode("latin-1")
-    if host and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+    if host and not is_loopback(_host_in(f"//{host}")):
         return host
     origin = headers.get(b"origin", b"").decode("latin-1")
-    if origin and not is_loopback(urlsplit(origin).hostname or ""):
+    if origin and not is_loopback(_host_in(origin)):
         return origin
     return None
+
+
+def _host_in(address: str) -> str:
+    """Return an address' host; empty where it has none or is none, as ``http://[::1`` is."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""

@@ -176,7 +176,7 @@ def open_database(text: str, *, pool_size: int = 10) -> Database:
             f"the database at {url.render_as_string(hide_password=True)} cannot be opened: {error.orig}".strip(),
             hint="see that it runs, that the address is right and that its user may connect"
             if database.is_postgres
-            else "name a file in a folder that can be written to",
+            else "name a database of SQLite, or a new file in a folder that can be written to",
             retryable=True,
         ) from error
     return database

@@ -36,8 +36,9 @@ def join_symlinks(
 ) -> None:
     """Give every dataset that has symlinks all its names. Each mention is given with the event that made it.
 
-    Where a name leads to a dataset that the sender may not describe, it stays that dataset's: nobody makes another
-    team's table a part of its own.
+    Where a name leads to a dataset that the sender may not describe, it stays that dataset's. Datasets of two teams
+    become one only where the sender speaks for all, for one of them would change its team: nobody makes another team's
+    table a part of its own, also not with a grant to write.
     """
     linked = [(sent, mention) for sent, mention in mentions if mention.symlinks]
     if not linked:
@@ -52,6 +53,8 @@ def join_symlinks(
         if mention.name not in wanted or names.claimed_by_others(sent.team_id, wanted, sent.speaks_for_all):
             continue
         there = sorted({found for name in wanted if (found := names.known_dataset(name)) is not None})
+        if not sent.speaks_for_all and len({names.owner(found) for found in there}) > 1:
+            continue
         dataset_id = there[0] if there else names.make_dataset(sent.team_id, mention.name)
         for name in wanted:
             if names.known_dataset(name) is None:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
 from aiflow_service.database.moments import moment_text
-from aiflow_service.database.tables import columns
+from aiflow_service.database.tables import column_edges, columns, jobs
 from aiflow_service.lineage.levels import ColumnEdgeRow, EdgeReader, NodeReader, Side, Sight
 from aiflow_service.lineage.tables import Direction
 from aiflow_service.lineage.telling import names_of, node_fields
@@ -84,11 +84,21 @@ class ColumnWalk:
         self.strangers.update(number for number in unknown if number not in self.columns)
 
 
-def find_columns(connection: Connection, dataset_id: int, name: str | None) -> list[int]:
-    """Return the ids of a dataset's columns, or of the one that is named."""
+def find_columns(connection: Connection, scope: Scope, dataset_id: int, name: str | None) -> list[int]:
+    """Return the ids of a dataset's columns, or of the one that is named.
+
+    A column that is in no schema, and of which only jobs tell that the caller does not see, is told where it is named:
+    else whoever says that they touch the dataset could put any words among its columns.
+    """
     statement = sa.select(columns.c.id).where(columns.c.dataset_id == dataset_id)
     if name is not None:
         statement = statement.where(columns.c.name == name)
+    elif scope.team_ids is not None:
+        is_told = [
+            sa.exists().where(side == columns.c.id, jobs.c.id == column_edges.c.job_id, scope.sees(jobs.c.team_id))
+            for side in (column_edges.c.target_id, column_edges.c.source_id)
+        ]
+        statement = statement.where(sa.or_(columns.c.name == "*", columns.c.ordinal.is_not(None), *is_told))
     return list(connection.execute(statement.order_by(columns.c.id)).scalars())
 
 

@@ -68,7 +68,8 @@ class RunMention(Struct, frozen=True):
 
 
 class Event(Struct, frozen=True):
-    """One event. ``time`` in microseconds since 1970; ``digest`` is that of its content, however it was written."""
+    """One event. ``time`` in microseconds since 1970; ``digest`` is that of its content, however it was written,
+    and of its sender's team, where that one does not speak for all."""
 
     kind: EventKind
     event_type: str
