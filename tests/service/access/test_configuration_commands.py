@@ -1,6 +1,5 @@
 """``aiflow connection`` and ``aiflow variable``, against the real service."""
 
-import io
 import json
 from pathlib import Path
 
@@ -34,10 +33,12 @@ def project(company, tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def typed(project, capsys, monkeypatch):
     def call(*words: str, code: int = 0, given: str | bytes = "") -> str:
-        bytes_given = given if isinstance(given, bytes) else given.encode()
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes_given), "utf-8"))
+        file = project.parent / "given"
+        file.write_bytes(given if isinstance(given, bytes) else given.encode())
         capsys.readouterr()
-        ended = main(["-C", str(project), *words])
+        with file.open(encoding="utf-8") as stdin, monkeypatch.context() as here:
+            here.setattr("sys.stdin", stdin)
+            ended = main(["-C", str(project), *words])
         told = capsys.readouterr()
         said = told.out + told.err
         assert ended == code, said
@@ -49,7 +50,7 @@ def typed(project, capsys, monkeypatch):
 
 @pytest.fixture
 def data(typed):
-    return lambda *words, **how: json.loads(typed(*words, "--json", **how))
+    return lambda *words, **how: json.loads(typed("--json", *words, **how))
 
 
 def test_a_connection_is_set_shown_listed_and_removed(typed, data):

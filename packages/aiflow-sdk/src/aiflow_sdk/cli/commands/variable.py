@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ from aiflow_sdk.cli.configuration import (
     teams_option,
 )
 
-_HOLDS = {"number": (int, float), "boolean": bool}
+_HOLDS: Mapping[str, tuple[type, ...]] = {"number": (int, float), "boolean": (bool,)}
 
 
 @click.group(
