@@ -2,11 +2,12 @@
 
 import json
 import pickle
+import time
 from pathlib import Path
 
 import pytest
 
-from aiflow_sdk.config import Environment, Secret, resolve_secret, resolve_secrets
+from aiflow_sdk.config import Environment, Secret, resolve_secret, resolve_secrets, secret_problems
 from aiflow_sdk.errors import ConfigurationError
 
 VALUE = "hunter2-in-the-clear"
@@ -99,3 +100,16 @@ def test_a_resolved_secret_does_not_show_itself_in_a_repr(monkeypatch: pytest.Mo
     assert f"x{resolved['password']}" == f"x{VALUE}"
     copied = pickle.loads(pickle.dumps(resolved["password"]))
     assert (copied, repr(copied), type(copied)) == (VALUE, "'***'", Secret)
+
+
+@pytest.mark.parametrize("piece", ["x", "a.", "a://", "://", "password ", "AKIA", "-----BEGIN "])
+def test_a_long_text_is_looked_through_once(piece: str) -> None:
+    begun = time.process_time()
+    assert list(secret_problems({"note": piece * (65_536 // len(piece))})) == []
+    assert time.process_time() - begun < 2  # by each letter anew it took 45 seconds
+
+
+@pytest.mark.parametrize("text", ["postgres://me:pw@db", "at jdbc:postgresql+x://:pw@db/shop", "1://a:pw@db"])
+def test_a_password_in_an_address_is_found(text: str) -> None:
+    assert [problem.code for problem in secret_problems({"note": text})] == ["literal-secret"]
+    assert not list(secret_problems({"note": text.replace(":pw", "")}))

@@ -83,9 +83,10 @@ def show_rows(
     path: str,
     row: Callable[[dict[str, Any]], Mapping[str, Any]],
     nothing: str,
+    query: Mapping[str, Any] | None = None,
 ) -> None:
     """Show a list of the service: as it is where data is wanted, else as a table of what ``row`` makes of each."""
-    found = list(require_service(invocation).pages(path, limit=500))
+    found = list(require_service(invocation).pages(path, limit=500, **(query or {})))
     console = invocation.console
     if invocation.as_json:
         console.print_json(found)

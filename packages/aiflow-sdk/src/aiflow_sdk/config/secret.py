@@ -38,8 +38,9 @@ _LITERAL_NAME = re.compile(
     r"(api|access|account|private|secret|shared|signing|encryption)_?key)$",
     re.IGNORECASE,
 )
+# An address is sought by its "://": by the scheme before it, a text of 70,000 letters took the square of that.
 _LITERAL_TEXT = re.compile(
-    r"""[a-z][a-z0-9+.-]*://[^/\s:@]*:(?P<password>[^/\s@]+)@"""
+    r"""(?<=[a-z0-9+.-])://[^/\s:@]*:(?P<password>[^/\s@]+)@"""
     r"""|\b(?:password|pwd|accountkey|sharedaccesskey|sharedaccesssignature|client_secret|secretkey)\s*=\s*(?P<pair>[^;\s&]+)"""
     r"""|\b(?P<aws>(?:AKIA|ASIA)[A-Z0-9]{16})\b|(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----)"""
     rf"""|\b(?P<issued>{ISSUED_TOKEN})""",
