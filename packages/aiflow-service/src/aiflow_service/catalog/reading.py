@@ -41,7 +41,7 @@ def list_datasets(
 
     With ``namespace`` and ``name`` it is the dataset that is known by this name, whichever of its names that is.
     """
-    mine = scope.sees_dataset() & datasets.c.merged_into.is_(None)
+    mine = scope.sees_dataset(is_postgres=connection.dialect.name == "postgresql") & datasets.c.merged_into.is_(None)
     if name is not None:
         known = sa.select(dataset_names.c.dataset_id).where(dataset_names.c.name == name)
         if namespace is not None:
