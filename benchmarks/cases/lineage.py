@@ -164,7 +164,7 @@ def fill(address: str, edges: int) -> tuple[list[str], list[str]]:
         bulk.load(
             "grants",
             ("id", "from_team_id", "to_team_id", "name", "is_prefix", "writes", "created_at", "created_by"),
-            [(n, THEIRS, OURS, f"schema{2 * n}.", 1, 0, now, "bench") for n in range(1, 50)],
+            [(n, THEIRS, OURS, f"schema{3 * n}.", 1, 0, now, "bench") for n in range(1, 50)],
         )
         of_edges = ("job_id", "is_write", "dataset_id", "first_seen", "last_seen")
         declared = []

@@ -1,6 +1,7 @@
 """Secrets in what others send are hidden; what only sounds like one stays."""
 
 import json
+import time
 
 import pytest
 
@@ -118,3 +119,25 @@ def test_escaped_letters_and_wrong_bytes_hide_nothing_from_it() -> None:
         assert SECRET.encode() not in hide_secrets_in_bytes(raw % SECRET.encode())
     deep = b'{"a":' * 5000 + b'{"password":"%b"}' % SECRET.encode() + b"}" * 5000
     assert SECRET.encode() not in hide_secrets_in_bytes(deep)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a" * 300_000 + " = ", "secret" * 50_000 + " = ", "eyJ-" * 75_000 + ":", "a://b:" * 50_000),
+        *("secret " * 45_000, "-----BEGIN PRIVATE KEY" * 14_000 + " :", "bearer " * 40_000, "pwd = '" * 40_000),
+        "x" * 300_000 + "://u:p@h",
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_long_text_is_looked_through_once(text):
+    began = time.process_time()
+    hide_secrets_in_text(text)
+    assert time.process_time() - began < 10  # by its square it would be hours
+
+
+@pytest.mark.parametrize("part", [b'\\"', b'"secret', b'"name":'])
+def test_so_are_bytes_that_are_no_json(part):
+    began = time.process_time()
+    hide_secrets_in_bytes(b'{"secret": ' + part * 100_000)
+    assert time.process_time() - began < 10

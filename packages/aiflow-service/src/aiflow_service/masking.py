@@ -25,20 +25,21 @@ _NAME = re.compile(
 )
 _MANY = re.compile(r"(?:passwords|secrets|credentials|tokens|cookies)", re.IGNORECASE)
 """Names of objects and lists in which everything is one."""
+# Nothing may be tried again over text that was looked through before: whoever sends decides how long that is.
 _TEXT = re.compile(
-    r"""(?P<address>[a-z][a-z0-9+.-]*://[^\s/:@"']*:)[^\s/"']+(?=@)"""
+    r"""(?P<address>(?<=[a-z0-9+.-])://[^\s/:@"']*:)[^\s/"']+(?=@)"""
     r"""|(?P<pair>(?:passw(?:or)?d|\bpwd|passphrase|secret|(?:api|access|account|shared|private|signing|encryption)[-_.]?key"""
-    r"""|(?:access|auth|api|bearer|refresh|id|session|security)[-_.]?token|\btoken(?==)|[?&]sig(?==))[a-z_]*"""
+    r"""|(?:access|auth|api|bearer|refresh|id|session|security)[-_.]?token|\btoken(?==)|[?&]sig(?==))[a-z_]{0,40}"""
     r"""\\?["']?\s*[=:](?!//|=)\s*)(?P<value>\\?"[^"]*"|'[^']*'|[^\s;&,"')}\]]+)"""
     r"""|(?P<scheme>\b(?:bearer|basic)\s+)[a-z0-9._~+/=-]{8,}"""
-    r"""|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\baiflow_[a-z0-9_-]{43}|\beyJ[a-z0-9_-]{8,}\.[a-z0-9_-]{8,}\.[a-z0-9_-]*"""
+    r"""|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\baiflow_[a-z0-9_-]{43}|(?<![a-z0-9_-])eyJ[a-z0-9_-]{8,}\.[a-z0-9_-]{8,}\.[a-z0-9_-]*"""
     rf"""|\b(?:{ISSUED_TOKEN})"""
     r"""|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.*?-----END [A-Z ]*PRIVATE KEY-----|.*)""",
     re.IGNORECASE | re.DOTALL,
 )
-_STRING = r'"(?:[^"\\]|\\.)*"'
-_KEYED = re.compile(rf'"((?:[^"\\]|\\.)*)"(\s*:\s*){_STRING}')
-_NAMED = re.compile(rf'("(?:name|key)"\s*:\s*"((?:[^"\\]|\\.)*)"\s*,\s*"value"\s*:\s*){_STRING}')
+_STRING = r'"(?:[^"\\]|\\.)*+"'
+_KEYED = re.compile(rf'"((?:[^"\\]|\\.)*+)(?:"(?:(\s*+:\s*+){_STRING})?|$)')
+_NAMED = re.compile(rf'("(?:name|key)"\s*:\s*"((?:[^"\\]|\\.)*+)"\s*,\s*"value"\s*:\s*){_STRING}')
 """Members of objects, where what was sent is no whole JSON."""
 _SHORTEST = 8
 _ISSUED = ("ghp_", "gho_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "dapi", "AIza")
@@ -148,7 +149,10 @@ def _is_pairs_value(key: str, is_pair: bool) -> bool:
 
 
 def _unkeyed(found: re.Match[str]) -> str:
-    return f'"{found[1]}"{found[2]}"{HIDDEN}"' if is_name_of_secret(found[1]) else found[0]
+    """Hide what a string is the name of; a string that is none, or has no end, is passed over whole."""
+    if found[2] is None or not is_name_of_secret(found[1]):
+        return found[0]
+    return f'"{found[1]}"{found[2]}"{HIDDEN}"'
 
 
 def _unnamed(found: re.Match[str]) -> str:

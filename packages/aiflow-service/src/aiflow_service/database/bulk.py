@@ -68,8 +68,7 @@ def select_in(
         among = column.in_(sa.bindparam("among", expanding=True)) if kind == "chunk" else _is_among(column, is_postgres)
         narrowed[key] = statement.where(among)
     if kind != "chunk":
-        given = wanted if is_postgres else json.dumps(wanted)
-        return connection.execute(narrowed[key], {**parameters, "among": given}).all()
+        return connection.execute(narrowed[key], {**parameters, "among": _given(column, is_postgres, wanted)}).all()
     rows: list[Any] = []
     for begin in range(0, len(wanted), _CHUNK):
         rows += connection.execute(narrowed[key], {**parameters, "among": wanted[begin : begin + _CHUNK]}).all()
@@ -87,16 +86,38 @@ def fetched(result: sa.CursorResult[Any]) -> Sequence[tuple[Any, ...]]:
 def is_among(connection: Connection, column: sa.ColumnElement[Any], values: Iterable[Any]) -> sa.ColumnElement[bool]:
     """Return the condition that a column is one of the values, however many; on SQLite these are numbers or texts."""
     is_postgres = connection.dialect.name == "postgresql"
-    given = list(values) if is_postgres else json.dumps(list(values))
-    return _is_among(column, is_postgres, given)
+    return _is_among(column, is_postgres, _given(column, is_postgres, list(values)))
 
 
 def _is_among(column: sa.ColumnElement[Any], is_postgres: bool, given: Any = None) -> sa.ColumnElement[bool]:
+    """Return the condition for what is given now, or else as the parameter ``among``."""
+    if is_postgres and isinstance(column.type, sa.Integer):
+        return column == sa.any_(array_given("among", given))
+    kind = postgresql.ARRAY(column.type) if is_postgres else sa.String()
+    values = sa.bindparam("among", given, type_=kind, required=given is None, unique=given is not None)
     if is_postgres:
-        return column == sa.any_(sa.bindparam("among", given, type_=postgresql.ARRAY(column.type)))
-    each = sa.func.json_each(sa.bindparam("among", given, type_=sa.String()))
-    among: sa.Select[Any] = sa.select(sa.column("value")).select_from(each)
+        return column == sa.any_(values)
+    among: sa.Select[Any] = sa.select(sa.column("value")).select_from(sa.func.json_each(values))
     return column.in_(among)
+
+
+def _given(column: sa.ColumnElement[Any], is_postgres: bool, values: list[Any]) -> Any:
+    if not is_postgres:
+        return json.dumps(values)
+    return array_text(values) if isinstance(column.type, sa.Integer) else values
+
+
+def array_given(name: str, array: str | None = None) -> sa.ColumnElement[Any]:
+    """Return PostgreSQL's array of the ids that a parameter gives, as :func:`array_text` writes them."""
+    given = sa.bindparam(name, array, type_=sa.types.NullType(), required=array is None, unique=array is not None)
+    return sa.cast(given, postgresql.ARRAY(sa.BigInteger))
+
+
+def array_text(ids: Iterable[int]) -> str:
+    """Return ids as PostgreSQL writes an array: the driver would take ten times as long, and call a type by the
+    greatest of them, so that the server would plan each statement once for each type.
+    """
+    return f"{{{','.join(map(str, ids))}}}"
 
 
 def _write(writing: Writing, statement: str, rows: Sequence[Sequence[Any]]) -> None:

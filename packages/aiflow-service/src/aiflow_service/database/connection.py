@@ -26,7 +26,11 @@ _WRITERS = 0x6169666C6F77  # "aiflow": the advisory lock of whoever writes
 _SQLITE_WAIT_SECONDS = 30
 _IS_UNBOUND = sa.text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
 _BIND = sa.text("SELECT set_config('aiflow.teams', :teams, true)")
-_BIND_ROLE = sa.text(f"SELECT set_config('aiflow.teams', :teams, true), set_config('role', '{READER}', true)")
+_TEAMS = "set_config('aiflow.teams', %(teams)s, true)"
+_ROLE = f"set_config('role', '{READER}', true)"
+_PLANS = "set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_bitmapscan', 'off', true)"
+"""For a walk: a statement of it is planned once, which with the policies takes longer than its rows do, not for each
+array of ids; and a limit ends the scan of an index, and no bitmap of it."""
 
 
 class Writing:
@@ -68,10 +72,11 @@ class Database:
         self._writers = threading.Lock()
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self, *, is_walk: bool = False) -> Iterator[Connection]:
         """Give a connection for reads that belong together: all see the state of one moment, that of the first.
 
-        On PostgreSQL they see no more than :data:`~aiflow_service.database.protection.SEES` says.
+        On PostgreSQL they see no more than :data:`~aiflow_service.database.protection.SEES` says; a walk, which looks
+        up many rows by their ids again and again, says so.
         """
         with self.engine.connect() as connection:
             if not self.is_postgres:
@@ -79,8 +84,11 @@ class Database:
                 yield connection
                 return
             connection.execution_options(isolation_level="REPEATABLE READ")  # said with BEGIN, which costs nothing
+            told = [_PLANS] if is_walk else []
             if not (self.is_unbound and SEES.get() == SEES_ALL):
-                connection.execute(_BIND_ROLE if self.is_unbound else _BIND, {"teams": SEES.get()})
+                told += [_TEAMS, _ROLE] if self.is_unbound else [_TEAMS]
+            if told:
+                connection.exec_driver_sql(f"SELECT {', '.join(told)}", {"teams": SEES.get()})
             yield connection
 
     @contextmanager

@@ -12,12 +12,11 @@ from functools import lru_cache, partial
 from typing import Any, Literal, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
 from aiflow_service.database import now
-from aiflow_service.database.bulk import fetched
+from aiflow_service.database.bulk import array_given, array_text, fetched
 from aiflow_service.database.tables import columns, datasets, jobs
 from aiflow_service.lineage.writing import GRAIN
 
@@ -32,8 +31,6 @@ OTHER: dict[Kind, Kind] = {"job": "dataset", "dataset": "job"}
 _FEW = 50
 """Of how many nodes the edges are read at once, to begin with."""
 _PAGE = 3_000
-_PLANS = "SELECT set_config('enable_bitmapscan', 'off', true)"
-"""For the transaction: a limit ends the scan of an index, and no bitmap of it."""
 
 
 class EdgeReader:
@@ -43,8 +40,6 @@ class EdgeReader:
         self.at = now() if as_of is None else as_of
         self._connection = connection
         self._is_postgres = connection.dialect.name == "postgresql"
-        if self._is_postgres:
-            connection.exec_driver_sql(_PLANS)
         self._times = (as_of is not None, since is not None)
         self._values = {"at": self.at, "since": None if since is None else since - since % GRAIN}
 
@@ -68,7 +63,7 @@ class EdgeReader:
         while begin < len(ids):
             few = list(ids[begin : begin + size])
             begin += size
-            given = {"ids": few if self._is_postgres else json.dumps(few), **values, **self._values}
+            given = {"ids": (array_text if self._is_postgres else json.dumps)(few), **values, **self._values}
             rows = fetched(self._connection.exec_driver_sql(statement(False), given))
             yield rows
             if len(rows) < _PAGE // 4:
@@ -101,7 +96,7 @@ class NodeReader:
         return fetched(self._connection.execute(self._statements[kind], self._value(ids)))
 
     def _value(self, ids: Sequence[int]) -> dict[str, Any]:
-        return {"among": list(ids) if self._is_postgres else json.dumps(ids)}
+        return {"among": (array_text if self._is_postgres else json.dumps)(ids)}
 
 
 class Sight:
@@ -149,7 +144,7 @@ def _columns(is_postgres: bool) -> sa.Select[Any]:
 
 def _is_given(is_postgres: bool, table: sa.Table) -> sa.ColumnElement[bool]:
     if is_postgres:
-        return table.c.id == sa.any_(sa.bindparam("among", type_=ARRAY(sa.BigInteger)))
+        return table.c.id == sa.any_(array_given("among"))
     each = sa.func.json_each(sa.bindparam("among", type_=sa.Text))
     return table.c.id.in_(sa.select(sa.column("value")).select_from(each))
 

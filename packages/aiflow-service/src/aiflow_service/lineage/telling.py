@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from aiflow_service.database.bulk import select_in
+from aiflow_service.database.bulk import is_among, select_in
 from aiflow_service.database.moments import moment_text
 from aiflow_service.database.tables import declared_edges, declared_jobs, namespaces, teams
 from aiflow_service.lineage.writing import GRAIN
@@ -110,12 +110,18 @@ def _nodes(
 
 def names_of(connection: Connection, rows: Sequence[Any]) -> tuple[dict[int, str], dict[int, str]]:
     """Return the names of the namespaces and of the teams of jobs and datasets, by their ids."""
-    told = []
-    for table, place in ((namespaces, 1), (teams, 2)):
-        ids = sorted({row[place] for row in rows})
-        named = select_in(connection, sa.select(table.c.id, table.c.name), table.c.id, ids)
-        told.append(dict(map(tuple, named)))
-    return told[0], told[1]
+    told: dict[int, dict[int, str]] = {1: {}, 2: {}}
+    if not rows:
+        return told[1], told[2]
+    of_each = [
+        sa.select(sa.literal(place), table.c.id, table.c.name).where(
+            is_among(connection, table.c.id, sorted({row[place] for row in rows}))
+        )
+        for place, table in ((1, namespaces), (2, teams))
+    ]
+    for place, number, name in connection.execute(sa.union_all(*of_each)):
+        told[place][number] = name
+    return told[1], told[2]
 
 
 def node_fields(
