@@ -218,6 +218,16 @@ def test_a_service_that_keeps_no_grants_is_asked_once_and_lets_all_pass(scene):
     scene.do()
 
 
+@pytest.mark.parametrize(
+    "told", [{}, {"team": "ours"}, {"team": "ours", "datasets": [1]}], ids=["", "team", "no-dataset"]
+)
+def test_an_answer_that_is_none_is_no_leave(scene, told):
+    with running() as receiver:
+        scene.settle_on(receiver.url)
+        receiver.answers = [(200, {}, told)] * 9
+        assert refused(scene).code == "grants-unknown"
+
+
 def test_a_deployment_is_refused_with_every_dataset_and_nothing_is_published(scene):
     project = load_project(scene.root)
     environment = project.environment()

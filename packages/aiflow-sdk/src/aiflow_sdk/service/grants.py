@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from aiflow_sdk.config import Environment
-from aiflow_sdk.errors import AccessError, Where
+from aiflow_sdk.errors import AccessError, ReceiverError, Where
 from aiflow_sdk.service.logins import find_login
 
 if TYPE_CHECKING:
@@ -105,11 +105,19 @@ def ask_grants(service: Service, project: str, environment: str, touches: Iterab
         told = service.post("grants/decisions", question, absent_is_none=True)
         if told is None:
             break
-        team = str(told["team"])
-        for one in told["datasets"]:
-            until = datetime.fromisoformat(one["until"]).timestamp() if one["until"] else None
-            touch = Touch(one["namespace"], one["name"], one["access"])
-            decisions[touch] = Allowed(bool(one["allowed"]), until)
+        try:
+            team = str(told["team"])
+            for one in told["datasets"]:
+                until = datetime.fromisoformat(one["until"]).timestamp() if one["until"] else None
+                touch = Touch(one["namespace"], one["name"], one["access"])
+                decisions[touch] = Allowed(bool(one["allowed"]), until)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ReceiverError(
+                "service-answer",
+                f"what answers at {service.address} says nothing of grants that could be understood: {error!r}",
+                hint="see that the setting service is the address of aiflow's metadata service",
+                retryable=True,
+            ) from error
     return Grants(service.address, time.time(), team, decisions)
 
 
