@@ -217,10 +217,12 @@ def test_a_service_knows_what_airflow_runs_and_repairs_by_it(on: LiveAirflow, se
     on.call("PATCH", f"dags/{first}/dagRuns/{ended}", {"state": "failed"})
     sync = ["--json", "sync", "--env", on.environment, "--airflow", "--airflow-log"]
     found = json.loads(project.aiflow(*sync))["airflow"]
-    assert (len(found["runs"]), found["refused"], found["log_entries"] > 5) == (1, [], True)
-    story = service.get(f"/api/v1/runs/{found['runs'][0]}")
-    assert (story["state"], story["is_reconciled"], story["partition"]) == ("failed", True, day(4))
-    assert ended in story["log_url"].replace("%3A", ":").replace("%2B", "+")
+    assert (found["refused"], found["log_entries"] > 5) == ([], True)
+    # What other projects did in this Airflow before the service was there is told of too.
+    settled = [service.get(f"/api/v1/runs/{one}") for one in found["runs"]]
+    assert all(one["is_reconciled"] for one in settled)
+    (story,) = (one for one in settled if ended in one["log_url"].replace("%3A", ":").replace("%2B", "+"))
+    assert (story["state"], story["partition"]) == ("failed", day(4))
     assert json.loads(project.aiflow(*sync))["airflow"]["runs"] == []
 
     # Who did what in Airflow stands in the audit.
