@@ -10,7 +10,10 @@ from aiflow_service.database.migration import _config, migrate, migrating, upgra
 from aiflow_service.keeping.contents import read_blocks, read_header
 from filled_database import fill, some_events, write_events
 
-REMOVED_BY_STEPS = {"usage", "audit", "tokens", "configuration_items", "documents", "principals", "memberships"}
+REMOVED_BY_STEPS = {
+    *("usage", "billed_units", "audit", "tokens"),
+    *("configuration_items", "documents", "principals", "memberships"),
+}
 """Tables whose step down says that it removes them: what was in them is lost by it."""
 
 
