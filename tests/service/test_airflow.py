@@ -109,6 +109,8 @@ def fold(kind: str, minute: int, execution: int, *, reconciled: bool = False) ->
         ([("START", 1, 1, True), ("FAIL", 9, 1, True)], "failed", 480, True),
         # The run had begun; its end was never told.
         ([("START", 2, 1, False), ("START", 1, 1, True), ("FAIL", 9, 1, True)], "failed", 420, True),
+        # Airflow had ended it before the run had said that it began.
+        ([("START", 5, 1, False), ("START", 1, 1, True), ("FAIL", 4, 1, True)], "failed", 0, True),
         # The end was late: it is what counts, whatever was reconciled.
         (
             [("START", 2, 1, False), ("START", 1, 1, True), ("FAIL", 9, 1, True), ("COMPLETE", 8, 1, False)],

@@ -143,7 +143,9 @@ class RunFold(msgspec.Struct, omit_defaults=True):
         if self.end is None:
             return "running"
         execution, moment = self.end[0][:2]
-        runs_again = self.begun is not None and self.begun > [math.ceil(execution), moment]
+        # An orchestrator knows of an end when it decides it, perhaps before the run has said that it began.
+        since = [math.ceil(execution), math.inf if execution % 1 else moment]
+        runs_again = self.begun is not None and self.begun > since
         return "running" if runs_again else _ENDS[self.end[1]]
 
     @property
