@@ -220,7 +220,7 @@ def test_interrupted_it_leaves_nothing_half(backup: Path, tmp_path, monkeypatch)
         raise KeyboardInterrupt
 
     blocks = Archive.blocks
-    monkeypatch.setattr(Archive, "blocks", interrupted)
+    monkeypatch.setattr(Archive, "blocks", interrupted)  # Ctrl-C in the middle, always at the same place
     assert main(["restore", str(backup), "--database", f"sqlite:///{tmp_path / 'new.db'}"]) == 1
     with closing(sqlite3.connect(tmp_path / "new.db")) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)

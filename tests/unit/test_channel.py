@@ -30,7 +30,7 @@ class Printing:
 
 @pytest.fixture
 def printing(monkeypatch: pytest.MonkeyPatch) -> Printing:
-    monkeypatch.setattr(channel, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(channel, "PROGRESS_SECONDS", 0.0)  # five in truth
     return Printing()
 
 
@@ -54,7 +54,7 @@ def test_a_progress_bar_is_told_while_it_moves_and_its_end_once(printing: Printi
 
 
 def test_a_progress_bar_is_told_every_few_seconds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel, "PROGRESS_SECONDS", 600.0)
+    monkeypatch.setattr(channel, "PROGRESS_SECONDS", 600.0)  # likewise: no state falls due
     printing = Printing()
     told = [line for number in range(1000) for line in printing.says(f"\r{number}")]
     assert len(told) <= 1
@@ -65,7 +65,7 @@ def test_a_progress_bar_is_told_every_few_seconds_alone(monkeypatch: pytest.Monk
 def test_a_line_that_does_not_end_comes_in_pieces_of_whole_words(
     printing: Printing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channel, "LONGEST_BYTES", 10)
+    monkeypatch.setattr(channel, "LONGEST_BYTES", 10)  # 64 KiB in truth
     assert printing.says("abc defgh ijklm") == ["abc defgh "]
     assert printing.says("x" * 24) == ["ijklmxxxxx", "x" * 10]
     assert printing.ends() == "x" * 9

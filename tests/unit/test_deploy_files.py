@@ -140,9 +140,8 @@ def test_a_file_that_goes_while_it_is_read_is_an_error(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["requirements-dev.txt", "pyproject.toml", "sub/pip.conf", "uv.toml"])
 def test_a_file_for_installers_that_holds_a_password_is_not_published(tmp_path, name):
     (tmp_path / "sub").mkdir()
-    (tmp_path / name).write_text(
-        "\nINDEX = SCHEMEuser:hunter22@host.example/x\n".replace("INDEX", "index-url").replace("SCHEME", "https://")
-    )
+    line = "INDEX = SCHEMEuser:hunter22@host.example/x".replace("INDEX", "index-url")
+    (tmp_path / name).write_text(f"\n{line.replace('SCHEME', 'https://')}\n")
     (tmp_path / "notes.txt").write_text("https://user:password@example.com is how one writes it")
     with pytest.raises(ProblemsError) as caught:
         code_wheel(load_project(tmp_path))

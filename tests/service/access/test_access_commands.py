@@ -24,7 +24,7 @@ class Typed:
         self.root, self._capsys, self._monkeypatch = root, capsys, monkeypatch
 
     def words(self, *words: str, code: int = 0, given: str = "") -> str:
-        self._monkeypatch.setattr("sys.stdin", io.StringIO(given))
+        self._monkeypatch.setattr("sys.stdin", io.StringIO(given))  # what somebody pipes in; main runs in this process
         self._capsys.readouterr()
         assert main(["-C", str(self.root), *words]) == code, self._capsys.readouterr()
         told = self._capsys.readouterr()

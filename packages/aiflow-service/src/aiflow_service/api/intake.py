@@ -42,7 +42,7 @@ class Intake:
         try:
             sender = speak(await scope_of(request), Role.OPERATOR)
             response = await take(request, request.app.state.services, sender)
-        except Exception as error:
+        except Exception as error:  # whatever it is, FastAPI would find its handler by its kind too; others go on up
             if (handler := _handler(request.app, error)) is None:
                 raise
             response = await handler(request, error)
