@@ -26,18 +26,6 @@ time.sleep(600)
 """
 
 
-@pytest.fixture
-def order(tmp_path: Path) -> dict[str, Any]:
-    """An order that ends at once: there is no such plan."""
-    return {
-        "plan": str(tmp_path / "plan.json"),
-        "task": "t",
-        "run": {},
-        "project": str(tmp_path),
-        "folder": str(tmp_path),
-    }
-
-
 @pytest.fixture(autouse=True)
 def nobody_waits() -> Iterator[None]:
     yield

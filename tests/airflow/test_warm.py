@@ -26,18 +26,6 @@ PYTHON = Path(sys.executable)
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> dict[str, Any]:
-    """An order that ends at once: there is no such plan."""
-    return {
-        "plan": str(tmp_path / "plan.json"),
-        "task": "t",
-        "run": {},
-        "project": str(tmp_path),
-        "folder": str(tmp_path),
-    }
-
-
-@pytest.fixture
 def variables(tmp_path: Path) -> dict[str, str]:
     """What no other test's server has."""
     return {**os.environ, "TEST": str(tmp_path)}

@@ -41,11 +41,12 @@ def serve_project(
     port: int | None,
     database: str | None,
     settings: Path | None,
-    on_ready: Callable[[str], None],
+    on_ready: Callable[[str, bool], None],
 ) -> None:
     """Serve for a project's folder, where its database lies unless another is named; raises as :func:`serve`.
 
-    ``settings`` is the file that says how people sign in and for how long things are kept.
+    ``settings`` is the file that says how people sign in and for how long things are kept; ``on_ready`` is told whether
+    nobody signs in, too.
 
     The SDK's command line finds this through the entry point ``aiflow.services``.
     """
@@ -61,7 +62,7 @@ def serve_project(
         prices=Path(prices) if (prices := os.environ.get("AIFLOW_PRICES")) else None,
         retention=read_retention(settings) if settings else FOR_EVER,
     )
-    serve(configured, on_ready)
+    serve(configured, lambda said: on_ready(said, configured.sign_in is None))
 
 
 def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:

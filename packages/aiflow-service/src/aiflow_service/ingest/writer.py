@@ -261,12 +261,12 @@ def _answer(group: Sequence[Waiting], written: Written | None, error: Exception 
         by_loop.setdefault(waiting.loop, []).append(waiting)
     for loop, some in by_loop.items():
         try:
-            loop.call_soon_threadsafe(_settle, some, written, error)
+            loop.call_soon_threadsafe(_answer_all, some, written, error)
         except RuntimeError:
             continue  # the server has ended; nobody waits any more
 
 
-def _settle(group: Sequence[Waiting], written: Any, error: Exception | None) -> None:
+def _answer_all(group: Sequence[Waiting], written: Any, error: Exception | None) -> None:
     for waiting in group:
         if waiting.answer.done():
             continue  # the sender has gone

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,8 +47,7 @@ def command(invocation: Invocation, host: str, port: int | None, database: str |
     """
     following: list[Follower] = []
 
-    def begin(address: str) -> None:
-        is_local = settings is None or "sign_in" not in tomllib.loads(settings.read_text("utf-8"))
+    def begin(address: str, is_local: bool) -> None:
         _tell(invocation, address, is_local=is_local)
         if is_local:
             following.append(_follow(invocation.root, address))
