@@ -15,7 +15,8 @@ os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 import pytest
 from aiflow_airflow.bundle import AiflowBundle
 from aiflow_airflow.deployed import POINTER, Deployed
-from aiflow_airflow.shims import dags_of, shim_name
+from aiflow_airflow.layout import file_of
+from aiflow_airflow.shims import dags_of
 from airflow.sdk import DAG
 
 from aiflow_sdk.bundles import BundleDocument, BundleStore, Content, Entry, StoredFile, digest, shard_of
@@ -92,7 +93,7 @@ def open_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deploy: object)
 
 
 def shim_of(bundle: AiflowBundle, dag_id: str) -> Path:
-    return bundle.path / shim_name(shard_of(dag_id))
+    return bundle.path / file_of(dag_id, 0)
 
 
 def parse(bundle: AiflowBundle, dag_id: str = "shop.p0") -> dict[str, DAG]:

@@ -23,7 +23,7 @@ def body(p):
 READER = """
 import json, os, sys
 from aiflow_airflow.bundle import AiflowBundle
-from aiflow_airflow.shims import dags_of, shim_name
+from aiflow_airflow.shims import dags_of
 
 address, storage = sys.argv[1], json.loads(sys.argv[2])
 for line in sys.stdin:
@@ -33,7 +33,7 @@ for line in sys.stdin:
         store=address, environment="test", storage=storage, name="aiflow", version=asked.get("version")
     )
     bundle.initialize()
-    shims = map(bundle.path.joinpath, map(shim_name, asked["shards"]))
+    shims = [bundle.path / f"aiflow_{shard}.py" for shard in asked["shards"]]
     dags = sorted(dag for shim in shims if shim.exists() for dag in dags_of(str(shim)))
     print(json.dumps({"version": bundle.get_current_version().version, "dags": dags}), flush=True)
 """

@@ -6,7 +6,7 @@ Configured in ``[dag_processor] dag_bundle_config_list``::
       "kwargs": {"store": "s3://company-bundles", "environment": "prod", "storage": {"region": "eu-west-1"}}}]
 
 The DAG processor looks at ``current``, whose files stay where they are while versions come and go, so that a publish
-makes Airflow parse those shards anew that it changed, and no other. A task looks at ``versions/<version>``, the one
+makes Airflow parse those files anew that it changed, and no other. A task looks at ``versions/<version>``, the one
 that its run began with.
 """
 
@@ -16,18 +16,22 @@ import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
+from airflow.sdk import get_parsing_context
 
 from aiflow_airflow.deployed import POINTER, Deployed, open_bundles
-from aiflow_airflow.shims import read_lacking, shim_name, start_ahead, write_shim
-from aiflow_sdk.bundles import SHARDS
+from aiflow_airflow.layout import depth_of, divide, files_of, shard_in, undivided
+from aiflow_airflow.shims import read_lacking, start_ahead, write_shim
+from aiflow_sdk.bundles import Entry
 from aiflow_sdk.errors import AiflowError, DocumentError
 
 _log = logging.getLogger(__name__)
+_NEWEST = "current"
 _LAID_OUT = "laid_out"
 """Says which version's shims are all there and touched."""
 _LEFT_OUT = "left_out"
@@ -57,14 +61,14 @@ class AiflowBundle(BaseDagBundle):
     @property
     def path(self) -> Path:
         """The folder with the shims."""
-        return self.versions_dir / self.version if self.version else self.base_dir / "current"
+        return self.versions_dir / self.version if self.version else self.base_dir / _NEWEST
 
     def initialize(self) -> None:
         """Bring the version to this machine; of the newest one, what is here is enough where the store is away."""
         if self.version:
             deployed = self._deployed(self.version)
             start_ahead(deployed)
-            self._lay_out(deployed, None)
+            self._lay_out_version(deployed)
         else:
             try:
                 self.refresh()
@@ -84,7 +88,7 @@ class AiflowBundle(BaseDagBundle):
     def refresh(self) -> None:
         """Bring the newest version to this machine. Raises ``AiflowError`` and leaves all as it is where it cannot.
 
-        Shards that lacked something when they were parsed are parsed again once it can be had.
+        Files that lacked something when they were parsed are parsed again once it can be had.
         """
         if self.version:
             raise ValueError(f"version {self.version} of the bundle '{self.name}' never changes")
@@ -125,38 +129,66 @@ class AiflowBundle(BaseDagBundle):
             _log.error("the DAGs of project %s are not known: %s", name, error)
         return frozenset(failures if missed is None else missed & failures.keys())
 
-    def _lay_out(self, deployed: Deployed, before: Deployed | None, left_out: frozenset[str] = frozenset()) -> None:
-        """Write pointer and shims; those whose shard is as it was ``before`` keep their time."""
+    def _lay_out_version(self, deployed: Deployed) -> None:
+        """Write the pointer of a version that never changes, and the shims by which somebody may look at it.
+
+        Airflow names the file that shows the DAG in the newest version. No document is needed for it: one that is
+        damaged is its own project's trouble.
+        """
         folder = self.path
-        numbers = [f"{number:02x}" for number in range(SHARDS)]
-        if self.version:
-            if _lying_in(folder) is None:
-                folder.mkdir(parents=True, exist_ok=True)
-                for number in numbers:  # no document is needed for it: one that is damaged is its own project's trouble
-                    write_shim(folder / shim_name(number))
-                deployed.write(folder)  # last: where it lies, the version is whole
-            return
-        shards = {number: deployed.parts(number, without=left_out) for number in numbers}
-        missed = self._missed()
-        changed = [
-            number for number in numbers if before is None or before.parts(number, without=missed) != shards[number]
-        ]
-        parts = [part for number in changed for part in shards[number]]
-        failures = deployed.fetch([found.entry.plan for part in parts for found in deployed.pipelines(*part)])
+        folder.mkdir(parents=True, exist_ok=True)
+        dag_id = get_parsing_context().dag_id
+        newest = self.base_dir / _NEWEST
+        names = files_of(dag_id) if dag_id else {*undivided(), *(path.name for path in newest.glob("aiflow_*.py"))}
+        for name in names:
+            if not (folder / name).exists():
+                write_shim(folder / name)
+        if _lying_in(folder) is None:
+            deployed.write(folder)
+
+    def _lay_out(self, deployed: Deployed, before: Deployed | None, left_out: frozenset[str]) -> None:
+        """Write pointer and shims; those that show what they showed ``before`` keep their time."""
+        folder, missed = self.path, self._missed()
+        shards = {number: deployed.parts(number, without=left_out) for number in map(shard_in, undivided())}
+        depths = dict((before and before.depths) or {})
+        expected: set[str] = set()
+        changed: dict[str, Mapping[str, Entry]] = {}
+        redone = []
+        for number, parts in shards.items():
+            if before and before.parts(number, without=missed) == parts:
+                continue
+            redone.append(number)
+            entries = deployed.entries(parts)
+            depth = depth_of(len(entries))
+            files = divide(entries, depth)
+            earlier = self._shown(before, number, depths.pop(number, 0), missed) if before else {}
+            changed |= {name: shown for name, shown in files.items() if earlier.get(name) != shown}
+            expected |= files.keys()
+            depths |= {number: depth} if depth else {}
+        failures = deployed.fetch(entry.plan for shown in changed.values() for entry in shown.values())
         if passing := next((error for error in failures if error.retryable), None):
             raise passing  # a DAG that works is not taken down for a store that is away for a moment
         (folder / _LAID_OUT).unlink(missing_ok=True)
         (folder / _LEFT_OUT).write_text("\n".join(sorted(left_out)))
-        deployed.write(folder)
-        for number in changed:
-            path = folder / shim_name(number)
-            if not shards[number]:
-                path.unlink(missing_ok=True)
-            elif path.exists():
+        replace(deployed, depths=depths).write(folder)
+        for path in folder.glob("aiflow_*.py"):
+            if shard_in(path.name) in redone and path.name not in expected:
+                path.unlink()
+        for name in changed:
+            path = folder / name
+            if path.exists():
                 os.utime(path)
             else:
                 write_shim(path)
         (folder / _LAID_OUT).write_text(deployed.version)  # last: a break before it has all laid out anew
+
+    @staticmethod
+    def _shown(before: Deployed, number: str, depth: int, missed: frozenset[str]) -> Mapping[str, Mapping[str, Entry]]:
+        """Return what the files of a shard showed; nothing where that is not known any more."""
+        try:
+            return divide(before.entries(before.parts(number, without=missed)), depth)
+        except AiflowError:
+            return {}
 
     def _heal(self, deployed: Deployed) -> None:
         if (missed := self._missed()) and (missed - (unknown := deployed.unknown().keys())):

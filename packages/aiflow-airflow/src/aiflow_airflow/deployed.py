@@ -45,6 +45,9 @@ class Deployed(ObjectReader):
     """Options of the store; references to secrets raw."""
     objects: Path
     """Where objects are kept on this machine."""
+    depths: Mapping[str, int] | None = None
+    """How often each shard was divided when the files were laid out, those that were; None where nobody laid them out
+    by it, so that a file shows all that it may."""
     lacking: set[str] = field(default_factory=set, compare=False)
     """Digests of the objects that could not be had."""
 
@@ -60,6 +63,7 @@ class Deployed(ObjectReader):
                 stated["environment"],
                 stated["storage"],
                 Path(stated["objects"]),
+                stated.get("depths"),
             )
         except (OSError, ValueError, KeyError) as error:
             raise DocumentError(
@@ -107,6 +111,10 @@ class Deployed(ObjectReader):
             except AiflowError as error:
                 failures[name] = error
         return failures
+
+    def entries(self, parts: Iterable[tuple[str, str]]) -> dict[str, Entry]:
+        """Return the pipelines of a shard of such parts, by DAG id."""
+        return {dag_id: entry for _, sha in parts for dag_id, entry in self.shard(sha).items()}
 
     def pipelines(self, project: str, shard: str) -> Iterator[Found]:
         """Yield a project's pipelines of a shard (digest of its document), sorted."""
@@ -181,4 +189,4 @@ def open_bundles(address: str, environment: str, storage: Mapping[str, Any]) -> 
     return BundleStore.open(address, environment, storage=resolve_secrets(dict(storage), Environment(environment)))
 
 
-_STATED = ("version", "address", "environment", "storage", "objects")
+_STATED = ("version", "address", "environment", "storage", "objects", "depths")

@@ -1,6 +1,6 @@
-"""The files that Airflow parses: one a shard, all alike, never changing; what they show stands in plans.
+"""The files that Airflow parses, all alike, never changing; what they show stands in plans.
 
-A pipeline belongs to a shard by the hash of its DAG's id, so that it stays where it is however many others come.
+A pipeline belongs to one by the hash of its DAG's id (:mod:`aiflow_airflow.layout`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiflow_airflow.layout import shard_in, shown_in
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.stores import replace_file
 
@@ -28,11 +29,6 @@ from aiflow_airflow.shims import dags_of
 
 globals().update(dags_of(__file__))
 '''
-
-
-def shim_name(number: str) -> str:
-    """Return the file's name of a shard (two hexadecimal digits)."""
-    return f"aiflow_{number}.py"
 
 
 def write_shim(path: Path) -> None:
@@ -64,7 +60,7 @@ def _lacking_beside(shim: Path) -> Path:
 
 
 def dags_of(file: str) -> dict[str, DAG]:
-    """Return the DAGs of the shard that the shim ``file`` stands for, by id; in a task's process its own alone.
+    """Return the DAGs that the shim ``file`` shows, by id; in a task's process its own alone.
 
     A pipeline whose plan cannot be read has a DAG too, which says so and whose one task fails: the others go on.
     """
@@ -88,13 +84,16 @@ def dags_of(file: str) -> dict[str, DAG]:
                 supply.tell_ahead(context.task_id)
         return dags
     found: list[Found] = []
+    number = shard_in(path.name)
     try:
-        for project, shard in _parts(deployed, path.stem.rpartition("_")[2]):
+        for project, shard in _parts(deployed, number):
             try:
                 found += deployed.pipelines(project, shard)
             except AiflowError as error:
                 _log.error("the DAGs of project %s in this shard are not known: %s", project, error)
-        return _dags(file, deployed, found)
+        depth = None if deployed.depths is None else deployed.depths.get(number, 0)
+        shown = shown_in(path.name, (one.dag_id for one in found), depth)
+        return _dags(file, deployed, (one for one in found if one.dag_id in shown))
     finally:
         _note_lacking(path, deployed.lacking)
 
@@ -132,7 +131,7 @@ def _dags(file: str, deployed: Deployed, found: Iterable[Found]) -> dict[str, DA
         try:
             plan = read_plan(deployed.read(pipeline.entry.plan))
             dags[pipeline.dag_id] = dag_of_plan(plan, pipeline.dag_id, BundleSupply(deployed, pipeline))
-        except Exception as error:  # noqa: BLE001 whatever is wrong with one pipeline, the others of the shard are shown
+        except Exception as error:  # noqa: BLE001 whatever is wrong with one pipeline, the others of the file are shown
             level = logging.WARNING if isinstance(error, AiflowError) else logging.ERROR
             _log.log(level, "the DAG %s cannot be made: %s", pipeline.dag_id, error, exc_info=level > logging.WARNING)
             dags[pipeline.dag_id] = make_broken_dag(pipeline.dag_id, error)

@@ -89,7 +89,7 @@ REQUIRED = (
         "file_parsing_sort_mode",
         "modified_time",
         "exactly",
-        "a shard that a publish changed is parsed first, not when its turn comes",
+        "a file whose DAGs a publish changed is parsed first, not when its turn comes",
         "what a release changed waits its turn",
     ),
     Setting(

@@ -1,4 +1,4 @@
-"""What a pipeline is called in Airflow, and which of the constant files there shows it."""
+"""What a pipeline is called in Airflow, and in which part of its project's documents it stands."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import hashlib
 import re
 
 SHARDS = 32
-"""For ever: a DAG that moves to another file is, to Airflow, gone and another one.
+"""For ever: readers look for a DAG where it was published, and Airflow's files are named by it.
 
-More files make a change visible sooner, since the DAGs of one are read again together; fewer come up sooner from
-nothing, since each is a process and a transaction of the DAG processor's.
+More would make a change visible sooner, since the DAGs of a file are read again together; fewer come up sooner from
+nothing, since each file is a process and a transaction of the DAG processor's.
 """
 
 _LONGEST = 250
