@@ -109,6 +109,23 @@ def test_a_table_is_repaired_by_one_command_with_what_follows(capsys: Any, root:
     assert states(capsys, root, sums) == states(capsys, root, table) == [("current", None)] * 2
 
 
+def test_partitions_that_were_never_made_are_told_together(capsys: Any, root: Path, table: str) -> None:
+    today = datetime.now(UTC).date()
+    days = [str(today - timedelta(days=days)) for days in (5, 4, 3, 2, 1)]
+    for made in (days[0], days[3]):
+        typed(capsys, root, "run", "first", "--date", made)
+    capsys.readouterr()
+    assert main(["-C", str(root), "status", table]) == 0
+    _, *rows, count = capsys.readouterr().out.splitlines()
+    assert [row.split() for row in rows] == [
+        [f"{days[1]}..{days[2]}", "absent", "never", "made", "(2", "partitions)"],
+        [days[4], "absent", "never", "made"],
+    ]
+    assert count.startswith("2 current, 3 absent")
+    assert main(["-C", str(root), "status", table, "--state", "absent"]) == 0
+    assert [row.split()[0] for row in capsys.readouterr().out.splitlines()[1:4]] == [days[1], days[2], days[4]]
+
+
 def test_what_is_asked_of_a_table_that_nobody_knows_or_without_a_service_is_said(capsys: Any, root: Path) -> None:
     assert typed_error(capsys, root, "status", "raw.nowhere") == "unknown-table"
     assert typed_error(capsys, root, "repair", "raw.nowhere", "--down") == "unknown-table"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aiflow_sdk.cli.command_line import Invocation, subcommand
-from aiflow_sdk.errors import MissingExtraError
+from aiflow_sdk.errors import AiflowError, MissingExtraError
 
 if TYPE_CHECKING:
     from aiflow_sdk.local.following import Follower
@@ -81,4 +81,18 @@ def _tell(invocation: Invocation, address: str, *, is_local: bool) -> None:
     else:
         whom = "for this machine alone, where nobody signs in" if is_local else "for whoever signs in"
         console.print(f"metadata service at {address}, {whom}; its API: {address}/openapi.json")
+        if unnamed := _unnamed_in(invocation):
+            console.print(
+                f'to ask it: service = "{address}" under [environments.{unnamed}] of aiflow.toml, then '
+                "aiflow lineage TABLE · aiflow status TABLE · aiflow cost --by team"
+            )
         console.print(f"send OpenLineage events to {address}/api/v1/lineage; Ctrl-C ends it")
+
+
+def _unnamed_in(invocation: Invocation) -> str | None:
+    """Return the environment that is meant where the project is one and its environment names no service."""
+    try:
+        environment = invocation.environment
+    except AiflowError:
+        return None  # the service serves all the same
+    return None if environment.service or invocation.project.config_path is None else environment.name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 import click
@@ -34,13 +36,16 @@ def command(invocation: Invocation, table: str, state: str | None, is_all: bool)
         console.print_json(found)
         return
     counted = Counter(one["state"] for one in found)
-    shown = [one for one in found if is_all or state or one["state"] != "current"]
-    rows = [_row(one, several=len({(one["project"], one["pipeline"]) for one in found}) > 1) for one in shown[:_SHOWN]]
+    # Of one state alone nobody sees what lies between two of its partitions, so that they are no span.
+    spans = [[one] for one in found] if state else _spans(found)
+    shown = [span for span in spans if is_all or state or span[0]["state"] != "current"]
+    several = len({(one["project"], one["pipeline"]) for one in found}) > 1
+    rows = [_row(span, several=several) for span in shown[:_SHOWN]]
     if rows:
         for line in format_table(console, rows, list(rows[0])):
             console.print(line)
     if len(shown) > _SHOWN:
-        console.print(f"  and {len(shown) - _SHOWN:,} more; --json has all")
+        console.print(f"  and {sum(map(len, shown[_SHOWN:])):,} more; --json has all")
     words = ", ".join(f"{console.style(f'{counted[one]:,} {one}', COLOURS[one])}" for one in COLOURS if counted[one])
     due = any(one["state"] != "current" for one in found)
     commands = [invocation.next_command("repair", table, "--down")] if due else []
@@ -48,12 +53,22 @@ def command(invocation: Invocation, table: str, state: str | None, is_all: bool)
         console.print(line)
 
 
-def _row(one: dict[str, Any], *, several: bool) -> dict[str, Any]:
+def _spans(partitions: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return the partitions, those together that follow one another, were never made and are told of alike."""
+
+    def told(one: dict[str, Any]) -> tuple[Any, ...]:
+        return one["project"], one["pipeline"], one["state"], one["reason"], one["made"] and one["partition"]
+
+    return [list(span) for _, span in groupby(partitions, told)]
+
+
+def _row(span: Sequence[dict[str, Any]], *, several: bool) -> dict[str, Any]:
+    one, last = span[0], span[-1]
     made = one["made"]
     return {
-        "partition": one["partition"] or "-",
+        "partition": (one["partition"] or "-") if one is last else f"{one['partition']}..{last['partition']}",
         **({"pipeline": f"{one['project']}/{one['pipeline']}"} if several else {}),
         "state": one["state"],
-        "why": one["reason"] or "",
+        "why": (one["reason"] or "") if one is last else f"{one['reason'] or ''} ({len(span):,} partitions)".strip(),
         "made by run": made["run_id"] if made else "",
     }
