@@ -57,8 +57,10 @@ check: setup ## Lint, format, types, layers.
 	@scripts/airflow_environment.sh
 	$(BIN)/ruff check $(PYTHON_FOLDERS)
 	$(BIN)/ruff format --check $(PYTHON_FOLDERS)
-	$(BIN)/mypy $(TYPED_FOLDERS)
-	.venv-airflow/bin/mypy packages/aiflow-airflow/src tests/airflow/*.py benchmarks/airflow/*.py
+	.venv-airflow/bin/mypy packages/aiflow-airflow/src tests/airflow/*.py benchmarks/airflow/*.py & inside=$$!
+	$(BIN)/mypy $(TYPED_FOLDERS) && code=0 || code=$$?
+	wait $$inside || code=$$?
+	[ $$code = 0 ]
 	$(BIN)/lint-imports
 
 bench: setup ## Measure against the bare engines; prints a table of ratios.
