@@ -30,18 +30,20 @@ airflow: ## Start an Airflow with the examples deployed to it, at http://127.0.0
 	scripts/airflow_environment.sh
 	$(BIN)/python scripts/airflow_demo.py $(AIRFLOW)
 
-test: check ## Set up, check and run all tests (one: make test TESTS=tests/unit/test_x.py).
+test: check ## Set up, check and run all tests (one: make test TESTS=tests/unit/test_x.py; in all combinations: WHOLE=1).
 	@scripts/servers.sh
 	scripts/airflow_environment.sh
 	if [ -n "$(TESTS)" ]; then $(BIN)/python -m pytest $(PYTEST_OPTIONS) $(TESTS); exit; fi
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS) --ignore tests/airflow
-	# Those that talk to a live Airflow wait most of the time; meanwhile those that import it run.
+	# Those that talk to a live Airflow wait most of the time: all others run meanwhile, and give way to them, since
+	# they count seconds. What a shell puts into the background is deaf to Ctrl-C unless it is told otherwise.
 	mkdir -p build
-	.venv-airflow/bin/python -m pytest tests/airflow >build/tests-airflow.log 2>&1 &
-	$(BIN)/python -m pytest tests/airflow/live && live=0 || live=$$?
-	wait $$! && inside=0 || inside=$$?
-	cat build/tests-airflow.log
-	exit $$((live | inside))
+	env --default-signal=INT $(BIN)/python -m pytest tests/airflow/live >build/tests-live.log 2>&1 & live=$$!
+	env --default-signal=INT nice -n 5 .venv-airflow/bin/python -m pytest tests/airflow >build/tests-airflow.log 2>&1 & inside=$$!
+	nice -n 5 $(BIN)/python -m pytest $(PYTEST_OPTIONS) --ignore tests/airflow && code=0 || code=$$?
+	wait $$live || code=$$((code | $$?))
+	wait $$inside || code=$$((code | $$?))
+	cat build/tests-live.log build/tests-airflow.log
+	exit $$code
 
 soak: setup ## Send the service a million events, kill writers of the lake 5,000 times; EVENTS=100000 SOAK="--kills 500" for less.
 	@scripts/servers.sh
@@ -55,8 +57,10 @@ check: setup ## Lint, format, types, layers.
 	@scripts/airflow_environment.sh
 	$(BIN)/ruff check $(PYTHON_FOLDERS)
 	$(BIN)/ruff format --check $(PYTHON_FOLDERS)
-	$(BIN)/mypy $(TYPED_FOLDERS)
-	.venv-airflow/bin/mypy packages/aiflow-airflow/src tests/airflow/*.py benchmarks/airflow/*.py
+	.venv-airflow/bin/mypy packages/aiflow-airflow/src tests/airflow/*.py benchmarks/airflow/*.py & inside=$$!
+	$(BIN)/mypy $(TYPED_FOLDERS) && code=0 || code=$$?
+	wait $$inside || code=$$?
+	[ $$code = 0 ]
 	$(BIN)/lint-imports
 
 bench: setup ## Measure against the bare engines; prints a table of ratios.

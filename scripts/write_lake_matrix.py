@@ -1,7 +1,7 @@
 """Writes the matrix of docs/lake.md from tests/lake/matrix.json: what the suite itself found.
 
 scripts/write_lake_matrix.py        writes the page
-scripts/write_lake_matrix.py --run  runs the cells' tests first (minutes) and writes the file with what they found
+scripts/write_lake_matrix.py --run  runs all cells' tests first (minutes) and writes the file with what they found
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def main() -> int:
             patterns = ("test_modes_*.py", "test_kills_*.py")
             tests = sorted(str(path) for pattern in patterns for path in MATRIX.parent.glob(pattern))
             command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *tests]
-            done = subprocess.run(command, cwd=ROOT, env={**os.environ, PARTS: folder}, check=False)
+            done = subprocess.run(command, cwd=ROOT, env={**os.environ, "WHOLE": "1", PARTS: folder}, check=False)
             if done.returncode:
                 return done.returncode
             write_matrix(sorted(Path(folder).glob("*.json")))

@@ -21,13 +21,18 @@ pytest_plugins = ["harness.fixtures", "cells.fixtures", "cells.matrix"]
 # The longest first: files go to the workers of xdist whole, and a long one that begins last leaves all others idle.
 LONGEST = (
     "e2e/test_eject_airflow.py",
+    "e2e/test_local_runner.py",
+    "e2e/test_backfill_interrupted.py",
+    "e2e/test_bad_input.py",
+    "lake/test_kills_folder.py",
+    "service/test_faults.py",
+    "e2e/test_cli.py",
+    "lake/test_any_order.py",
     "lake/test_store_faults.py",
     "lake/test_conflicts.py",
-    "e2e/test_backfill_interrupted.py",
-    "e2e/test_local_runner.py",
-    "lake/test_kills_folder.py",
-    "e2e/test_cli.py",
-    "lake/test_kills_s3.py",
+    "service/test_sent.py",
+    "unit/test_runtime_child.py",
+    "unit/test_typing.py",
 )
 
 

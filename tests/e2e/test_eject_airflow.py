@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable
 
 from aiflow_sdk.partitions import Partition, partitions_between
-from plain_airflow import run_dags
+from plain_airflow import PlainAirflow
 from plain_projects import lay_shop
 from projects import aiflow, lay
 
@@ -20,8 +20,11 @@ ZONE = "America/New_York"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("airflow") / "home"
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainAirflow]:
+    """It gets ready while the first test runs pipelines without it."""
+    airflow = PlainAirflow(tmp_path_factory.mktemp("airflow") / "home")
+    yield airflow
+    airflow.close()
 
 
 def example(name: str, tmp_path: Path) -> Path:
@@ -48,7 +51,7 @@ def taken_away(root: Path, *tables: str) -> Iterator[dict[str, Any]]:
         shutil.rmtree(root / ".aiflow" / "lake" / table)
 
 
-def test_the_flights_example(tmp_path, home):
+def test_the_flights_example(tmp_path, airflow):
     root = example("flights", tmp_path)
     spec = importlib.util.spec_from_file_location("demo", root / "demo.py")
     assert spec is not None
@@ -60,12 +63,12 @@ def test_the_flights_example(tmp_path, home):
     (made,) = taken_away(root, "feature/daily_delays")
     aiflow(root, "eject", "flights_daily", "-o", "flights_dag.py")
     runs = [("flights_daily", {"partition": day}) for day in ("2013-01-15", "2013-01-16", "2013-01-15")]
-    run_dags(home, root, *runs)
+    airflow.run(root, *runs)
     assert len(made["rows"]) > 20
     assert facts_of(root, "feature/daily_delays") == made
 
 
-def test_the_example_of_user_features(tmp_path, home):
+def test_the_example_of_user_features(tmp_path, airflow):
     root = example("user_features", tmp_path)
     orders = [{"user_id": n % 7, "amount": n / 4, "dt": f"2026-11-{20 + n % 2}"} for n in range(50)]
     lay(root, "raw/sales_orders", orders, "dt")
@@ -74,12 +77,12 @@ def test_the_example_of_user_features(tmp_path, home):
     (made,) = taken_away(root, "feature_store/user_features_daily")
     aiflow(root, "eject", "daily_user_feature_pipeline", "-o", "features_dag.py")
     dag_id = "features.daily_user_feature_pipeline"
-    run_dags(home, root, *((dag_id, {"partition": f"2026-11-{day}"}) for day in (20, 21, 20)))
+    airflow.run(root, *((dag_id, {"partition": f"2026-11-{day}"}) for day in (20, 21, 20)))
     assert len(made["rows"]) == 14
     assert facts_of(root, "feature_store/user_features_daily") == made
 
 
-def test_the_example_of_hours_and_days_when_the_clocks_are_set_back(tmp_path, home):
+def test_the_example_of_hours_and_days_when_the_clocks_are_set_back(tmp_path, airflow):
     root = example("hourly_daily", tmp_path)
     start, end = (Partition.parse(day, "day", ZONE).start for day in ("2026-11-01", "2026-11-02"))
     first = Partition.containing(start, "hour", ZONE)
@@ -94,7 +97,7 @@ def test_the_example_of_hours_and_days_when_the_clocks_are_set_back(tmp_path, ho
     aiflow(root, "eject", "clicks_hourly", "-o", "clicks_hourly_dag.py")
     aiflow(root, "eject", "clicks_daily", "-o", "clicks_daily_dag.py")
     again = [("clicks.clicks_hourly", {"partition": hour.key}) for hour in hours[:4]]  # two of them are shown as 01:00
-    run_dags(home, root, *again, *[("clicks.clicks_daily", {"partition": "2026-11-01"})] * 2)
+    airflow.run(root, *again, *[("clicks.clicks_daily", {"partition": "2026-11-01"})] * 2)
     assert daily["rows"][0]["hours"] == 25
     assert facts_of(root, "web/clicks_daily") == daily
     assert facts_of(root, "web/clicks_hourly") == hourly
@@ -105,7 +108,7 @@ def shop(tmp_path: Path) -> Path:
     return lay_shop(tmp_path / "shop")
 
 
-def test_every_kind_of_node_makes_the_same_rows(shop, home):
+def test_every_kind_of_node_makes_the_same_rows(shop, airflow):
     tables = ["big", "sums", "said", "copy", "found", "merged", "fresh", "mine_us", "mine_eu"]
     files = ("files/big/dt=2026-11-19", "files/big/dt=2026-11-20", "files/big-20261120.csv", "files/all.jsonl")
     days = ("2026-11-19", "2026-11-20")
@@ -122,7 +125,7 @@ def test_every_kind_of_node_makes_the_same_rows(shop, home):
         "sums: its function takes",
     ):
         assert word in told
-    run_dags(home, shop, *(("shop", {"partition": day}) for day in days))
+    airflow.run(shop, *(("shop", {"partition": day}) for day in days))
     for table in tables:
         assert facts_of(shop, f"out/{table}") == made[table], table
     assert {name: rows_of(lake / name) for name in files} == read
@@ -148,7 +151,7 @@ elsewhere = copy("elsewhere", partition_by=["day"], time="day")
 """
 
 
-def test_what_would_be_other_rows_is_an_error(tmp_path, home):
+def test_what_would_be_other_rows_is_an_error(tmp_path, airflow):
     root = tmp_path / "strict"
     for path, text in {"pipelines/__init__.py": "", "pipelines/strict.py": STRICT, "aiflow.toml": ""}.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -161,10 +164,9 @@ def test_what_would_be_other_rows_is_an_error(tmp_path, home):
     for name in names:
         aiflow(root, "eject", name, "-o", f"{name}_dag.py")
     twice = {"partition": "2026-11-20"}
-    run_dags(home, root, ("appended", twice), ("fresh", twice))
+    airflow.run(root, ("appended", twice), ("fresh", twice))
     before = facts_of(root, "out/appended")
-    told = run_dags(
-        home,
+    told = airflow.run(
         root,
         *((name, twice) for name in names),
         ("fresh", {"partition": "2026-11-21"}),
@@ -182,7 +184,7 @@ def test_what_would_be_other_rows_is_an_error(tmp_path, home):
         assert words in told
     assert facts_of(root, "out/appended") == before
     assert not (root / ".aiflow" / "lake" / "out" / "elsewhere").exists()
-    run_dags(home, root, ("appended", {**twice, "append_again": True}))
+    airflow.run(root, ("appended", {**twice, "append_again": True}))
     assert len(facts_of(root, "out/appended")["rows"]) == 3
 
 

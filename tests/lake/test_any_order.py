@@ -299,7 +299,7 @@ D1, D2, D3 = DAYS
 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("withdrawn", ["refuse", "delete", "keep"])
-@examples(20)
+@examples(10)
 @given(steps=merging)
 @example(steps=[("x", D2, 1, {0: 3}), ("x", D1, 2, {0: 2}), ("x", D2, 3, {0: 1})])
 @example(steps=[("x", D1, 1, {0: 2}), ("x", D2, 2, {0: 3}), ("x", D2, 3, {0: None})])

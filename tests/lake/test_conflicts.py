@@ -17,6 +17,7 @@ from aiflow_sdk.connectors.onelake import sink as sinks
 from aiflow_sdk.errors import StoreError
 from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins import Scan, Write, Written
+from extent import WHOLE
 
 WRITERS = 32
 
@@ -82,7 +83,8 @@ def test_thirty_two_writers_of_eight_processes_lose_nothing(tmp_path: Path, mode
     assert ids(Environment(lake=lake)) == list(range(WRITERS))
 
 
-@pytest.mark.parametrize(("kind", "writers"), [("s3", WRITERS), ("azure", 6)])  # azurite takes seconds a race
+# Each loses to all before it, so their number counts twice; and azurite takes seconds a race.
+@pytest.mark.parametrize(("kind", "writers"), [("s3", WRITERS if WHOLE else 12), ("azure", 6)])
 def test_writers_of_a_store_at_once_lose_nothing(make_place, kind, writers):
     place = make_place(kind)
     lake = Environment(lake=place.address, storage=place.storage())

@@ -10,7 +10,7 @@ from cells.kills import SCENARIOS, KillBench, place_maker
 
 class TestKillsInAFolder(KillClaims):
     store = "folder"
-    kills = 11
+    kills = 13
     scenarios = EVERY_SCENARIO
 
 

@@ -16,6 +16,7 @@ from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins import DatasetName, FrameWrite, Scan, Session, Sink, Write, Written
 from cells.lake import opened
+from extent import combinations
 from harness.azure import WRONG_KEY
 from harness.place import StorePlace
 from harness.proxy import (
@@ -113,7 +114,10 @@ class Nothing(Sink, kind="nothing"):
         return Written(rows=batches.read_all().num_rows)
 
 
-@pytest.fixture(params=["s3", "azure"])
+STORES = ("s3", "azure")
+
+
+@pytest.fixture(params=STORES)
 def place(request, make_place) -> StorePlace:
     return make_place(request.param)
 
@@ -186,9 +190,11 @@ def unless_lost(action: Callable[[], Written]) -> Written | None:
 FOR_EVER = [SLOW_DOWN, SERVER_ERROR, DropRequest(0), DropRequest(100), Hang()]
 
 
-@pytest.mark.parametrize("path", [COMMIT, DATA, ""], ids=["commit", "data", "all"])
-@pytest.mark.parametrize("fault", FOR_EVER, ids=str)
-def test_a_write_to_a_store_that_errs_for_ever_says_so_soon(place, proxy, lake, straight, fault, path):
+@pytest.mark.parametrize(
+    ("place", "fault", "what"), combinations(STORES, FOR_EVER, ["commit", "data", "all"]), indirect=["place"], ids=str
+)
+def test_a_write_to_a_store_that_errs_for_ever_says_so_soon(place, proxy, lake, straight, fault, what):
+    path = {"commit": COMMIT, "data": DATA, "all": ""}[what]
     proxy.plan(fault, "PUT" if path else ".*", path, times=None)
     if isinstance(fault, Hang):
         lake = Lake(place, lake.session, {**lake.environment.storage, **IMPATIENT})
@@ -200,10 +206,14 @@ def test_a_write_to_a_store_that_errs_for_ever_says_so_soon(place, proxy, lake, 
     check_clean(straight)
 
 
-@pytest.mark.parametrize("fault", [SLOW_DOWN, DropAnswer(20), Hang()], ids=str)
-@pytest.mark.parametrize("path", [DATA, "_delta_log"], ids=["data", "log"])
-def test_a_read_of_a_store_that_errs_for_ever_says_so_soon(place, proxy, lake, straight, fault, path):
-    proxy.plan(fault, "GET", path, times=None)
+@pytest.mark.parametrize(
+    ("place", "fault", "what"),
+    combinations(STORES, [SLOW_DOWN, DropAnswer(20), Hang()], ["data", "log"]),
+    indirect=["place"],
+    ids=str,
+)
+def test_a_read_of_a_store_that_errs_for_ever_says_so_soon(place, proxy, lake, straight, fault, what):
+    proxy.plan(fault, "GET", {"data": DATA, "log": "_delta_log"}[what], times=None)
     impatient = Lake(place, lake.session, {**lake.environment.storage, **IMPATIENT})
     error = told(impatient.engine_rows if isinstance(fault, Hang) else lake.engine_rows)
     assert (error.code, error.retryable) == ("store-unavailable", True), error.to_dict()

@@ -59,7 +59,8 @@ def codes_in(node: ast.expr) -> set[str]:
             return MADE[text]
 
 
-def codes_used() -> set[str]:
+@cache
+def codes_used() -> frozenset[str]:
     used = {"problems"}
     for path, tree in modules():
         if "conformance" in path.parts:
@@ -68,7 +69,7 @@ def codes_used() -> set[str]:
             if isinstance(node, ast.Call) and node.args:
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
                 used |= codes_in(node.args[0]) if name in RAISERS else set()
-    return used
+    return frozenset(used)
 
 
 def sections(page: Path) -> list[str]:

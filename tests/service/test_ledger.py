@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from aiflow_sdk.cli import main
+from extent import WHOLE
 from schedule_trial import CHANGES, Tally, World, try_schedule
 from service_trial import Service, unique
 
-SCHEDULES = 200
+SCHEDULES = 200 if WHOLE else 80
 
 PIPELINES = """
 import polars as pl

@@ -16,6 +16,7 @@ from aiflow_sdk.config import load_project
 from aiflow_sdk.deployment import deploy_project, open_bundles, record_releases, roll_back_project
 from aiflow_sdk.plugins import installed_registry
 from aiflow_sdk.service import Service as Registry
+from extent import WHOLE
 from service_trial import Service, unique
 
 PIPELINE = """
@@ -241,7 +242,7 @@ def test_releases_that_come_in_any_order_tell_the_same_history(service: Service,
     daily_alone = [one for one in made[2] if json.loads(one["plan"])["pipeline_id"] == "daily"]
     contents = [made[0], made[1], made[0], daily_alone, made[2]]
     wanted = None
-    for order in list(itertools.permutations(range(5)))[::7]:
+    for order in list(itertools.permutations(range(5)))[:: 7 if WHOLE else 17]:
         name = f"{project}-{uuid.uuid4().hex[:6]}"
         sent = [release(number, contents[number], name) for number in range(5)]
         for number in order:

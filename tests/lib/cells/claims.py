@@ -15,7 +15,7 @@ import pytest
 
 from aiflow_sdk.errors import DataError
 from aiflow_sdk.plugins import Pending, Scan
-from cells.lake import DAYS, ENGINES, MODES, Cell, Columns, LakeTable, Row, columns, in_order, rows_of
+from cells.lake import DAYS, Cell, Columns, LakeTable, Row, cells_of, columns, in_order, rows_of
 from harness.fixtures import MakePlace
 from harness.killing import Job, run
 from harness.place import Kind
@@ -37,11 +37,16 @@ class ModeClaims:
 
     store: ClassVar[Kind]
 
-    @pytest.fixture(params=[f"{mode}-{engine}" for engine in ENGINES for mode in MODES])
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Give the tests the store's cells."""
+        if "cell" in metafunc.fixturenames:
+            cells = cells_of(self.store)
+            metafunc.parametrize("cell", cells, indirect=True, ids=[f"{cell.mode}-{cell.engine}" for cell in cells])
+
+    @pytest.fixture
     def cell(self, request: pytest.FixtureRequest) -> Cell:
         """The cell, which the outcome is noted for."""
-        mode, _, engine = str(request.param).partition("-")
-        cell = Cell(mode, engine, self.store)
+        cell: Cell = request.param
         request.node.user_properties.append(("cell", str(cell)))
         return cell
 

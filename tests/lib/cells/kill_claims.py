@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import pytest
 
 from cells.kills import SCENARIOS, KillBench, Scenario, place_maker
-from cells.lake import ENGINES
+from cells.lake import ENGINES, STORES
+from extent import combinations
 from harness.place import Kind
 from harness.zygote import Zygote
 
@@ -35,7 +36,11 @@ class KillClaims:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Give the tests each engine and scenario."""
         if "bench" in metafunc.fixturenames:
-            cases = [(engine, name) for engine in ENGINES for name in self.scenarios]
+            kinds = combinations(self.scenarios, ENGINES, STORES)
+            if self.store == "folder":
+                cases = [(engine, name) for engine in ENGINES for name in self.scenarios]
+            else:
+                cases = [(engine, name) for name, engine, kind in kinds if kind == self.store]
             metafunc.parametrize("bench", cases, indirect=True, ids=[f"{engine}: {name}" for engine, name in cases])
 
     @pytest.fixture

@@ -15,6 +15,7 @@ from aiflow_sdk.errors import UnknownNameError
 from aiflow_sdk.plan import PlanTask, Run
 from aiflow_sdk.plugins import Engine, FrameWrite, Pending, Scan, Session, Write, Written
 from aiflow_sdk.testing.conformance.probe import Rows
+from extent import combinations
 from harness.place import Kind, Place
 
 ENGINES = ("python", "spark")
@@ -27,7 +28,20 @@ Columns = Mapping[str, Sequence[Any]]
 Row = frozenset[tuple[str, Any]]
 """A row without its nulls: a column that was added meanwhile makes no row another one."""
 
-__all__ = ["DAYS", "ENGINES", "MODES", "STORES", "TABLE", "Cell", "Columns", "LakeTable", "Row", "columns", "rows_of"]
+__all__ = [
+    "DAYS",
+    "ENGINES",
+    "MODES",
+    "STORES",
+    "TABLE",
+    "Cell",
+    "Columns",
+    "LakeTable",
+    "Row",
+    "cells_of",
+    "columns",
+    "rows_of",
+]
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,14 @@ class Cell:
 
     def __str__(self) -> str:
         return f"{self.mode}-{self.engine}-{self.store}"
+
+
+def cells_of(store: Kind) -> list[Cell]:
+    """Return the cells of a store that are tried: of a folder all, of a server's those that leave out no pair."""
+    kinds: list[tuple[str, str, Kind]] = combinations(MODES, ENGINES, STORES)
+    if store == "folder":
+        return [Cell(mode, engine, store) for engine in ENGINES for mode in MODES]
+    return [Cell(mode, engine, kind) for mode, engine, kind in kinds if kind == store]
 
 
 def columns(*ids: int, text: str = "a", **more: Sequence[Any]) -> dict[str, Sequence[Any]]:
