@@ -85,6 +85,8 @@ ENVIRONMENT_SETTINGS: Mapping[str, Setting] = {
     "service_token": TEXT,
     "service_over_http": TRUTH,
     "grants_keep_hours": POSITIVE,
+    "configuration_from_service": TRUTH,
+    "configuration_keep_hours": POSITIVE,
     "secrets": TABLE,
     "bundles": TEXT,
     "bundles_storage": TABLE,
@@ -255,6 +257,12 @@ def _check_service(settings: dict[str, Any], keys: KeyPath, file: SettingsFile) 
     address = settings.get("service")
     if address is None and "service_token" in settings:
         yield file.bad((*keys, "service_token"), "service_token stands without service", 'add service = "http://…"')
+    if address is None and settings.get("configuration_from_service") is True:
+        yield file.bad(
+            (*keys, "configuration_from_service"),
+            "configuration_from_service stands without service, which is to hand it out",
+            'add service = "https://…", and service_token or a login (aiflow login)',
+        )
     over_http = settings.get("service_over_http") is True
     if "service_token" in settings and isinstance(address, str) and not over_http and is_open_road(address):
         yield file.bad(

@@ -95,6 +95,7 @@ def _deploy(invocation: Invocation, dry: bool, repair: bool, message: str) -> No
 
     # Thousands of small records are made and all of them kept: to look for rubbish among them finds hardly any.
     gc.set_threshold(_ALLOCATIONS)
+    invocation.configure()
     environment = invocation.environment
     console = invocation.console
     try:

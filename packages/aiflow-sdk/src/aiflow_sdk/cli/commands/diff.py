@@ -72,6 +72,7 @@ def _version(invocation: Invocation, deployed: DeployedPipeline, asked: str) -> 
                 return version
             raise
     found, discovery = find_pipeline(invocation, deployed.pipeline)
+    invocation.configure()
     # As it would be deployed: tasks run in a copy of the folder, so that its addresses are whole.
     return Version(found.ir, compile_found(invocation, found, discovery, invocation.environment.anchored()))
 
