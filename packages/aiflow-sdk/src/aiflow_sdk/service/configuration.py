@@ -116,6 +116,8 @@ def _ask(project: Project, environment: Environment) -> Configuration:
         problems = [problem for item in items for problem in item.literal_secrets()]
         if not problems:
             return Configuration(service.address, project.name, environment.name, time.time(), items)
+    except AiflowError:
+        raise
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ReceiverError(
             "service-answer",
