@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -207,6 +209,7 @@ def test_a_silent_service_is_stood_for_by_the_copy_until_that_is_too_old(scene):
     told = [json.loads(line) for line in scene.typed("run", "p", "--json", code=1).splitlines()]
     assert told[-1]["error"]["code"] == "configuration-unknown"
     assert "no error in 1 pipeline" in scene.typed("check")  # which looks, however old it is
+    assert "configuration_keep_hours" in scene.typed("deploy", "--list")
     scene.age(-9)
     assert "of the future" in scene.problem()["message"]
     for damaged in ("", "[", "null", "[]", '{"service": 1}', '{"items": [1]}', "[" * 100_000):
@@ -268,11 +271,21 @@ def test_of_several_teams_it_is_the_one_that_claims_the_project(scene):
     assert scene.configured()[0].listeners[name.partition(".")[2]]["url"] == "https://ours"
 
 
-def test_without_the_setting_nobody_is_asked_and_nothing_of_http_is_imported(scene):
+def test_without_the_setting_nobody_is_asked_and_nothing_for_it_is_imported(scene):
     (scene.root / "aiflow.toml").write_text(f'[environments.prod]\nservice = "{GONE}"\n')
     project = load_project(scene.root)
     assert project.asking("prod") == ()
     assert configure(project, "prod", pytest.fail) is project
+    code = (
+        "import sys; from aiflow_sdk.cli import main; main(sys.argv[1:])\n"
+        "print([one for one in sys.modules if one in ('http.client', 'aiflow_sdk.service.configuration')])"
+    )
+    command = [sys.executable, "-c", code, "-C", str(scene.root), "compile", "--env", "dev"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == "[]"
+
+
+def test_a_setting_without_a_service_is_told(scene):
     (scene.root / "aiflow.toml").write_text("[environments.prod]\nconfiguration_from_service = true\n")
     with pytest.raises(AiflowError, match="stands without service"):
         load_project(scene.root)

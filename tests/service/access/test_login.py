@@ -240,6 +240,23 @@ def test_a_device_waits_as_long_as_the_provider_says(fresh, sign_in, monkeypatch
             sign_in_on_device(provider, sign_in, lambda page, code: None, 30)
 
 
+def test_a_provider_that_is_away_while_a_device_waits_is_asked_again(fresh, sign_in, monkeypatch):
+    monkeypatch.setattr("aiflow_sdk.service.flows._SLOWER_SECONDS", 0.1)
+
+    def come_back() -> None:
+        fresh.type_code()
+        fresh.is_silent = False
+
+    def leave(page: str, code: str) -> None:
+        fresh.is_silent = True
+        threading.Timer(1.5, come_back).start()
+
+    provider = find_provider(sign_in)
+    assert sign_in_on_device(provider, sign_in, leave, 30).subject == "ana"
+    with pytest.raises(ReceiverError, match="cannot be reached"):
+        sign_in_on_device(provider, sign_in, leave, 1.3)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -19,7 +19,6 @@ from aiflow_sdk.errors import MissingExtraError, ProblemsError, Where
 from aiflow_sdk.ir import PipelineIR, fingerprint
 from aiflow_sdk.plan import Plan
 from aiflow_sdk.plugins import Registry, installed_registry
-from aiflow_sdk.service import configure_offline
 
 
 def compile_pipeline(
@@ -93,6 +92,8 @@ def compile_pipeline_to_airflow_dag(
     for point in entry_points(group="aiflow.orchestrators", name="airflow"):
         found = load_project(project or pipeline_ir.origin or ".")
         if found.asking(environment):  # which a scheduler that reads DAGs does not do
+            from aiflow_sdk.service import configure_offline
+
             found = configure_offline(found, environment, logging.getLogger("aiflow.configuration").warning)
         plan = compile_pipeline(
             pipeline_ir, project=found, environment=found.environment(environment), registry=installed_registry()

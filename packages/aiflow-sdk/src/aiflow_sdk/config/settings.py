@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from aiflow_sdk.config.secret import PROVIDERS, provider_names, secret_problems
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, Where, did_you_mean
-from aiflow_sdk.web import is_open_road
 
 KeyPath = tuple[str, ...]
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -264,12 +263,15 @@ def _check_service(settings: dict[str, Any], keys: KeyPath, file: SettingsFile) 
             'add service = "https://…", and service_token or a login (aiflow login)',
         )
     over_http = settings.get("service_over_http") is True
-    if "service_token" in settings and isinstance(address, str) and not over_http and is_open_road(address):
-        yield file.bad(
-            (*keys, "service"),
-            f"the service_token would go to {address} in plain text, which whoever is on the way can read",
-            "write https://…, or service_over_http = true where the network itself is trusted",
-        )
+    if "service_token" in settings and isinstance(address, str) and not over_http:
+        from aiflow_sdk.web import is_open_road  # and with it an HTTP client, which most commands have no use for
+
+        if is_open_road(address):
+            yield file.bad(
+                (*keys, "service"),
+                f"the service_token would go to {address} in plain text, which whoever is on the way can read",
+                "write https://…, or service_over_http = true where the network itself is trusted",
+            )
     if isinstance(address, str) and address.rstrip("/").endswith("/lineage"):
         yield file.bad(
             (*keys, "service"),

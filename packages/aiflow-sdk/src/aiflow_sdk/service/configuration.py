@@ -78,8 +78,9 @@ def read_copy(project: Project, environment: Environment) -> Configuration | Non
         made_at = told["made_at"]
         if told["service"] != environment.service or told["project"] != project.name or isinstance(made_at, bool):
             return None
-        items = tuple(_item(environment.name, one) for one in told["items"])
-        return Configuration(told["service"], project.name, environment.name, float(made_at), items)
+        items = (_item(environment.name, one) for one in told["items"])
+        kept = tuple(item for item in items if item.is_setting)
+        return Configuration(told["service"], project.name, environment.name, float(made_at), kept)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hmac
 import http.server
 import secrets
+import socketserver
+import sys
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from aiflow_sdk.errors import AccessError, ConfigurationError
+from aiflow_sdk.errors import AccessError, ConfigurationError, ReceiverError
 from aiflow_sdk.service.provider import Provider, SignIn, Tokens, denied, shown
 
 _PATH = "/signed-in"
 _STEP_SECONDS = 0.2
-_REQUEST_SECONDS = 5.0
+_REQUEST_SECONDS = 1.0
+"""Browsers open connections that they may use later; meanwhile another one waits."""
 _LEAST_INTERVAL_SECONDS = 1.0
 _INTERVAL_SECONDS = 5.0
 _SLOWER_SECONDS = 5.0
@@ -35,7 +38,7 @@ class BrowserFlow:
         self._answer: Mapping[str, str] | None = None
         self._strangers = 0
         try:
-            self._server = http.server.HTTPServer(("127.0.0.1", port), self._handler())
+            self._server = _Server(("127.0.0.1", port), self._handler())
         except OSError as error:
             raise ConfigurationError(
                 "port-taken",
@@ -117,6 +120,17 @@ class BrowserFlow:
         return Handler
 
 
+class _Server(socketserver.TCPServer):
+    """A server that, other than http.server's, asks no name server what this machine is called."""
+
+    allow_reuse_address = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that went away."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 def sign_in_on_device(provider: Provider, sign_in: SignIn, show: Callable[[str, str], None], seconds: float) -> Tokens:
     """Return the tokens once somebody has signed in on another device; ``show`` gets the page and the code to type.
 
@@ -127,9 +141,15 @@ def sign_in_on_device(provider: Provider, sign_in: SignIn, show: Callable[[str, 
     interval = max(_seconds(begun.get("interval"), _INTERVAL_SECONDS), _LEAST_INTERVAL_SECONDS)
     seconds = min(seconds, _seconds(begun.get("expires_in"), seconds))
     deadline = time.monotonic() + seconds
+    silence: ReceiverError | None = None
     while (left := deadline - time.monotonic()) > 0:
         time.sleep(min(interval, left))
-        found = provider.ask_device_token(begun["device_code"])
+        try:
+            found, silence = provider.ask_device_token(begun["device_code"]), None
+        except ReceiverError as error:
+            silence = error
+            interval += _SLOWER_SECONDS  # as RFC 8628 3.5 has it
+            continue
         if isinstance(found, Tokens):
             return found
         match found.word:
@@ -143,7 +163,7 @@ def sign_in_on_device(provider: Provider, sign_in: SignIn, show: Callable[[str, 
                 raise denied(f"nobody was let in: {shown(found.text)}")
             case _:
                 raise found.denial
-    raise timed_out(seconds)
+    raise silence or timed_out(seconds)
 
 
 def timed_out(seconds: float, more: str = "") -> AccessError:
