@@ -320,7 +320,7 @@ def test_a_token_that_cannot_be_renewed_is_used_to_its_end_and_then_told(renewin
     keep(30)
     kept = find_login(SERVICE)  # renewed ahead of its end
     assert fresh.asked[-1] == "/token"
-    keep(30, refresh_token="unknown")
+    keep(30, refresh_token="taken-back-by-the-provider")
     assert find_login(SERVICE)
     fresh.is_silent = True
     keep(30)
@@ -329,7 +329,7 @@ def test_a_token_that_cannot_be_renewed_is_used_to_its_end_and_then_told(renewin
     with pytest.raises(ReceiverError, match="cannot be reached"):
         find_login(SERVICE)
     fresh.is_silent = False
-    for more in ({"refresh_token": "unknown"}, {"refresh_token": None}):
+    for more in ({"refresh_token": "taken-back-by-the-provider"}, {"refresh_token": None}):
         keep(-1, **more)
         with pytest.raises(AccessError, match="was over at") as caught:
             find_login(SERVICE)
