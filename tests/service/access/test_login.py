@@ -232,8 +232,7 @@ def test_a_device_waits_as_long_as_the_provider_says(fresh, sign_in, monkeypatch
     monkeypatch.setattr("aiflow_sdk.service.flows._SLOWER_SECONDS", 0.1)
     provider = find_provider(sign_in)
     fresh.device_answers = ["authorization_pending", "slow_down"]
-    threading.Timer(0.5, fresh.type_code).start()
-    assert sign_in_on_device(provider, sign_in, lambda page, code: None, 30).subject == "ana"
+    assert sign_in_on_device(provider, sign_in, lambda page, code: fresh.type_code(), 30).subject == "ana"
     for answer, error in ((DENIED, DENIED), ("expired_token", "nobody has signed in"), ("invalid_grant", "refuses")):
         fresh.device_answers = [answer]
         with pytest.raises(AccessError, match=error):
@@ -243,16 +242,16 @@ def test_a_device_waits_as_long_as_the_provider_says(fresh, sign_in, monkeypatch
 def test_a_provider_that_is_away_while_a_device_waits_is_asked_again(fresh, sign_in, monkeypatch):
     monkeypatch.setattr("aiflow_sdk.service.flows._SLOWER_SECONDS", 0.1)
 
-    def come_back() -> None:
-        fresh.type_code()
-        fresh.is_silent = False
-
     def leave(page: str, code: str) -> None:
+        fresh.type_code()
         fresh.is_silent = True
-        threading.Timer(1.5, come_back).start()
+
+    def leave_for_a_while(page: str, code: str) -> None:
+        leave(page, code)
+        threading.Timer(1.5, lambda: setattr(fresh, "is_silent", False)).start()
 
     provider = find_provider(sign_in)
-    assert sign_in_on_device(provider, sign_in, leave, 30).subject == "ana"
+    assert sign_in_on_device(provider, sign_in, leave_for_a_while, 30).subject == "ana"
     with pytest.raises(ReceiverError, match="cannot be reached"):
         sign_in_on_device(provider, sign_in, leave, 1.3)
 
@@ -291,9 +290,7 @@ def renewing(fresh, sign_in, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     fresh.renews = True
     provider = find_provider(sign_in)
-    fresh.type_code()
-    threading.Timer(0.2, fresh.type_code).start()
-    tokens = sign_in_on_device(provider, sign_in, lambda page, code: None, 30)
+    tokens = sign_in_on_device(provider, sign_in, lambda page, code: fresh.type_code(), 30)
 
     def keep(seconds: float, **more) -> None:
         told = {"token": tokens.token, "subject": tokens.subject, "refresh_token": tokens.refresh_token, **more}
