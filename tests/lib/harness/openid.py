@@ -1,4 +1,5 @@
-"""An OpenID provider on loopback: discovery, keys that can be replaced, signed tokens, the code flow with PKCE.
+"""An OpenID provider on loopback: discovery, keys that can be replaced, signed tokens, the code flow with PKCE, codes
+for other devices (RFC 8628), tokens that renew.
 
 It signs for real, with RS256 and ES256, so that whoever checks its tokens does so as with any provider.
 """
@@ -40,6 +41,19 @@ class OpenIdProvider:
     """Set unless it is to take its time: until it is set again, nobody gets an answer."""
     person: dict[str, Any] = field(default_factory=lambda: {"sub": "ana"})
     """The claims of whoever signs in next by the browser."""
+    denies: bool = False
+    """Whether whoever comes by the browser, or to type a device's code, says no."""
+    renews: bool = False
+    """Whether it gives refresh tokens; each is good once."""
+    token_claims: dict[str, Any] = field(default_factory=dict)
+    """What its next tokens say otherwise."""
+    has_devices: bool = True
+    device_seconds: int = 60
+    device_answers: list[str] = field(default_factory=list)
+    """Errors for the next polls of a device; without one a device waits until somebody has typed its code."""
+    _devices: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    """By the device's code who has typed the person's code; None: nobody yet."""
+    _refreshes: dict[str, dict[str, Any]] = field(default_factory=dict)
     _codes: dict[str, tuple[dict[str, str], dict[str, Any]]] = field(default_factory=dict)
 
     def add_key(self, algorithm: str = "RS256") -> str:
@@ -72,9 +86,48 @@ class OpenIdProvider:
 
     def authorize(self, query: dict[str, str]) -> str:
         """Return where the browser is sent, as if the person had typed the right password."""
+        if self.denies:
+            return f"{query['redirect_uri']}?{urlencode({'error': 'access_denied', 'state': query['state']})}"
         code = uuid.uuid4().hex
         self._codes[code] = query, dict(self.person)
         return f"{query['redirect_uri']}?{urlencode({'code': code, 'state': query['state']})}"
+
+    def begin_device(self) -> dict[str, Any]:
+        """Return the codes of a device that has no browser; `type_code` is what the person does then."""
+        number = uuid.uuid4().hex
+        self._devices[number] = None
+        page = f"{self.issuer}/device"
+        told = {"device_code": number, "user_code": "ABCD-EFGH", "verification_uri": page}
+        return {**told, "expires_in": self.device_seconds, "interval": 1}
+
+    def type_code(self) -> None:
+        """Let the person type the code of every device that waits."""
+        for number in self._devices:
+            self._devices[number] = dict(self.person)
+
+    def answer(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        """Return status and body of the token endpoint."""
+        match form.get("grant_type"):
+            case "refresh_token":
+                person = self._refreshes.pop(form.get("refresh_token", ""), None)
+                told = None if person is None else self._given(person)
+            case "urn:ietf:params:oauth:grant-type:device_code":
+                if self.device_answers:
+                    return 400, {"error": self.device_answers.pop(0)}
+                if form.get("device_code") in self._devices and self._devices[form["device_code"]] is None:
+                    return 400, {"error": "access_denied" if self.denies else "authorization_pending"}
+                person = self._devices.pop(form.get("device_code", ""), None)
+                told = None if person is None else self._given(person)
+            case _:
+                told = self.redeem(form)
+        return (400, {"error": "invalid_grant"}) if told is None else (200, told)
+
+    def _given(self, person: dict[str, Any]) -> dict[str, Any]:
+        told = {"token_type": "Bearer", "id_token": self.token(**{**person, **self.token_claims})}
+        if self.renews:
+            told["refresh_token"] = uuid.uuid4().hex
+            self._refreshes[told["refresh_token"]] = {name: one for name, one in person.items() if name != "nonce"}
+        return told
 
     def redeem(self, form: dict[str, str]) -> dict[str, Any] | None:
         """Return the tokens for a code, once, to whom knows the verifier; else None."""
@@ -84,7 +137,7 @@ class OpenIdProvider:
         digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
         if base64.urlsafe_b64encode(digest).decode().rstrip("=") != query["code_challenge"]:
             return None
-        return {"token_type": "Bearer", "id_token": self.token(**{"nonce": query["nonce"], **person})}
+        return self._given({"nonce": query["nonce"], **person})
 
     def discovery(self) -> dict[str, Any]:
         """Return what the provider says of itself."""
@@ -93,6 +146,8 @@ class OpenIdProvider:
             "authorization_endpoint": f"{self.issuer}/authorize",
             "token_endpoint": f"{self.issuer}/token",
             "jwks_uri": f"{self.issuer}/keys",
+            **({"device_authorization_endpoint": f"{self.issuer}/devices"} if self.has_devices else {}),
+            "scopes_supported": ["openid", "email", "offline_access"],
         }
 
 
@@ -116,8 +171,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        told = self.provider.redeem({key: values[0] for key, values in parse_qs(raw).items()})
-        return self._answer(400 if told is None else 200, told or {"error": "invalid_grant"})
+        path = urlsplit(self.path).path
+        self.provider.asked.append(path)
+        if self.provider.is_silent:
+            return self._answer(503, {})
+        if path == "/devices":
+            return self._answer(200, self.provider.begin_device())
+        return self._answer(*self.provider.answer({key: values[0] for key, values in parse_qs(raw).items()}))
 
     def _answer(self, status: int, told: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         self.provider.answers.wait(60)

@@ -80,7 +80,7 @@ def test_a_token_that_the_service_does_not_know_is_not_kept(typed):
     error = typed.error("login", "--token-file", "-", given="aiflow_unknown")
     assert (error["code"], "aiflow_unknown" in json.dumps(error)) == ("service-answer", False)
     assert not logins_file().exists()
-    assert "no terminal" in typed.error("login", code=2)["message"]
+    assert "no terminal" in typed.error("login", "--with-token", code=2)["message"]
     assert "cannot be read" in typed.error("login", "--token-file", str(typed.root / "none"), code=2)["message"]
     (typed.root / "aiflow.toml").write_text("[environments.dev]\n")
     assert typed.error("login")["code"] == "no-service"

@@ -28,16 +28,22 @@ class Reply(NamedTuple):
     content: bytes
 
 
+class TooLong(Exception):  # noqa: N818 it is an answer
+    """A server's answer is longer than whoever asked has use for."""
+
+
 class WebServer:
     """One server. Any thread may call it; each request has a connection to itself."""
 
-    def __init__(self, address: str, *, keeps_open: bool = False) -> None:
+    def __init__(self, address: str, *, keeps_open: bool = False, most_bytes: int | None = None) -> None:
         """``keeps_open``: a connection serves the next request too.
 
         For requests that may be sent twice: a server may have closed it meanwhile, which is seen only by trying.
+        ``most_bytes``: how long an answer may be; None: as long as it is.
         """
         self.address = address.rstrip("/")
         self._keeps_open = keeps_open
+        self._most_bytes = most_bytes
         self._idle: deque[http.client.HTTPConnection] = deque()
         self._finalizer = weakref.finalize(self, _close_all, self._idle)
 
@@ -53,7 +59,8 @@ class WebServer:
     ) -> Reply:
         """Return the answer to a request, whatever its status; ``path`` is below the server's address.
 
-        Raises ``OSError`` or ``http.client.HTTPException`` where there was none, ``ValueError`` for a wrong address.
+        Raises ``OSError`` or ``http.client.HTTPException`` where there was none, ``ValueError`` for a wrong address,
+        :class:`TooLong`.
         """
         parts = urllib.parse.urlsplit(self.address)
         proxy = _proxy_of(parts)
@@ -95,7 +102,7 @@ class WebServer:
             connection.request(method, target, body, dict(headers))
             with connection.getresponse() as response:
                 found = {name.lower(): value for name, value in response.headers.items()}
-                reply = Reply(response.status, found, response.read())
+                reply = Reply(response.status, found, self._read(response))
         except BaseException:  # whatever ended it, the connection is no use any more; it goes on up
             connection.close()
             raise
@@ -104,6 +111,14 @@ class WebServer:
         else:
             connection.close()
         return reply
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        if self._most_bytes is None:
+            return response.read()
+        content = response.read(self._most_bytes)
+        if len(content) == self._most_bytes and response.read(1):
+            raise TooLong(f"its answer is longer than {self._most_bytes:,} bytes")
+        return content
 
 
 def is_loopback(host: str) -> bool:

@@ -68,6 +68,7 @@ def compile_found(
     from aiflow_sdk.workspace import Workspace
 
     try:
+        invocation.configure()
         workspace = Workspace(invocation.project, marked=discovery.marked)
         meant = environment or invocation.environment
         return workspace.compile(found.ir, meant, locations=found.locations, code=discovery.code)

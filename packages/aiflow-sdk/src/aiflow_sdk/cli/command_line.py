@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -76,6 +76,7 @@ class Invocation:
     as_json: bool = False
     _console: Console | None = None
     _project: Project | None = None
+    _is_configured: bool = False
 
     @property
     def console(self) -> Console:
@@ -105,6 +106,21 @@ class Invocation:
     def environment(self) -> Environment:
         """The environment that is meant. Raises ``UnknownNameError``."""
         return self.project.environment(self.environment_name)
+
+    def configure(self, how: Literal["asking", "leniently", "offline"] = "asking") -> None:
+        """From now on the project has what the metadata service hands out too, where ``aiflow.toml`` says so.
+
+        For commands that compile: asked is once. ``leniently`` goes on, however old the copy, where the service is
+        silent; ``offline`` asks nobody. Raises as :func:`aiflow_sdk.service.configure`.
+        """
+        if self._is_configured or not self.project.asking(self.environment_name):
+            return
+        from aiflow_sdk.service import configure, configure_leniently, configure_offline
+
+        ways = {"asking": configure, "leniently": configure_leniently, "offline": configure_offline}
+        aside = Console(sys.stderr)
+        self._project = ways[how](self.project, self.environment_name, lambda note: aside.print(f"note: {note}"))
+        self._is_configured = True
 
     def next_command(self, *words: str) -> str:
         """Return a command to type next, with the options that lead back to this project and environment."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -85,11 +86,15 @@ def compile_pipeline_to_airflow_dag(
 
     ``project`` is the project's folder (None: where ``discover_pipelines`` found the pipeline, else the current one),
     ``environment`` one of its environments (None: the default one). The DAG's tasks run in that folder, by the
-    interpreter that its aiflow.toml names. Raises ``MissingExtraError`` where that package is not installed, and as
-    :func:`compile_pipeline`.
+    interpreter that its aiflow.toml names. No service is asked: the copy counts of what it handed out. Raises
+    ``MissingExtraError`` where that package is not installed, and as :func:`compile_pipeline`.
     """
     for point in entry_points(group="aiflow.orchestrators", name="airflow"):
         found = load_project(project or pipeline_ir.origin or ".")
+        if found.asking(environment):  # which a scheduler that reads DAGs does not do
+            from aiflow_sdk.service import configure_offline
+
+            found = configure_offline(found, environment, logging.getLogger("aiflow.configuration").warning)
         plan = compile_pipeline(
             pipeline_ir, project=found, environment=found.environment(environment), registry=installed_registry()
         )

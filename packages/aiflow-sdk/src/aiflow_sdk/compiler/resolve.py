@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, assert_never
 
 from aiflow_sdk.compiler.connector import dataset_of, partition_columns, replaces_run
 from aiflow_sdk.compiler.resources import LOCAL, cluster_of, engine_options
 from aiflow_sdk.compiler.subject import Subject
 from aiflow_sdk.compiler.windows import fixed_values, time_column, with_grains
+from aiflow_sdk.config import Environment
+from aiflow_sdk.config.configuration import ConfigurationItem
 from aiflow_sdk.ir import FrozenMap, NodeIR, fingerprint
-from aiflow_sdk.plan import PlanEnvironment, PlanLake, PlanListener, PlanNode
+from aiflow_sdk.plan import PlanEnvironment, PlanItem, PlanLake, PlanListener, PlanNode
 
 
 def resolve_environment(subject: Subject) -> PlanEnvironment:
@@ -40,7 +42,24 @@ def resolve_environment(subject: Subject) -> PlanEnvironment:
             for name, stated in sorted(environment.hearers.items())
         ),
         grants_keep_hours=environment.grants_keep_hours,
+        configuration=tuple(
+            PlanItem(**one.facts())
+            for one in sorted(environment.handed_out, key=lambda one: (one.environment, one.name))
+            if _is_used(one, environment, used)
+        ),
     )
+
+
+def _is_used(item: ConfigurationItem, environment: Environment, clusters: Set[str]) -> bool:
+    """Tell whether the plan holds what was handed out: of clusters those that the pipeline runs on."""
+    table, _, name = item.name.partition(".")
+    match table:
+        case "clusters":
+            return name in clusters
+        case "reads_storage":
+            return bool(environment.reads)
+        case _:
+            return True
 
 
 def resolve_nodes(subject: Subject) -> tuple[PlanNode, ...]:

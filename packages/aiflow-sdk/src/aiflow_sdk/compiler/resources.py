@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiflow_sdk.compiler.subject import Subject
+from aiflow_sdk.config.configuration import command_to_set
 from aiflow_sdk.errors import unknown_name
 from aiflow_sdk.ir import FrozenMap, NodeIR
 
@@ -22,7 +23,14 @@ def cluster_of(subject: Subject, node: NodeIR) -> str:
     error = unknown_name(
         "unknown-cluster", "cluster", str(wanted), subject.environment.clusters, where=subject.where(node)
     )
-    error.notes = (*error.notes, f"looked in [environments.{subject.environment.name}.clusters] of aiflow.toml")
+    name = subject.environment.name
+    error.notes = (*error.notes, f"looked in [environments.{name}.clusters] of aiflow.toml")
+    if subject.environment.configuration_from_service:
+        connection = f"clusters.{wanted}"
+        error.notes = (*error.notes, f"no connection '{connection}' is handed out by {subject.environment.service}")
+        if not (error.hint or "").startswith("did you mean"):
+            error.notes = (*error.notes, *([error.hint] if error.hint else []))
+            error.hint = f"name it there, or type: {command_to_set('connection', connection, name)}"
     raise error
 
 

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from aiflow_sdk.config.address import FABRIC, Address, parse_address
 from aiflow_sdk.config.overlap import overlap
 from aiflow_sdk.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from aiflow_sdk.config.configuration import ConfigurationItem
 
 COPY_KEEP_DAYS = 14.0
 """How long a copy of ``dev`` (``dev-ana``, ``pr-123``) is kept where ``dev`` does not say otherwise."""
@@ -94,6 +97,10 @@ class Environment:
     """Whether tokens may go to another machine over plain http."""
     grants_keep_hours: float = 72
     """How long what the service said of grants is gone by while it is silent."""
+    configuration_from_service: bool = False
+    """Whether the service hands out settings that are not stated here; see ``aiflow_sdk.config.configuration``."""
+    configuration_keep_hours: float = 72
+    """How long what the service handed out is gone by while it is silent."""
     secrets: Mapping[str, Any] = field(default_factory=dict)
     """Where ``secret://name`` is looked up: ``provider`` (``env`` or ``file``) and its options."""
     bundles: str = ".aiflow/bundles"
@@ -113,6 +120,8 @@ class Environment:
     """Who logs in for a token, where none is given; or a reference to the name."""
     airflow_password: str | None = None
     """A reference to that user's password."""
+    handed_out: tuple[ConfigurationItem, ...] = ()
+    """The connections and variables that the service handed out and that this one goes by, without their values."""
     root: Path | None = None
     """The project's folder, known where something runs; relative addresses start there."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiflow_sdk.config.address import StoreKind, parse_address
+from aiflow_sdk.config.configuration import Configuration, ConfigurationItem, stated_names
 from aiflow_sdk.config.environment import Environment, LakeRoot, ReadThrough
 from aiflow_sdk.config.settings import SettingsFile, flatten_masked, read_settings
 from aiflow_sdk.config.storage import storage_options
@@ -39,13 +40,20 @@ class Project:
     """How long one module may take to be imported and its pipelines to be built."""
     environments: Mapping[str, Environment] = field(default_factory=dict)
     default_environment: str = "dev"
+    stated: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Environment → the names of what aiflow.toml states of it; see ``aiflow_sdk.config.configuration``."""
     masked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """``schema.table`` → the columns that ``aiflow sample`` masks."""
     config_path: Path | None = None
     """The ``aiflow.toml`` that was read; None: there is none."""
 
     def place_of(self, *keys: str) -> Where:
-        """Return where a setting stands: the file and the line, as far as they are known."""
+        """Return where a setting stands: the file and the line, as far as they are known, or that it was handed out."""
+        if keys[:1] == ("environments",) and (found := self.environments.get("".join(keys[1:2]))):
+            names = {".".join(keys[2:end]) for end in (3, 4)}
+            for item in found.handed_out:
+                if item.name in names:
+                    return item.where
         if self.config_path is None or not self.config_path.is_file():
             return Where(CONFIG_FILE, about=".".join(keys))
         return SettingsFile(self.config_path, self.config_path.read_text("utf-8")).where(*keys)
@@ -75,7 +83,44 @@ class Project:
                 hint=did_you_mean(name, known) or f"known: {', '.join(sorted(known))}",
                 notes=[place, "dev-NAME and pr-NUMBER are copies of dev and need not be named"],
             )
-        return replace(found, root=self.root, reads=self._reads(found))
+        handed_out = found.handed_out
+        if found.reads_from and any(one.configuration_from_service for one in self.environments.values()):
+            handed_out += tuple(self._handed_out_to_read(found))
+        return replace(found, root=self.root, reads=self._reads(found), handed_out=handed_out)
+
+    def asking(self, name: str | None = None) -> tuple[str, ...]:
+        """Return the environments for which the service is to be asked where this one is meant: itself, as ``dev`` a
+        copy of it, and those that it reads from. Raises ``UnknownNameError``."""
+        meant = name or self.default_environment
+        environment = self.environment(meant)
+        chain = ["dev" if self.is_copy(meant) else meant, *(one.environment for one in environment.reads)]
+        named = dict.fromkeys("dev" if self.is_copy(one) else one for one in chain)
+        return tuple(one for one in named if one in self.environments and self._asks(one))
+
+    def _asks(self, name: str) -> bool:
+        return self.environments[name].configuration_from_service
+
+    def configured(self, configuration: Configuration) -> Project:
+        """Return this project with what the service hands out for an environment in its place.
+
+        Raises as :meth:`Configuration.fill`, and ``ConfigurationError`` (``shared-lake``).
+        """
+        name = configuration.environment
+        stated = replace(self.environments[name], root=self.root)
+        filled = replace(configuration.fill(stated, self.stated.get(name, ())), root=None)
+        environments = {**self.environments, name: filled}
+        for problem in _shared({"dev": Environment(), **environments}, self.root):
+            raise problem.error  # an account that the options name makes places one that seemed two
+        return replace(self, environments=environments)
+
+    def _handed_out_to_read(self, environment: Environment) -> Iterator[ConfigurationItem]:
+        """Yield what was handed out of the environments that this one reads from and that it goes by: their storage."""
+        seen = {environment.name}
+        while (name := environment.reads_from) is not None and name not in seen:
+            seen.add(name)
+            is_theirs = environment.reads_storage is None
+            environment = self.environments.get(name, environment)
+            yield from (one for one in environment.handed_out if is_theirs and one.name == "storage")
 
     def is_copy(self, name: str) -> bool:
         """Whether an environment of that name is a copy of ``dev`` that no file names."""
@@ -134,6 +179,7 @@ def _read(path: Path) -> Project:
         discovery_timeout_seconds=data.get("discovery_timeout_seconds", Project.discovery_timeout_seconds),
         environments=environments,
         default_environment=data.get("default_environment", Project.default_environment),
+        stated={name: stated_names(settings) for name, settings in data.get("environments", {}).items()},
         masked={table: tuple(columns) for table, columns in flatten_masked(data.get("masked", {})).items()},
         config_path=path,
     )
@@ -243,7 +289,7 @@ def _shared(environments: Mapping[str, Environment], root: Path) -> Iterator[_Sh
 
 
 def _environment(name: str, settings: Mapping[str, Any]) -> Environment:
-    known = {item.name for item in fields(Environment)} - {"name", "root", "reads"}
+    known = {item.name for item in fields(Environment)} - {"name", "root", "reads", "handed_out"}
     given = {key: value for key, value in settings.items() if key in known}
     # Two environments must not share a lake by mere silence.
     lake = Environment.lake if name == "dev" else f"{Environment.lake}-{name}"

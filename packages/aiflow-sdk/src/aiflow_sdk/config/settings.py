@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from aiflow_sdk.config.secret import PROVIDERS, provider_names, secret_problems
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, Where, did_you_mean
-from aiflow_sdk.web import is_open_road
 
 KeyPath = tuple[str, ...]
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -85,6 +84,8 @@ ENVIRONMENT_SETTINGS: Mapping[str, Setting] = {
     "service_token": TEXT,
     "service_over_http": TRUTH,
     "grants_keep_hours": POSITIVE,
+    "configuration_from_service": TRUTH,
+    "configuration_keep_hours": POSITIVE,
     "secrets": TABLE,
     "bundles": TEXT,
     "bundles_storage": TABLE,
@@ -255,13 +256,22 @@ def _check_service(settings: dict[str, Any], keys: KeyPath, file: SettingsFile) 
     address = settings.get("service")
     if address is None and "service_token" in settings:
         yield file.bad((*keys, "service_token"), "service_token stands without service", 'add service = "http://…"')
-    over_http = settings.get("service_over_http") is True
-    if "service_token" in settings and isinstance(address, str) and not over_http and is_open_road(address):
+    if address is None and settings.get("configuration_from_service") is True:
         yield file.bad(
-            (*keys, "service"),
-            f"the service_token would go to {address} in plain text, which whoever is on the way can read",
-            "write https://…, or service_over_http = true where the network itself is trusted",
+            (*keys, "configuration_from_service"),
+            "configuration_from_service stands without service, which is to hand it out",
+            'add service = "https://…", and service_token or a login (aiflow login)',
         )
+    over_http = settings.get("service_over_http") is True
+    if "service_token" in settings and isinstance(address, str) and not over_http:
+        from aiflow_sdk.web import is_open_road  # and with it an HTTP client, which most commands have no use for
+
+        if is_open_road(address):
+            yield file.bad(
+                (*keys, "service"),
+                f"the service_token would go to {address} in plain text, which whoever is on the way can read",
+                "write https://…, or service_over_http = true where the network itself is trusted",
+            )
     if isinstance(address, str) and address.rstrip("/").endswith("/lineage"):
         yield file.bad(
             (*keys, "service"),

@@ -184,7 +184,7 @@ def _common_key(
     project: Project, environment: Environment, plugins: str, discovery: Discovery, index: CodeIndex
 ) -> str:
     """Return what all plans of one compilation depend on."""
-    apart = ("root", "bundles", "airflow", "service_over_http")  # what no plan holds
+    apart = ("root", "bundles", "airflow", "service_over_http", "configuration_")  # what no plan holds
     settings = {name: value for name, value in asdict(environment).items() if not name.startswith(apart)}
     own = {reference: index.fingerprint(reference) for _, _, reference in discovery.marked}
     parts = [own_version(), project.name, lock_fingerprint(project), repr(settings), plugins, own]

@@ -140,6 +140,8 @@ class Lineage:
             "trace_id": run.trace_id,
             **identifiers,
         }
+        if handed_out := self.plan.environment.configuration:
+            ours["configuration"] = [one.to_full_dict() for one in handed_out]
         return {**times, "aiflow_run": events.own_facet("run", ours)}
 
     def _datasets(

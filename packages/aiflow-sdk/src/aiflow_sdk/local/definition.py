@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import date as Date
 from pathlib import Path
@@ -18,7 +19,10 @@ from aiflow_sdk.local.preparation import Prepared, start_run
 from aiflow_sdk.local.records import OnRecord
 from aiflow_sdk.local.request import RunRequest
 from aiflow_sdk.local.summary import RunSummary, summarize_run
+from aiflow_sdk.service import configure
 from aiflow_sdk.workspace import Workspace
+
+_LOGGER = logging.getLogger("aiflow.configuration")
 
 
 class _Built(Protocol):
@@ -52,6 +56,8 @@ def run_definition(
     """
     built: _Built = definition.build()
     project = load_project(root or find_root(definition))
+    if project.asking(environment):
+        project = configure(project, environment, _LOGGER.warning)
     workspace = Workspace(project)
     plan = workspace.compile(built.ir, project.environment(environment), locations=built.locations, here=True)
     request = RunRequest(

@@ -66,6 +66,7 @@ class EnvironmentFacts:
             "keep_days": self.environment.keep_days,
             "spark": self.environment.spark,
             "clusters": list(self.environment.clusters),
+            "handed_out": [one.facts() for one in self.environment.handed_out],
             "tables": self.tables,
             "objects": self.usage.objects if self.usage else None,
             "bytes": self.usage.bytes if self.usage else None,

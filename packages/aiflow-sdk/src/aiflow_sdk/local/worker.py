@@ -84,7 +84,7 @@ class _Work:
         from aiflow_sdk.config import load_project
         from aiflow_sdk.local.logs import OutputRouter
 
-        project = load_project(self.request.project)
+        project = self._configured(load_project(self.request.project))
         os.chdir(project.root)
         router = OutputRouter()
         with router.installed():
@@ -94,6 +94,20 @@ class _Work:
                 self._backfill(project, self.request, router)
             else:
                 self._run(project, self.request, router)
+
+    def _configured(self, project: Project) -> Project:
+        """Return the project with what the metadata service hands out, where ``aiflow.toml`` says that it does."""
+        if not project.asking(self.request.environment):
+            return project
+        from aiflow_sdk.service import configure, configure_offline
+
+        # Who goes on with what another process began goes by what that one heard.
+        how = configure_offline if self.closed is not None or self.loss else configure
+        return how(project, self.request.environment, lambda note: self._warn(self.request.pipeline, note))
+
+    def _warn(self, pipeline_id: str, message: str) -> None:
+        facts = {"pipeline_id": pipeline_id, "partition": "-", "stream": "log", "level": "warning"}
+        self.emit(make_record("log", **facts, message=message))
 
     def _run(self, project: Project, request: RunRequest, router: OutputRouter) -> None:
         from aiflow_sdk.local.preparation import continue_runs, resume_run, start_run
@@ -149,12 +163,7 @@ class _Work:
 
         stated = project.environment(plan.environment.name)
         listeners = open_listeners(stated, installed_registry(), project) if stated.hearers else {}
-
-        def say(message: str) -> None:
-            facts = {"pipeline_id": plan.pipeline_id, "partition": "-", "stream": "log", "level": "warning"}
-            self.emit(make_record("log", **facts, message=message))
-
-        return Journal(listeners, project.root, say=say)
+        return Journal(listeners, project.root, say=lambda message: self._warn(plan.pipeline_id, message))
 
     def _backfill(self, project: Project, request: BackfillRequest, router: OutputRouter) -> None:
         from aiflow_sdk.local.backfilling import find_needs, open_runs

@@ -107,6 +107,19 @@ class PlanListener(Frozen):
     """References to secrets raw."""
 
 
+class PlanItem(Frozen):
+    """A connection or variable that the metadata service handed out when the plan was compiled; its value stands where
+    the setting of its name does."""
+
+    environment: str
+    """Whose it is: this plan's, or one that it reads from."""
+    kind: str
+    """``connection`` or ``variable``."""
+    name: str
+    version: int
+    team: str
+
+
 class PlanEnvironment(Frozen):
     """The environment that the plan was compiled for, as a task needs it; see ``aiflow_sdk.config.Environment``."""
 
@@ -126,6 +139,8 @@ class PlanEnvironment(Frozen):
     """Who hears of the events of runs that the local runner does not do."""
     grants_keep_hours: float = 72
     """How long what the metadata service said of grants is gone by while it is silent."""
+    configuration: tuple[PlanItem, ...] = ()
+    """What the metadata service handed out of all this."""
 
 
 class Plan(Frozen):

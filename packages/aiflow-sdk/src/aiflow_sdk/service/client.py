@@ -14,7 +14,7 @@ from aiflow_sdk.config import Environment, resolve_secret
 from aiflow_sdk.errors import ReceiverError
 from aiflow_sdk.redaction import REDACTOR
 from aiflow_sdk.service.logins import find_login
-from aiflow_sdk.web import Reply, WebServer
+from aiflow_sdk.web import Reply, TooLong, WebServer
 
 _CONNECT_SECONDS = 3.0
 _TIMEOUT_SECONDS = 60.0
@@ -39,15 +39,16 @@ class Service:
         timeout_seconds: float = _TIMEOUT_SECONDS,
         connect_seconds: float = _CONNECT_SECONDS,
         token: str | None = None,
+        most_bytes: int | None = None,
     ) -> None:
         """``timeout_seconds``: how long an answer may take; ``token`` stands for what would be looked up.
 
-        Raises ``ConfigurationError`` (``unknown-secret``).
+        ``most_bytes``: how long an answer may be. Raises ``ConfigurationError`` (``unknown-secret``).
         """
         self._timeout_seconds, self._connect_seconds = timeout_seconds, connect_seconds
         assert environment.service is not None
         self.address = environment.service
-        self._server = WebServer(environment.service, keeps_open=True)
+        self._server = WebServer(environment.service, keeps_open=True, most_bytes=most_bytes)
         if token is None:
             reference = environment.service_token
             token = resolve_secret(reference, environment) if reference else find_login(self.address)
@@ -103,6 +104,12 @@ class Service:
                 timeout_seconds=self._timeout_seconds,
                 connect_seconds=self._connect_seconds,
             )
+        except TooLong as error:
+            raise ReceiverError(
+                "service-answer",
+                f"the metadata service at {self.address} cannot be heard out: {error}",
+                hint=_OTHER_HINT,
+            ) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             why = str(error) or type(error).__name__
             raise ReceiverError(

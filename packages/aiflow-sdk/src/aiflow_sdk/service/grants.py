@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.errors import AccessError, ReceiverError, Where
-from aiflow_sdk.service.logins import find_login
+from aiflow_sdk.service.logins import has_login
 
 if TYPE_CHECKING:
     from aiflow_sdk.service.client import Service
@@ -88,7 +88,7 @@ def is_guarded(environment: Environment) -> bool:
     """Tell whether grants hold in an environment: it names a service, and a token by which that knows who asks."""
     if environment.service is None:
         return False
-    return environment.service_token is not None or find_login(environment.service) is not None
+    return environment.service_token is not None or has_login(environment.service)
 
 
 def ask_grants(service: Service, project: str, environment: str, touches: Iterable[Touch]) -> Grants:

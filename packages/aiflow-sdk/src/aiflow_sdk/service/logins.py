@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from aiflow_sdk.errors import ConfigurationError, StoreError, Where
+from aiflow_sdk.errors import AccessError, ConfigurationError, ReceiverError, StoreError, Where
 from aiflow_sdk.redaction import REDACTOR
 
+if TYPE_CHECKING:
+    from aiflow_sdk.service.provider import Provider, Tokens
+
 _OTHERS = 0o077
+_AHEAD_SECONDS = 60.0
+"""How long before it is over a token is renewed."""
+
+
+class _Signed(TypedDict):
+    """A sign-in provider's token, and what renews it (empty: nothing does)."""
+
+    token: str
+    expires_at: float
+    """Seconds since 1970."""
+    subject: str
+    refresh_token: str
+    issuer: str
+    client_id: str
+    token_address: str
 
 
 def logins_file() -> Path:
@@ -23,18 +46,113 @@ def logins_file() -> Path:
 def find_login(address: str) -> str | None:
     """Return the token that the user has for a service, hidden from now on in what this process writes down.
 
-    Raises ``ConfigurationError`` (``unsafe-login``) where others may read the file, or it cannot be read.
+    One of a sign-in provider is renewed shortly before it is over, where the provider gave what renews it. Raises
+    ``ConfigurationError`` (``unsafe-login``) where others may read the file, or it cannot be read, ``AccessError``
+    (``login-over``), and ``ReceiverError`` (``provider-unreachable``) where a token is over and cannot be renewed now.
     """
-    token = _read().get(_key(address))
-    if token is not None:
-        REDACTOR.add(token)
-    return token
+    kept = _read().get(_key(address))
+    if isinstance(kept, dict):
+        REDACTOR.add(kept["token"])
+        return _renewed(address, kept)
+    if kept is not None:
+        REDACTOR.add(kept)
+    return kept
+
+
+def has_login(address: str) -> bool:
+    """Tell whether the user has a token for a service, good or not.
+
+    Raises ``ConfigurationError`` (``unsafe-login``).
+    """
+    return _key(address) in _read()
 
 
 def keep_login(address: str, token: str) -> Path:
-    """Keep the token for a service, in place of an earlier one, and return the file. Raises as :func:`find_login`,
+    """Keep the token for a service, in place of an earlier one, and return the file. Raises as :func:`has_login`,
     and ``StoreError`` (``store-not-writable``)."""
     return _write({**_read(), _key(address): token})
+
+
+def keep_signed_login(address: str, provider: Provider, tokens: Tokens) -> Path:
+    """Keep what a sign-in provider gave for a service; else as :func:`keep_login`."""
+    signed: _Signed = {
+        "token": tokens.token,
+        "expires_at": tokens.expires_at,
+        "subject": tokens.subject,
+        "refresh_token": tokens.refresh_token or "",
+        "issuer": provider.issuer,
+        "client_id": provider.client_id,
+        "token_address": provider.token_address,
+    }
+    return _write({**_read(), _key(address): signed})
+
+
+def _renewed(address: str, kept: _Signed) -> str:
+    """Return a token that is good; only one process at a time renews it, since a refresh token may be good once."""
+    if _is_good(kept):
+        return kept["token"]
+    if kept["refresh_token"]:
+        with _alone():
+            now_kept = _read().get(_key(address))
+            if not isinstance(now_kept, dict):
+                raise _over(address, kept)
+            kept = now_kept  # another process may have renewed it meanwhile
+            if not _is_good(kept):
+                kept = _renew(address, kept)
+    if time.time() >= kept["expires_at"]:
+        raise _over(address, kept)
+    REDACTOR.add(kept["token"])
+    return kept["token"]
+
+
+def _renew(address: str, kept: _Signed) -> _Signed:
+    """Return the login with a new token, or as it is where the provider gives none and it is not over yet."""
+    from aiflow_sdk.service.provider import Provider
+
+    REDACTOR.add(kept["refresh_token"])
+    provider = Provider(kept["issuer"], kept["client_id"], "", kept["token_address"])
+    form = {"grant_type": "refresh_token", "refresh_token": kept["refresh_token"]}
+    try:
+        tokens = provider.ask_token(form, subject=kept["subject"])
+    except (AccessError, ReceiverError) as error:
+        if time.time() < kept["expires_at"]:
+            return kept
+        if isinstance(error, ReceiverError):
+            raise
+        raise _over(address, kept, str(error.message)) from error
+    renewed = replace(tokens, refresh_token=tokens.refresh_token or kept["refresh_token"])
+    keep_signed_login(address, provider, renewed)
+    found = _read()[_key(address)]
+    assert isinstance(found, dict)
+    return found
+
+
+def _is_good(kept: _Signed) -> bool:
+    return time.time() < kept["expires_at"] - _AHEAD_SECONDS
+
+
+def _over(address: str, kept: _Signed, why: str = "") -> AccessError:
+    moment = datetime.fromtimestamp(kept["expires_at"]).astimezone()
+    return AccessError(
+        "login-over",
+        f"the login at {address} was over at {moment:%Y-%m-%d %H:%M}" + (f", and {why}" if why else ""),
+        hint="log in again: aiflow login",
+    )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other processes of the user from renewing meanwhile."""
+    path = logins_file()
+    try:
+        handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def forget_login(address: str) -> bool:
@@ -50,7 +168,7 @@ def _key(address: str) -> str:
     return address.rstrip("/")
 
 
-def _read() -> Mapping[str, str]:
+def _read() -> Mapping[str, str | _Signed]:
     path = logins_file()
     try:
         with path.open("rb") as file:
@@ -62,12 +180,19 @@ def _read() -> Mapping[str, str]:
         raise _unsafe(path, f"it cannot be read ({type(error).__name__})", "remove it, and log in again") from None
     if is_open_to_others:
         raise _unsafe(path, "others than its owner may read it", f"chmod 600 {path}")
-    if not isinstance(told, dict) or not all(isinstance(one, str) for one in told.values()):
+    if not isinstance(told, dict) or not all(map(_is_login, told.values())):
         raise _unsafe(path, "it holds something else", "remove it, and log in again")
     return told
 
 
-def _write(logins: Mapping[str, str]) -> Path:
+def _is_login(kept: Any) -> bool:
+    if not isinstance(kept, dict):
+        return isinstance(kept, str)
+    texts = ("token", "subject", "refresh_token", "issuer", "client_id", "token_address")
+    return all(isinstance(kept.get(name), str) for name in texts) and isinstance(kept.get("expires_at"), int | float)
+
+
+def _write(logins: Mapping[str, str | _Signed]) -> Path:
     path = logins_file()
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -81,12 +206,16 @@ def _write(logins: Mapping[str, str]) -> Path:
     except OSError as error:
         with suppress(OSError):
             beside.unlink()
-        raise StoreError(
-            "store-not-writable",
-            f"{path} cannot be written: {error.strerror or error}",
-            hint="let its folder be written to, or name another one with XDG_CONFIG_HOME",
-        ) from error
+        raise _not_writable(path, error) from error
     return path
+
+
+def _not_writable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        "store-not-writable",
+        f"{path} cannot be written: {error.strerror or error}",
+        hint="let its folder be written to, or name another one with XDG_CONFIG_HOME",
+    )
 
 
 def _unsafe(path: Path, why: str, hint: str) -> ConfigurationError:

@@ -85,7 +85,7 @@ class Provider:
                 token,
                 self._key(header.get("kid")),
                 algorithms=list(ALGORITHMS),
-                audience=sorted({settings.client_id, settings.audience or settings.client_id}),
+                audience=sorted(settings.audiences),
                 issuer=settings.issuer,
                 leeway=_LEEWAY_SECONDS,
                 options={"require": ["exp", "iat", "iss", "aud", "sub"]},
@@ -95,7 +95,8 @@ class Provider:
         if nonce is not None and claims.get("nonce") != nonce:
             raise Untrusted("the token was made for another sign-in")
         several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
-        if several and claims.get("azp", settings.client_id) != settings.client_id:
+        clients = {settings.client_id, settings.command_line_client_id or settings.client_id}
+        if several and claims.get("azp", settings.client_id) not in clients:
             raise Untrusted("the token was made for another client")
         return self._identity(claims)
 

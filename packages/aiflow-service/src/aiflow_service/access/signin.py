@@ -34,6 +34,8 @@ class SignIn(BaseModel):
     """The address of the OpenID provider, as its tokens have it."""
     client_id: str = ""
     """What the provider calls this service; tokens must be made for it."""
+    command_line_client_id: str | None = None
+    """What it calls the command line, where that is another client: one without a secret, for ``aiflow login``."""
     audience: str | None = None
     """What access tokens are made for, where that is not the client."""
     client_secret_variable: str = "AIFLOW_CLIENT_SECRET"
@@ -47,6 +49,11 @@ class SignIn(BaseModel):
     """Who administers everything, by subject or verified e-mail: whoever comes first needs nobody to let them in."""
     address: str | None = None
     """Where browsers reach this service, such as ``https://aiflow.company.com``; absent, where it listens."""
+
+    @property
+    def audiences(self) -> set[str]:
+        """What tokens may be made for."""
+        return {one for one in (self.client_id, self.audience, self.command_line_client_id) if one}
 
     def client_secret(self) -> str | None:
         """Return the client's secret, if there is one."""

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from starlette.responses import Response
 
 from aiflow_service.access import Role, Scope
-from aiflow_service.access.teams import find_team
+from aiflow_service.access.teams import claiming_team, find_team
 from aiflow_service.api.answers import SAME, Cursor, Limit, answer, answer_object, answer_page, checked_text, place_of
 from aiflow_service.api.bodies import describe_body, read_body
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
@@ -28,6 +28,8 @@ from aiflow_service.configuration import (
     list_versions,
 )
 from aiflow_service.database import now
+from aiflow_service.database.protection import SEES_ALL, seeing
+from aiflow_service.ingest.sender import PIPELINES
 
 router = APIRouter(prefix="/api/v1/environments/{environment}", tags=["configuration"], responses=PROBLEMS)
 
@@ -64,13 +66,19 @@ def configuration(
     scope: ScopeOf,
     kind: Annotated[Kind | None, Query(description="Connections or variables alone.")] = None,
     team: Annotated[str | None, Query(pattern=NAME_PATTERN, description="That team's alone.")] = None,
+    project: Annotated[
+        str | None, Query(min_length=1, max_length=200, description="That of the team whose pipelines a project holds.")
+    ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
     """Hand out the connections and variables that hold in an environment."""
     after = place_of(cursor, 1) or (0,)
+    checked_text(project, "project")
+    team_id = _team_of_project(scope, services, project, environment) if project and not team else None
     with services.database.reading() as connection:
-        team_id = find_team(connection, scope, team) if team else None
+        if team:
+            team_id = find_team(connection, scope, team)
         found, place = list_items(connection, scope, environment, kind, team_id, after=after[0], limit=limit)
     return answer_page(found, place)
 
@@ -159,6 +167,18 @@ def _team_of(services: Services, scope: Scope, team: str | None, role: Role, env
             team_id = find_team(connection, scope, team)
     scope.require(role, team_id, environment)
     return team_id
+
+
+def _team_of_project(scope: Scope, services: Services, project: str, environment: str) -> int:
+    """Return the team of a project's pipelines: that which claims it, if the caller is in it, else the caller's own.
+
+    Raises what :func:`speak` does.
+    """
+    with seeing(SEES_ALL), services.database.reading() as connection:
+        claiming = claiming_team(connection, f"{PIPELINES}{environment}", project)
+    if claiming is not None and scope.may(Role.VIEWER, claiming):
+        return claiming
+    return speak(scope, Role.VIEWER).team_id
 
 
 def _change(

@@ -37,6 +37,7 @@ async def how(services: ServicesOf) -> Response:
         return answer({"mode": "tokens"})
     settings = provider.sign_in
     told = {"issuer": settings.issuer, "client_id": settings.client_id, "scopes": settings.scopes}
+    told["command_line_client_id"] = settings.command_line_client_id or settings.client_id
     return answer({"mode": "oidc", **told, "begin": f"{_PATH}/begin"})
 
 

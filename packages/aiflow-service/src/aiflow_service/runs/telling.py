@@ -70,11 +70,13 @@ def _details(fold: RunFold) -> dict[str, Any]:
         namespace, short = json.loads(name[2:])
         datasets.append({"is_output": name[0] == "w", "namespace": namespace, "name": short, **value})
     nodes = fold.facet_at_end("aiflow_nodes").get("nodes")
+    handed_out = fold.facet("aiflow_run").get("configuration")
     return {
         "data_interval": [nominal.get("nominalStartTime"), nominal.get("nominalEndTime")] if nominal else None,
         "engine": {"name": engine.get("name"), "version": engine.get("version")} if engine else None,
         "nodes": nodes if isinstance(nodes, list) else [],
         "datasets": datasets,
+        "configuration": handed_out if isinstance(handed_out, list) else [],
         "log_url": fold.facet("aiflow_airflow").get("log_url"),
         "external_query": fold.facet("externalQuery").get("externalQueryId"),
     }

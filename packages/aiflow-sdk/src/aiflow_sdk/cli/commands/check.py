@@ -23,6 +23,7 @@ def command(invocation: Invocation, pipeline: str | None) -> None:
     from aiflow_sdk.deployment import check_project
     from aiflow_sdk.plugins import installed_registry
 
+    invocation.configure("leniently")
     project = invocation.project
     report = check_project(project, invocation.environment, installed_registry(), pipeline)
     errors = list(flatten_errors(problem.to_dict() for problem in report.problems))

@@ -32,6 +32,7 @@ def command(invocation: Invocation, out: Path | None) -> None:
 
     # Thousands of small records are made and all of them kept: to look for rubbish among them finds hardly any.
     gc.set_threshold(_ALLOCATIONS)
+    invocation.configure()
     project = invocation.project
     try:
         report = compile_project(project, invocation.environment, installed_registry(), out)

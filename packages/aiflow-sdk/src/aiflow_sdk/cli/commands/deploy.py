@@ -65,6 +65,8 @@ def command(
         raise click.UsageError("--message goes with a deployment or a rollback")
     if message is not None and len(message) > _MOST_CHARACTERS:
         raise click.UsageError(f"--message has {len(message):,} characters; {_MOST_CHARACTERS:,} are kept")
+    if is_list or rollback is not None:
+        invocation.configure("leniently")  # which says how the store is opened
     if is_list:
         _list(invocation)
         return
@@ -95,6 +97,7 @@ def _deploy(invocation: Invocation, dry: bool, repair: bool, message: str) -> No
 
     # Thousands of small records are made and all of them kept: to look for rubbish among them finds hardly any.
     gc.set_threshold(_ALLOCATIONS)
+    invocation.configure()
     environment = invocation.environment
     console = invocation.console
     try:

@@ -39,6 +39,7 @@ def command(invocation: Invocation, pipeline: str, before: str, after: str) -> N
     from aiflow_sdk.cli.differences import count_differences, differences_data, format_differences
     from aiflow_sdk.deployment import DeployedPipeline, open_bundles
 
+    invocation.configure("leniently")
     deployed = DeployedPipeline(open_bundles(invocation.environment), invocation.project.name, pipeline)
     old, new = (_version(invocation, deployed, asked) for asked in (before, after))
     found = old.differences_to(new)

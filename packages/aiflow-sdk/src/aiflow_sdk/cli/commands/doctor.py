@@ -90,6 +90,7 @@ def _examine(invocation: Invocation, with_spark: bool) -> Iterator[Finding]:
     yield from _guarded("aiflow.toml", lambda: _config(invocation))
     if invocation._project is None:
         return  # nothing else can be looked at while the file is wrong
+    yield from _guarded("configuration", lambda: _configuration(invocation))
     yield from _guarded("environment", lambda: _lake(invocation))
     if invocation.project.python:
         yield _interpreter(invocation.project.root, invocation.project.python)
@@ -147,6 +148,27 @@ def _config(invocation: Invocation) -> Iterator[Finding]:
         yield Finding("ok", "project", f"'{project.name}' of {project.config_path}")
     else:
         yield Finding("ok", "project", f"'{project.name}' in {project.root}, no aiflow.toml: the defaults hold")
+
+
+def _configuration(invocation: Invocation) -> Iterator[Finding]:
+    """Tell where each setting comes from that may be handed out, in an environment whose service does."""
+    project = invocation.project
+    if not project.asking(invocation.environment_name):
+        return
+    from aiflow_sdk.config.configuration import setting_names
+    from aiflow_sdk.service import configure
+
+    notes: list[str] = []
+    invocation._project = project = configure(project, invocation.environment_name, notes.append)
+    for note in notes:
+        yield Finding("warn", "configuration", note)
+    environment = invocation.environment
+    handed_out = {item.name: item for item in environment.handed_out if item.environment == environment.name}
+    for name in setting_names(environment):
+        place = project.place_of("environments", environment.name, *name.split(".", 1))
+        item = handed_out.get(name)
+        said = f"{item.kind} of the team '{item.team}', version {item.version}" if item else str(place)
+        yield Finding("ok", "configuration", f"{name}: {said}")
 
 
 def _lake(invocation: Invocation) -> Iterator[Finding]:

@@ -68,6 +68,7 @@ def diff_command(invocation: Invocation, name: str, other: str | None) -> None:
     """
     from aiflow_sdk.local.comparison import compare_environments
 
+    _configure(invocation)
     here = invocation.project.environment(name)
     if other is None and here.reads_from is None:
         raise ConfigurationError(
@@ -109,6 +110,7 @@ def drop_command(invocation: Invocation, name: str | None, expired: bool, yes: b
         raise ConfigurationError(
             "bad-usage", "name one environment, or --expired", hint="aiflow env drop NAME, or aiflow env drop --expired"
         )
+    _configure(invocation)
     project = invocation.project
     if name is None:
         _drop(invocation, list(expired_environments(project, time.time())))
@@ -120,6 +122,19 @@ def drop_command(invocation: Invocation, name: str | None, expired: bool, yes: b
     if not (facts.is_copy or yes or not facts.changed):
         _confirm(invocation, facts)
     _drop(invocation, [facts], raising=True)
+
+
+def _configure(invocation: Invocation) -> None:
+    """Let the project have what the copies say that was handed out for each of its environments."""
+    names = [name for name in invocation.project.environments if invocation.project.asking(name)]
+    if names:
+        from aiflow_sdk.service import configure_offline
+
+        aside = Console(sys.stderr)
+        project = invocation.project
+        for name in names:
+            project = configure_offline(project, name, lambda note: aside.print(f"note: {note}"))
+        invocation._project = project
 
 
 def _drop(invocation: Invocation, found: list[EnvironmentFacts], *, raising: bool = False) -> None:
@@ -176,6 +191,7 @@ def _confirm(invocation: Invocation, facts: EnvironmentFacts) -> None:
 def _list(invocation: Invocation) -> None:
     from aiflow_sdk.local.environments import list_environments
 
+    _configure(invocation)
     meant = invocation.environment.name
     found = list_environments(invocation.project, meant)
     console = invocation.console
@@ -194,9 +210,13 @@ def _list(invocation: Invocation) -> None:
             "expires": _moment(facts.expires),
             "spark": facts.environment.spark or "embedded",
             "clusters": ", ".join(facts.environment.clusters),
+            "from the service": ", ".join(f"{one.name} v{one.version}" for one in facts.environment.handed_out),
         }
         for facts in found
     ]
+    if not any(facts.environment.handed_out for facts in found):
+        for row in rows:
+            del row["from the service"]
     for line in format_table(console, rows, list(rows[0])):
         console.print(line)
     if errors := [facts.error.to_dict() for facts in found if facts.error]:

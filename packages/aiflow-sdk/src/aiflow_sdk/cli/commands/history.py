@@ -34,6 +34,7 @@ def command(invocation: Invocation, pipeline: str, limit: int) -> None:
     from aiflow_sdk.cli.differences import differences_data
     from aiflow_sdk.deployment import DeployedPipeline, open_bundles, recalled_history
 
+    invocation.configure("leniently")
     store = open_bundles(invocation.environment)
     found = DeployedPipeline(store, invocation.project.name, pipeline).history(limit)
     if recorded := find_recorded(invocation, pipeline):

@@ -97,6 +97,7 @@ def command(
 
 def _synchronize(invocation: Invocation, from_the_first: bool, steps: Sequence[Step], days: int) -> bool:
     """Do all of it once, and return whether nothing waits and nothing was refused."""
+    invocation.configure("leniently")  # listeners may be handed out, and how the bundle store is opened
     accounts = _send(invocation, from_the_first)
     recorded, untold = _record(invocation)
     airflow = sync_airflow(invocation, steps, days) if steps else None

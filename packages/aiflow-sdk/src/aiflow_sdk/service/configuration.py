@@ -1,0 +1,207 @@
+"""The connections and variables that the metadata service hands out as settings, asked for, and a copy of them.
+
+Asked where a pipeline is compiled, deployed or run, never by a scheduler: a plan holds what was handed out, and which
+version of each it was. The copy lies in ``.aiflow/configuration/ENVIRONMENT.json`` of the project, for its owner alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiflow_sdk.config import Environment, Project
+from aiflow_sdk.config.configuration import Configuration, ConfigurationItem
+from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, ReceiverError
+
+if TYPE_CHECKING:
+    from aiflow_sdk.service.client import Service
+
+Tell = Callable[[str], None]
+"""Hears what is to be said of the asking: that the service was silent, and how old the copy is."""
+
+_CONNECT_SECONDS, _ANSWER_SECONDS = 2.0, 10.0
+_PAGE_ITEMS = 100
+_PAGE_BYTES = 16 << 20
+"""The service keeps no item longer than 65,536 characters."""
+_MOST_PAGES = 100
+_LONGEST_NAME = 200
+_SKEW_SECONDS = 300.0
+"""By how much the clock may have been set back since a copy was made."""
+
+
+def configure(project: Project, name: str | None, tell: Tell) -> Project:
+    """Return the project with what the service hands out for an environment, and for those that it reads from.
+
+    Nobody is asked where ``configuration_from_service`` is not set. While the service is silent, the copy counts until
+    it is older than ``configuration_keep_hours``. Raises ``ConfigurationError`` (``configuration-unknown``) where there
+    is none, ``ReceiverError`` for an answer that is a refusal or no configuration, and as :meth:`Project.configured`.
+    """
+    for one in project.asking(name):
+        project = _asked(project, one, tell)
+    return project
+
+
+def configure_offline(project: Project, name: str | None, tell: Tell) -> Project:
+    """Return the project with what the copies have, however old, and ask nobody; without one, as aiflow.toml has it.
+
+    Raises as :meth:`Project.configured`.
+    """
+    for one in project.asking(name):
+        kept = read_copy(project, project.environment(one))
+        if kept is None:
+            tell(f"what the metadata service hands out for '{one}' was never heard here: it goes by aiflow.toml alone")
+        else:
+            project = project.configured(kept)
+    return project
+
+
+def configure_leniently(project: Project, name: str | None, tell: Tell) -> Project:
+    """Return the project as :func:`configure` does, else with what was kept, however old: for looking at it offline."""
+    try:
+        return configure(project, name, tell)
+    except (ReceiverError, ConfigurationError) as error:
+        if error.code not in ("configuration-unknown", "service-answer", "unknown-secret"):
+            raise
+        tell(str(error))
+        return configure_offline(project, name, tell)
+
+
+def read_copy(project: Project, environment: Environment) -> Configuration | None:
+    """Return the copy of what the environment's service handed out; None where there is none of this service."""
+    try:
+        told = json.loads(_file(project, environment.name).read_bytes())
+        made_at = told["made_at"]
+        if told["service"] != environment.service or told["project"] != project.name or isinstance(made_at, bool):
+            return None
+        items = (_item(environment.name, one) for one in told["items"])
+        kept = tuple(item for item in items if item.is_setting)
+        return Configuration(told["service"], project.name, environment.name, float(made_at), kept)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def age_text(seconds: float) -> str:
+    """Return an age as people say it."""
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}s"
+    return f"{max(seconds, 0):.0f} seconds"
+
+
+def _asked(project: Project, name: str, tell: Tell) -> Project:
+    environment = project.environment(name)
+    try:
+        found = _ask(project, environment)
+    except ReceiverError as error:
+        if not error.retryable:
+            raise
+        return project.configured(_recalled(project, environment, error, tell))
+    configured = project.configured(found)
+    _keep(project, found, tell)  # what is wrong in itself is not kept
+    return configured
+
+
+def _ask(project: Project, environment: Environment) -> Configuration:
+    from aiflow_sdk.service.client import Service  # a project that asks nobody does not pay for it
+
+    service = Service(
+        environment, timeout_seconds=_ANSWER_SECONDS, connect_seconds=_CONNECT_SECONDS, most_bytes=_PAGE_BYTES
+    )
+    try:
+        items = tuple(item for item in _items(service, project, environment) if item.is_setting)
+        problems = [problem for item in items for problem in item.literal_secrets()]
+        if not problems:
+            return Configuration(service.address, project.name, environment.name, time.time(), items)
+    except AiflowError:
+        raise
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ReceiverError(
+            "service-answer",
+            f"what answers at {service.address} hands out no configuration that could be understood: "
+            f"{type(error).__name__}",
+            hint="see that the setting service is the address of aiflow's metadata service",
+        ) from error
+    raise problems[0] if len(problems) == 1 else ProblemsError(problems)
+
+
+def _items(service: Service, project: Project, environment: Environment) -> Iterator[ConfigurationItem]:
+    cursor = None
+    for _ in range(_MOST_PAGES):
+        query = {"project": project.name, "limit": _PAGE_ITEMS, "cursor": cursor}
+        page = service.get(f"environments/{environment.name}/configuration", **query)
+        if page is None:
+            raise ValueError("there is no such route")
+        yield from (_item(environment.name, one) for one in page["items"])
+        cursor = page["next"]
+        if cursor is None:
+            return
+    raise ValueError(f"more than {_MOST_PAGES} pages")
+
+
+def _item(environment: str, told: Any) -> ConfigurationItem:
+    """Return one item of an answer or a copy. Raises ``KeyError``, ``TypeError``, ``ValueError`` for anything else."""
+    if not isinstance(told, Mapping):
+        raise TypeError("an item is an object")
+    kind, name, version, team = told["kind"], told["name"], told["version"], told["team"]
+    if kind not in ("connection", "variable") or not all(map(_is_name, (name, team))):
+        raise ValueError("an item has a kind, a name and a team")
+    if isinstance(version, bool) or not isinstance(version, int) or told.get("environment") not in (None, environment):
+        raise ValueError("an item has a version, and is of the environment that was asked for")
+    return ConfigurationItem(environment, kind, name, version, team, told["value"])
+
+
+def _is_name(text: Any) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= _LONGEST_NAME and text.isprintable()
+
+
+def _recalled(project: Project, environment: Environment, why: AiflowError, tell: Tell) -> Configuration:
+    name, hours = environment.name, environment.configuration_keep_hours
+    last = "what it handed out last was never heard here"
+    if (kept := read_copy(project, environment)) is not None:
+        age_seconds = time.time() - kept.made_at
+        if -_SKEW_SECONDS <= age_seconds <= 3600 * hours:
+            tell(
+                f"{why.message}; gone by is what it handed out for '{name}' {age_text(age_seconds)} ago, "
+                f"as long as that is no older than {hours:g} hours"
+            )
+            return kept
+        last = f"what it handed out last is {age_text(age_seconds)} old, and may be {hours:g} hours"
+        if age_seconds < 0:
+            last = "what it handed out last is of the future by this machine's clock"
+    raise ConfigurationError(
+        "configuration-unknown",
+        f"nobody can say what the metadata service hands out for '{name}': {why.message}, and {last}",
+        where=project.place_of("environments", name, "configuration_from_service"),
+        hint="let the service be reached; configuration_keep_hours of the environment says how long it may be silent",
+        retryable=True,
+        notes=[f"looked in {_file(project, name)}"],
+    ) from why
+
+
+def _file(project: Project, environment: str) -> Path:
+    return project.root / ".aiflow" / "configuration" / f"{environment}.json"
+
+
+def _keep(project: Project, found: Configuration, tell: Tell) -> None:
+    """Keep a copy, for its owner alone; where that cannot be, it is said, and asked for again the next time."""
+    path = _file(project, found.environment)
+    items = [{**one.facts(), "value": one.value} for one in found.items]
+    told = {"service": found.service, "project": found.project, "made_at": found.made_at, "items": items}
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            beside.unlink()
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            json.dump(told, file, ensure_ascii=False, indent=1)
+        os.replace(beside, path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        tell(f"{path} cannot be written ({error.strerror or error}): nothing is kept for when the service is silent")
