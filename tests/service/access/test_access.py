@@ -3,6 +3,7 @@
 import http.client
 import json
 import uuid
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -202,15 +203,15 @@ def test_nobody_changes_the_ledger_of_anothers_run(tmp_path):
             writing.connection.execute(teams.insert().values(id=number, name=f"team{number}", created_at=0))
     uid = str(uuid.uuid4())
     facts = {"_producer": "urn:x", "_schemaURL": "urn:x", "pipeline_id": "daily", "run_id": uid, "execution": 1}
-    writer, found = GroupWriter(database), []
+    writer = GroupWriter(database)
     for team, kind, for_all in ((2, "START", False), (3, "FAIL", False), (1, "COMPLETE", True)):
         event = read_event(json.dumps(run_event(kind, run_id=uid, run_facets={"aiflow_run": facts})).encode())
         writer.write([Submission(event, team, 0, for_all)])
-        with database.reading() as connection:
-            row = connection.execute(sa.select(makings.c.team_id, makings.c.fold)).one()
-        found.append((row.team_id, (MakingFold.from_bytes(row.fold).end or ("", None))[1]))
+    with database.reading() as connection:
+        rows = connection.execute(sa.select(makings.c.team_id, makings.c.fold)).all()
     database.close()
-    assert found == [(2, None), (2, None), (2, "succeeded")]
+    ends = {row.team_id: (MakingFold.from_bytes(row.fold).end or ("", None))[1] for row in rows}
+    assert ends == {1: "succeeded", 2: None, 3: "failed"}
 
 
 def test_a_claim_says_whose_a_namespace_is_whoever_speaks_of_it_first(company):
@@ -364,10 +365,83 @@ def test_whose_a_run_is_does_not_hang_on_who_names_it_first(company, order):
     for person, event in [pairs[number] for number in order]:
         assert person.ask("POST", "/api/v1/lineage/batch", json.dumps([event]).encode()).status == 200
     assert company.person(ours, "viewer").get(f"/api/v1/runs/{uid}")["started_at"] == "2026-11-20T10:00:01.000000Z"
-    assert company.person(theirs, "viewer").ask("GET", f"/api/v1/runs/{uid}").status == 404
+    named = company.person(theirs, "viewer").get(f"/api/v1/runs/{uid}")  # no more than its own part has told
+    assert (named["started_at"], named["team"]) == ("2026-11-20T10:00:00.000000Z", theirs)
     end = run_event("COMPLETE", run_id=uid, job=job["name"], at="2026-11-20T10:05:00Z")
     assert owner.ask("POST", "/api/v1/lineage", json.dumps(end).encode()).status == 201
     assert company.person(ours, "viewer").get(f"/api/v1/runs/{uid}")["state"] == "succeeded"
+    whole = company.person(theirs, "viewer").get(f"/api/v1/runs/{uid}")
+    assert (whole["state"], [one["run_id"] for one in whole["parts"]]) == ("running", [part["run"]["runId"]])
+    assert company.person(ours, "viewer").get(f"/api/v1/runs/{uid}")["parts"] == []
+
+
+@pytest.mark.parametrize("first", ["owner", "squatter"])
+def test_a_run_id_that_another_team_told_of_first_is_nobodys_less(company, first):
+    ours, theirs, uid, job = company.team(), company.team(), str(uuid.uuid4()), unique("job")
+    owner, squatter = company.person(ours), company.person(theirs)
+    told: list[tuple[Person, dict[str, Any]]] = [
+        (owner, {"event_type": "START", "at": "2026-11-20T10:00:00Z"}),
+        (owner, {"event_type": "COMPLETE", "at": "2026-11-20T10:05:00Z", "outputs": [unique("out")]}),
+        (squatter, {"event_type": "FAIL", "at": "2026-11-20T11:00:00Z"}),
+    ]
+    for person, event in told if first == "owner" else told[::-1]:
+        assert person.send(run_id=uid, job=job, **event).status == 201
+    mine, other = (company.person(team, "viewer") for team in (ours, theirs))
+    assert (mine.get(f"/api/v1/runs/{uid}")["state"], other.get(f"/api/v1/runs/{uid}")["state"]) == (
+        "succeeded",
+        "failed",
+    )
+    assert [one["run_id"] for one in mine.get("/api/v1/runs")["items"]] == [uid]
+    assert len(mine.get(f"/api/v1/runs/{uid}/events")["items"]) == 2
+    assert len(other.get(f"/api/v1/runs/{uid}/events")["items"]) == 1
+
+
+def test_of_a_run_id_that_two_of_ones_teams_have_it_is_asked_whose_is_meant(company):
+    teams_of_both, uid = sorted([company.team(), company.team()]), str(uuid.uuid4())
+    for team in teams_of_both:
+        assert company.person(team).send(run_id=uid, outputs=[unique("out")]).status == 201
+    for path in (f"/api/v1/runs/{uid}", f"/api/v1/runs/{uid}/events"):
+        answer = company.admin.ask("GET", path)
+        assert (answer.status, answer.json()["code"], answer.json()["place"]) == (422, "team-ambiguous", "query/team")
+        assert ", ".join(teams_of_both) in answer.json()["detail"]
+        mine = company.person(teams_of_both[0], "viewer")
+        assert mine.ask("GET", path).status == 200
+        assert mine.ask("GET", path, team=teams_of_both[1]).status == 404
+        assert mine.ask("GET", path, team="A b").status == 422
+    for team in teams_of_both:
+        assert company.admin.get(f"/api/v1/runs/{uid}", team=team)["team"] == team
+        assert len(company.admin.get(f"/api/v1/runs/{uid}/events", team=team)["items"]) == 1
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+def test_a_run_of_a_claimed_project_is_one_story_with_parts_that_nobody_claims(company, order):
+    team, project, uid = company.team(), unique("project"), str(uuid.uuid4())
+    company.admin.do("POST", "/api/v1/claims", {"kind": "project", "name": project, "team": team})
+    job, spark = {"namespace": "aiflow/dev", "name": f"{project}/daily"}, unique("spark")
+    facts = {"_producer": "urn:x", "_schemaURL": "urn:x", "project": project, "pipeline_id": "daily"}
+    parent = facet("ParentRunFacet", "1-2-0", run={"runId": uid}, job=job)
+    told = [
+        {"event_type": "START", "at": "2026-11-20T10:00:00Z"},
+        {"namespace": "spark", "job": spark, "run_facets": {"parent": parent}, "at": "2026-11-20T10:01:00Z"},
+        {"event_type": "COMPLETE", "at": "2026-11-20T10:05:00Z"},
+    ]
+    for number in (0, 2):
+        told[number] |= {
+            "run_id": uid,
+            "namespace": "aiflow/dev",
+            "job": job["name"],
+            "run_facets": {"aiflow_run": facts},
+        }
+    for number in order:
+        assert company.admin.send(**told[number]).status == 201
+    whole = company.admin.get(f"/api/v1/runs/{uid}")
+    assert (whole["state"], whole["team"], [one["job"]["name"] for one in whole["parts"]]) == (
+        "succeeded",
+        team,
+        [spark],
+    )
+    assert company.person(team, "viewer").get(f"/api/v1/runs/{uid}")["parts"] == []
+    assert [one["run_id"] for one in company.admin.get("/api/v1/runs", project=project)["items"]] == [uid]
 
 
 def test_a_token_for_one_environment_changes_nothing_of_who_may_do_what(company):
