@@ -94,6 +94,15 @@ def test_runs_of_two_teams_with_one_id_become_one_run_again_by_the_step_down(dat
     opened.close()
 
 
+def test_of_what_is_there_already_the_readers_own_nothing(database: str) -> None:
+    opened = fill(database, "0012")
+    with migrating(opened) as connection:
+        upgrade(connection)
+    owned = {row["name"]: row["is_owned"] for row in rows_of(opened)["datasets"]}
+    assert owned == {"raw": 0, **{f"out{number}": 1 for number in range(6)}}
+    opened.close()
+
+
 def test_replicas_that_start_at_once_migrate_once(database: str) -> None:
     opened = [open_database(database) for _ in range(3)]
     with ThreadPoolExecutor() as pool:

@@ -13,7 +13,7 @@ from aiflow_service.access import EVERYTHING, Caller, Role, Scope, Unseen
 from aiflow_service.access.tokens import Narrowing, make_token, revoke_token
 from aiflow_service.database import now, open_database
 from aiflow_service.database.migration import migrate
-from aiflow_service.database.tables import makings, teams
+from aiflow_service.database.tables import datasets, makings, teams
 from aiflow_service.ingest import GroupWriter, Submission
 from aiflow_service.ledger.fold import MakingFold
 from aiflow_service.openlineage import read_event
@@ -173,6 +173,63 @@ def test_a_grant_that_makes_no_sense_is_refused(company, wrong):
     team = company.team()
     wanted = {"from_team": team, "to_team": company.team(), "dataset": "raw.orders", **wrong}
     assert company.person(team, "owner").ask("POST", "/api/v1/grants", wanted).status in (404, 422)
+
+
+def test_a_table_is_its_writers_and_not_of_whoever_read_it_first(company):
+    reading, writing = company.team(), company.team()
+    table, alias = unique("table"), unique("alias")
+    said = facet("SchemaDatasetFacet", "1-2-0", fields=[{"name": "said-by-a-reader", "type": "int"}])
+    about = facet("DocumentationDatasetFacet", "1-0-1", description="a reader's words")
+    links = facet("SymlinksDatasetFacet", identifiers=[{"namespace": "onelake", "name": alias, "type": "TABLE"}])
+    reader, writer = company.person(reading), company.person(writing)
+    reader.send(
+        job="use", inputs=[dataset(table, schema=said, documentation=about, symlinks=links)], outputs=[unique("x")]
+    )
+    (found,) = reader.get("/api/v1/datasets", name=table)["items"]
+    assert found["team"] == reading
+    for person in (writer, company.person(company.team())):  # before anybody has written it, its reader alone sees it
+        assert person.names("/api/v1/datasets", q=table) == set()
+        assert person.ask("GET", f"/api/v1/datasets/{found['id']}").status == 404
+        assert person.ask("GET", "/api/v1/lineage/tables?dataset=" + table).status == 404
+    true = facet("SchemaDatasetFacet", "1-2-0", fields=[{"name": "id", "type": "int"}])
+    writer.send(job="make", outputs=[dataset(table, schema=true)])
+    whole = writer.get(f"/api/v1/datasets/{found['id']}")
+    assert (whole["team"], [one["name"] for one in whole["columns"]], whole["facets"]) == (writing, ["id"], {})
+    assert [one["name"] for one in whole["names"]] == [table]
+    assert [one["job"]["name"] for one in whole["jobs"]] == ["make"]
+    assert reader.ask("GET", f"/api/v1/datasets/{found['id']}").status == 404
+    assert table not in reader.names("/api/v1/datasets")
+    reader.send(job="use", inputs=[dataset(table, schema=said)], outputs=[unique("x")], at="2026-11-21T10:00:00Z")
+    reader.send(job="take", outputs=[dataset(table, schema=said)], at="2026-11-21T10:00:00Z")
+    whole = writer.get(f"/api/v1/datasets/{found['id']}")
+    assert (whole["team"], [one["name"] for one in whole["columns"]]) == (writing, ["id"])
+    assert {one["job"]["name"] for one in company.admin.get(f"/api/v1/datasets/{found['id']}")["jobs"]} == {
+        "use",
+        "make",
+        "take",
+    }
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["read-first", "written-first"])
+def test_of_a_table_that_is_read_and_written_in_one_batch_the_writer_is_the_owner(tmp_path, order):
+    database = open_database(f"sqlite:///{tmp_path / 'service.db'}")
+    migrate(database)
+    with database.writing() as writing:
+        for number in (2, 3):
+            writing.connection.execute(teams.insert().values(id=number, name=f"team{number}", created_at=0))
+    links = facet("SymlinksDatasetFacet", identifiers=[{"namespace": "hive", "name": "raw", "type": "TABLE"}])
+    told = [
+        (2, run_event(inputs=[dataset("raw", symlinks=links), "other"])),
+        (3, run_event(outputs=["raw"], inputs=["far"])),
+    ]
+    events = [(team, read_event(json.dumps(event).encode())) for team, event in told]
+    writer = GroupWriter(database)
+    for _ in range(2):  # again: nothing of it is changed by being said once more
+        writer.write([Submission(event, team, 0, False) for team, event in [events[number] for number in order]])
+    with database.reading() as connection:
+        rows = connection.execute(sa.select(datasets.c.name, datasets.c.team_id, datasets.c.is_owned)).all()
+    database.close()
+    assert {tuple(row) for row in rows} == {("raw", 3, 1), ("other", 2, 0), ("far", 3, 0)}
 
 
 def test_nobody_changes_what_is_anothers_by_sending(company):
