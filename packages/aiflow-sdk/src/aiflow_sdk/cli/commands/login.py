@@ -29,9 +29,10 @@ aiflow login --env prod --forget""",
 def command(invocation: Invocation, token_file: str | None, forget: bool) -> None:
     """Keep a token for the environment's metadata service, after asking it who that is.
 
-    It is a machine token (`aiflow token create`), or one of the company's sign-in provider. Commands call the service
-    with it, and local runs where the environment names no service_token. The file is its owner's alone. To another
-    machine it goes over https alone, unless the setting service_over_http allows otherwise.
+    It is a machine token (`aiflow token create`), or one of the company's sign-in provider. What you ask the
+    service for is asked with it; what pipelines do (tasks, deployments), with the environment's service_token. Where
+    one is absent the other stands for it. The file is its owner's alone. To another machine it goes over https alone,
+    unless the setting service_over_http allows otherwise.
     """
     from aiflow_sdk.service import Service
     from aiflow_sdk.service.logins import forget_login, keep_login
