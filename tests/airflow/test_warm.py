@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -242,6 +243,20 @@ def test_without_files_left_to_open_nothing_stays_open_and_the_task_is_done_othe
         patched.setattr(os, "pipe", one_more)
         assert warm.fork(PYTHON, variables, records.fileno()) is None
     assert (len(made), len(os.listdir("/proc/self/fd"))) == (1, open_before)
+    let_go(*forked(variables))
+    assert server.poll() is None
+
+
+def test_whoever_connects_and_says_nothing_keeps_nobody_waiting(variables):
+    server = started(variables)
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) for _ in range(20)]
+        for one in silent:
+            one.connect(f"\0{address_of(PYTHON, variables)}")
+        began = time.monotonic()
+        process, records = forked(variables)  # it was one second for each of them
+        assert time.monotonic() - began < 10
+        let_go(process, records)
     let_go(*forked(variables))
     assert server.poll() is None
 
