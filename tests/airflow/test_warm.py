@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -225,6 +227,38 @@ def test_one_that_only_listens_is_not_waited_for(order, variables, monkeypatch):
         listener.listen()
         process, _ = doing(order, variables)
     assert isinstance(process._process, subprocess.Popen)
+
+
+def test_without_files_left_to_open_nothing_stays_open_and_the_task_is_done_otherwise(variables, monkeypatch):
+    server = started(variables)
+    open_before, pipe, made = len(os.listdir("/proc/self/fd")), os.pipe, []
+
+    def one_more() -> tuple[int, int]:
+        if made:
+            raise OSError(errno.EMFILE, "Too many open files")
+        made.append(pipe())
+        return made[0]
+
+    with monkeypatch.context() as patched, open(os.devnull, "wb") as records:
+        patched.setattr(os, "pipe", one_more)
+        assert warm.fork(PYTHON, variables, records.fileno()) is None
+    assert (len(made), len(os.listdir("/proc/self/fd"))) == (1, open_before)
+    let_go(*forked(variables))
+    assert server.poll() is None
+
+
+def test_whoever_connects_and_says_nothing_keeps_nobody_waiting(variables):
+    server = started(variables)
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) for _ in range(20)]
+        for one in silent:
+            one.connect(f"\0{address_of(PYTHON, variables)}")
+        began = time.monotonic()
+        process, records = forked(variables)  # it was one second for each of them
+        assert time.monotonic() - began < 10
+        let_go(process, records)
+    let_go(*forked(variables))
+    assert server.poll() is None
 
 
 def test_what_makes_no_sense_is_not_answered_and_the_next_one_is(variables):

@@ -3,10 +3,13 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from aiflow_service.database import Database, open_database
 from aiflow_service.database.migration import _config, migrate, migrating, upgrade
+from aiflow_service.database.tables import METADATA, teams
 from aiflow_service.keeping.contents import read_blocks, read_header
 from filled_database import fill, some_events, write_events
 
@@ -62,6 +65,41 @@ def test_every_step_down_and_up_keeps_the_rows_of_the_tables_that_stay(database:
     lost = {name for name, some in before.items() if some and not now[name]}
     assert lost == REMOVED_BY_STEPS
     assert list(write_events(opened, some_events(1)).numbers.values()) == [7]  # numbers go on
+    opened.close()
+
+
+def test_runs_of_two_teams_with_one_id_become_one_run_again_by_the_step_down(database: str) -> None:
+    opened = fill(database)
+    with opened.writing() as writing:
+        writing.connection.execute(teams.insert().values(id=2, name="growth", created_at=0))
+    write_events(opened, some_events(), team_id=2)
+    again = [{**one, "eventTime": "2026-11-20T11:00:00Z"} for one in some_events(2)]
+    for one, run in zip(again, rows_of(opened)["runs"], strict=False):
+        one["run"]["runId"] = run["uid"]
+    write_events(opened, again, team_id=2)
+    both = {run["uid"] for run in rows_of(opened)["runs"] if run["team_id"] == 1} & {
+        run["uid"] for run in rows_of(opened)["runs"] if run["team_id"] == 2
+    }
+    assert len(both) == 2
+    migrate(opened, "0011")
+    below = rows_of(opened)
+    assert {run["team_id"] for run in below["runs"] if run["uid"] in both} == {1}
+    assert len(below["runs"]) == len(below["usage"]) == len(below["billed_units"]) == 12
+    with migrating(opened) as connection:
+        upgrade(connection)
+    assert restricted(rows_of(opened), below) == restricted(below, rows_of(opened))
+    with opened.reading() as connection:
+        found = compare_metadata(MigrationContext.configure(connection), METADATA)
+    assert not [one for one in found if "runs" in str(one) or "makings" in str(one)]
+    opened.close()
+
+
+def test_of_what_is_there_already_the_readers_own_nothing(database: str) -> None:
+    opened = fill(database, "0012")
+    with migrating(opened) as connection:
+        upgrade(connection)
+    owned = {row["name"]: row["is_owned"] for row in rows_of(opened)["datasets"]}
+    assert owned == {"raw": 0, **{f"out{number}": 1 for number in range(6)}}
     opened.close()
 
 

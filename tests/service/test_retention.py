@@ -1,6 +1,7 @@
 """How long things are kept: months made ahead and dropped, teams with rules of their own, and what stays."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,8 +14,9 @@ from aiflow_service.database import open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.partitions import list_months, make_months, make_months_ahead, month_of, today
 from aiflow_service.database.tables import audit, billed_units, edges, events, refusals, runs, teams, usage
-from aiflow_service.keeping import Retention, let_go, read_retention
+from aiflow_service.keeping import Retention, RetentionKeeper, let_go, read_retention
 from filled_database import all_rows, some_events, write_events
+from service_trial import wait_until
 
 AGES = (500, 200, 50, 1)
 
@@ -135,6 +137,11 @@ def test_replicas_make_a_month_once_and_take_its_events_out_of_the_rest(aged) ->
     assert count(aged, events) == 2 * 2 * len(AGES) + 2
 
 
+def actions(database) -> list[str]:
+    with database.reading() as connection:
+        return list(connection.execute(sa.select(audit.c.action).where(audit.c.result == "failed")).scalars())
+
+
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 def test_a_month_that_somebody_reads_is_dropped_later(aged) -> None:
     with aged.writing() as writing:
@@ -142,8 +149,14 @@ def test_a_month_that_somebody_reads_is_dropped_later(aged) -> None:
     with aged.reading() as connection:
         connection.execute(sa.select(events.c.id)).all()
         with pytest.raises(sa.exc.OperationalError):
-            let_go(aged, kept(events_days=300))
+            let_go(aged, kept(events_days=300, teams={"growth": {"events_days": 100}}))
+        assert ages(aged)[2] == {50, 1}  # what goes row by row is gone all the same
+        with closing(RetentionKeeper(aged, kept(events_days=300))) as keeper:
+            wait_until(lambda: not keeper.is_sound)
+            wait_until(lambda: "retention.failed" in actions(aged))
     assert 500 in ages(aged)[1]
+    with closing(RetentionKeeper(aged, kept())) as keeper:
+        assert keeper.is_sound
     let_go(aged, kept(events_days=300))
     assert 500 not in ages(aged)[1]
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 import uuid
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from aiflow_service.access import EVERYTHING, Caller, Role, Scope, Unseen
 from aiflow_service.access.tokens import Narrowing, make_token, revoke_token
 from aiflow_service.database import now, open_database
 from aiflow_service.database.migration import migrate
-from aiflow_service.database.tables import makings, teams
+from aiflow_service.database.tables import datasets, makings, teams
 from aiflow_service.ingest import GroupWriter, Submission
 from aiflow_service.ledger.fold import MakingFold
 from aiflow_service.openlineage import read_event
@@ -174,6 +175,63 @@ def test_a_grant_that_makes_no_sense_is_refused(company, wrong):
     assert company.person(team, "owner").ask("POST", "/api/v1/grants", wanted).status in (404, 422)
 
 
+def test_a_table_is_its_writers_and_not_of_whoever_read_it_first(company):
+    reading, writing = company.team(), company.team()
+    table, alias = unique("table"), unique("alias")
+    said = facet("SchemaDatasetFacet", "1-2-0", fields=[{"name": "said-by-a-reader", "type": "int"}])
+    about = facet("DocumentationDatasetFacet", "1-0-1", description="a reader's words")
+    links = facet("SymlinksDatasetFacet", identifiers=[{"namespace": "onelake", "name": alias, "type": "TABLE"}])
+    reader, writer = company.person(reading), company.person(writing)
+    reader.send(
+        job="use", inputs=[dataset(table, schema=said, documentation=about, symlinks=links)], outputs=[unique("x")]
+    )
+    (found,) = reader.get("/api/v1/datasets", name=table)["items"]
+    assert found["team"] == reading
+    for person in (writer, company.person(company.team())):  # before anybody has written it, its reader alone sees it
+        assert person.names("/api/v1/datasets", q=table) == set()
+        assert person.ask("GET", f"/api/v1/datasets/{found['id']}").status == 404
+        assert person.ask("GET", "/api/v1/lineage/tables?dataset=" + table).status == 404
+    true = facet("SchemaDatasetFacet", "1-2-0", fields=[{"name": "id", "type": "int"}])
+    writer.send(job="make", outputs=[dataset(table, schema=true)])
+    whole = writer.get(f"/api/v1/datasets/{found['id']}")
+    assert (whole["team"], [one["name"] for one in whole["columns"]], whole["facets"]) == (writing, ["id"], {})
+    assert [one["name"] for one in whole["names"]] == [table]
+    assert [one["job"]["name"] for one in whole["jobs"]] == ["make"]
+    assert reader.ask("GET", f"/api/v1/datasets/{found['id']}").status == 404
+    assert table not in reader.names("/api/v1/datasets")
+    reader.send(job="use", inputs=[dataset(table, schema=said)], outputs=[unique("x")], at="2026-11-21T10:00:00Z")
+    reader.send(job="take", outputs=[dataset(table, schema=said)], at="2026-11-21T10:00:00Z")
+    whole = writer.get(f"/api/v1/datasets/{found['id']}")
+    assert (whole["team"], [one["name"] for one in whole["columns"]]) == (writing, ["id"])
+    assert {one["job"]["name"] for one in company.admin.get(f"/api/v1/datasets/{found['id']}")["jobs"]} == {
+        "use",
+        "make",
+        "take",
+    }
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["read-first", "written-first"])
+def test_of_a_table_that_is_read_and_written_in_one_batch_the_writer_is_the_owner(tmp_path, order):
+    database = open_database(f"sqlite:///{tmp_path / 'service.db'}")
+    migrate(database)
+    with database.writing() as writing:
+        for number in (2, 3):
+            writing.connection.execute(teams.insert().values(id=number, name=f"team{number}", created_at=0))
+    links = facet("SymlinksDatasetFacet", identifiers=[{"namespace": "hive", "name": "raw", "type": "TABLE"}])
+    told = [
+        (2, run_event(inputs=[dataset("raw", symlinks=links), "other"])),
+        (3, run_event(outputs=["raw"], inputs=["far"])),
+    ]
+    events = [(team, read_event(json.dumps(event).encode())) for team, event in told]
+    writer = GroupWriter(database)
+    for _ in range(2):  # again: nothing of it is changed by being said once more
+        writer.write([Submission(event, team, 0, False) for team, event in [events[number] for number in order]])
+    with database.reading() as connection:
+        rows = connection.execute(sa.select(datasets.c.name, datasets.c.team_id, datasets.c.is_owned)).all()
+    database.close()
+    assert {tuple(row) for row in rows} == {("raw", 3, 1), ("other", 2, 0), ("far", 3, 0)}
+
+
 def test_nobody_changes_what_is_anothers_by_sending(company):
     ours, theirs = company.team(), company.team()
     table, alias, uid = unique("table"), unique("alias"), str(uuid.uuid4())
@@ -202,15 +260,15 @@ def test_nobody_changes_the_ledger_of_anothers_run(tmp_path):
             writing.connection.execute(teams.insert().values(id=number, name=f"team{number}", created_at=0))
     uid = str(uuid.uuid4())
     facts = {"_producer": "urn:x", "_schemaURL": "urn:x", "pipeline_id": "daily", "run_id": uid, "execution": 1}
-    writer, found = GroupWriter(database), []
+    writer = GroupWriter(database)
     for team, kind, for_all in ((2, "START", False), (3, "FAIL", False), (1, "COMPLETE", True)):
         event = read_event(json.dumps(run_event(kind, run_id=uid, run_facets={"aiflow_run": facts})).encode())
         writer.write([Submission(event, team, 0, for_all)])
-        with database.reading() as connection:
-            row = connection.execute(sa.select(makings.c.team_id, makings.c.fold)).one()
-        found.append((row.team_id, (MakingFold.from_bytes(row.fold).end or ("", None))[1]))
+    with database.reading() as connection:
+        rows = connection.execute(sa.select(makings.c.team_id, makings.c.fold)).all()
     database.close()
-    assert found == [(2, None), (2, None), (2, "succeeded")]
+    ends = {row.team_id: (MakingFold.from_bytes(row.fold).end or ("", None))[1] for row in rows}
+    assert ends == {1: "succeeded", 2: None, 3: "failed"}
 
 
 def test_a_claim_says_whose_a_namespace_is_whoever_speaks_of_it_first(company):
@@ -364,10 +422,83 @@ def test_whose_a_run_is_does_not_hang_on_who_names_it_first(company, order):
     for person, event in [pairs[number] for number in order]:
         assert person.ask("POST", "/api/v1/lineage/batch", json.dumps([event]).encode()).status == 200
     assert company.person(ours, "viewer").get(f"/api/v1/runs/{uid}")["started_at"] == "2026-11-20T10:00:01.000000Z"
-    assert company.person(theirs, "viewer").ask("GET", f"/api/v1/runs/{uid}").status == 404
+    named = company.person(theirs, "viewer").get(f"/api/v1/runs/{uid}")  # no more than its own part has told
+    assert (named["started_at"], named["team"]) == ("2026-11-20T10:00:00.000000Z", theirs)
     end = run_event("COMPLETE", run_id=uid, job=job["name"], at="2026-11-20T10:05:00Z")
     assert owner.ask("POST", "/api/v1/lineage", json.dumps(end).encode()).status == 201
     assert company.person(ours, "viewer").get(f"/api/v1/runs/{uid}")["state"] == "succeeded"
+    whole = company.person(theirs, "viewer").get(f"/api/v1/runs/{uid}")
+    assert (whole["state"], [one["run_id"] for one in whole["parts"]]) == ("running", [part["run"]["runId"]])
+    assert company.person(ours, "viewer").get(f"/api/v1/runs/{uid}")["parts"] == []
+
+
+@pytest.mark.parametrize("first", ["owner", "squatter"])
+def test_a_run_id_that_another_team_told_of_first_is_nobodys_less(company, first):
+    ours, theirs, uid, job = company.team(), company.team(), str(uuid.uuid4()), unique("job")
+    owner, squatter = company.person(ours), company.person(theirs)
+    told: list[tuple[Person, dict[str, Any]]] = [
+        (owner, {"event_type": "START", "at": "2026-11-20T10:00:00Z"}),
+        (owner, {"event_type": "COMPLETE", "at": "2026-11-20T10:05:00Z", "outputs": [unique("out")]}),
+        (squatter, {"event_type": "FAIL", "at": "2026-11-20T11:00:00Z"}),
+    ]
+    for person, event in told if first == "owner" else told[::-1]:
+        assert person.send(run_id=uid, job=job, **event).status == 201
+    mine, other = (company.person(team, "viewer") for team in (ours, theirs))
+    assert (mine.get(f"/api/v1/runs/{uid}")["state"], other.get(f"/api/v1/runs/{uid}")["state"]) == (
+        "succeeded",
+        "failed",
+    )
+    assert [one["run_id"] for one in mine.get("/api/v1/runs")["items"]] == [uid]
+    assert len(mine.get(f"/api/v1/runs/{uid}/events")["items"]) == 2
+    assert len(other.get(f"/api/v1/runs/{uid}/events")["items"]) == 1
+
+
+def test_of_a_run_id_that_two_of_ones_teams_have_it_is_asked_whose_is_meant(company):
+    teams_of_both, uid = sorted([company.team(), company.team()]), str(uuid.uuid4())
+    for team in teams_of_both:
+        assert company.person(team).send(run_id=uid, outputs=[unique("out")]).status == 201
+    for path in (f"/api/v1/runs/{uid}", f"/api/v1/runs/{uid}/events"):
+        answer = company.admin.ask("GET", path)
+        assert (answer.status, answer.json()["code"], answer.json()["place"]) == (422, "team-ambiguous", "query/team")
+        assert ", ".join(teams_of_both) in answer.json()["detail"]
+        mine = company.person(teams_of_both[0], "viewer")
+        assert mine.ask("GET", path).status == 200
+        assert mine.ask("GET", path, team=teams_of_both[1]).status == 404
+        assert mine.ask("GET", path, team="A b").status == 422
+    for team in teams_of_both:
+        assert company.admin.get(f"/api/v1/runs/{uid}", team=team)["team"] == team
+        assert len(company.admin.get(f"/api/v1/runs/{uid}/events", team=team)["items"]) == 1
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+def test_a_run_of_a_claimed_project_is_one_story_with_parts_that_nobody_claims(company, order):
+    team, project, uid = company.team(), unique("project"), str(uuid.uuid4())
+    company.admin.do("POST", "/api/v1/claims", {"kind": "project", "name": project, "team": team})
+    job, spark = {"namespace": "aiflow/dev", "name": f"{project}/daily"}, unique("spark")
+    facts = {"_producer": "urn:x", "_schemaURL": "urn:x", "project": project, "pipeline_id": "daily"}
+    parent = facet("ParentRunFacet", "1-2-0", run={"runId": uid}, job=job)
+    told = [
+        {"event_type": "START", "at": "2026-11-20T10:00:00Z"},
+        {"namespace": "spark", "job": spark, "run_facets": {"parent": parent}, "at": "2026-11-20T10:01:00Z"},
+        {"event_type": "COMPLETE", "at": "2026-11-20T10:05:00Z"},
+    ]
+    for number in (0, 2):
+        told[number] |= {
+            "run_id": uid,
+            "namespace": "aiflow/dev",
+            "job": job["name"],
+            "run_facets": {"aiflow_run": facts},
+        }
+    for number in order:
+        assert company.admin.send(**told[number]).status == 201
+    whole = company.admin.get(f"/api/v1/runs/{uid}")
+    assert (whole["state"], whole["team"], [one["job"]["name"] for one in whole["parts"]]) == (
+        "succeeded",
+        team,
+        [spark],
+    )
+    assert company.person(team, "viewer").get(f"/api/v1/runs/{uid}")["parts"] == []
+    assert [one["run_id"] for one in company.admin.get("/api/v1/runs", project=project)["items"]] == [uid]
 
 
 def test_a_token_for_one_environment_changes_nothing_of_who_may_do_what(company):

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from aiflow_sdk.cli import main
-from aiflow_sdk.service.logins import logins_file
+from aiflow_sdk.config import Environment, load_project
+from aiflow_sdk.service import Service
+from aiflow_sdk.service.logins import find_token, logins_file
 from service_trial import unique
 
 
@@ -100,6 +102,29 @@ def test_a_login_asks_for_no_other_token(company, typed):
     settings.write_text(settings.read_text() + 'service_token = "secret://of_production"\n')
     log_in(typed, company.person(company.team(), "owner"))
     assert typed.data("login", "--forget")["forgotten"] is True
+
+
+def test_people_ask_with_their_login_and_pipelines_with_the_environments_token(company, typed, monkeypatch):
+    team = company.team()
+    robot = company.person(team, "operator", account="pipelines")
+    monkeypatch.setenv("AIFLOW_SECRET_OF_PRODUCTION", robot.secret)
+    settings = typed.root / "aiflow.toml"
+    alone = load_project(typed.root).environment()
+    settings.write_text(settings.read_text() + 'service_token = "secret://of_production"\n')
+    both = load_project(typed.root).environment()
+    person = company.person(team, "owner")
+
+    def name(environment: Environment, *, is_personal: bool) -> str | None:
+        told = find_token(environment, is_personal=is_personal)
+        return None if told is None else Service(environment, token=told).get("whoami")["name"]
+
+    of_robot, of_person = robot.get("/api/v1/whoami")["name"], person.get("/api/v1/whoami")["name"]
+    assert of_robot != of_person
+    assert [name(both, is_personal=one) for one in (False, True)] == [of_robot, of_robot]
+    assert [name(alone, is_personal=one) for one in (False, True)] == [None, None]
+    log_in(typed, person)
+    assert [name(both, is_personal=one) for one in (False, True)] == [of_robot, of_person]
+    assert [name(alone, is_personal=one) for one in (False, True)] == [of_person, of_person]
 
 
 def test_tokens_are_made_listed_and_revoked(company, typed):

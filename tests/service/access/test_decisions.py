@@ -45,6 +45,17 @@ def test_ones_own_and_nobodys_may_be_touched_and_a_strangers_not(scene):
     assert scene[2] not in str(told)
 
 
+def test_what_others_have_only_read_is_nobodys_until_it_is_written(scene):
+    company, ours, theirs, _, _ = scene
+    table = unique("external")
+    company.person(theirs).send(inputs=[table], outputs=[unique("out")])
+    touches = (table, "read"), (table, "write")
+    assert allowed(company.person(ours, "operator"), *touches) == [True, True]
+    company.person(ours).send(outputs=[table])
+    assert allowed(company.person(ours, "operator"), *touches) == [True, True]
+    assert allowed(company.person(theirs, "operator"), *touches) == [False, False]
+
+
 def test_a_grant_allows_what_it_says_until_it_ends(scene):
     company, ours, theirs, _, other = scene
     person = company.person(ours, "operator")

@@ -99,8 +99,17 @@ def fork(python: Path, variables: Mapping[str, str], records: int) -> Forked | N
     """Return a process in the user's environment that writes its records to ``records``; None where no server is."""
     if not (connection := _connected(python, variables)):
         return None
-    stdin, stdin_write = os.pipe()
-    stdout_read, stdout = os.pipe()
+    pipes: list[int] = []
+    try:
+        pipes += os.pipe()
+        pipes += os.pipe()
+    except OSError as error:  # no more files can be opened
+        _log.debug("no process was forked: %s", error)
+        for handle in pipes:
+            os.close(handle)
+        connection.close()
+        return None
+    stdin, stdin_write, stdout_read, stdout = pipes
     answer = b""
     try:
         socket.send_fds(connection, [FORK], [stdin, stdout, records])

@@ -54,15 +54,14 @@ def ask_for_grants(invocation: Invocation, pipeline: DeployedPipeline) -> None:
 
 
 def require_service(invocation: Invocation, *, timeout_seconds: float = 60) -> Service:
-    """Return the environment's metadata service, called as whoever has logged in there, else with ``service_token``.
+    """Return the environment's metadata service, asked by whoever types.
 
     Raises ``ConfigurationError`` (``no-service``).
     """
     from aiflow_sdk.service import Service
-    from aiflow_sdk.service.logins import find_login
 
-    token = find_login(require_address(invocation))
-    return Service(invocation.environment, timeout_seconds=timeout_seconds, token=token)
+    require_address(invocation)
+    return Service(invocation.environment, timeout_seconds=timeout_seconds, is_personal=True)
 
 
 def require_address(invocation: Invocation) -> str:
@@ -108,7 +107,9 @@ def find_recorded(invocation: Invocation, pipeline: str) -> RecordedPipeline | N
     if environment.service is None:
         return None
     try:
-        return RecordedPipeline(Service(environment), environment.name, invocation.project.name, pipeline)
+        return RecordedPipeline(
+            Service(environment, is_personal=True), environment.name, invocation.project.name, pipeline
+        )
     except AiflowError as error:
         Console(sys.stderr).print(f"note: {error}; what follows is the bundle store's alone")
         return None

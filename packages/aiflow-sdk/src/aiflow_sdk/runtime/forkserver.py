@@ -30,8 +30,10 @@ from typing import BinaryIO, NoReturn, cast
 from aiflow_sdk.channel import FORK, LOAD, user_of
 
 _LOAD_BYTES = 8_192
-_SECONDS = 1.0
-"""How long whoever has connected may take to ask."""
+_SECONDS = 10.0
+"""How long whoever has connected may take to ask; others are answered meanwhile."""
+_HEARING_SECONDS = 1.0
+"""How long whoever asked may take to hear the answer, which fits into what the socket holds."""
 
 
 class ForkServer:
@@ -41,6 +43,8 @@ class ForkServer:
         """Raises ``OSError`` where another one listens there, or the owner has ended already."""
         self._idle_seconds = idle_seconds
         self._running: dict[int, socket.socket] = {}
+        self._asking: dict[int, tuple[socket.socket, float]] = {}
+        """By descriptor those who have connected and not asked yet, and until when they may."""
         self._owner = os.pidfd_open(owner)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(f"\0{address}")
@@ -56,29 +60,49 @@ class ForkServer:
         """Answer requests until nobody needs this any more. In a fork it does not return."""
         until = time.monotonic() + self._idle_seconds
         while self._running or time.monotonic() < until:
-            seconds = until - time.monotonic()
-            ready = {key.fd for key, _ in self._selector.select(seconds if seconds > 0 else None)}
+            now = time.monotonic()
+            ends = [*([until] if until > now else ()), *(end for _, end in self._asking.values())]
+            seconds = max(0.0, min(ends) - now) if ends else None
+            ready = {key.fd for key, _ in self._selector.select(seconds)}
             if self._woken in ready:
                 with suppress(BlockingIOError):
                     os.read(self._woken, 4_096)
                 self._reap()
-            if self._listener.fileno() in ready and not self._answer():
+            if self._listener.fileno() in ready:
+                self._accept()
+            if not all(self._answer(self._asked(one)) for one in ready & self._asking.keys()):
                 break
+            for one in [one for one, (_, end) in self._asking.items() if end <= time.monotonic()]:
+                self._asked(one).close()
             if self._owner in ready:
                 break
             if ready:
                 until = time.monotonic() + self._idle_seconds
         self._listener.close()
+        for one in list(self._asking):
+            self._asked(one).close()
         self._reap(options=0)  # others hear of their ends
 
-    def _answer(self) -> bool:
-        """Answer one request; False where no more can be."""
+    def _accept(self) -> None:
+        """Let one of the same user ask, who may have gone again."""
         connection, _ = self._listener.accept()
-        connection.settimeout(_SECONDS)
+        if user_of(connection) != os.getuid():
+            connection.close()
+            return
+        self._asking[connection.fileno()] = (connection, time.monotonic() + _SECONDS)
+        self._selector.register(connection, selectors.EVENT_READ)
+
+    def _asked(self, number: int) -> socket.socket:
+        """Return the connection of a descriptor, which is no longer waited for."""
+        connection, _ = self._asking.pop(number)
+        self._selector.unregister(connection)
+        return connection
+
+    def _answer(self, connection: socket.socket) -> bool:
+        """Answer one request; False where no more can be."""
+        connection.settimeout(_HEARING_SECONDS)
         handles: list[int] = []
         try:
-            if user_of(connection) != os.getuid():
-                return True
             asked, handles, _, _ = socket.recv_fds(connection, _LOAD_BYTES, 3)
             if asked.startswith(LOAD):
                 _load(asked[1:])
@@ -107,7 +131,12 @@ class ForkServer:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._selector.close()
-            for one in (self._listener, connection, *self._running.values()):
+            for one in (
+                self._listener,
+                connection,
+                *self._running.values(),
+                *(one for one, _ in self._asking.values()),
+            ):
                 one.close()
             for handle in (self._woken, self._wake, self._owner):
                 os.close(handle)

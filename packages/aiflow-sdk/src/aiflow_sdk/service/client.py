@@ -10,10 +10,10 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aiflow_sdk.config import Environment, resolve_secret
+from aiflow_sdk.config import Environment
 from aiflow_sdk.errors import ReceiverError
 from aiflow_sdk.redaction import REDACTOR
-from aiflow_sdk.service.logins import find_login
+from aiflow_sdk.service.logins import find_token
 from aiflow_sdk.web import Reply, TooLong, WebServer
 
 _CONNECT_SECONDS = 3.0
@@ -30,7 +30,7 @@ _OTHER_HINT = "see what its log says, and that the settings service and service_
 
 
 class Service:
-    """One service, called with the environment's ``service_token``, else with the login of whoever calls."""
+    """One service, called with the token that :func:`~aiflow_sdk.service.logins.find_token` gives."""
 
     def __init__(
         self,
@@ -38,10 +38,12 @@ class Service:
         *,
         timeout_seconds: float = _TIMEOUT_SECONDS,
         connect_seconds: float = _CONNECT_SECONDS,
+        is_personal: bool = False,
         token: str | None = None,
         most_bytes: int | None = None,
     ) -> None:
-        """``timeout_seconds``: how long an answer may take; ``token`` stands for what would be looked up.
+        """``timeout_seconds``: how long an answer may take; ``is_personal``: it is asked by and for somebody, not in
+        behalf of a pipeline; ``token`` stands for what would be looked up.
 
         ``most_bytes``: how long an answer may be. Raises ``ConfigurationError`` (``unknown-secret``).
         """
@@ -50,8 +52,7 @@ class Service:
         self.address = environment.service
         self._server = WebServer(environment.service, keeps_open=True, most_bytes=most_bytes)
         if token is None:
-            reference = environment.service_token
-            token = resolve_secret(reference, environment) if reference else find_login(self.address)
+            token = find_token(environment, is_personal=is_personal)
         self._login = {"Authorization": f"Bearer {token}"} if token else {}
 
     def get(self, path: str, **query: Any) -> Any:

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from aiflow_sdk.config import Environment, resolve_secret
 from aiflow_sdk.errors import AccessError, ConfigurationError, ReceiverError, StoreError, Where
 from aiflow_sdk.redaction import REDACTOR
 
@@ -41,6 +42,23 @@ def logins_file() -> Path:
     """Return the file: ``$XDG_CONFIG_HOME/aiflow/logins.json``, else in ``~/.config``."""
     # Not Path's own way, which raises where a container's user has no home.
     return Path(os.path.expanduser(os.environ.get("XDG_CONFIG_HOME") or "~/.config")) / "aiflow" / "logins.json"
+
+
+def find_token(environment: Environment, *, is_personal: bool) -> str | None:
+    """Return the token that an environment's service is called with; None where there is none.
+
+    What a pipeline does (its tasks' grants, its releases, as its events) goes with the environment's ``service_token``,
+    so that all of it is one team's; what somebody asks for themselves (``is_personal``) goes with their own login.
+    Where one is absent the other stands for it. Raises ``ConfigurationError`` (``unknown-secret``) and as
+    :func:`find_login`.
+    """
+    assert environment.service is not None
+    reference = environment.service_token
+    if reference is None or is_personal:
+        login = find_login(environment.service)
+        if login is not None or reference is None:
+            return login
+    return resolve_secret(reference, environment)
 
 
 def find_login(address: str) -> str | None:

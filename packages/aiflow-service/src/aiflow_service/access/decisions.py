@@ -37,8 +37,8 @@ class _Owned(NamedTuple):
 def decide(connection: Connection, team_id: int, touches: Sequence[Touch]) -> list[dict[str, Any]]:
     """Return for each dataset whether the team may touch it so, and until when, in their order.
 
-    Its own it may, and what is nobody's: what no team claims and none has spoken of. Of another team's what that one
-    has granted. The connection has to see all teams; whose a dataset is, is not told.
+    Its own it may, and what is nobody's: what no team claims and none is known to write. Of another
+    team's what that one has granted. The connection has to see all teams; whose a dataset is, is not told.
     """
     owned = _owners(connection, {(one.namespace, one.name) for one in touches})
     given: dict[int, list[Any]] = defaultdict(list)
@@ -76,21 +76,22 @@ def _owners(connection: Connection, names: set[Name]) -> dict[Name, _Owned]:
     found = {}
     for name in names:
         if (number := numbers.get(name)) is not None:
-            found[name] = _Owned(teams[number], tuple(aliases[number]))
+            owner = teams[number]
+            found[name] = _Owned(claiming_team(connection, name[0]) if owner is None else owner, tuple(aliases[number]))
         else:
             found[name] = _Owned(claiming_team(connection, name[0]), (name,))
     return found
 
 
-def _known(connection: Connection, names: set[Name]) -> tuple[dict[Name, int], dict[int, int]]:
-    """Return the ids of the datasets that are known by these names, and the teams of those."""
+def _known(connection: Connection, names: set[Name]) -> tuple[dict[Name, int], dict[int, int | None]]:
+    """Return the ids of the datasets that are known by these names, and who owns those, if anybody."""
     numbers: dict[Name, int] = {}
-    teams: dict[int, int] = {}
+    teams: dict[int, int | None] = {}
     by_namespace: dict[str, list[str]] = defaultdict(list)
     for namespace, name in sorted(names):
         by_namespace[namespace].append(name)
     statement = (
-        sa.select(dataset_names.c.name, datasets.c.id, datasets.c.team_id)
+        sa.select(dataset_names.c.name, datasets.c.id, datasets.c.team_id, datasets.c.is_owned)
         .join(namespaces, namespaces.c.id == dataset_names.c.namespace_id)
         .join(datasets, datasets.c.id == dataset_names.c.dataset_id)
     )
@@ -98,5 +99,5 @@ def _known(connection: Connection, names: set[Name]) -> tuple[dict[Name, int], d
         wanted = statement.where(namespaces.c.name == namespace)
         for row in select_in(connection, wanted, dataset_names.c.name, mine):
             numbers[namespace, row.name] = row.id
-            teams[row.id] = row.team_id
+            teams[row.id] = row.team_id if row.is_owned else None
     return numbers, teams

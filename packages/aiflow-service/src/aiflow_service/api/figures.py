@@ -26,3 +26,4 @@ REQUESTS = Histogram(
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
 AUDIT_SOUND = Gauge("aiflow_audit_sound", "1 while the rows of the audit fitted when they were last signed, else 0.")
+RETENTION_SOUND = Gauge("aiflow_retention_sound", "1 while all that is too old was let go when last tried, else 0.")

@@ -22,6 +22,7 @@ from aiflow_service.access.teams import Taken
 from aiflow_service.ingest import Overloaded, Unwritable
 from aiflow_service.masking import hide_secrets_in_text
 from aiflow_service.openlineage import Refusal
+from aiflow_service.runs import SeveralTeams
 
 _LOG = logging.getLogger("aiflow_service.api")
 
@@ -123,6 +124,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Taken)
     async def taken(_: Request, error: Taken) -> Response:
         return problem_response(409, "name-taken", str(error))
+
+    @app.exception_handler(SeveralTeams)
+    async def ambiguous(_: Request, error: SeveralTeams) -> Response:
+        return problem_response(422, "team-ambiguous", str(error), place="query/team")
 
     @app.exception_handler(ProviderSilent)
     async def silent(_: Request, error: ProviderSilent) -> Response:

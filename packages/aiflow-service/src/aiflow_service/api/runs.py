@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from aiflow_service.access import Scope
+from aiflow_service.access.teams import find_team
 from aiflow_service.api.answers import (
     SAME,
     Cursor,
@@ -28,13 +29,17 @@ from aiflow_service.api.answers import (
 from aiflow_service.api.events import with_raw
 from aiflow_service.api.problem import PROBLEMS, not_found
 from aiflow_service.api.services import ScopeOf, Services, ServicesOf, renewed_scope
+from aiflow_service.api.words import NAME_PATTERN
 from aiflow_service.events import EventFilter, list_events
-from aiflow_service.runs import RunFilter, changed_since, find_run, list_runs, newest_change
+from aiflow_service.runs import RunFilter, changed_since, find_run, list_runs, newest_change, team_of_run
 
 router = APIRouter(prefix="/api/v1/runs", tags=["runs"], responses=PROBLEMS)
 
 State = Literal["running", "succeeded", "failed", "cancelled"]
 RunId = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z_.:-]+$")]
+TeamWord = Annotated[
+    str | None, Query(pattern=NAME_PATTERN, description="Whose run, where several of the caller's teams have the id.")
+]
 _POLL_SECONDS = 1.0
 _SILENCE_SECONDS = 15.0
 _LIVE_ROWS = 200
@@ -99,10 +104,11 @@ async def live(
 
 
 @router.get("/{run_id}", responses=SAME)
-def run(run_id: RunId, request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
+def run(run_id: RunId, request: Request, services: ServicesOf, scope: ScopeOf, team: TeamWord = None) -> Response:
     """Tell a run whole: its tasks with their attempts, nodes, datasets, errors, and whatever else was part of it."""
     with services.database.reading() as connection:
-        found = find_run(connection, scope, run_id.lower())
+        team_id = find_team(connection, scope, team) if team else None
+        found = find_run(connection, scope, run_id.lower(), team_id)
     if found is None:
         raise not_found("run")
     return answer_object(request, found)
@@ -110,12 +116,19 @@ def run(run_id: RunId, request: Request, services: ServicesOf, scope: ScopeOf) -
 
 @router.get("/{run_id}/events")
 def run_events(
-    run_id: RunId, services: ServicesOf, scope: ScopeOf, limit: Limit = 50, cursor: Cursor = None
+    run_id: RunId,
+    services: ServicesOf,
+    scope: ScopeOf,
+    team: TeamWord = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> Response:
     """List the events of a run in the order in which they arrived."""
     after = place_of(cursor, 1) or (0,)
     with services.database.reading() as connection:
-        wanted = EventFilter(run_uid=run_id.lower())
+        uid = run_id.lower()
+        team_id = find_team(connection, scope, team) if team else team_of_run(connection, scope, uid)
+        wanted = EventFilter(run_uid=uid, team_id=team_id)
         found, place = list_events(connection, scope, wanted, after=after[0], limit=limit)
     return answer_page([with_raw(one) for one in found], place)
 

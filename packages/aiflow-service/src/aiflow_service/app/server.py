@@ -18,6 +18,7 @@ from aiflow_sdk.errors import ConfigurationError
 from aiflow_sdk.web import is_loopback
 from aiflow_service import __version__
 from aiflow_service.access.signin import read_sign_in
+from aiflow_service.api.figures import RETENTION_SOUND
 from aiflow_service.app.assembly import create_app
 from aiflow_service.app.folder import claimed_folder
 from aiflow_service.app.protocol import BoundedProtocol
@@ -89,8 +90,9 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
             with (
                 _claimed(settings),
                 _kept_audit(database, settings) as keeper,
-                closing(RetentionKeeper(database, settings.retention)),
+                closing(RetentionKeeper(database, settings.retention)) as retention,
             ):
+                RETENTION_SOUND.set_function(lambda: float(retention.is_sound))
                 app = create_app(database, keeper, prices, settings.sign_in)
                 # What is remembered lives long, what a request makes goes at once: a look through all seldom pays.
                 gc.freeze()

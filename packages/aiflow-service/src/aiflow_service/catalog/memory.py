@@ -15,6 +15,7 @@ class CatalogMemory:
         self.jobs: Memory[tuple[int, Name], int] = Memory(100_000)
         self.datasets: Memory[Name, int] = Memory(200_000)
         self.owners: Memory[int, int] = Memory(200_000)
+        self.owned: Memory[int, bool] = Memory(200_000)
         self.columns: Memory[tuple[int, str], int] = Memory(100_000)
         self.schemas: Memory[int, tuple[int, str]] = Memory(100_000)
         self.facts: Memory[tuple[str, int, str], tuple[int, str]] = Memory(100_000)

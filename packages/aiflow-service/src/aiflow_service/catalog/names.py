@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from aiflow_service.access.teams import Claims
 from aiflow_service.catalog.memory import CatalogMemory
-from aiflow_service.database.bulk import insert_rows, select_in
+from aiflow_service.database.bulk import insert_rows, select_in, update_rows
 from aiflow_service.database.connection import Writing
 from aiflow_service.database.tables import columns, dataset_names, datasets, jobs, namespaces, projects
 from aiflow_service.openlineage.events import Name
@@ -20,6 +20,7 @@ _JOBS = sa.select(jobs.c.name, jobs.c.id).where(
 _DATASETS = sa.select(dataset_names.c.name, dataset_names.c.dataset_id).where(
     dataset_names.c.namespace_id == sa.bindparam("namespace")
 )
+_OWNED = sa.select(datasets.c.id, datasets.c.team_id, datasets.c.is_owned)
 _COLUMNS = sa.select(columns.c.dataset_id, columns.c.name, columns.c.id)
 
 
@@ -30,7 +31,7 @@ class Names:
         self._claims = claims
         self._writing = writing
         self._memory = memory
-        self._made: list[tuple[int, int, int, str, bytes]] = []
+        self._made: list[tuple[int, int, int, str, bytes, int]] = []
         self._named: list[tuple[int, str, int]] = []
 
     def namespace(self, name: str) -> int:
@@ -136,21 +137,70 @@ class Names:
             for name, number in select_in(self._writing.connection, _DATASETS, dataset_names.c.name, short, mine):
                 self._memory.datasets.learn((namespace, name), number)
 
-    def prepare_datasets(self, team_id: int, wanted: Iterable[Name]) -> None:
-        """Find or make datasets; a new one belongs to the team, or to the one that claims its namespace."""
+    def prepare_datasets(self, team_id: int, wanted: Iterable[Name], *, is_written: bool = False) -> None:
+        """Find or make datasets; a new one belongs to the team, or to the one that claims its namespace.
+
+        What is only read is seen by the team, and becomes another's that writes it.
+        """
         names = sorted(set(wanted))
         self.find_datasets(names)
         for name in names:
             if self._memory.datasets.get(name) is None:
-                self.make_dataset(team_id, name)
+                self.make_dataset(team_id, name, is_written=is_written)
         self.store_datasets()
 
-    def make_dataset(self, team_id: int, name: Name) -> int:
+    def own_datasets(self, team_id: int, written: Iterable[Name]) -> None:
+        """Give the team what it writes and others, or itself, have only read until now.
+
+        What a reader of another team has said of it goes: it is the owner's to say what columns, facts and names it
+        has. Ids that are remembered may not be so afterwards: names have to be found anew.
+        """
+        names = sorted(set(written))
+        self.find_datasets(names)
+        numbers = {self._memory.datasets.get(name): name for name in names}
+        unknown = sorted(one for one in numbers if one is not None and self._memory.owned.get(one) is None)
+        rows = select_in(self._writing.connection, _OWNED, datasets.c.id, unknown) if unknown else ()
+        taken = []
+        for row in rows:
+            self._memory.owned.learn(row.id, True)
+            if row.is_owned:
+                continue
+            owner = self._claims.team_of(numbers[row.id][0]) or team_id
+            if owner != row.team_id:
+                taken.append((row.id, owner))
+            else:
+                update_rows(self._writing, datasets, ("id", "is_owned"), [(row.id, 1)])
+        for number, owner in taken:
+            self._give(number, owner, numbers[number])
+        if taken:
+            self._writing.number("dataset_merges")  # other replicas forget whose it was, and its names
+            self.forget_datasets()
+            self._memory.facts.forget()
+
+    def _give(self, dataset_id: int, owner: int, name: Name) -> None:
+        """Give a dataset to another team, as if that one had been the first to speak of it, under this name."""
+        run = self._writing.connection.execute
+        namespace = self.namespace(name[0])
+        kept = (dataset_names.c.namespace_id == namespace) & (dataset_names.c.name == name[1])
+        run(dataset_names.delete().where(dataset_names.c.dataset_id == dataset_id, ~kept))
+        run(
+            columns.update().where(columns.c.dataset_id == dataset_id).values(ordinal=None, type=None, description=None)
+        )
+        forgotten = {"schema_time": None, "schema_digest": None, "facts": b""}
+        known = {"team_id": owner, "is_owned": 1, "namespace_id": namespace, "name": name[1]}
+        run(datasets.update().where(datasets.c.id == dataset_id).values(**known, **forgotten))
+        self._memory.owners.learn(dataset_id, owner)
+
+    def make_dataset(self, team_id: int, name: Name, *, is_written: bool) -> int:
         """Make a dataset, which :meth:`store_datasets` will write."""
         number = self._writing.number("datasets")
-        owner = self._claims.team_of(name[0]) or team_id
+        claiming = self._claims.team_of(name[0])
+        owner = claiming or team_id
+        is_owned = is_written or claiming is not None
         self._memory.owners.learn(number, owner)
-        self._made.append((number, owner, self.namespace(name[0]), name[1], b""))
+        if is_owned:
+            self._memory.owned.learn(number, True)
+        self._made.append((number, owner, self.namespace(name[0]), name[1], b"", int(is_owned)))
         self.add_name(number, name)
         return number
 
@@ -161,7 +211,7 @@ class Names:
 
     def store_datasets(self) -> None:
         """Write the datasets and names that were made."""
-        insert_rows(self._writing, datasets, ("id", "team_id", "namespace_id", "name", "facts"), self._made)
+        insert_rows(self._writing, datasets, ("id", "team_id", "namespace_id", "name", "facts", "is_owned"), self._made)
         insert_rows(self._writing, dataset_names, ("namespace_id", "name", "dataset_id"), self._named)
         self._made, self._named = [], []
 

@@ -19,9 +19,10 @@ _SCANNED = 500
 
 @dataclass(frozen=True)
 class EventFilter:
-    """Which events: of a run, a job, a dataset, and between two moments (the second excluded)."""
+    """Which events: of a run, a team, a job, a dataset, and between two moments (the second excluded)."""
 
     run_uid: str | None = None
+    team_id: int | None = None
     job_id: int | None = None
     dataset_id: int | None = None
     since: int | None = None
@@ -39,6 +40,8 @@ def list_events(
     statement = sa.select(events).where(scope.sees(events.c.team_id), events.c.id > after).order_by(events.c.id)
     if wanted.run_uid is not None:
         statement = statement.where(events.c.run_uid == wanted.run_uid)
+    if wanted.team_id is not None:
+        statement = statement.where(events.c.team_id == wanted.team_id)
     if wanted.job_id is not None:
         statement = statement.where(events.c.job_id == wanted.job_id)
     if wanted.since is not None:

@@ -26,6 +26,9 @@ def declare_release(writing: Writing, team_id: int, release_id: int, environment
     names = Names(writing, CatalogMemory(), claims)
     jobs = {number: _job_name(*name, environment) for number, name in pipelines.items()}
     names.prepare_jobs((team_id, name) for name in jobs.values())
+    written = {name for one in declared.values() for name in one.writes}
+    names.own_datasets(team_id, written)
+    names.prepare_datasets(team_id, written, is_written=True)
     names.prepare_datasets(team_id, (name for one in declared.values() for name in one.reads | one.writes))
     job_ids = {number: names.job(team_id, name) for number, name in jobs.items()}
     touched = {version_id: _touches(names, one) for version_id, one in declared.items()}

@@ -163,8 +163,13 @@ class GroupWriter:
     def _describe(self, writing: Writing, names: Names, fresh: Sequence[Sent], later: Sequence[Sent]) -> None:
         """Write what events say of jobs and datasets: all that is new, and the times of what was said again."""
         rights = Rights(writing, names)
+        for team_id, outputs in _written(fresh, with_symlinks=True):
+            names.own_datasets(team_id, outputs)
         mentions = ((one, mention) for one in fresh for mention in one.event.datasets)
         join_symlinks(writing, names, rights.may_describe, mentions)
+        for team_id, outputs in _written(fresh, with_symlinks=False):
+            names.own_datasets(team_id, outputs)
+            names.prepare_datasets(team_id, outputs, is_written=True)
         described = [*fresh, *later]
         for team_id in sorted({one.team_id for one in described}):
             mine = (one.event for one in described if one.team_id == team_id)
@@ -262,6 +267,18 @@ def _datasets_of(event: Event) -> Iterable[Name]:
         yield mention.name
         for source in mention.sources:
             yield source.dataset
+
+
+def _written(told: Sequence[Sent], *, with_symlinks: bool) -> list[tuple[int, set[Name]]]:
+    """Return by team the names under which it writes datasets."""
+    found: dict[int, set[Name]] = {}
+    for one in told:
+        for mention in one.event.datasets:
+            if mention.is_output:
+                found.setdefault(one.team_id, set()).update(
+                    (mention.name, *(mention.symlinks if with_symlinks else ()))
+                )
+    return sorted(found.items())
 
 
 def _places(names: Names, told: Sequence[Sent]) -> Iterable[Place]:

@@ -41,6 +41,7 @@ def join_symlinks(
     table a part of its own, also not with a grant to write.
     """
     linked = [(sent, mention) for sent, mention in mentions if mention.symlinks]
+    linked.sort(key=lambda one: not one[1].is_output)  # of one group those that write come first
     if not linked:
         return
     names.find_datasets(name for _, mention in linked for name in (mention.name, *mention.symlinks))
@@ -55,7 +56,7 @@ def join_symlinks(
         there = sorted({found for name in wanted if (found := names.known_dataset(name)) is not None})
         if not sent.speaks_for_all and len({names.owner(found) for found in there}) > 1:
             continue
-        dataset_id = there[0] if there else names.make_dataset(sent.team_id, mention.name)
+        dataset_id = there[0] if there else names.make_dataset(sent.team_id, mention.name, is_written=mention.is_output)
         for name in wanted:
             if names.known_dataset(name) is None:
                 names.add_name(dataset_id, name)
@@ -85,6 +86,9 @@ def _merge(writing: Writing, elder: int, younger: int) -> None:
         _move(writing, column_edges, {"source_id": kept[name]}, column_edges.c.source_id == number)
         run(columns.delete().where(columns.c.id == number))
     run(events.update().where(events.c.dataset_id == younger).values(dataset_id=elder))
+    if run(sa.select(datasets.c.is_owned).where(datasets.c.id == elder)).scalar() == 0:  # who writes it owns it
+        of_younger = sa.select(datasets.c.team_id, datasets.c.is_owned).where(datasets.c.id == younger)
+        run(datasets.update().where(datasets.c.id == elder).values(run(of_younger).one()._asdict()))
     merged = (datasets.c.id == younger) | (datasets.c.merged_into == younger)
     run(datasets.update().where(merged).values(merged_into=elder))
 

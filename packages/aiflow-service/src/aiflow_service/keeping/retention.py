@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from aiflow_sdk.errors import ConfigurationError
 from aiflow_service.audit import Caller, Entry, record
-from aiflow_service.audit.entries import SERVICE
+from aiflow_service.audit.entries import SERVICE, Result
 from aiflow_service.database import MICROSECONDS, Database, Writing
 from aiflow_service.database.partitions import REST, are_partitioned, day_text, drop_months, make_months_ahead, today
 from aiflow_service.database.tables import events, refusals, runs, teams, usage
@@ -88,6 +88,7 @@ class RetentionKeeper:
         self._database = database
         self._retention = retention
         self._ending = threading.Event()
+        self._failing: set[str] = set()
         self._attempt(self._make_months)  # before the first event
         self._thread = threading.Thread(target=self._run, name="retention-keeper", daemon=True)
         self._thread.start()
@@ -103,12 +104,29 @@ class RetentionKeeper:
             self._attempt(self._let_go)
             self._ending.wait(_LOOK_SECONDS)
 
-    @staticmethod
-    def _attempt(act: Callable[[], None]) -> None:
+    @property
+    def is_sound(self) -> bool:
+        """Whether all that was to be made and let go was, when it was tried last."""
+        return not self._failing
+
+    def _attempt(self, act: Callable[[], None]) -> None:
         try:
             act()
         except SQLAlchemyError as error:  # what is in no month lies in the rest, what is too old goes later
-            _LOG.warning("retention waits for its next time: %s", str(error).splitlines()[0])
+            why = str(error).splitlines()[0]
+            _LOG.warning("retention waits for its next time: %s", why)
+            if act.__name__ not in self._failing:  # once, until it goes well again
+                self._failing.add(act.__name__)
+                self._tell(why)
+        else:
+            self._failing.discard(act.__name__)
+
+    def _tell(self, why: str) -> None:
+        try:
+            with self._database.writing() as writing:
+                _note(writing, "retention.failed", "*", {"why": why}, "failed")
+        except SQLAlchemyError:
+            _LOG.exception("a failure of retention could not be recorded")
 
     def _let_go(self) -> None:
         if self._retention != FOR_EVER:
@@ -123,16 +141,20 @@ class RetentionKeeper:
 def let_go(database: Database, retention: Retention, ending: threading.Event | None = None) -> None:
     """Remove what is older than it is to be kept, a little at a time, until ``ending``. The audit says that it was.
 
-    Lineage, the catalog, versions, the ledger and the audit itself stay. Raises what the database does.
+    Lineage, the catalog, versions, the ledger and the audit itself stay. Raises what the database does; what keeps a
+    month from being dropped, once all else is done.
     """
     ending = ending or threading.Event()
     rules = list(_rules(database, retention))
     longest = _longest(rules)
-    with database.writing() as writing:
-        in_months = are_partitioned(writing.connection)
-        months = drop_months(writing.connection, today() - longest) if in_months and longest is not None else []
-        if months:
-            _note(writing, "events.dropped", "*", {"months": [f"{month:%Y-%m}" for month in months]})
+    with database.reading() as connection:
+        in_months = are_partitioned(connection)
+    failed: SQLAlchemyError | None = None
+    if in_months and longest is not None:
+        try:
+            _drop(database, today() - longest)
+        except SQLAlchemyError as error:
+            failed = error
     for rule in rules:
         if rule.kept.events_days is not None:
             # Of those who keep them longest, months go whole, once all of a month is too old.
@@ -142,6 +164,14 @@ def let_go(database: Database, retention: Retention, ending: threading.Event | N
             _repeat(database, rule, ending, "refusals.removed", before, refusals, refusals.c.last_at < before * _DAY)
         if rule.kept.runs_days is not None:
             _let_runs_go(database, rule, ending, today() - rule.kept.runs_days)
+    if failed is not None:
+        raise failed
+
+
+def _drop(database: Database, before: int) -> None:
+    with database.writing() as writing:
+        if months := drop_months(writing.connection, before):
+            _note(writing, "events.dropped", "*", {"months": [f"{month:%Y-%m}" for month in months]})
 
 
 def _rules(database: Database, retention: Retention) -> Iterator[_Rule]:
@@ -205,5 +235,5 @@ def _repeat(
         ending.wait(_PAUSE_SECONDS)
 
 
-def _note(writing: Writing, action: str, team: str, details: dict[str, object]) -> None:
-    record(writing, Entry(Caller(SERVICE), action, "retention", team, details=details))
+def _note(writing: Writing, action: str, team: str, details: dict[str, object], result: Result = "done") -> None:
+    record(writing, Entry(Caller(SERVICE), action, "retention", team, result=result, details=details))

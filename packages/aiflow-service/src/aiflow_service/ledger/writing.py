@@ -7,12 +7,15 @@ from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
 
-from aiflow_service.database.bulk import insert_rows, select_in, update_rows
+from aiflow_service.database.bulk import select_in, upsert_rows
 from aiflow_service.database.connection import Writing
 from aiflow_service.database.tables import makings, runs
 from aiflow_service.ledger.fold import MakingFold
 from aiflow_service.openlineage import Event
 from aiflow_service.openlineage.events import Name
+
+_RUNS = sa.select(runs.c.uid, runs.c.team_id, runs.c.environment)
+_STORED = sa.select(makings.c.run_uid, makings.c.team_id, makings.c.fold)
 
 
 class MakingPart(NamedTuple):
@@ -23,8 +26,6 @@ class MakingPart(NamedTuple):
     job: Name
     """The pipeline's."""
     fold: MakingFold
-    speaks_for_all: bool
-    """Unless the sender does, what it says of another team's run changes nothing."""
     environment: str | None = None
     """The only one of which its sender may say anything."""
 
@@ -34,7 +35,6 @@ class Sent(Protocol):
 
     event: Event
     team_id: int
-    speaks_for_all: bool
     environment: str | None
 
 
@@ -47,40 +47,35 @@ def making_parts(sent: Iterable[Sent]) -> Iterator[MakingPart]:
             continue
         is_task = event.run_facets["aiflow_run"].get("task_id") is not None
         if not is_task:
-            yield MakingPart(event.run_id, one.team_id, event.job, fold, one.speaks_for_all, one.environment)
+            yield MakingPart(event.run_id, one.team_id, event.job, fold, one.environment)
         elif event.parent:
             parent = event.parent
-            yield MakingPart(parent.run_id, one.team_id, parent.job, fold, one.speaks_for_all, one.environment)
+            yield MakingPart(parent.run_id, one.team_id, parent.job, fold, one.environment)
 
 
 def write_makings(writing: Writing, parts: Sequence[MakingPart], job_id: Callable[[int, Name], int]) -> None:
-    """Store what is said of makings, once the runs themselves are stored: whose a run is, its making is too.
+    """Store what is said of makings, once the runs themselves are stored; each team's run has its own.
 
     ``job_id`` says, by team, which job a name stands for.
     """
     uids = {part.run_uid for part in parts}
-    owned = sa.select(runs.c.uid, runs.c.team_id, runs.c.environment)
-    owners = {row.uid: row for row in select_in(writing.connection, owned, runs.c.uid, uids)}
-    stored = sa.select(makings.c.run_uid, makings.c.team_id, makings.c.fold)
-    there = {row.run_uid: row for row in select_in(writing.connection, stored, makings.c.run_uid, uids)}
-    together: dict[str, MakingPart] = {}
+    found = select_in(writing.connection, _RUNS, runs.c.uid, uids)
+    environments = {(row.team_id, row.uid): row.environment for row in found}
+    stored = select_in(writing.connection, _STORED, makings.c.run_uid, uids)
+    there = {(row.team_id, row.run_uid): MakingFold.from_bytes(row.fold) for row in stored}
+    together: dict[tuple[int, str], MakingPart] = {}
     for part in parts:
-        run, known = owners.get(part.run_uid), together.get(part.run_uid)
-        if run is None or not (part.speaks_for_all or run.team_id == part.team_id):
+        place = part.team_id, part.run_uid
+        if place not in environments:
             continue
-        if part.environment is not None and run.environment not in (None, part.environment):
+        if part.environment is not None and environments[place] not in (None, part.environment):
             continue
-        fold = part.fold if known is None else known.fold.merge(part.fold)
-        together[part.run_uid] = part._replace(team_id=run.team_id, fold=fold)
-    new: list[tuple[str, int, int, bytes]] = []
-    changed: list[tuple[str, int, int, bytes]] = []
-    for uid, part in sorted(together.items()):
-        row, fold = there.get(uid), part.fold
-        if row is not None and row.team_id == part.team_id:
-            before = MakingFold.from_bytes(row.fold)
-            fold = before.merge(part.fold)
-            if fold == before:
-                continue
-        (new if row is None else changed).append((uid, part.team_id, job_id(part.team_id, part.job), fold.to_bytes()))
-    insert_rows(writing, makings, ("run_uid", "team_id", "job_id", "fold"), new)
-    update_rows(writing, makings, ("run_uid", "team_id", "job_id", "fold"), changed)
+        known = together.get(place)
+        together[place] = part if known is None else part._replace(fold=known.fold.merge(part.fold))
+    rows: list[tuple[str, int, int, bytes]] = []
+    for (team_id, uid), part in sorted(together.items()):
+        before = there.get((team_id, uid))
+        fold = part.fold if before is None else before.merge(part.fold)
+        if fold != before:
+            rows.append((uid, team_id, job_id(team_id, part.job), fold.to_bytes()))
+    upsert_rows(writing, makings, ("run_uid", "team_id", "job_id", "fold"), rows, {"job_id": "new", "fold": "new"})

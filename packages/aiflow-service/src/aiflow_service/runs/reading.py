@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
 from aiflow_service.database.tables import jobs, namespaces, projects, runs, teams
-from aiflow_service.runs.telling import tell_run, tell_story
+from aiflow_service.runs.telling import is_told_of, tell_run, tell_story
 
 _MAX_PARTS = 5_000
 _MAX_TEAMS = 40
@@ -108,25 +108,59 @@ def _newest(
     return sa.select(found.c.id).order_by(found.c.started_at.desc(), found.c.id.desc()).limit(limit)
 
 
-def find_run(connection: Connection, scope: Scope, uid: str) -> dict[str, Any] | None:
-    """Return a run with all its parts, None where there is none that the caller sees."""
-    row = connection.execute(_selected(scope).where(runs.c.uid == uid)).first()
+class SeveralTeams(Exception):  # noqa: N818 it is an answer
+    """Several of the caller's teams have a run of this id: it has to be said whose is meant."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(f"several of your teams have a run of this id: {', '.join(names)}; name one with team=")
+
+
+def find_run(connection: Connection, scope: Scope, uid: str, team_id: int | None = None) -> dict[str, Any] | None:
+    """Return a run with all its parts, None where there is none that the caller sees.
+
+    A part's whole is of its own team; where that has none of this id, of whichever team the caller sees it in. Raises
+    :class:`SeveralTeams` where no team is given and several have told of a run of this id.
+    """
+    row = _find(connection, scope, uid, team_id)
     if row is None:
         return None
     parts: list[Any] = []
-    above = {uid}
+    above = {row.id: uid}
+    told = {row.id}
+    whole = runs.alias()
+    is_whole = (whole.c.uid == runs.c.parent_uid) & (whole.c.team_id == runs.c.team_id)
     while above and len(parts) < _MAX_PARTS:
+        own = sa.select(whole.c.id).where(is_whole)
         below = connection.execute(
             _selected(scope)
-            .where(runs.c.parent_uid.in_(sorted(above)))
+            .where(runs.c.parent_uid.in_(sorted(above.values())))
+            .where(own.where(whole.c.id.in_(sorted(above))).exists() | ~own.exists())
             .order_by(runs.c.started_at, runs.c.id)
             .limit(_MAX_PARTS - len(parts))
         ).all()
-        told = {uid, *(part.uid for part in parts)}
-        fresh = [part for part in below if part.uid not in told]
+        fresh = [part for part in below if part.id not in told]
+        told.update(part.id for part in fresh)
         parts += fresh
-        above = {part.uid for part in fresh[:500]}
+        above = {part.id: part.uid for part in fresh[:500]}
     return tell_story(row, parts, is_cut=len(parts) >= _MAX_PARTS)
+
+
+def team_of_run(connection: Connection, scope: Scope, uid: str) -> int | None:
+    """Return the team of the only run of this id that the caller sees. Raises what :func:`find_run` does."""
+    row = _find(connection, scope, uid, None)
+    return None if row is None else row.team_id
+
+
+def _find(connection: Connection, scope: Scope, uid: str, team_id: int | None) -> Any:
+    statement = _selected(scope).where(runs.c.uid == uid)
+    if team_id is not None:
+        statement = statement.where(runs.c.team_id == team_id)
+    rows = connection.execute(statement).all()
+    if len(rows) > 1:  # one that others alone have named is none beside one that was told of
+        rows = [row for row in rows if is_told_of(row)] or rows
+    if len(rows) > 1:
+        raise SeveralTeams(sorted(row.team for row in rows))
+    return rows[0] if rows else None
 
 
 def changed_since(
@@ -149,8 +183,13 @@ def newest_change(connection: Connection) -> int:
 
 def _selected(scope: Scope) -> sa.Select[Any]:
     statement = sa.select(
-        runs, jobs.c.name.label("job_name"), namespaces.c.name.label("job_namespace"), projects.c.name.label("project")
+        runs,
+        jobs.c.name.label("job_name"),
+        namespaces.c.name.label("job_namespace"),
+        projects.c.name.label("project"),
+        teams.c.name.label("team"),
     )
     joined = runs.join(jobs, jobs.c.id == runs.c.job_id).join(namespaces, namespaces.c.id == jobs.c.namespace_id)
+    joined = joined.join(teams, teams.c.id == runs.c.team_id)
     joined = joined.outerjoin(projects, projects.c.id == runs.c.project_id)
     return statement.select_from(joined).where(scope.sees(runs.c.team_id))

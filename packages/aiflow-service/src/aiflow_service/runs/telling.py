@@ -10,6 +10,11 @@ from aiflow_service.database.moments import moment_text
 from aiflow_service.runs.fold import RunFold
 
 
+def is_told_of(row: Any) -> bool:
+    """Tell whether a run's own events have told of it, and not its parts alone."""
+    return RunFold.from_bytes(row.fold).is_own
+
+
 def tell_run(row: Any) -> dict[str, Any]:
     """Return a run as a line of a list."""
     return _tell(row, RunFold.from_bytes(row.fold))
@@ -41,6 +46,7 @@ def _tell(row: Any, fold: RunFold) -> dict[str, Any]:
     facts = fold.facet("aiflow_run")
     return {
         "run_id": row.uid,
+        "team": row.team,
         "parent_run_id": row.parent_uid,
         "pipeline": row.pipeline,
         "project": row.project,

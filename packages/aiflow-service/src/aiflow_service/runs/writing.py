@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
 from msgspec import Struct
 
 from aiflow_service.database.bulk import insert_rows, select_in, update_rows
 from aiflow_service.database.connection import Writing
-from aiflow_service.database.tables import runs
+from aiflow_service.database.tables import DEFAULT_TEAM_ID, runs
 from aiflow_service.runs.fold import RunFold
 from aiflow_service.runs.usage import usage_row, write_billed, write_usage
 
@@ -42,7 +42,7 @@ _STORED = sa.select(runs.c.uid, runs.c.id, runs.c.team_id, runs.c.state, runs.c.
 class RunPart(Struct):
     """What a group of events says of one run; ``changed`` is the number of the last of them.
 
-    Unless the sender ``speaks_for_all``, what it says of another team's run changes nothing.
+    The run is that of the events' team, whatever other teams have told under the same id.
     """
 
     uid: str
@@ -50,6 +50,7 @@ class RunPart(Struct):
     fold: RunFold
     changed: int
     speaks_for_all: bool = True
+    """Whether claims, and not the sender, say whose the events are."""
     environment: str | None = None
     """The only one of which its sender may say anything."""
 
@@ -63,6 +64,10 @@ class Stored(NamedTuple):
     fold: RunFold
 
 
+Place: TypeAlias = tuple[int, str]
+"""A team, and a run's id in it."""
+
+
 def write_runs(
     writing: Writing,
     parts: Sequence[RunPart],
@@ -71,17 +76,18 @@ def write_runs(
 ) -> list[tuple[str, RunFold]]:
     """Store what is said of runs; returns those of whole pipelines and of others' jobs that have ended by it.
 
-    ``job_id`` and ``project_id`` say, by team, which ones names stand for. A run belongs to the team that tells of it;
-    one of which others alone have said that they are part of it, to the first of these, until it is told of itself.
+    ``job_id`` and ``project_id`` say, by team, which ones names stand for. A run belongs to the team whose events
+    tell of it or of a part of it, so that of two teams with one id each has its own.
     """
     found = select_in(writing.connection, _STORED, runs.c.uid, {one.uid for one in parts})
-    there = {row.uid: Stored(row.id, row.team_id, row.state, RunFold.from_bytes(row.fold)) for row in found}
+    there = {
+        (row.team_id, row.uid): Stored(row.id, row.team_id, row.state, RunFold.from_bytes(row.fold)) for row in found
+    }
     new, changed, ended, used = [], [], [], []
     billed: dict[int, RunFold] = {}
     billed_before: list[int] = []
-    for uid, part in sorted(_together(parts, there).items()):
-        row = there.get(uid)
-        fold, team_id = part.fold, part.team_id
+    for (team_id, uid), part in sorted(_together(parts, there).items()):
+        row, fold = _row_for(part, there), part.fold
         if row is not None and row.team_id == team_id:
             fold = row.fold.merge(part.fold)
             if fold == row.fold:
@@ -106,29 +112,41 @@ def write_runs(
     return ended
 
 
-def _together(parts: Sequence[RunPart], there: Mapping[str, Stored]) -> dict[str, RunPart]:
-    """Return, by run, what those say together who may say anything of it; the team is the run's."""
-    together: dict[str, RunPart] = {}
-    for part in sorted(parts, key=lambda one: not one.fold.is_own):  # what it says of itself decides whose it is
-        row, known = there.get(part.uid), together.get(part.uid)
-        owner, environment = part.team_id, None
-        if known is not None:
-            owner, environment = known.team_id, known.fold.environment
-        elif row is not None and (row.fold.is_own or not part.fold.is_own):
-            owner = row.team_id
-        if row is not None and row.team_id == owner:
+def _together(parts: Sequence[RunPart], there: Mapping[Place, Stored]) -> dict[Place, RunPart]:
+    """Return, by run, what those say together who may say anything of it."""
+    together: dict[Place, RunPart] = {}
+    told = {uid for (_, uid), row in there.items() if row.fold.is_own}
+    for part in sorted(parts, key=lambda one: not one.fold.is_own):
+        place = part.team_id, part.uid
+        row, known = there.get(place), together.get(place)
+        if part.fold.is_own:
+            told.add(part.uid)
+        elif part.speaks_for_all and row is None and known is None and part.uid in told:
+            continue  # claims say that the whole is another team's than its part
+        environment = known.fold.environment if known else None
+        if row is not None:
             environment = row.fold.environment or environment
-        if not part.speaks_for_all and owner != part.team_id:
-            continue
         if part.environment is not None and environment not in (None, part.environment):
             continue
         if known is None:
-            part.team_id = owner
-            together[part.uid] = part
+            together[place] = part
         else:
             known.fold = known.fold.merge(part.fold)
             known.changed = max(known.changed, part.changed)
     return together
+
+
+def _row_for(part: RunPart, there: Mapping[Place, Stored]) -> Stored | None:
+    """Return the row that what is said of a run goes into.
+
+    One that nobody claims and of which parts alone have told becomes the claiming team's once who speaks for all tells
+    of it.
+    """
+    row = there.get((part.team_id, part.uid))
+    if row is None and part.speaks_for_all and part.fold.is_own:
+        row = there.get((DEFAULT_TEAM_ID, part.uid))
+        return None if row is None or row.fold.is_own else row
+    return row
 
 
 def _values(

@@ -64,8 +64,9 @@ def command(
     another device. The token is renewed while the provider allows it. Else, and with --with-token or --token-file, a
     token is kept that you have: a machine token (`aiflow token create`), or one of the provider.
 
-    Commands call the service with it, and tasks ask for grants with it where the environment names no service_token.
-    The file is its owner's alone. To another machine it goes over https alone, unless service_over_http allows it.
+    What you ask the service for is asked with it; what pipelines do (tasks, deployments), with the environment's
+    service_token. Where one is absent the other stands for it. The file is its owner's alone. To another machine it
+    goes over https alone, unless service_over_http allows it.
     """
     from aiflow_sdk.service import Service
     from aiflow_sdk.service.logins import forget_login, keep_login, keep_signed_login

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from aiflow_service.database.tables.metadata import ID, METADATA
 
@@ -39,10 +50,13 @@ datasets = Table(
     Column("schema_time", BigInteger),
     Column("schema_digest", Text),
     Column("facts", LargeBinary, nullable=False, server_default=""),
+    Column("is_owned", SmallInteger, nullable=False, server_default="1"),
     Index("ix_datasets_namespace_id_name", "namespace_id", "name"),
     Index("ix_datasets_merged_into", "merged_into"),
 )
-"""``merged_into``: the dataset that this one turned out to be; a row that has it is nobody's neighbour any more."""
+"""``merged_into``: the dataset that this one turned out to be; a row that has it is nobody's neighbour any more.
+
+``is_owned`` 0: it was only read until now, by the team first, which alone sees it; whoever writes it will own it."""
 
 dataset_names = Table(
     "dataset_names",

@@ -1,4 +1,4 @@
-"""Of what the partitions of datasets were made: one row for each run of a pipeline."""
+"""Of what the partitions of datasets were made: one row for each run of a team's pipeline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ makings = Table(
     "makings",
     METADATA,
     Column("run_uid", Text, primary_key=True),
-    Column("team_id", BigInteger, ForeignKey("teams.id"), nullable=False),
+    Column("team_id", BigInteger, ForeignKey("teams.id"), primary_key=True),
     Column("job_id", BigInteger, ForeignKey("jobs.id"), nullable=False),
     Column("fold", LargeBinary, nullable=False),
     Index("ix_makings_job_id", "job_id"),

@@ -1,8 +1,8 @@
-"""Runs: of pipelines, of tasks' attempts, of anybody's jobs; one row for each run id of OpenLineage."""
+"""Runs: of pipelines, of tasks' attempts, of anybody's jobs; one row for each run id and team that tells of it."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, UniqueConstraint, text
 
 from aiflow_service.database.tables.metadata import ID, METADATA
 
@@ -17,7 +17,7 @@ runs = Table(
     "runs",
     METADATA,
     Column("id", ID, primary_key=True, autoincrement=False),
-    Column("uid", Text, nullable=False, unique=True),
+    Column("uid", Text, nullable=False),
     Column("team_id", BigInteger, ForeignKey("teams.id"), nullable=False),
     Column("job_id", BigInteger, ForeignKey("jobs.id"), nullable=False),
     Column("project_id", BigInteger, ForeignKey("projects.id")),
@@ -37,6 +37,7 @@ runs = Table(
     Column("trace_id", Text),
     Column("changed", BigInteger, nullable=False),
     Column("fold", LargeBinary, nullable=False),
+    UniqueConstraint("uid", "team_id"),
     Index("ix_runs_parent_uid", "parent_uid"),
     Index("ix_runs_changed_id", "changed", "id"),
     Index("ix_runs_job_id_started", "job_id", "started_at", "id"),
