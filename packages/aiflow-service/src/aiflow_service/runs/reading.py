@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
+from aiflow_service.database.bulk import is_among
 from aiflow_service.database.tables import jobs, namespaces, projects, runs, teams
 from aiflow_service.runs.telling import tell_run, tell_story
 
@@ -53,7 +54,7 @@ def list_runs(
     numbers = [
         row.id for row in connection.execute(_newest(_narrowings(connection, scope, wanted), conditions, limit + 1))
     ]
-    shown = _selected(scope).where(runs.c.id.in_(numbers[:limit])).order_by(*_NEWEST_FIRST)
+    shown = _selected(scope).where(is_among(connection, runs.c.id, numbers[:limit])).order_by(*_NEWEST_FIRST)
     rows = connection.execute(shown).all()
     last = rows[-1] if len(numbers) > limit and rows else None
     return [tell_run(row) for row in rows], (last.started_at, last.id) if last else None
@@ -153,4 +154,5 @@ def _selected(scope: Scope) -> sa.Select[Any]:
     )
     joined = runs.join(jobs, jobs.c.id == runs.c.job_id).join(namespaces, namespaces.c.id == jobs.c.namespace_id)
     joined = joined.outerjoin(projects, projects.c.id == runs.c.project_id)
-    return statement.select_from(joined).where(scope.sees(runs.c.team_id))
+    # Whoever asks knows a better way in than a team's index: the sum keeps the database from that one.
+    return statement.select_from(joined).where(scope.sees(runs.c.team_id + 0))
