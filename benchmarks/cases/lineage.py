@@ -91,7 +91,8 @@ def ask_all(port: int, token: str, paths: Sequence[str]) -> tuple[list[float], f
 
 def _ask(connection: http.client.HTTPConnection, token: str, method: str, path: str, data: object = None) -> bytes:
     body = None if data is None else json.dumps(data).encode()
-    connection.request(method, path, body, {"Authorization": f"Bearer {token}"})
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    connection.request(method, path, body, headers)
     answer = connection.getresponse()
     content = answer.read()
     assert answer.status in (200, 201), content

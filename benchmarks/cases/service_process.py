@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -99,17 +100,18 @@ def filled_databases(name: str, fill: Callable[[str], T]) -> Iterator[Iterator[t
     sys.path.insert(0, str(ROOT / "tests" / "lib"))
     from harness.postgres import postgres_server
 
-    folder = Path(KEPT).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(KEPT).absolute() / name
 
     def each() -> Iterator[tuple[str, str, T]]:
-        sqlite, postgres = folder / f"{name}.db", folder / f"{name}.postgresql"
-        if not sqlite.with_suffix(".json").exists():
-            for left in folder.glob(f"{name}.db*"):
-                left.unlink()
-        yield "sqlite", f"sqlite:///{sqlite}", _filled(folder / f"{name}.json", fill, f"sqlite:///{sqlite}")
-        with postgres_server(durable=True, kept=postgres) as server:
-            said = folder / f"{name}.postgresql.json"
+        beside = folder / "sqlite"  # where the service keeps the key of its audit too
+        said = folder / "sqlite.json"
+        if not said.exists():
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+        address = f"sqlite:///{beside}/service.db"
+        yield "sqlite", address, _filled(said, fill, address)
+        with postgres_server(durable=True, kept=folder / "postgresql") as server:
+            said = folder / "postgresql.json"
             address = server.address(name) if said.exists() else server.database(name=name)
             yield "postgresql", address, _filled(said, fill, address)
 
@@ -121,7 +123,7 @@ def _filled(said: Path, fill: Callable[[str], T], address: str) -> T:
     if not said.exists():
         began = time.perf_counter()
         made = fill(address)
-        print(f"  {said.stem}: filled in {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        print(f"  {said.parent.name}, {said.stem}: filled in {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
         said.write_text(json.dumps(made))
     found: T = json.loads(said.read_text())
     return found

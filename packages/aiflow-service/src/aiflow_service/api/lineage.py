@@ -48,7 +48,7 @@ def tables(
     if (dataset is None) == (job is None):
         raise Problem(422, "parameter-invalid", "name either a dataset or a job", place="query/dataset")
     moments = moment_in(as_of, "as_of"), moment_in(since, "since")
-    with services.database.reading(is_walk=True) as connection:
+    with services.database.reading(keeps_plans=True) as connection:
         datasets = _datasets(connection, scope, namespace, dataset) if dataset is not None else []
         jobs = _jobs(connection, scope, namespace, job) if job is not None else []
         graph = walk_tables(
@@ -81,7 +81,7 @@ def columns(
 ) -> Response:
     """Walk from a column, or all columns of a dataset, to what they are made from and what is made from them."""
     moments = moment_in(as_of, "as_of"), moment_in(since, "since")
-    with services.database.reading(is_walk=True) as connection:
+    with services.database.reading(keeps_plans=True) as connection:
         (dataset_id,) = _datasets(connection, scope, namespace, dataset)
         found = find_columns(connection, scope, dataset_id, checked_text(column, "column"))
         if column is not None and not found:

@@ -27,7 +27,7 @@ ColumnEdgeRow: TypeAlias = tuple[int, int, int, str, int, int]
 """The column that was asked for, the one at the other side, the job, what it does; first and last seen."""
 
 OTHER: dict[Kind, Kind] = {"job": "dataset", "dataset": "job"}
-_FEW = 50
+_FEW = 200
 """Of how many nodes the edges are read at once, to begin with."""
 _PAGE = 3_000
 

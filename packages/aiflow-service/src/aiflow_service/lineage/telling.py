@@ -52,16 +52,16 @@ class EdgeTold(msgspec.Struct, gc=False):
     declared_since: str | None
 
 
-class _Owner(msgspec.Struct):
+class _Owner(msgspec.Struct, gc=False):
     name: str = ""
 
 
-class _Ownership(msgspec.Struct):
+class _Ownership(msgspec.Struct, gc=False):
     owners: list[_Owner] = []
     deleted: bool = msgspec.field(default=False, name="_deleted")
 
 
-class _Facts(msgspec.Struct):
+class _Facts(msgspec.Struct, gc=False):
     ownership: tuple[int, str, _Ownership] | None = None
 
 
