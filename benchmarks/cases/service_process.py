@@ -123,7 +123,8 @@ def _filled(said: Path, fill: Callable[[str], T], address: str) -> T:
     if not said.exists():
         began = time.perf_counter()
         made = fill(address)
-        print(f"  {said.parent.name}, {said.stem}: filled in {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        seconds = time.perf_counter() - began
+        print(f"  {said.parent.name}, {said.stem}: filled in {seconds:.0f} s", file=sys.stderr, flush=True)
         said.write_text(json.dumps(made))
     found: T = json.loads(said.read_text())
     return found
