@@ -208,7 +208,8 @@ class _Bulk:
         self._is_postgres = database.is_postgres
         if database.is_postgres:  # what refers to what is right, and need not be looked up row by row
             self._connection: Any = database.engine.raw_connection()
-            self._connection.driver_connection.execute("SET LOCAL session_replication_role = replica")
+            with self._connection.cursor() as cursor:
+                cursor.execute("SET LOCAL session_replication_role = replica")
         else:
             self._connection = sqlite3.connect(str(database.engine.url.database))
             for pragma in ("synchronous=OFF", "cache_size=-1000000"):

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copy
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -259,7 +260,7 @@ def test_pages_of_runs_skip_and_repeat_nothing_while_runs_are_added(service: Ser
 def test_a_page_is_looked_up_by_its_runs_and_not_through_all_of_the_team(template) -> None:
     """Of all 200,000 runs of a team SQLite read the half for each page: 20 ms, whatever was asked."""
     database = open_database(f"sqlite:///{template}")
-    said: list[tuple[str, object]] = []
+    said: list[tuple[str, Any]] = []
     sa.event.listen(database.engine, "before_cursor_execute", lambda *told: said.append((told[2], told[3])))
     with database.reading() as connection:
         list_runs(connection, Scope(frozenset({2})), RunFilter(), before=None, limit=50)
