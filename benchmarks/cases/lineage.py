@@ -16,7 +16,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from measure import Row
 
@@ -207,9 +207,8 @@ class _Bulk:
     def __init__(self, database: Database) -> None:
         self._is_postgres = database.is_postgres
         if database.is_postgres:  # what refers to what is right, and need not be looked up row by row
-            self._connection: Any = database.engine.raw_connection()
-            with self._connection.cursor() as cursor:
-                cursor.execute("SET LOCAL session_replication_role = replica")
+            self._connection: Any = cast("Any", database.engine.raw_connection())
+            self._connection.cursor().execute("SET LOCAL session_replication_role = replica")
         else:
             self._connection = sqlite3.connect(str(database.engine.url.database))
             for pragma in ("synchronous=OFF", "cache_size=-1000000"):
