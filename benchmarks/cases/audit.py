@@ -10,7 +10,7 @@ import time
 
 from measure import Row
 
-from cases.service_process import Running, fresh_databases, service
+from cases.service_process import Running, filled_databases, service
 
 ROWS = int(os.environ.get("AUDIT_ROWS", "1_000_000"))
 _BLOCK = 10_000
@@ -21,9 +21,8 @@ _BOUND_SECONDS = 30
 def service_audit() -> list[Row]:
     """Rows as changes of variables make them, the whole chain checked over HTTP."""
     rows = []
-    with fresh_databases() as databases:
-        for kind, address in databases:
-            _fill(address)
+    with filled_databases(f"audit_{ROWS}", _fill) as databases:
+        for kind, address, _ in databases:
             with service(address) as process:
                 before, began = process.cpu_seconds, time.perf_counter()
                 told = _verify(process)

@@ -7,18 +7,24 @@ import http.client
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from measure import DATA, Row
+from measure import Row
 
 from cases.service import percentiles
-from cases.service_process import Running, fresh_databases, service
+from cases.service_process import Running, filled_databases, service
+
+if TYPE_CHECKING:
+    from aiflow_service.database import Database
 
 SIZES = [int(size) for size in os.environ.get("SERVICE_EDGES", "10_000 100_000").split()]
 """How many edges the graphs have, those of tables and those of columns each."""
@@ -35,10 +41,9 @@ def service_lineage() -> list[Row]:
     """Answers of up to 1,000 nodes with names, teams and owners, in graphs whose fan-out follows a power law."""
     rows = []
     for size in SIZES:
-        with fresh_databases() as databases:
-            for kind, address in databases:
-                tables, columns = fill(address, size)
-                with TemporaryDirectory(dir=DATA) as folder:
+        with filled_databases(f"lineage_{size}", partial(fill, edges=size)) as databases:
+            for kind, address, (tables, columns) in databases:
+                with TemporaryDirectory() as folder:
                     settings = Path(folder, "service.toml")
                     settings.write_text("[sign_in]\n")
                     with service(address, "--settings", str(settings)) as process:
@@ -86,7 +91,8 @@ def ask_all(port: int, token: str, paths: Sequence[str]) -> tuple[list[float], f
 
 def _ask(connection: http.client.HTTPConnection, token: str, method: str, path: str, data: object = None) -> bytes:
     body = None if data is None else json.dumps(data).encode()
-    connection.request(method, path, body, {"Authorization": f"Bearer {token}"})
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    connection.request(method, path, body, headers)
     answer = connection.getresponse()
     content = answer.read()
     assert answer.status in (200, 201), content
@@ -152,8 +158,7 @@ def fill(address: str, edges: int) -> tuple[list[str], list[str]]:
     owner = {"ownership": [now, "0" * 16, {"owners": [{"name": "team:growth", "type": "MAINTAINER"}]}]}
     facts = json.dumps(owner, separators=(",", ":")).encode()
     every = range(1, nodes + 1)
-    with database.writing() as writing:
-        bulk = _Bulk(writing.connection.connection.driver_connection, is_postgres=writing.is_postgres)
+    with closing(_Bulk(database)) as bulk:
         bulk.load("teams", ("id", "name", "created_at"), [(OURS, "ours", now), (THEIRS, "theirs", now)])
         bulk.load("namespaces", ("id", "name"), [(1, "bench")])
         of_nodes = ("id", "team_id", "namespace_id", "name", "facts")
@@ -183,6 +188,8 @@ def fill(address: str, edges: int) -> tuple[list[str], list[str]]:
         bulk.load("columns", ("id", "dataset_id", "name", "ordinal", "type"), of_columns)
         of_pairs = ("target_id", "source_id", "job_id", "kind", "first_seen", "last_seen")
         bulk.load("column_edges", of_pairs, column_edges())
+        bulk.commit()
+    with database.writing() as writing:
         for name, last in (("jobs", nodes), ("datasets", nodes), ("namespaces", 1), ("teams", THEIRS), ("grants", 49)):
             while writing.number(name) < last:
                 pass
@@ -197,13 +204,18 @@ def fill(address: str, edges: int) -> tuple[list[str], list[str]]:
 class _Bulk:
     """Loads rows straight into tables, as quickly as the database takes them; they are what ingest would write."""
 
-    def __init__(self, connection: Any, *, is_postgres: bool) -> None:
-        self._connection = connection
-        self._is_postgres = is_postgres
-        if is_postgres:  # what refers to what is right, and need not be looked up row by row
-            connection.execute("SET LOCAL session_replication_role = replica")
+    def __init__(self, database: Database) -> None:
+        self._is_postgres = database.is_postgres
+        if database.is_postgres:  # what refers to what is right, and need not be looked up row by row
+            self._connection: Any = cast("Any", database.engine.raw_connection())
+            self._connection.cursor().execute("SET LOCAL session_replication_role = replica")
+        else:
+            self._connection = sqlite3.connect(str(database.engine.url.database))
+            for pragma in ("synchronous=OFF", "cache_size=-1000000"):
+                self._connection.execute(f"PRAGMA {pragma}")
 
     def load(self, table: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write rows whose values stand in the order of the names."""
         columns = ", ".join(names)
         if not self._is_postgres:
             places = ", ".join("?" * len(names))
@@ -212,3 +224,11 @@ class _Bulk:
         with self._connection.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
+
+    def commit(self) -> None:
+        """Make it last."""
+        self._connection.commit()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.close()

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import uvloop
 from measure import DATA, ROOT
+
+T = TypeVar("T")
+
+KEPT = os.environ.get("SERVICE_DATABASES")
+"""A folder for databases that take long to fill."""
 
 
 @dataclass
@@ -76,6 +84,50 @@ def fresh_databases() -> Iterator[Iterator[tuple[str, str]]]:
             yield "postgresql", server.database()
 
     yield each()
+
+
+@contextmanager
+def filled_databases(name: str, fill: Callable[[str], T]) -> Iterator[Iterator[tuple[str, str, T]]]:
+    """Give a database of each kind that ``fill`` has written, and what that returned: something that JSON holds.
+
+    They go with the block, unless ``SERVICE_DATABASES`` names a folder: there they stay, and are taken as they are by
+    whoever asks for the same name.
+    """
+    if KEPT is None:
+        with fresh_databases() as databases:
+            yield ((kind, address, fill(address)) for kind, address in databases)
+        return
+    sys.path.insert(0, str(ROOT / "tests" / "lib"))
+    from harness.postgres import postgres_server
+
+    folder = Path(KEPT).absolute() / name
+
+    def each() -> Iterator[tuple[str, str, T]]:
+        beside = folder / "sqlite"  # where the service keeps the key of its audit too
+        said = folder / "sqlite.json"
+        if not said.exists():
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+        address = f"sqlite:///{beside}/service.db"
+        yield "sqlite", address, _filled(said, fill, address)
+        with postgres_server(durable=True, kept=folder / "postgresql") as server:
+            said = folder / "postgresql.json"
+            address = server.address(name) if said.exists() else server.database(name=name)
+            yield "postgresql", address, _filled(said, fill, address)
+
+    yield each()
+
+
+def _filled(said: Path, fill: Callable[[str], T], address: str) -> T:
+    """Return what filling said, or says; written down when it is done, so that half a database is made anew."""
+    if not said.exists():
+        began = time.perf_counter()
+        made = fill(address)
+        seconds = time.perf_counter() - began
+        print(f"  {said.parent.name}, {said.stem}: filled in {seconds:.0f} s", file=sys.stderr, flush=True)
+        said.write_text(json.dumps(made))
+    found: T = json.loads(said.read_text())
+    return found
 
 
 class _Asking(asyncio.Protocol):

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from measure import Row
 
 from cases.service import percentiles
-from cases.service_process import fresh_databases, request_of, send, service
+from cases.service_process import filled_databases, request_of, send, service
 
 RUNS = int(os.environ.get("SERVICE_RUNS", "200_000"))
 TEAMS, PIPELINES = 10, 200
@@ -25,11 +25,11 @@ ASKED = 200
 def service_runs() -> list[Row]:
     """95th percentile of a page of 50 of a team's runs: the newest, narrowed, and from any place on."""
     rows = []
-    with fresh_databases() as databases, TemporaryDirectory() as folder:
+    with filled_databases(f"runs_{RUNS}", _fill) as databases, TemporaryDirectory() as folder:
         settings = Path(folder) / "settings.toml"
         settings.write_text("[sign_in]\n")
-        for kind, address in databases:
-            secret = _fill(address)
+        for kind, address, _ in databases:
+            secret = _token(address)
             with service(address, "--settings", str(settings)) as process:
                 for name, paths in _questions(random.Random(1)):
                     asked = [request_of("GET", path, b"", f"Authorization: Bearer {secret}") for path in paths]
@@ -58,11 +58,23 @@ STATES = ("succeeded", "failed", "cancelled", "running")
 ENVIRONMENTS = ("prod", "staging", "dev")
 
 
-def _fill(address: str) -> str:
-    """Write runs of some teams, most of one, and return the secret of a token of that one."""
+def _token(address: str) -> str:
+    """Return the secret of a token of the team that has most runs."""
     from aiflow_service.access import EVERYTHING, Role
     from aiflow_service.access.tokens import Narrowing, make_token
     from aiflow_service.database import now, open_database
+
+    database = open_database(address)
+    with database.writing() as writing:
+        wanted = Narrowing("bench", 2, Role.VIEWER, None, now() + 3_600_000_000)
+        secret = make_token(writing, EVERYTHING, wanted, "bench").secret
+    database.close()
+    return secret
+
+
+def _fill(address: str) -> None:
+    """Write runs of some teams, most of one."""
+    from aiflow_service.database import open_database
     from aiflow_service.database import tables as t
     from aiflow_service.database.bulk import insert_rows
     from aiflow_service.database.migration import migrate
@@ -97,9 +109,6 @@ def _fill(address: str) -> str:
             )
         for begin in range(0, RUNS, 50_000):
             insert_rows(writing, t.runs, names, made[begin : begin + 50_000])
-        wanted = Narrowing("bench", 2, Role.VIEWER, None, now() + 3_600_000_000)
-        secret = make_token(writing, EVERYTHING, wanted, "bench").secret
         if writing.is_postgres:
             writing.connection.exec_driver_sql("ANALYZE")
     database.close()
-    return secret

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copy
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,12 +18,13 @@ from aiflow_sdk.ir import NodeIR, PipelineIR
 from aiflow_sdk.lineage import Lineage
 from aiflow_sdk.plan import NodeFacts, TaskResult, make_run
 from aiflow_sdk.plugins import installed_registry
+from aiflow_service.access import Scope
 from aiflow_service.database import open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import column_edges, columns, dataset_names, edges, runs
 from aiflow_service.ingest import GroupWriter, Submission
 from aiflow_service.openlineage import read_event
-from aiflow_service.runs import RunFold
+from aiflow_service.runs import RunFilter, RunFold, list_runs
 from service_trial import Service, dataset, facet, run_event, unique
 
 
@@ -253,6 +255,21 @@ def test_pages_of_runs_skip_and_repeat_nothing_while_runs_are_added(service: Ser
         service.send(run_event(job=name, at=f"2026-11-20T11:00:{number:02}Z"))  # newer: before the first page
     assert len(seen) == len(set(seen))
     assert set(seen) == expected
+
+
+def test_a_page_is_looked_up_by_its_runs_and_not_through_all_of_the_team(template) -> None:
+    """Of all 200,000 runs of a team SQLite read the half for each page: 20 ms, whatever was asked."""
+    database = open_database(f"sqlite:///{template}")
+    said: list[tuple[str, Any]] = []
+    sa.event.listen(database.engine, "before_cursor_execute", lambda *told: said.append((told[2], told[3])))
+    with database.reading() as connection:
+        list_runs(connection, Scope(frozenset({2})), RunFilter(), before=None, limit=50)
+        shown, given = next((text, given) for text, given in said if "JOIN jobs" in text)
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {shown}", given).all()
+    database.close()
+    assert [step.detail for step in plan if "SEARCH runs" in step.detail] == [
+        "SEARCH runs USING INTEGER PRIMARY KEY (rowid=?)"
+    ]
 
 
 def test_runs_are_filtered(service: Service) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,11 +35,20 @@ class PostgresServer:
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def database(self, *options: str) -> str:
-        """Make an empty database and return its address, ``postgresql://…``; options are those of ``createdb``."""
-        name = f"test_{next(self._numbers)}"
+    def database(self, *options: str, name: str | None = None) -> str:
+        """Make an empty database and return its address, ``postgresql://…``; options are those of ``createdb``.
+
+        One that is named is made anew.
+        """
         where = ("--host=127.0.0.1", f"--port={self.port}", f"--username={USER}")
+        if name is not None:
+            subprocess.run([self.programs / "dropdb", *where, "--if-exists", name], check=True, capture_output=True)
+        name = name or f"test_{next(self._numbers)}"
         subprocess.run([self.programs / "createdb", *where, *options, name], check=True)
+        return self.address(name)
+
+    def address(self, name: str) -> str:
+        """Return the address of a database that is there."""
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
 
     def start(self) -> None:
@@ -70,10 +79,15 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
-    """Run a server until the block ends, or this process does; ``durable``: as in earnest, for measurements."""
+def postgres_server(*, durable: bool = False, kept: Path | None = None) -> Iterator[PostgresServer]:
+    """Run a server until the block ends, or this process does; ``durable``: as in earnest, for measurements.
+
+    ``kept`` is a folder where its data stay for the next server, else they go.
+    """
     programs = _programs()
-    with tempfile.TemporaryDirectory(prefix="aiflow-postgres-") as folder:
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+    with nullcontext(kept) if kept else tempfile.TemporaryDirectory(prefix="aiflow-postgres-") as folder:
         data = Path(folder, "data")
         if os.geteuid() == 0:  # the server refuses to be root, and its own user may not look into root's folders
             user = pwd.getpwnam("postgres")
@@ -83,7 +97,8 @@ def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
             become = []
         initdb = [str(programs / "initdb"), f"--pgdata={data}", f"--username={USER}", "--auth=trust", "--no-sync"]
         initdb += ["--encoding=UTF8", "--locale=C"]
-        subprocess.run(["setpriv", *become, *initdb], check=True, capture_output=True, cwd=folder)
+        if not data.exists():
+            subprocess.run(["setpriv", *become, *initdb], check=True, capture_output=True, cwd=folder)
         port = _free_port()
         settings = (
             "listen_addresses=127.0.0.1",

@@ -12,7 +12,7 @@ from aiflow_service.access import Scope
 from aiflow_service.api.answers import Moment, answer, checked_text, moment_in
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
 from aiflow_service.api.services import ScopeOf, ServicesOf
-from aiflow_service.catalog import list_datasets, list_jobs
+from aiflow_service.catalog import datasets_named, list_jobs
 from aiflow_service.lineage import Basis, Direction, walk_columns, walk_tables
 from aiflow_service.lineage.columns import find_columns
 
@@ -48,7 +48,7 @@ def tables(
     if (dataset is None) == (job is None):
         raise Problem(422, "parameter-invalid", "name either a dataset or a job", place="query/dataset")
     moments = moment_in(as_of, "as_of"), moment_in(since, "since")
-    with services.database.reading(is_walk=True) as connection:
+    with services.database.reading(keeps_plans=True) as connection:
         datasets = _datasets(connection, scope, namespace, dataset) if dataset is not None else []
         jobs = _jobs(connection, scope, namespace, job) if job is not None else []
         graph = walk_tables(
@@ -81,7 +81,7 @@ def columns(
 ) -> Response:
     """Walk from a column, or all columns of a dataset, to what they are made from and what is made from them."""
     moments = moment_in(as_of, "as_of"), moment_in(since, "since")
-    with services.database.reading(is_walk=True) as connection:
+    with services.database.reading(keeps_plans=True) as connection:
         (dataset_id,) = _datasets(connection, scope, namespace, dataset)
         found = find_columns(connection, scope, dataset_id, checked_text(column, "column"))
         if column is not None and not found:
@@ -100,14 +100,14 @@ def columns(
 
 
 def _datasets(connection: Connection, scope: Scope, namespace: str | None, name: str) -> list[int]:
-    wanted = {"namespace": checked_text(namespace, "namespace"), "name": checked_text(name, "dataset")}
-    found, _ = list_datasets(connection, scope, after=0, limit=2, q=None, **wanted)
+    within, called = checked_text(namespace, "namespace"), checked_text(name, "dataset") or ""
+    found = datasets_named(connection, scope, namespace=within, name=called, limit=2)
     if len(found) > 1:
-        several = ", ".join(one["namespace"] for one in found)
+        several = ", ".join(within for _, within in found)
         raise Problem(409, "name-ambiguous", f"several have this name: say of which namespace ({several}, …)")
     if not found:
         raise not_found("dataset")
-    return [found[0]["id"]]
+    return [found[0][0]]
 
 
 def _jobs(connection: Connection, scope: Scope, namespace: str | None, name: str) -> list[int]:

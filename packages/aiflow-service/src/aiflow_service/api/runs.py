@@ -81,7 +81,7 @@ def runs(
     )
     place = place_of(cursor, 2)
     before = (place[0], place[1]) if place else None
-    with services.database.reading() as connection:
+    with services.database.reading(keeps_plans=True) as connection:
         found, following = list_runs(connection, scope, wanted, before=before, limit=limit)
     return answer_page(found, following)
 

@@ -2,12 +2,20 @@
 
 from aiflow_service.catalog.memory import CatalogMemory
 from aiflow_service.catalog.names import Names
-from aiflow_service.catalog.reading import find_dataset, find_job, known_dataset, list_datasets, list_jobs
+from aiflow_service.catalog.reading import (
+    datasets_named,
+    find_dataset,
+    find_job,
+    known_dataset,
+    list_datasets,
+    list_jobs,
+)
 from aiflow_service.catalog.schemas import write_schemas
 
 __all__ = [
     "CatalogMemory",
     "Names",
+    "datasets_named",
     "find_dataset",
     "find_job",
     "known_dataset",

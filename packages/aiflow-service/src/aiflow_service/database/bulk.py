@@ -107,6 +107,19 @@ def _given(column: sa.ColumnElement[Any], is_postgres: bool, values: list[Any]) 
     return array_text(values) if isinstance(column.type, sa.Integer) else values
 
 
+def is_given(column: sa.ColumnElement[int], name: str, *, is_postgres: bool) -> sa.ColumnElement[bool]:
+    """Return the condition that a number is one of those that a parameter gives, as :func:`given_ids` writes them."""
+    if is_postgres:
+        return column == sa.any_(array_given(name))
+    each = sa.func.json_each(sa.bindparam(name, type_=sa.Text))
+    return column.in_(sa.select(sa.column("value")).select_from(each))
+
+
+def given_ids(ids: Iterable[int], *, is_postgres: bool) -> str:
+    """Return ids for a statement with :func:`is_given`."""
+    return array_text(ids) if is_postgres else json.dumps(list(ids))
+
+
 def array_given(name: str, array: str | None = None) -> sa.ColumnElement[Any]:
     """Return PostgreSQL's array of the ids that a parameter gives, as :func:`array_text` writes them."""
     given = sa.bindparam(name, array, type_=sa.types.NullType(), required=array is None, unique=array is not None)

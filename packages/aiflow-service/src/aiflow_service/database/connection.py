@@ -29,8 +29,8 @@ _BIND = sa.text("SELECT set_config('aiflow.teams', :teams, true)")
 _TEAMS = "set_config('aiflow.teams', %(teams)s, true)"
 _ROLE = f"set_config('role', '{READER}', true)"
 _PLANS = "set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_bitmapscan', 'off', true)"
-"""For a walk: a statement of it is planned once, which with the policies takes longer than its rows do, not for each
-array of ids; and a limit ends the scan of an index, and no bitmap of it."""
+"""For a walk and a list: a statement is planned once, which with the policies takes longer than its rows do, not for
+each value; and a limit ends the scan of an index, and no bitmap of it."""
 
 
 class Writing:
@@ -72,11 +72,11 @@ class Database:
         self._writers = threading.Lock()
 
     @contextmanager
-    def reading(self, *, is_walk: bool = False) -> Iterator[Connection]:
+    def reading(self, *, keeps_plans: bool = False) -> Iterator[Connection]:
         """Give a connection for reads that belong together: all see the state of one moment, that of the first.
 
-        On PostgreSQL they see no more than :data:`~aiflow_service.database.protection.SEES` says; a walk, which looks
-        up many rows by their ids again and again, says so.
+        On PostgreSQL they see no more than :data:`~aiflow_service.database.protection.SEES` says. ``keeps_plans``: the
+        statements are few, and whatever their values are one plan is right for each.
         """
         with self.engine.connect() as connection:
             if not self.is_postgres:
@@ -84,7 +84,7 @@ class Database:
                 yield connection
                 return
             connection.execution_options(isolation_level="REPEATABLE READ")  # said with BEGIN, which costs nothing
-            told = [_PLANS] if is_walk else []
+            told = [_PLANS] if keeps_plans else []
             if not (self.is_unbound and SEES.get() == SEES_ALL):
                 told += [_TEAMS, _ROLE] if self.is_unbound else [_TEAMS]
             if told:

@@ -6,7 +6,6 @@ take longer than the database does.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any, Literal, TypeAlias
@@ -16,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
 from aiflow_service.database import now
-from aiflow_service.database.bulk import array_given, array_text, fetched
+from aiflow_service.database.bulk import fetched, given_ids, is_given
 from aiflow_service.database.tables import columns, datasets, jobs
 from aiflow_service.lineage.writing import GRAIN
 
@@ -28,7 +27,7 @@ ColumnEdgeRow: TypeAlias = tuple[int, int, int, str, int, int]
 """The column that was asked for, the one at the other side, the job, what it does; first and last seen."""
 
 OTHER: dict[Kind, Kind] = {"job": "dataset", "dataset": "job"}
-_FEW = 50
+_FEW = 200
 """Of how many nodes the edges are read at once, to begin with."""
 _PAGE = 3_000
 
@@ -63,7 +62,7 @@ class EdgeReader:
         while begin < len(ids):
             few = list(ids[begin : begin + size])
             begin += size
-            given = {"ids": (array_text if self._is_postgres else json.dumps)(few), **values, **self._values}
+            given = {"ids": given_ids(few, is_postgres=self._is_postgres), **values, **self._values}
             rows = fetched(self._connection.exec_driver_sql(statement(False), given))
             yield rows
             if len(rows) < _PAGE // 4:
@@ -96,7 +95,7 @@ class NodeReader:
         return fetched(self._connection.execute(self._statements[kind], self._value(ids)))
 
     def _value(self, ids: Sequence[int]) -> dict[str, Any]:
-        return {"among": (array_text if self._is_postgres else json.dumps)(ids)}
+        return {"among": given_ids(ids, is_postgres=self._is_postgres)}
 
 
 class Sight:
@@ -129,7 +128,7 @@ def _nodes(is_postgres: bool, team_ids: frozenset[int] | None) -> dict[Kind, sa.
     conditions = ((jobs, scope.sees(jobs.c.team_id)), (datasets, scope.sees_dataset()))
     job, dataset = (
         sa.select(table.c.id, table.c.namespace_id, table.c.team_id, table.c.name, table.c.facts).where(
-            _is_given(is_postgres, table), sees
+            is_given(table.c.id, "among", is_postgres=is_postgres), sees
         )
         for table, sees in conditions
     )
@@ -139,14 +138,8 @@ def _nodes(is_postgres: bool, team_ids: frozenset[int] | None) -> dict[Kind, sa.
 @lru_cache(maxsize=2)
 def _columns(is_postgres: bool) -> sa.Select[Any]:
     column = columns.c
-    return sa.select(column.id, column.dataset_id, column.name, column.type).where(_is_given(is_postgres, columns))
-
-
-def _is_given(is_postgres: bool, table: sa.Table) -> sa.ColumnElement[bool]:
-    if is_postgres:
-        return table.c.id == sa.any_(array_given("among"))
-    each = sa.func.json_each(sa.bindparam("among", type_=sa.Text))
-    return table.c.id.in_(sa.select(sa.column("value")).select_from(each))
+    among = is_given(column.id, "among", is_postgres=is_postgres)
+    return sa.select(column.id, column.dataset_id, column.name, column.type).where(among)
 
 
 @lru_cache(maxsize=64)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from aiflow_service.database.bulk import is_among, select_in
+from aiflow_service.database.bulk import fetched, given_ids, is_given, select_in
 from aiflow_service.database.moments import moment_text
 from aiflow_service.database.tables import declared_edges, declared_jobs, namespaces, teams
 from aiflow_service.lineage.writing import GRAIN
@@ -50,16 +52,16 @@ class EdgeTold(msgspec.Struct, gc=False):
     declared_since: str | None
 
 
-class _Owner(msgspec.Struct):
+class _Owner(msgspec.Struct, gc=False):
     name: str = ""
 
 
-class _Ownership(msgspec.Struct):
+class _Ownership(msgspec.Struct, gc=False):
     owners: list[_Owner] = []
     deleted: bool = msgspec.field(default=False, name="_deleted")
 
 
-class _Facts(msgspec.Struct):
+class _Facts(msgspec.Struct, gc=False):
     ownership: tuple[int, str, _Ownership] | None = None
 
 
@@ -103,25 +105,34 @@ def tell_walk(
 def _nodes(
     walk: TableWalk, kind: Kind, spaces: Mapping[int, str], owners: Mapping[int, str]
 ) -> Iterable[tuple[int, str | None, str, str | None, list[str], int]]:
-    rows = walk.sight.nodes[kind]
-    for number, distance in sorted(walk.found[kind].items(), key=lambda one: (one[1], one[0])):
-        yield *node_fields(rows[number], spaces, owners), distance
+    rows, name_of, team_of = walk.sight.nodes[kind], spaces.get, owners.get
+    for number, distance in sorted(walk.found[kind].items(), key=itemgetter(1, 0)):
+        _, namespace_id, team_id, name, facts = rows[number]
+        yield number, name_of(namespace_id), name, team_of(team_id), owners_in(facts), distance
 
 
 def names_of(connection: Connection, rows: Sequence[Any]) -> tuple[dict[int, str], dict[int, str]]:
     """Return the names of the namespaces and of the teams of jobs and datasets, by their ids."""
     told: dict[int, dict[int, str]] = {1: {}, 2: {}}
-    if not rows:
-        return told[1], told[2]
-    of_each = [
-        sa.select(sa.literal(place), table.c.id, table.c.name).where(
-            is_among(connection, table.c.id, sorted({row[place] for row in rows}))
-        )
-        for place, table in ((1, namespaces), (2, teams))
-    ]
-    for place, number, name in connection.execute(sa.union_all(*of_each)):
+    is_postgres = connection.dialect.name == "postgresql"
+    asked = {
+        name: given_ids({row[place] for row in rows}, is_postgres=is_postgres)
+        for place, name in ((1, "spaces"), (2, "teams"))
+    }
+    for place, number, name in fetched(connection.execute(_names(is_postgres), asked)):
         told[place][number] = name
     return told[1], told[2]
+
+
+@lru_cache(maxsize=2)
+def _names(is_postgres: bool) -> sa.CompoundSelect[Any]:
+    of_each = [
+        sa.select(sa.literal_column(place), table.c.id, table.c.name).where(
+            is_given(table.c.id, name, is_postgres=is_postgres)
+        )
+        for place, table, name in (("1", namespaces, "spaces"), ("2", teams, "teams"))
+    ]
+    return sa.union_all(*of_each)
 
 
 def node_fields(
@@ -129,10 +140,11 @@ def node_fields(
 ) -> tuple[int, str | None, str, str | None, list[str]]:
     """Return what is told of a job or dataset: id, namespace, name, team, owners."""
     number, namespace_id, team_id, name, facts = row
-    return number, spaces.get(namespace_id), name, teams_named.get(team_id), _owners(facts)
+    return number, spaces.get(namespace_id), name, teams_named.get(team_id), owners_in(facts)
 
 
-def _owners(facts: bytes) -> list[str]:
+def owners_in(facts: bytes) -> list[str]:
+    """Return the names of the owners that the facts of a job or dataset tell of."""
     if not facts:
         return []
     try:
@@ -142,13 +154,25 @@ def _owners(facts: bytes) -> list[str]:
     return [] if found is None or found[2].deleted else [one.name for one in found[2].owners if one.name]
 
 
+_AT = sa.bindparam("at", type_=sa.BigInteger)
+_DEPLOYED = sa.select(
+    declared_jobs.c.job_id, declared_jobs.c.since, declared_jobs.c.knows_reads, declared_jobs.c.knows_writes
+).where(declared_jobs.c.since <= _AT, declared_jobs.c.until.is_(None) | (declared_jobs.c.until > _AT))
+_ENDED = (
+    sa.select(
+        declared_edges.c.job_id,
+        declared_edges.c.is_write,
+        declared_edges.c.dataset_id,
+        sa.func.max(declared_edges.c.until),
+    )
+    .where(declared_edges.c.until <= _AT)
+    .group_by(declared_edges.c.job_id, declared_edges.c.is_write, declared_edges.c.dataset_id)
+)
+
+
 def _declared_jobs(connection: Connection, walk: TableWalk, at: int) -> dict[int, tuple[int, bool, bool]]:
     """Return, of the jobs that are deployed at a moment: since when, and whether all reads and writes are named."""
-    job = declared_jobs.c
-    statement = sa.select(job.job_id, job.since, job.knows_reads, job.knows_writes).where(
-        job.since <= at, job.until.is_(None) | (job.until > at)
-    )
-    rows = select_in(connection, statement, job.job_id, walk.found["job"])
+    rows = select_in(connection, _DEPLOYED, declared_jobs.c.job_id, walk.found["job"], {"at": at})
     return {number: (since, bool(reads), bool(writes)) for number, since, reads, writes in rows}
 
 
@@ -167,10 +191,8 @@ def _undeclared(
     }
     if not beside:
         return set()
-    edge = declared_edges.c
-    ended = sa.select(edge.job_id, edge.is_write, edge.dataset_id, sa.func.max(edge.until)).where(edge.until <= at)
-    ended = ended.group_by(edge.job_id, edge.is_write, edge.dataset_id)
-    rows = select_in(connection, ended, edge.job_id, sorted({key[0] for key in beside}))
+    jobs = sorted({key[0] for key in beside})
+    rows = select_in(connection, _ENDED, declared_edges.c.job_id, jobs, {"at": at})
     until = {(job, is_write, dataset): moment for job, is_write, dataset, moment in rows}
     found = set()
     for key, last in beside.items():
