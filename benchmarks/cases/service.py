@@ -37,7 +37,7 @@ def service_ingest() -> list[Row]:
                     told = f"{rate:.0f}/s"
                     print(
                         f"  {kind} {name}: {told}, p50 {p50:.1f} ms, p95 {p95:.1f} ms, "
-                        f"{cpu:.2f} ms of a processor an event and {load:.2f} ms of the load's, {process.megabytes:.0f} MB",
+                        f"{cpu:.2f} ms of a processor an event, {load:.2f} ms the load's, {process.megabytes:.0f} MB",
                         file=sys.stderr,
                     )
                     rows.append(Row(f"ingest_{kind}_{name}", told, f"{bound}/s", rate / bound, "≥ 1", rate >= bound))
