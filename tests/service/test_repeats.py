@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from aiflow_service.access import EVERYTHING, Role, Scope
 from aiflow_service.database import Database, open_database
+from aiflow_service.database.bulk import insert_rows, upsert_rows
 from aiflow_service.database.memory import SizedMemory
 from aiflow_service.database.migration import migrate
-from aiflow_service.database.tables import columns, datasets, jobs
+from aiflow_service.database.tables import columns, datasets, jobs, namespaces
+from aiflow_service.events.writing import _EACH_OF_DAY
 from aiflow_service.ingest import GroupWriter, Submission
 from aiflow_service.openlineage import Event, Refusal, read_event
 from aiflow_service.openlineage.mentions import _BY_TEXT, _LISTS
@@ -226,3 +228,37 @@ def test_a_list_of_runs_is_the_same_however_it_is_narrowed_and_paged(stored: Dat
         nobody = Scope(frozenset({999}), {999: Role.VIEWER})
         assert list_runs(connection, nobody, RunFilter(), before=None, limit=5) == ([], None)
         assert list_runs(connection, EVERYTHING, RunFilter(project="none"), before=None, limit=5) == ([], None)
+
+
+def test_rows_are_written_whatever_their_number(stored: Database) -> None:
+    name = unique("bulk")
+    sizes = (0, 1, 2, 63, 64, 65, 200)
+    with stored.writing() as writing:
+        first = writing.number("namespaces")
+        for _ in range(sum(sizes)):
+            writing.number("namespaces")
+        begin = first
+        for size in sizes:
+            rows = [(begin + place, f"{name} {begin + place}") for place in range(size)]
+            insert_rows(writing, namespaces, ("id", "name"), rows)
+            begin += size
+        changed = [(number, f"{name} again {number}") for number in range(first, begin, 2)]
+        upsert_rows(writing, namespaces, ("id", "name"), changed, {"name": "new"})
+        mine = sa.select(namespaces.c.id, namespaces.c.name).where(namespaces.c.name.startswith(name))
+        found = {row[0]: row[1] for row in writing.connection.execute(mine)}
+    whole = {number: f"{name} {number}" for number in range(first, begin)}
+    assert found == whole | dict(changed)
+
+
+def test_events_are_looked_for_by_their_digest_also_by_a_plan_made_early(stored: Database) -> None:
+    if not stored.is_postgres:
+        return  # there no plan is kept that goes by how many rows there are
+    with stored.engine.connect() as connection:
+        connection.exec_driver_sql("SET plan_cache_mode = force_generic_plan")
+        wanted = {"digests": [b"one", b"two"], "day": 20_000}
+        plan = [row[0] for row in connection.exec_driver_sql(f"EXPLAIN {_EACH_OF_DAY}", wanted)]
+        connection.exec_driver_sql("RESET plan_cache_mode")
+    scans = [line for line in plan if "Index Cond" in line]
+    assert scans, plan
+    assert all("digest = given.digest" in line for line in scans), plan
+    assert not any("Seq Scan" in line for line in plan), plan

@@ -65,10 +65,14 @@ def may_hold_secrets(raw: bytes) -> bool:
     """Tell whether it is worth to look closer; of what has secrets it is always true."""
     if b"@" in raw and b"://" in raw:
         return True
-    if any(sign in raw for sign in _ISSUED_BYTES):
-        return True
+    for sign in _ISSUED_BYTES:  # loops, for a generator takes twice as long, and nearly every event passes here
+        if sign in raw:
+            return True
     letters = raw.lower().translate(None, b"-_. ")
-    return any(sign in letters for sign in _SIGNS) or _OURS.search(raw) is not None
+    for sign in _SIGNS:
+        if sign in letters:
+            return True
+    return b"aiflow_" in raw and _OURS.search(raw) is not None
 
 
 def hide_secrets(document: Any) -> Any:

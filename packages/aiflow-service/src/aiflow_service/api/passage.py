@@ -8,8 +8,10 @@ import random
 import re
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
+from prometheus_client import Histogram
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -69,7 +71,7 @@ class Passage:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            REQUESTS.labels(method, route, status).observe(seconds)
+            _figure_of(method, route, status).observe(seconds)
             if status >= 400 or route not in _QUIET:
                 told = {
                     "method": scope["method"],
@@ -90,6 +92,12 @@ class Passage:
             _LOG.exception("a denial could not be recorded")
 
 
+@lru_cache(maxsize=1_000)
+def _figure_of(method: str, route: str, status: int) -> Histogram:
+    """Return the figure of requests of a kind; it is quicker found here than where it lies."""
+    return REQUESTS.labels(method, route, status)
+
+
 def _stranger(headers: dict[bytes, bytes]) -> str | None:
     """Return the host that a request was made for, or the page that made it, where that is not this machine.
 
@@ -104,6 +112,7 @@ def _stranger(headers: dict[bytes, bytes]) -> str | None:
     return None
 
 
+@lru_cache(maxsize=64)  # whoever asks decides how long each is
 def _host_in(address: str) -> str:
     """Return an address' host; empty where it has none or is none, as ``http://[::1`` is."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -22,11 +23,13 @@ _NONE: Mapping[str, Any] = {}
 _NARROWED: WeakKeyDictionary[sa.Select[Any], dict[tuple[str, str], sa.Select[Any]]] = WeakKeyDictionary()
 """By statement what :func:`select_in` makes of it, for each column and each way to give values."""
 _CHUNK = 500  # SQLite takes 32,766 parameters in one statement; a plan is kept for each number of them
+_MOST_ROWS = 64
+"""Of one statement on SQLite; powers of two up to it, so that few statements are put together and kept."""
 
 
 def insert_rows(writing: Writing, table: sa.Table, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Insert rows; ``names`` says which column each of their values is for."""
-    _write(writing, _statement(table, tuple(names), writing.is_postgres, ()), rows)
+    _write(writing, table, tuple(names), (), rows)
 
 
 def upsert_rows(
@@ -37,12 +40,18 @@ def upsert_rows(
     changes: Mapping[str, Change],
 ) -> None:
     """Insert rows, or change those whose primary key is there; no key may come twice."""
-    _write(writing, _statement(table, tuple(names), writing.is_postgres, tuple(changes.items())), rows)
+    _write(writing, table, tuple(names), tuple(changes.items()), rows)
 
 
 def update_rows(writing: Writing, table: sa.Table, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Change rows that are there; the first of ``names`` is the key."""
-    _write(writing, _update(table, tuple(names), writing.is_postgres), rows)
+    if not rows:
+        return
+    statement = _update(table, tuple(names), writing.is_postgres)
+    if writing.is_postgres:
+        writing.connection.exec_driver_sql(statement, _columns_of(rows))
+    else:
+        writing.connection.exec_driver_sql(statement, [tuple(row) for row in rows])
 
 
 def select_in(
@@ -133,35 +142,58 @@ def array_text(ids: Iterable[int]) -> str:
     return f"{{{','.join(map(str, ids))}}}"
 
 
-def _write(writing: Writing, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+def _write(
+    writing: Writing,
+    table: sa.Table,
+    names: tuple[str, ...],
+    changes: tuple[tuple[str, Change], ...],
+    rows: Sequence[Sequence[Any]],
+) -> None:
     if not rows:
         return
     if writing.is_postgres:
-        arrays = {f"c{number}": list(values) for number, values in enumerate(zip(*rows, strict=True))}
-        writing.connection.exec_driver_sql(statement, arrays)
-    else:
-        writing.connection.exec_driver_sql(statement, [tuple(row) for row in rows])
+        writing.connection.exec_driver_sql(_insert_arrays(table, names, changes), _columns_of(rows))
+        return
+    # Many rows a statement: with each statement the interpreter's lock is let go, and waited for while others work.
+    begin = 0
+    while begin < len(rows):
+        count = min(_MOST_ROWS, 1 << ((len(rows) - begin).bit_length() - 1))
+        given = tuple(chain.from_iterable(rows[begin : begin + count]))
+        writing.connection.exec_driver_sql(_insert_values(table, names, changes, count), given)
+        begin += count
+
+
+def _columns_of(rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+    return {f"c{number}": list(values) for number, values in enumerate(zip(*rows, strict=True))}
 
 
 @lru_cache(maxsize=256)
-def _statement(
-    table: sa.Table, names: tuple[str, ...], is_postgres: bool, changes: tuple[tuple[str, Change], ...]
-) -> str:
-    columns = ", ".join(f'"{name}"' for name in names)
-    keys = ", ".join(f'"{column.name}"' for column in table.primary_key)
-    least, greatest = ("least", "greatest") if is_postgres else ("min", "max")
-    conflict = ""
-    if changes:
-        taken = {
-            "new": 'excluded."{0}"',
-            "least": least + '({1}."{0}", excluded."{0}")',
-            "greatest": greatest + '({1}."{0}", excluded."{0}")',
-        }
-        sets = ", ".join(f'"{name}" = ' + taken[change].format(name, table.name) for name, change in changes)
-        conflict = f" ON CONFLICT ({keys}) DO UPDATE SET {sets}"
-    if is_postgres:
-        return f"INSERT INTO {table.name} ({columns}) SELECT * FROM {_arrays(table, names)}{conflict}"
-    return f"INSERT INTO {table.name} ({columns}) VALUES ({', '.join('?' * len(names))}){conflict}"
+def _insert_arrays(table: sa.Table, names: tuple[str, ...], changes: tuple[tuple[str, Change], ...]) -> str:
+    begin = f"INSERT INTO {table.name} ({_quoted(names)})"
+    return f"{begin} SELECT * FROM {_arrays(table, names)}{_on_conflict(table, changes, 'least', 'greatest')}"
+
+
+@lru_cache(maxsize=1_024)
+def _insert_values(table: sa.Table, names: tuple[str, ...], changes: tuple[tuple[str, Change], ...], count: int) -> str:
+    places = ", ".join([f"({', '.join('?' * len(names))})"] * count)
+    begin = f"INSERT INTO {table.name} ({_quoted(names)})"
+    return f"{begin} VALUES {places}{_on_conflict(table, changes, 'min', 'max')}"
+
+
+def _on_conflict(table: sa.Table, changes: tuple[tuple[str, Change], ...], least: str, greatest: str) -> str:
+    if not changes:
+        return ""
+    taken = {
+        "new": 'excluded."{0}"',
+        "least": least + '({1}."{0}", excluded."{0}")',
+        "greatest": greatest + '({1}."{0}", excluded."{0}")',
+    }
+    sets = ", ".join(f'"{name}" = ' + taken[change].format(name, table.name) for name, change in changes)
+    return f" ON CONFLICT ({_quoted(column.name for column in table.primary_key)}) DO UPDATE SET {sets}"
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 @lru_cache(maxsize=256)

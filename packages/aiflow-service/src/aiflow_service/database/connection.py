@@ -193,7 +193,14 @@ def open_database(text: str, *, pool_size: int = 10) -> Database:
 def _prepare_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None  # transactions are begun where they are meant to begin
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-32000", "temp_store=MEMORY"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "cache_size=-32000",
+        "temp_store=MEMORY",
+        "wal_autocheckpoint=4000",  # 16 MB: pages that are written again and again go into the file once
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

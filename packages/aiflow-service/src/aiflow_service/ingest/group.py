@@ -16,7 +16,7 @@ from aiflow_service.database.tables import datasets, jobs
 from aiflow_service.events import EventRow, RefusedEvent, known_digests, write_events, write_refusals
 from aiflow_service.events.writing import day_of
 from aiflow_service.ingest.merging import join_symlinks
-from aiflow_service.ingest.repeats import Repeats, job_of_edges
+from aiflow_service.ingest.repeats import Repeats, job_of_edges, newest_mentions
 from aiflow_service.ingest.sender import Rights, Sent, sort_by_claims
 from aiflow_service.ledger import making_parts, write_makings
 from aiflow_service.lineage import ColumnEdge, LineageMemory, write_column_edges, write_edges
@@ -79,7 +79,7 @@ class GroupWriter:
         """Write a group; when it returns, all of it is durable and to be seen. Raises what the database does.
 
         ``then`` does what belongs into the same transaction. That something was said again, and how lately, is written
-        within a second, or by :meth:`settle`.
+        within seconds (:data:`~aiflow_service.ingest.repeats.LATER_SECONDS`), or by :meth:`settle`.
         """
 
         def write_all(writing: Writing) -> tuple[Outcome, Sequence[Sent]]:
@@ -165,17 +165,18 @@ class GroupWriter:
         rights = Rights(writing, names)
         for team_id, outputs in _written(fresh, with_symlinks=True):
             names.own_datasets(team_id, outputs)
-        mentions = ((one, mention) for one in fresh for mention in one.event.datasets)
-        join_symlinks(writing, names, rights.may_describe, mentions)
+        told = [(one, mention, one.event.time) for one in fresh for mention in one.event.datasets]
+        join_symlinks(writing, names, rights.may_describe, ((one, mention) for one, mention, _ in told))
         for team_id, outputs in _written(fresh, with_symlinks=False):
             names.own_datasets(team_id, outputs)
             names.prepare_datasets(team_id, outputs, is_written=True)
-        described = [*fresh, *later]
-        for team_id in sorted({one.team_id for one in described}):
-            mine = (one.event for one in described if one.team_id == team_id)
-            names.prepare_datasets(team_id, (name for event in mine for name in _datasets_of(event)))
+        again = list(newest_mentions(later))
+        for team_id in sorted({one.team_id for one in (*fresh, *later)}):
+            new = (name for one in fresh if one.team_id == team_id for name in _datasets_of(one.event))
+            known = (mention.name for one, mention, _ in again if one.team_id == team_id)
+            names.prepare_datasets(team_id, {*new, *known})
         places = list(_places(names, fresh))
-        self._write_facts(writing, names, rights, described)
+        self._write_facts(writing, names, rights, [*told, *again], [*fresh, *later])
         write_edges(
             writing,
             self._lineage,
@@ -195,18 +196,24 @@ class GroupWriter:
             ):
                 self._repeats.learn(one)
 
-    def _write_facts(self, writing: Writing, names: Names, rights: Rights, told: Sequence[Sent]) -> None:
+    def _write_facts(
+        self,
+        writing: Writing,
+        names: Names,
+        rights: Rights,
+        told: Sequence[tuple[Sent, DatasetMention, int]],
+        sent: Sequence[Sent],
+    ) -> None:
         places = [
-            (number, mention, one.event.time)
-            for one in told
-            for mention in one.event.datasets
+            (number, mention, time)
+            for one, mention, time in told
             if rights.may_describe(one, number := names.dataset(mention.name), mention.name)
         ]
         schemas = ((number, time, mention.schema) for number, mention, time in places if mention.schema)
         write_schemas(writing, names, self._catalog, schemas)
         of_jobs = (
             (names.job(one.team_id, one.event.job), one.event.time, one.event.job_facets)
-            for one in told
+            for one in sent
             if one.event.job and one.event.job_facets
         )
         write_facts(writing, self._catalog, jobs, JOB_FACETS, of_jobs)

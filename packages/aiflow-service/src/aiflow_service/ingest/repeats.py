@@ -8,7 +8,7 @@ order of arrival.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import TypeAlias
 
@@ -17,10 +17,10 @@ import msgspec
 from aiflow_service.database.memory import Memory
 from aiflow_service.ingest.sender import Sent
 from aiflow_service.lineage.writing import GRAIN
-from aiflow_service.openlineage import Event
+from aiflow_service.openlineage import DatasetMention, Event
 from aiflow_service.openlineage.events import Name
 
-LATER_SECONDS = 1.0
+LATER_SECONDS = 5.0
 """How long it takes at most until it is written that something was said again."""
 _MAX_DATASETS = 100
 _ENCODER = msgspec.json.Encoder(order="deterministic")
@@ -104,6 +104,19 @@ class Repeats:
     def forget(self) -> None:
         """Forget what is stored; what is to be written later stays."""
         self.known.forget()
+
+
+def newest_mentions(sent: Iterable[Sent]) -> Iterator[tuple[Sent, DatasetMention, int]]:
+    """Yield what is said of datasets, with its sender and time: of what a team says again only the newest."""
+    newest: dict[tuple[int, int, bool], tuple[Sent, DatasetMention, int]] = {}
+    for one in sent:
+        time, team_id, speaks_for_all = one.event.time, one.team_id, one.speaks_for_all
+        for mention in one.event.datasets:
+            key = mention.number, team_id, speaks_for_all
+            known = newest.get(key)
+            if known is None or known[2] < time:
+                newest[key] = (one, mention, time)
+    yield from newest.values()
 
 
 def _key_of(one: Sent) -> Key | None:

@@ -28,6 +28,8 @@ from aiflow_service.openlineage import Refusal
 _LOG = logging.getLogger("aiflow_service.ingest")
 _GROUP_EVENTS = 400
 _LINGER_SECONDS = 0.002
+"""A group waits for more while more comes in so long, and no longer than:"""
+_LINGER_MOST_SECONDS = 0.02
 _MAX_WAITING_EVENTS = 20_000
 _MAX_WAITING_BYTES = 64 * 1024 * 1024
 _PATIENCE_SECONDS = 8.0
@@ -168,7 +170,10 @@ class EventWriter:
                     return []
             if self._events < _GROUP_EVENTS and not self._is_closing:
                 self._is_lingering = True
-                self._condition.wait(_LINGER_SECONDS)
+                latest, before = time.monotonic() + _LINGER_MOST_SECONDS, 0
+                while before < self._events < _GROUP_EVENTS and time.monotonic() < latest:
+                    before = self._events
+                    self._condition.wait(_LINGER_SECONDS)
                 self._is_lingering = False
             group: list[Waiting] = []
             taken = 0

@@ -26,6 +26,8 @@ _REMEMBERED_BYTES = 16 * 1024 * 1024
 """What each of the memories below may weigh, by :data:`_GROWTH`."""
 _GROWTH = 8
 """How many bytes of objects a byte of JSON becomes, or somewhat fewer."""
+_TEXTS = 3
+"""How many bytes a byte of JSON becomes where its text and its canonical text are kept; the objects are another's."""
 _NUMBERS = count(1)
 
 _LISTS: SizedMemory[tuple[bool, bytes], tuple[msgspec.Raw, tuple[DatasetMention, ...]]] = SizedMemory(_REMEMBERED_BYTES)
@@ -52,7 +54,7 @@ def mentions_of_text(text: bytes, *, is_output: bool) -> tuple[msgspec.Raw, tupl
         return None
     found = msgspec.Raw(b"[%b]" % b",".join(one[0] for one in known)), tuple(one[1] for one in known)
     if not any(one.measured for one in found[1]):  # else it is unlikely to come again
-        _LISTS.put(key, found, len(text) * _GROWTH)
+        _LISTS.put(key, found, len(text) * _TEXTS)
     return found
 
 

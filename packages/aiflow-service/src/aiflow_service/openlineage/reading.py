@@ -90,7 +90,7 @@ def _read_whole(raw: bytes) -> Event:
 def _event(
     kind: EventKind, document: Mapping[str, Any], datasets: Sequence[DatasetMention], digest: bytes, raw: bytes
 ) -> Event:
-    if sum(len(one.sources) for one in datasets) > MAX_COLUMN_SOURCES:
+    if sum([len(one.sources) for one in datasets if one.sources]) > MAX_COLUMN_SOURCES:
         raise Refusal("event-too-many-columns", f"the event has more than {MAX_COLUMN_SOURCES} pairs of columns")
     job = document.get("job") if kind is not EventKind.DATASET else None
     run = document["run"] if kind is EventKind.RUN else _NOTHING

@@ -15,7 +15,7 @@ it outdoes all that was told of earlier executions, and whatever the run tells o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -89,7 +89,7 @@ class RunFold(msgspec.Struct, omit_defaults=True):
             parent=(key, event.parent.run_id) if event.parent and event.parent.run_id != event.run_id else None,
             root=(key, event.root.run_id) if event.root else None,
             facets={name: (key, _cut(event.run_facets[name])) for name in _FACETS if name in event.run_facets},
-            datasets=dict(_dataset(one, key) for one in event.datasets[:_MAX_DATASETS]),
+            datasets=_datasets(event.datasets[:_MAX_DATASETS], key),
         )
 
     @staticmethod
@@ -192,11 +192,18 @@ class RunFold(msgspec.Struct, omit_defaults=True):
 _DECODER = msgspec.json.Decoder(RunFold)
 
 
-def _dataset(mention: DatasetMention, key: Key) -> tuple[str, tuple[Key, Any]]:
-    name = _dataset_key(mention.is_output, mention.name)
+def _datasets(mentions: Sequence[DatasetMention], key: Key) -> dict[str, tuple[Key, Any]]:
+    """Return what an event says of its datasets; those that it only names share one value, which nobody changes."""
+    named: tuple[Key, Any] = ([key[0], 0, *key[1:]], {})
+    found = {}
+    for one in mentions:
+        is_told_more = one.measured or "version" in one.facets
+        found[_dataset_key(one.is_output, one.name)] = _measured(one, key) if is_told_more else named
+    return found
+
+
+def _measured(mention: DatasetMention, key: Key) -> tuple[Key, Any]:
     measured, about = mention.measured, mention.facets
-    if not measured and "version" not in about:
-        return name, ([key[0], 0, *key[1:]], {})
     statistics = measured.get("outputStatistics") or measured.get("inputStatistics") or {}
     node = measured.get("aiflow_node", {})
     told = {
@@ -209,7 +216,7 @@ def _dataset(mention: DatasetMention, key: Key) -> tuple[str, tuple[Key, Any]]:
     }
     # An event that measured outdoes one that only names: the end tells what the start could not know.
     value = {name: value for name, value in told.items() if value is not None}
-    return name, ([key[0], len(value), *key[1:]], value)
+    return [key[0], len(value), *key[1:]], value
 
 
 def _dataset_key(is_output: bool, name: Name) -> str:
