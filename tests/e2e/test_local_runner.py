@@ -158,7 +158,6 @@ def test_everything_that_user_code_says_is_in_its_log(project) -> None:
             context.logger.warning("to the context")
             os.write(1, b"to the descriptor\\n")
             subprocess.run(["echo", "from a child"])
-            time.sleep(0.2)
             return first
         """,
     )
@@ -178,6 +177,32 @@ def test_everything_that_user_code_says_is_in_its_log(project) -> None:
     for line in said.values():
         assert (line["task_id"], line["attempt"], line["run_id"]) == ("second", 1, summary.run_id)
     assert {record["message"] for record in records if record["record"] == "log"} >= set(said)
+
+
+def test_what_a_task_prints_is_its_own_although_the_supervisor_is_late(project) -> None:
+    folder = project(
+        TWO_TASKS,
+        """
+        def first(numbers: pl.DataFrame) -> pl.DataFrame:
+            os.write(1, b"of the first\\n")
+            return numbers
+
+        def second(first: pl.DataFrame) -> pl.DataFrame:
+            os.write(1, b"of the second\\n")
+            return first
+        """,
+    )
+
+    def listen(record: dict[str, Any]) -> None:
+        if record["record"] == "task-started" and record["task_id"] == "first":
+            time.sleep(2)
+
+    summary = run_pipeline_locally(RunRequest(str(folder), "work", date=DAY), listen)
+    assert summary.succeeded, summary.errors
+    assert [messages(folder, summary.run_id, task) for task in ("first", "second")] == [
+        ["of the first"],
+        ["of the second"],
+    ]
 
 
 def test_a_failure_is_retried_as_often_as_the_plan_allows(project) -> None:

@@ -11,10 +11,13 @@ import json
 import os
 import signal
 import socket
+import stat
 import struct
+import termios
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +72,17 @@ class RecordReader:
         """Return what arrived after the last line end."""
         rest, self._rest = self._rest, b""
         return rest
+
+
+def await_read(handle: int, patience_seconds: float) -> None:
+    """Wait until the other side of a pipe has taken all that was written to it. For anything else nobody waits."""
+    patience = time.monotonic() + patience_seconds
+    with suppress(OSError):
+        while stat.S_ISFIFO(os.fstat(handle).st_mode) and time.monotonic() < patience:
+            (waiting,) = struct.unpack("i", fcntl.ioctl(handle, termios.FIONREAD, bytes(4)))
+            if not waiting:
+                return
+            time.sleep(0.001)
 
 
 class OutputReader(RecordReader):

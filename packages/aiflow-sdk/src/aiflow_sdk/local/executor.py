@@ -12,6 +12,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from aiflow_sdk.channel import await_read
 from aiflow_sdk.errors import AiflowError, Where
 from aiflow_sdk.local.logs import AttemptLog, OutputRouter
 from aiflow_sdk.local.records import OnRecord, Record, attempt_ended, run_finished, run_started, task_record
@@ -23,6 +24,9 @@ from aiflow_sdk.runtime.failure import unexpected
 from aiflow_sdk.usage import Meter
 
 _CANCEL = object()
+_STANDARD_OUTPUT = 1
+_UNREAD_SECONDS = 1.0
+"""How long the end of an attempt waits for the supervisor to read what was printed."""
 
 
 def usable_processors() -> int:
@@ -184,7 +188,10 @@ class Executor:
             result = error
         except BaseException as error:  # noqa: BLE001 a log that cannot be kept, for one: the run must not wait for ever
             result = unexpected(error, task.task_id)
-        self._done.put((live, task, result, meter.stop()))
+        usage = meter.stop()
+        if self.router:  # what was printed past Python's streams is told of this task only until its end is told
+            await_read(_STANDARD_OUTPUT, _UNREAD_SECONDS)
+        self._done.put((live, task, result, usage))
 
     def _execute(self, live: LiveRun, task: TaskState, meter: Meter) -> TaskResult | AiflowError:
         def report(record: Mapping[str, Any]) -> None:

@@ -26,9 +26,12 @@ _DEAF_SECONDS = 10.0
 class Heard(NamedTuple):
     """What came from a worker."""
 
-    records: list[dict[str, Any]]
+    earlier: list[dict[str, Any]]
+    """Records that it had told before it was asked what it printed."""
     output: list[str]
     """Lines that it or what it started printed past Python's streams."""
+    records: list[dict[str, Any]]
+    """Records that came meanwhile: each secret that stands in the output was told by one of all these."""
     ended: bool
 
 
@@ -83,13 +86,13 @@ class WorkerProcess:
         if self._wake in ready:
             os.read(self._wake, 64)
         ended = self._has_ended()
+        earlier = self._take(self._records)  # first, so that whoever printed something is known to be at work
         output = self._take(self._output)
         records = self._take(self._records)  # after the output, so that each secret in it is told of already
         if ended:
             output.append(self._output.rest())
-        return Heard(
-            list(_parsed(records)), [line.decode("utf-8", "replace") for line in output if line.strip()], ended
-        )
+        lines = [line.decode("utf-8", "replace") for line in output if line.strip()]
+        return Heard(list(_parsed(earlier)), lines, list(_parsed(records)), ended)
 
     def _has_ended(self) -> bool:
         if self._process.returncode is None and not os.waitid(

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,19 +163,13 @@ class _Supervisor:
                 cancel_deadline = time.time() + CANCEL_GRACE_SECONDS
             moments = [moment for moment in (cancel_deadline, self._next_deadline()) if moment is not None]
             heard = worker.hear(max(0.0, min(moments) - time.time()) if moments and not loss else None)
-            for record in heard.records:
+            for record in (*heard.earlier, *heard.records):
                 if record["record"] == "secret":
                     REDACTOR.add(record["value"])
+            complete |= self._take_all(heard.earlier)
             for line in heard.output:
                 self._take_output(REDACTOR.hide(line))
-            for record in heard.records:
-                if record["record"] == "secret" or self._imports.take(record):
-                    continue
-                self._worker_spoke = True
-                if record["record"] == "worker-finished":
-                    complete = True
-                else:
-                    self._take(record)
+            complete |= self._take_all(heard.records)
             if heard.ended:
                 if complete:
                     return None
@@ -184,6 +178,19 @@ class _Supervisor:
             loss = loss or self._overdue(time.time(), worker)
             if loss or self.interrupts > 1 or (cancel_deadline is not None and time.time() >= cancel_deadline):
                 worker.kill()
+
+    def _take_all(self, records: Iterable[Record]) -> bool:
+        """Take what the child told; tell whether it has said that it did all it had to do."""
+        complete = False
+        for record in records:
+            if record["record"] == "secret" or self._imports.take(record):
+                continue
+            self._worker_spoke = True
+            if record["record"] == "worker-finished":
+                complete = True
+            else:
+                self._take(record)
+        return complete
 
     def _take(self, record: Record) -> None:
         run = self.live.get(record.get("run_id", ""))
@@ -313,8 +320,9 @@ class _Supervisor:
         deadline = time.time() + (CANCEL_GRACE_SECONDS if self.cancelled else CLOSE_SECONDS)
         try:
             while not (heard := worker.hear(max(0.0, deadline - time.time()))).ended and time.time() < deadline:
-                for record in (record for record in heard.records if record["record"] == "log"):
-                    self.on_record(record)
+                for record in (*heard.earlier, *heard.records):
+                    if record["record"] == "log":
+                        self.on_record(record)
         finally:
             worker.close()
 

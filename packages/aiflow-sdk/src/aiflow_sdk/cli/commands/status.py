@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import count, groupby
 from typing import Any
 
 import click
@@ -55,9 +55,12 @@ def command(invocation: Invocation, table: str, state: str | None, is_all: bool)
 
 def _spans(partitions: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Return the partitions, those together that follow one another, were never made and are told of alike."""
+    alone = count()
 
     def told(one: dict[str, Any]) -> tuple[Any, ...]:
-        return one["project"], one["pipeline"], one["state"], one["reason"], one["made"] and one["partition"]
+        is_joinable = one["partition"] is not None and not one["made"]
+        place = one["project"], one["pipeline"], one["environment"]
+        return *place, one["state"], one["reason"], None if is_joinable else next(alone)
 
     return [list(span) for _, span in groupby(partitions, told)]
 
