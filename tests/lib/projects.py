@@ -55,4 +55,4 @@ def processes_in(folder: Path) -> list[str]:
                 found.append((process / "cmdline").read_text().replace("\0", " "))
         except OSError:
             continue
-    return found
+    return [command for command in found if command]  # of one that is just ending there is no command any more

@@ -55,6 +55,14 @@ def test_job_and_dataset_events_are_taken(service: Service) -> None:
     assert found["columns"] == [{"name": "id", "type": "int64", "description": None}]
     assert [edge["job"]["name"] for edge in found["jobs"]] == [reader]
     assert {one["kind"] for one in service.pages("/api/v1/events", dataset=found["id"])} == {"dataset", "job"}
+    (edge,) = found["jobs"]
+    job_id = edge["job"]["id"]
+
+    def kinds(**wanted: object) -> list[str]:
+        return [one["kind"] for one in service.pages("/api/v1/events", job=job_id, **wanted)]
+
+    assert kinds() == kinds(since="2026-11-20T10:00:00Z") == kinds(until="2026-11-20T10:00:01Z") == ["job"]
+    assert kinds(since="2026-11-20T10:00:01Z") == kinds(until="2026-11-20T10:00:00Z") == []
 
 
 def changed(path: str, value: object) -> dict:
@@ -107,6 +115,17 @@ WRONG: dict[str, tuple[Any, int, str | None]] = {
         ),
         422,
         None,
+    ),
+    "100,000 members": ({**GOOD, **{f"x{n}": n for n in range(100_000)}}, 422, "event-too-many-fields"),
+    "100,000 members of a facet": (
+        changed("run/facets/wide", facet("Wide", "1-0-0", **{f"x{n}": n for n in range(100_000)})),
+        422,
+        "event-too-many-fields",
+    ),
+    "100,000 members of a dataset's facet": (
+        changed("inputs/0/facets/wide", facet("Wide", "1-0-0", **{f"x{n}": {} for n in range(100_000)})),
+        422,
+        "event-too-many-fields",
     ),
     "3,000 inputs": (changed("inputs", [dataset(f"t{n}") for n in range(3_000)]), 422, "event-too-many-datasets"),
 }

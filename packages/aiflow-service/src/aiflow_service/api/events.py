@@ -64,7 +64,13 @@ def events(
 ) -> Response:
     """List events in the order in which they arrived: of a run, a job, a dataset; by their own times."""
     after = place_of(cursor, 1) or (0,)
-    wanted = EventFilter(checked_text(run, "run"), job, dataset, moment_in(since, "since"), moment_in(until, "until"))
+    wanted = EventFilter(
+        run_uid=checked_text(run, "run"),
+        job_id=job,
+        dataset_id=dataset,
+        since=moment_in(since, "since"),
+        until=moment_in(until, "until"),
+    )
     with services.database.reading() as connection:
         found, place = list_events(connection, scope, wanted, after=after[0], limit=limit)
     return answer_page([with_raw(one) for one in found], place)

@@ -17,7 +17,7 @@ from aiflow_service.openlineage import EventKind, Refusal, read_event
 _SCANNED = 500
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EventFilter:
     """Which events: of a run, a team, a job, a dataset, and between two moments (the second excluded)."""
 

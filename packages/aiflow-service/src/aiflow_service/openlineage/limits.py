@@ -12,6 +12,8 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_BATCH_EVENTS = 10_000
 MAX_DEPTH = 60
 """Of objects and lists in each other."""
+MAX_MEMBERS = 10_000
+"""Of one object: as many as a dataset may have columns."""
 MAX_NAME_BYTES = 2_000
 """Of a name of a job, dataset or column; PostgreSQL's index entries end at 2,704."""
 MAX_DATASETS = 2_000
@@ -25,8 +27,11 @@ MAX_COLUMN_SOURCES = 50_000
 _NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 
 
-def check_depth(document: Any, raw: bytes, most: int = MAX_DEPTH) -> None:
-    """Raise ``Refusal`` for a document whose objects and lists are nested deeper than that; ``raw`` is its text."""
+def check_shape(document: Any, raw: bytes, most: int = MAX_DEPTH) -> None:
+    """Raise ``Refusal`` for a document whose objects and lists are nested deeper than that, or one of whose objects
+    has more than :data:`MAX_MEMBERS` members; ``raw`` is its text."""
+    if raw.count(b":") > MAX_MEMBERS:
+        _check_members(document)
     # Nearly always it is enough to look at the brackets alone; those within texts only make it seem deeper.
     brackets = raw.translate(None, _NO_BRACKETS)
     for _ in range(most):
@@ -45,6 +50,16 @@ def check_depth(document: Any, raw: bytes, most: int = MAX_DEPTH) -> None:
             return
         level = inner
     raise Refusal("event-nested", f"objects and lists are nested deeper than {most}", status=422)
+
+
+def _check_members(document: Any) -> None:
+    waiting = [document]
+    while waiting:
+        node = waiting.pop()
+        if type(node) is dict and len(node) > MAX_MEMBERS:
+            raise Refusal("event-too-many-fields", f"an object has more than {MAX_MEMBERS} members", status=422)
+        inner = node.values() if type(node) is dict else node
+        waiting += [child for child in inner if type(child) is dict or type(child) is list]
 
 
 def check_name(text: str, place: str | None = None) -> str:

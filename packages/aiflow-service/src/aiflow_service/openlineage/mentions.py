@@ -12,7 +12,7 @@ import msgspec
 from aiflow_service.database.memory import SizedMemory
 from aiflow_service.masking import may_hold_secrets
 from aiflow_service.openlineage.events import ColumnSource, DatasetMention, Facets, Field, Name, Schema
-from aiflow_service.openlineage.limits import MAX_DEPTH, MAX_FIELDS, check_depth, check_name
+from aiflow_service.openlineage.limits import MAX_DEPTH, MAX_FIELDS, check_name, check_shape
 from aiflow_service.openlineage.refusal import Refusal
 from aiflow_service.openlineage.schemas import is_dataset_valid
 
@@ -66,7 +66,7 @@ def _mention_of_text(text: bytes, *, is_output: bool) -> tuple[bytes, DatasetMen
         return None
     data = _DECODER.decode(text)
     try:
-        check_depth(data, text, MAX_DEPTH - 2)
+        check_shape(data, text, MAX_DEPTH - 2)
         if not is_dataset_valid(data, is_output=is_output):
             return None
         found = _ENCODER.encode(data), read_mention(data, "", is_output=is_output)

@@ -22,8 +22,9 @@ from aiflow_service.openlineage.limits import (
     MAX_COLUMN_SOURCES,
     MAX_DATASETS,
     MAX_EVENT_BYTES,
-    check_depth,
+    MAX_MEMBERS,
     check_name,
+    check_shape,
 )
 from aiflow_service.openlineage.mentions import facets_in, mentions_of_text, name_in, read_mention
 from aiflow_service.openlineage.refusal import Refusal
@@ -49,6 +50,8 @@ def _read_by_parts(raw: bytes) -> Event | None:
     """Return the event; None of one that has none of the usual parts, may hold secrets, or is refused."""
     try:
         parts = _PARTS.decode(raw)
+        if len(parts) > MAX_MEMBERS:
+            return None
         mentions: list[DatasetMention] = []
         texts: dict[str, msgspec.Raw] = {}
         for member, is_output in (("inputs", False), ("outputs", True)):
@@ -62,7 +65,7 @@ def _read_by_parts(raw: bytes) -> Event | None:
         if may_hold_secrets(b"%b%b" % (",".join(parts).encode("utf-8", "surrogatepass"), rest)):
             return None
         document = dict(zip(parts, _DECODER.decode(rest), strict=True))
-        check_depth(document, rest)
+        check_shape(document, rest)
     except (msgspec.DecodeError, RecursionError, Refusal):
         return None  # read as a whole it says what is wrong
     if len(mentions) > MAX_DATASETS or not texts:
@@ -77,7 +80,7 @@ def _read_whole(raw: bytes) -> Event:
     document = decode(raw)
     if type(document) is not dict:
         raise Refusal("event-invalid", f"an event is a JSON object, this is {_kind_name(document)}")
-    check_depth(document, raw)
+    check_shape(document, raw)
     if may_hold_secrets(raw) and (masked := hide_secrets(document)) is not document:
         document, raw = masked, _IN_ORDER.encode(masked)
     kind = EventKind.RUN if "run" in document else EventKind.DATASET if "dataset" in document else EventKind.JOB
