@@ -15,10 +15,10 @@ from aiflow_service.access import EVERYTHING
 from aiflow_service.access.teams import make_claim
 from aiflow_service.database import Database, open_database
 from aiflow_service.database.migration import migrate
-from aiflow_service.database.tables import runs, teams
+from aiflow_service.database.tables import columns, dataset_names, datasets, runs, teams
 from aiflow_service.ingest import GroupWriter, Submission
 from aiflow_service.openlineage import read_event
-from service_trial import facet, run_event, unique
+from service_trial import dataset, facet, run_event, unique
 
 DEFAULT = 1
 _TEAMS = itertools.count(2)
@@ -104,3 +104,56 @@ def test_a_run_that_the_default_team_tells_of_itself_stays_its_own(stored) -> No
     own = [said(DEFAULT, pipeline_run(uid, one, "2026-11-20T10:05:00Z"), True) for one in (project, "unclaimed")]
     writer.write(own)
     assert runs_of(stored, uid) == [(DEFAULT, "succeeded"), (team, "succeeded")]
+
+
+def told_of(name: str, *columns_: str, also: str | None = None, **facets: Any) -> dict[str, Any]:
+    """A dataset of an event, with its columns and another name of it."""
+    if columns_:
+        fields = [{"name": one, "type": "int", "description": "words"} for one in columns_]
+        facets["schema"] = facet("SchemaDatasetFacet", "1-2-0", fields=fields)
+    if also is not None:
+        links = [{"namespace": "onelake", "name": also, "type": "TABLE"}]
+        facets["symlinks"] = facet("SymlinksDatasetFacet", identifiers=links)
+    return dataset(name, **facets)
+
+
+def table_of(database: Database, name: str) -> dict[str, Any]:
+    """What is stored of the dataset of this name."""
+    with database.reading() as connection:
+        found = sa.select(dataset_names.c.dataset_id).where(dataset_names.c.name == name)
+        row = connection.execute(sa.select(datasets).where(datasets.c.id == found.scalar_subquery())).one()
+        names = sa.select(dataset_names.c.name).where(dataset_names.c.dataset_id == row.id)
+        mine = sa.select(columns.c.name, columns.c.ordinal, columns.c.type).where(columns.c.dataset_id == row.id)
+        return {
+            "team": row.team_id,
+            "is_owned": row.is_owned,
+            "name": row.name,
+            "facts": sorted(json.loads(row.facts or b"{}")),
+            "names": set(connection.execute(names).scalars()),
+            "columns": {tuple(one) for one in connection.execute(mine)},
+        }
+
+
+def test_of_what_passes_to_its_writer_no_column_stays_that_no_edge_leads_to(stored) -> None:
+    reader, writer, other = make_team(stored), make_team(stored), unique("other")
+    tables = [unique("table") for _ in range(3)]
+    made = {"fields": {"total": {"inputFields": [{"namespace": "onelake", "name": tables[0], "field": "used"}]}}}
+    out = dataset(other, columnLineage=facet("ColumnLineageDatasetFacet", "1-2-0", **made))
+    reading = [told_of(one, "used", "unused", also=f"{one}-alias") for one in tables]
+    group = GroupWriter(stored)
+    group.write([said(reader, run_event(job=unique("use"), inputs=reading, outputs=[out]))])
+    statements: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        statements.append(statement)
+
+    sa.event.listen(stored.engine, "before_cursor_execute", note)
+    group.write([said(writer, run_event(job=unique("make"), outputs=tables))])
+    sa.event.remove(stored.engine, "before_cursor_execute", note)
+    whole = [table_of(stored, one) for one in tables]
+    assert [(one["team"], one["is_owned"], one["names"]) for one in whole] == [(writer, 1, {one}) for one in tables]
+    assert [one["columns"] for one in whole] == [{("used", None, None)}, set(), set()]
+    changes = [
+        one for one in statements if one.startswith(("UPDATE datasets ", "UPDATE columns ", "DELETE FROM columns"))
+    ]
+    assert len(changes) == 4, changes  # whatever the number of tables
