@@ -157,3 +157,61 @@ def test_of_what_passes_to_its_writer_no_column_stays_that_no_edge_leads_to(stor
         one for one in statements if one.startswith(("UPDATE datasets ", "UPDATE columns ", "DELETE FROM columns"))
     ]
     assert len(changes) == 4, changes  # whatever the number of tables
+
+
+def test_of_two_tables_that_were_only_read_the_elder_stays_its_readers_and_hears_nothing(stored) -> None:
+    first, second, admin = make_team(stored), make_team(stored), make_team(stored)
+    elder, younger = unique("elder"), unique("younger")
+    about = facet("DocumentationDatasetFacet", "1-0-1", description="words")
+    group = GroupWriter(stored)
+    for team, name in ((first, elder), (second, younger)):
+        told = told_of(name, f"of-{name}", also=f"{name}-alias", documentation=about)
+        group.write([said(team, run_event(job=unique("use"), inputs=[told]))])
+    group.write([said(admin, run_event(job=unique("join"), inputs=[told_of(younger, also=elder)]), True)])
+    assert table_of(stored, younger) == {
+        "team": first,
+        "is_owned": 0,
+        "name": elder,
+        "facts": ["documentation"],
+        "names": {elder, f"{elder}-alias", younger},
+        "columns": {(f"of-{elder}", 0, "int")},
+    }
+
+
+def test_joined_with_what_another_writes_a_table_is_the_writers_without_the_readers_words(stored) -> None:
+    reader, writer, admin = make_team(stored), make_team(stored), make_team(stored)
+    elder, younger = unique("elder"), unique("younger")
+    about = facet("DocumentationDatasetFacet", "1-0-1", description="words")
+    group = GroupWriter(stored)
+    told = told_of(elder, "id", "of-reader", also=f"{elder}-alias", documentation=about)
+    group.write([said(reader, run_event(job=unique("use"), inputs=[told]))])
+    group.write([said(writer, run_event(job=unique("make"), outputs=[told_of(younger, "first", "id")]))])
+    joining = said(admin, run_event(job=unique("join"), inputs=[told_of(elder, also=younger)]), True)
+    group.write([joining])
+    whole = {"team": writer, "is_owned": 1, "name": elder, "facts": [], "names": {elder, younger}}
+    assert table_of(stored, elder) == {**whole, "columns": {("first", 0, "int"), ("id", 1, "int")}}
+    late = {"at": "2026-11-21T10:00:00Z"}
+    forged = said(reader, run_event(job=unique("use"), inputs=[told_of(elder, "forged")], **late))
+    later = said(writer, run_event(job=unique("make"), outputs=[told_of(elder, "id", "more")], **late))
+    for some in (forged, later):
+        group.write([some])
+    assert {one for one in table_of(stored, younger)["columns"] if one[1] is not None} == {
+        ("id", 0, "int"),
+        ("more", 1, "int"),
+    }
+
+
+def test_who_is_given_a_table_in_a_group_describes_it_in_the_rest_of_it(stored) -> None:
+    reader, writer, admin = make_team(stored), make_team(stored), make_team(stored)
+    elder, younger = unique("elder"), unique("younger")
+    group = GroupWriter(stored)
+    group.write([said(reader, run_event(job=unique("use"), inputs=[told_of(elder, "of-reader")]))])
+    group.write([said(writer, run_event(job=unique("make"), outputs=[younger]))])
+    group.write(
+        [
+            said(admin, run_event(job=unique("join"), inputs=[told_of(elder, also=younger)]), True),
+            said(reader, run_event(job=unique("use"), inputs=[told_of(elder, "forged")])),
+            said(writer, run_event(job=unique("make"), inputs=[told_of(elder, "id")])),
+        ]
+    )
+    assert table_of(stored, elder)["columns"] == {("id", 0, "int")}
