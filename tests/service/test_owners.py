@@ -15,8 +15,9 @@ from aiflow_service.access import EVERYTHING
 from aiflow_service.access.teams import make_claim
 from aiflow_service.database import Database, open_database
 from aiflow_service.database.migration import migrate
-from aiflow_service.database.tables import columns, dataset_names, datasets, runs, teams
+from aiflow_service.database.tables import columns, dataset_names, datasets, jobs, makings, runs, teams
 from aiflow_service.ingest import GroupWriter, Submission
+from aiflow_service.ledger.fold import MakingFold
 from aiflow_service.openlineage import read_event
 from service_trial import dataset, facet, run_event, unique
 
@@ -190,7 +191,7 @@ def test_joined_with_what_another_writes_a_table_is_the_writers_without_the_read
     group.write([joining])
     whole = {"team": writer, "is_owned": 1, "name": elder, "facts": [], "names": {elder, younger}}
     assert table_of(stored, elder) == {**whole, "columns": {("first", 0, "int"), ("id", 1, "int")}}
-    late = {"at": "2026-11-21T10:00:00Z"}
+    late: dict[str, Any] = {"at": "2026-11-21T10:00:00Z"}
     forged = said(reader, run_event(job=unique("use"), inputs=[told_of(elder, "forged")], **late))
     later = said(writer, run_event(job=unique("make"), outputs=[told_of(elder, "id", "more")], **late))
     for some in (forged, later):
@@ -215,3 +216,35 @@ def test_who_is_given_a_table_in_a_group_describes_it_in_the_rest_of_it(stored) 
         ]
     )
     assert table_of(stored, elder)["columns"] == {("id", 0, "int")}
+
+
+@pytest.mark.parametrize("says_what_it_makes", [True, False])
+def test_what_a_run_made_goes_with_it_to_the_claiming_team(stored, says_what_it_makes) -> None:
+    """Its task told of it before its project was claimed."""
+    team, project, uid = make_team(stored), unique("project"), str(uuid.uuid4())
+    task = part_of(uid, project, "2026-11-20T10:00:00Z")
+    facts = {"_producer": "urn:x", "_schemaURL": "urn:x", "project": project, "run_id": uid, "execution": 3}
+    facts |= {"pipeline_id": "daily"}
+    task["run"]["facets"]["aiflow_run"] = {**facts, "task_id": "load", "partition": "2026-11-20"}
+    group = GroupWriter(stored)
+    group.write([said(DEFAULT, task, True)])
+    assert makings_of(stored, uid).keys() == {DEFAULT}
+    claim(stored, "project", project, team)
+    own = pipeline_run(uid, project, "2026-11-20T10:05:00Z")
+    if says_what_it_makes:
+        own["run"]["facets"]["aiflow_run"] = {**facts, "execution": 2}
+    group.write([said(DEFAULT, own, True)])
+    assert runs_of(stored, uid) == [(team, "succeeded")]
+    made = makings_of(stored, uid)
+    assert made.keys() == {team}
+    assert made[team].run[1]["partition"] == "2026-11-20"
+    assert (made[team].end is not None) == says_what_it_makes
+    with stored.reading() as connection:
+        both = sa.select(jobs.c.team_id, jobs.c.name).join(makings, makings.c.job_id == jobs.c.id)
+        assert tuple(connection.execute(both.where(makings.c.run_uid == uid)).one()) == (team, f"{project}/daily")
+
+
+def makings_of(database: Database, uid: str) -> dict[int, MakingFold]:
+    with database.reading() as connection:
+        found = connection.execute(sa.select(makings.c.team_id, makings.c.fold).where(makings.c.run_uid == uid))
+        return {row.team_id: MakingFold.from_bytes(row.fold) for row in found}

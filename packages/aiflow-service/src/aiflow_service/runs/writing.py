@@ -73,9 +73,11 @@ def write_runs(
     parts: Sequence[RunPart],
     job_id: Callable[[int, tuple[str, str]], int],
     project_id: Callable[[int, str], int],
-) -> list[tuple[str, RunFold]]:
-    """Store what is said of runs; returns those of whole pipelines and of others' jobs that have ended by it.
+) -> tuple[list[tuple[str, RunFold]], dict[str, tuple[int, int]]]:
+    """Store what is said of runs.
 
+    Returns those of whole pipelines and of others' jobs that have ended by it, and by id those of the default team
+    that became another's: its team and its job there.
     ``job_id`` and ``project_id`` say, by team, which ones names stand for. A run belongs to the team whose events
     tell of it or of a part of it, so that of two teams with one id each has its own.
     """
@@ -84,6 +86,7 @@ def write_runs(
         (row.team_id, row.uid): Stored(row.id, row.team_id, row.state, RunFold.from_bytes(row.fold)) for row in found
     }
     taken = _take_over(parts, there)
+    jobs: dict[Place, int] = {}
     new, changed, ended, used = [], [], [], []
     billed: dict[int, RunFold] = {}
     billed_before: list[int] = []
@@ -94,6 +97,7 @@ def write_runs(
             if fold == row.fold:
                 continue
         values = _values(fold, team_id, part.changed, job_id, project_id)
+        jobs[team_id, uid] = values[_NAMES.index("job_id")]
         number = writing.number("runs") if row is None else row.id
         if row is None:
             new.append((number, uid, *values))
@@ -110,7 +114,7 @@ def write_runs(
     insert_rows(writing, runs, ("id", "uid", *_NAMES), new)
     write_usage(writing, used)
     write_billed(writing, billed, billed_before)
-    return ended
+    return ended, {uid: (team_id, jobs[team_id, uid]) for team_id, uid in taken}
 
 
 def _take_over(parts: Sequence[RunPart], there: dict[Place, Stored]) -> dict[Place, Stored]:
