@@ -248,3 +248,27 @@ def makings_of(database: Database, uid: str) -> dict[int, MakingFold]:
     with database.reading() as connection:
         found = connection.execute(sa.select(makings.c.team_id, makings.c.fold).where(makings.c.run_uid == uid))
         return {row.team_id: MakingFold.from_bytes(row.fold) for row in found}
+
+
+@pytest.mark.parametrize("is_claimed", [False, True], ids=["unclaimed", "claimed"])
+@pytest.mark.parametrize("by_symlink", [False, True], ids=["by-name", "by-symlink"])
+def test_what_was_only_read_passes_with_the_first_write(stored, by_symlink, is_claimed) -> None:
+    """It is the writer's, or of the team that has claimed the namespace meanwhile."""
+    reader, writer, claiming = make_team(stored), make_team(stored), make_team(stored)
+    namespace, table, other = unique("lake"), unique("table"), unique("other")
+    group = GroupWriter(stored)
+    about = facet("DocumentationDatasetFacet", "1-0-1", description="words")
+    told = {**told_of(table, "of-reader", documentation=about), "namespace": namespace}
+    group.write([said(reader, run_event(job=unique("use"), inputs=[told]))])
+    if is_claimed:
+        claim(stored, "namespace", namespace, claiming)
+    links = facet("SymlinksDatasetFacet", identifiers=[{"namespace": namespace, "name": table, "type": "TABLE"}])
+    written = dataset(other, symlinks=links) if by_symlink else dataset(table, namespace)
+    group.write([said(writer, run_event(job=unique("make"), outputs=[written]))])
+    whole = table_of(stored, table)
+    owner = claiming if is_claimed else writer
+    assert (whole["team"], whole["is_owned"], whole["name"]) == (owner, 1, table)
+    assert (whole["facts"], whole["columns"]) == ([], set())
+    # Nobody gives to a table of its own a name that another team claims.
+    assert whole["names"] == ({table, other} if by_symlink and not is_claimed else {table})
+    assert table_of(stored, other)["team"] == writer if by_symlink else True
