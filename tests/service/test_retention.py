@@ -1,5 +1,6 @@
 """How long things are kept: months made ahead and dropped, teams with rules of their own, and what stays."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -154,6 +155,10 @@ def test_a_month_that_somebody_reads_is_dropped_later(aged) -> None:
         with closing(RetentionKeeper(aged, kept(events_days=300))) as keeper:
             wait_until(lambda: not keeper.is_sound)
             wait_until(lambda: "retention.failed" in actions(aged))
+    with aged.reading() as connection:
+        failed = audit.c.action == "retention.failed"
+        (details,) = connection.execute(sa.select(audit.c.details).where(failed)).scalars()
+    assert json.loads(details)["step"] == "let go"
     assert 500 in ages(aged)[1]
     with closing(RetentionKeeper(aged, kept())) as keeper:
         assert keeper.is_sound

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from access_trial import Person, seconds_of
+from access_trial import Person, release_of, seconds_of
 from aiflow_service.access import EVERYTHING, Caller, Role, Scope, Unseen
 from aiflow_service.access.tokens import Narrowing, make_token, revoke_token
 from aiflow_service.database import now, open_database
@@ -210,11 +210,31 @@ def test_a_table_is_its_writers_and_not_of_whoever_read_it_first(company):
     }
 
 
+def test_a_table_that_was_only_read_is_of_the_team_whose_release_writes_it(company, documents):
+    reading, writing = company.team(), company.team()
+    table, alias = unique("table"), unique("alias")
+    said = facet("SchemaDatasetFacet", "1-2-0", fields=[{"name": "said-by-a-reader", "type": "int"}])
+    links = facet("SymlinksDatasetFacet", identifiers=[{"namespace": "onelake", "name": alias, "type": "TABLE"}])
+    reader, writer = company.person(reading), company.person(writing)
+    reader.send(job="use", inputs=[dataset(table, schema=said, symlinks=links)])
+    (found,) = reader.get("/api/v1/datasets", name=table)["items"]
+    plan = json.loads(documents["plan"])
+    for node in plan["nodes"]:
+        if node["type"] == "sink":
+            node["dataset"] = ["onelake", table]
+    told = {**documents, "plan": json.dumps(plan)}
+    writer.do("PUT", "/api/v1/versions", {"versions": [told]})
+    writer.do("PUT", "/api/v1/releases", release_of(told))
+    whole = writer.get(f"/api/v1/datasets/{found['id']}")
+    assert (whole["team"], whole["columns"], [one["name"] for one in whole["names"]]) == (writing, [], [table])
+    assert reader.ask("GET", f"/api/v1/datasets/{found['id']}").status == 404
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["read-first", "written-first"])
-def test_of_a_table_that_is_read_and_written_in_one_batch_the_writer_is_the_owner(tmp_path, order):
-    database = open_database(f"sqlite:///{tmp_path / 'service.db'}")
-    migrate(database)
-    with database.writing() as writing:
+def test_of_a_table_that_is_read_and_written_in_one_batch_the_writer_is_the_owner(database, order):
+    opened = open_database(database)
+    migrate(opened)
+    with opened.writing() as writing:
         for number in (2, 3):
             writing.connection.execute(teams.insert().values(id=number, name=f"team{number}", created_at=0))
     links = facet("SymlinksDatasetFacet", identifiers=[{"namespace": "hive", "name": "raw", "type": "TABLE"}])
@@ -223,12 +243,12 @@ def test_of_a_table_that_is_read_and_written_in_one_batch_the_writer_is_the_owne
         (3, run_event(outputs=["raw"], inputs=["far"])),
     ]
     events = [(team, read_event(json.dumps(event).encode())) for team, event in told]
-    writer = GroupWriter(database)
+    writer = GroupWriter(opened)
     for _ in range(2):  # again: nothing of it is changed by being said once more
         writer.write([Submission(event, team, 0, False) for team, event in [events[number] for number in order]])
-    with database.reading() as connection:
+    with opened.reading() as connection:
         rows = connection.execute(sa.select(datasets.c.name, datasets.c.team_id, datasets.c.is_owned)).all()
-    database.close()
+    opened.close()
     assert {tuple(row) for row in rows} == {("raw", 3, 1), ("other", 2, 0), ("far", 3, 0)}
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 
 from aiflow_service.access.teams import Claims
 from aiflow_service.catalog.memory import CatalogMemory
-from aiflow_service.database.bulk import insert_rows, select_in, update_rows
+from aiflow_service.database.bulk import insert_rows, is_among, select_in, update_rows
 from aiflow_service.database.connection import Writing
-from aiflow_service.database.tables import columns, dataset_names, datasets, jobs, namespaces, projects
+from aiflow_service.database.tables import column_edges, columns, dataset_names, datasets, jobs, namespaces, projects
 from aiflow_service.openlineage.events import Name
 
 _NAMESPACES = sa.select(namespaces.c.name, namespaces.c.id)
@@ -160,36 +160,55 @@ class Names:
         numbers = {self._memory.datasets.get(name): name for name in names}
         unknown = sorted(one for one in numbers if one is not None and self._memory.owned.get(one) is None)
         rows = select_in(self._writing.connection, _OWNED, datasets.c.id, unknown) if unknown else ()
-        taken = []
+        mine: list[tuple[int, int]] = []
+        taken: dict[int, tuple[int, Name]] = {}
         for row in rows:
             self._memory.owned.learn(row.id, True)
             if row.is_owned:
                 continue
             owner = self._claims.team_of(numbers[row.id][0]) or team_id
             if owner != row.team_id:
-                taken.append((row.id, owner))
+                taken[row.id] = (owner, numbers[row.id])
             else:
-                update_rows(self._writing, datasets, ("id", "is_owned"), [(row.id, 1)])
-        for number, owner in taken:
-            self._give(number, owner, numbers[number])
-        if taken:
-            self._writing.number("dataset_merges")  # other replicas forget whose it was, and its names
-            self.forget_datasets()
-            self._memory.facts.forget()
+                mine.append((row.id, 1))
+        update_rows(self._writing, datasets, ("id", "is_owned"), mine)
+        self.give_datasets(taken)
 
-    def _give(self, dataset_id: int, owner: int, name: Name) -> None:
-        """Give a dataset to another team, as if that one had been the first to speak of it, under this name."""
-        run = self._writing.connection.execute
-        namespace = self.namespace(name[0])
-        kept = (dataset_names.c.namespace_id == namespace) & (dataset_names.c.name == name[1])
-        run(dataset_names.delete().where(dataset_names.c.dataset_id == dataset_id, ~kept))
-        run(
-            columns.update().where(columns.c.dataset_id == dataset_id).values(ordinal=None, type=None, description=None)
-        )
-        forgotten = {"schema_time": None, "schema_digest": None, "facts": b""}
-        known = {"team_id": owner, "is_owned": 1, "namespace_id": namespace, "name": name[1]}
-        run(datasets.update().where(datasets.c.id == dataset_id).values(**known, **forgotten))
-        self._memory.owners.learn(dataset_id, owner)
+    def give_datasets(self, taken: Mapping[int, tuple[int, Name]]) -> None:
+        """Give datasets to other teams, each as if that one had been the first to speak of it, under this name.
+
+        Ids that are remembered may not be so afterwards: names have to be found anew.
+        """
+        if not taken:
+            return
+        self.forget_words({number: name for number, (_, name) in taken.items()})
+        owners = [(number, owner, 1) for number, (owner, _) in taken.items()]
+        update_rows(self._writing, datasets, ("id", "team_id", "is_owned"), owners)
+        for number, owner, _ in owners:
+            self._memory.owners.learn(number, owner)
+            self._memory.owned.learn(number, True)
+
+    def forget_words(self, kept: Mapping[int, Name]) -> None:
+        """Forget what was said of datasets: columns, facts, and all names but the one that is given.
+
+        A column stays, without what was said of it, where edges lead to it. Names have to be found anew afterwards.
+        """
+        connection = self._writing.connection
+        named = [(self.namespace(name[0]), name[1], number) for number, name in kept.items()]
+        connection.execute(dataset_names.delete().where(is_among(connection, dataset_names.c.dataset_id, kept)))
+        insert_rows(self._writing, dataset_names, ("namespace_id", "name", "dataset_id"), named)
+        mine = is_among(connection, columns.c.dataset_id, kept)
+        unused = [
+            ~sa.exists().where(key == columns.c.id) for key in (column_edges.c.target_id, column_edges.c.source_id)
+        ]
+        connection.execute(columns.delete().where(mine, *unused))
+        connection.execute(columns.update().where(mine).values(ordinal=None, type=None, description=None))
+        rows = [(number, namespace, name, None, None, b"") for namespace, name, number in named]
+        fields = ("id", "namespace_id", "name", "schema_time", "schema_digest", "facts")
+        update_rows(self._writing, datasets, fields, rows)
+        self._writing.number("dataset_merges")  # other replicas forget whose it was, and its names
+        self.forget_datasets()
+        self._memory.facts.forget()
 
     def make_dataset(self, team_id: int, name: Name, *, is_written: bool) -> int:
         """Make a dataset, which :meth:`store_datasets` will write."""

@@ -44,9 +44,10 @@ def upsert_rows(
 
 
 def update_rows(writing: Writing, table: sa.Table, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Change rows that are there; the first of ``names`` is the key."""
+    """Change rows that are there; the first of ``names`` is the key, and none may come twice."""
     if not rows:
         return
+    assert len({row[0] for row in rows}) == len(rows), f"a row of {table.name} is changed twice at once"
     statement = _update(table, tuple(names), writing.is_postgres)
     if writing.is_postgres:
         writing.connection.exec_driver_sql(statement, _columns_of(rows))

@@ -150,8 +150,8 @@ class GroupWriter:
             for (digest, one), body in zip(new.items(), bodies, strict=True)
         ]
         write_events(writing, rows)
-        ended = write_runs(writing, list(_run_parts(new, numbers)), names.job, names.project)
-        write_makings(writing, list(making_parts(told)), names.job)
+        ended, taken_over = write_runs(writing, list(_run_parts(new, numbers)), names.job, names.project)
+        write_makings(writing, list(making_parts(told)), names.job, taken_over)
         return ended, later
 
     def _write_later(self, writing: Writing, later: Sequence[Sent]) -> Sequence[Sent]:

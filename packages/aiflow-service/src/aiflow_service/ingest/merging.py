@@ -1,12 +1,13 @@
 """One dataset under several names is one: what symlinks say, applied to what is stored.
 
 A table at a storage address has a name in a catalog too. Whichever is heard of first makes the dataset; when an event
-says that two known ones are the same, the elder (the lesser id) takes over the younger one's names, edges and columns.
+says that two known ones are the same, the elder (the lesser id) takes over the younger one's names, edges and columns,
+and its owner where the elder was only read (docs/decisions/0031).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -57,38 +58,56 @@ def join_symlinks(
         if not sent.speaks_for_all and len({names.owner(found) for found in there}) > 1:
             continue
         dataset_id = there[0] if there else names.make_dataset(sent.team_id, mention.name, is_written=mention.is_output)
+        if len(there) > 1:
+            names.store_datasets()
+        known = {found: name for name in reversed(wanted) if (found := names.known_dataset(name)) is not None}
+        for younger in there[1:]:
+            _merge(writing, names, known, dataset_id, younger)
+            names.forget_datasets()
+            names.find_datasets(name for _, mention in linked for name in (mention.name, *mention.symlinks))
         for name in wanted:
             if names.known_dataset(name) is None:
                 names.add_name(dataset_id, name)
-        if len(there) > 1:
-            names.store_datasets()
-        for younger in there[1:]:
-            _merge(writing, dataset_id, younger)
-            names.forget_datasets()
-            names.find_datasets(name for _, mention in linked for name in (mention.name, *mention.symlinks))
     names.store_datasets()
 
 
-def _merge(writing: Writing, elder: int, younger: int) -> None:
-    """Make the younger dataset a part of the elder one."""
+def _merge(writing: Writing, names: Names, known: Mapping[int, Name], elder: int, younger: int) -> None:
+    """Make the younger dataset a part of the elder one; ``known`` says under which names they were joined.
+
+    Who writes it owns it: the elder that was only read becomes the younger's owner's. What a reader has said goes
+    before it would be told to another team.
+    """
     run = writing.connection.execute
     writing.number("dataset_merges")
+    whole = {row.id: row for row in run(sa.select(datasets).where(datasets.c.id.in_((elder, younger))))}
+    owner, is_given = whole[younger].team_id, whole[younger].is_owned > whole[elder].is_owned
+    is_anothers = owner != whole[elder].team_id
+    if is_given and is_anothers:
+        names.give_datasets({elder: (owner, known[elder])})
+        words = {name: getattr(whole[younger], name) for name in ("schema_time", "schema_digest", "facts")}
+        run(datasets.update().where(datasets.c.id == elder).values(words))
+    elif is_given:
+        run(datasets.update().where(datasets.c.id == elder).values(is_owned=1))
+    elif is_anothers and not whole[younger].is_owned:
+        names.forget_words({younger: known[younger]})
     run(dataset_names.update().where(dataset_names.c.dataset_id == younger).values(dataset_id=elder))
     for table in (edges, declared_edges):
         _move(writing, table, {"dataset_id": elder}, table.c.dataset_id == younger)
     of_elder = run(sa.select(columns.c.name, columns.c.id).where(columns.c.dataset_id == elder))
     kept = {row[0]: row[1] for row in of_elder}
-    for name, number in list(run(sa.select(columns.c.name, columns.c.id).where(columns.c.dataset_id == younger))):
-        if name not in kept:
-            run(columns.update().where(columns.c.id == number).values(dataset_id=elder, ordinal=None))
+    for row in list(run(sa.select(columns).where(columns.c.dataset_id == younger))):
+        said = {"ordinal": row.ordinal, "type": row.type, "description": row.description}
+        if not (is_given and is_anothers):
+            said = {"ordinal": None}
+        if row.name not in kept:
+            run(columns.update().where(columns.c.id == row.id).values(dataset_id=elder, **said))
             continue
-        _move(writing, column_edges, {"target_id": kept[name]}, column_edges.c.target_id == number)
-        _move(writing, column_edges, {"source_id": kept[name]}, column_edges.c.source_id == number)
-        run(columns.delete().where(columns.c.id == number))
+        _move(writing, column_edges, {"target_id": kept[row.name]}, column_edges.c.target_id == row.id)
+        _move(writing, column_edges, {"source_id": kept[row.name]}, column_edges.c.source_id == row.id)
+        run(columns.delete().where(columns.c.id == row.id))
+        if is_given and is_anothers:
+            run(columns.update().where(columns.c.id == kept[row.name]).values(said))
     run(events.update().where(events.c.dataset_id == younger).values(dataset_id=elder))
-    if run(sa.select(datasets.c.is_owned).where(datasets.c.id == elder)).scalar() == 0:  # who writes it owns it
-        of_younger = sa.select(datasets.c.team_id, datasets.c.is_owned).where(datasets.c.id == younger)
-        run(datasets.update().where(datasets.c.id == elder).values(run(of_younger).one()._asdict()))
     merged = (datasets.c.id == younger) | (datasets.c.merged_into == younger)
     run(datasets.update().where(merged).values(merged_into=elder))
 

@@ -89,7 +89,7 @@ class RetentionKeeper:
         self._retention = retention
         self._ending = threading.Event()
         self._failing: set[str] = set()
-        self._attempt(self._make_months)  # before the first event
+        self._attempt("make months", self._make_months)  # before the first event
         self._thread = threading.Thread(target=self._run, name="retention-keeper", daemon=True)
         self._thread.start()
 
@@ -100,8 +100,8 @@ class RetentionKeeper:
 
     def _run(self) -> None:
         while not self._ending.is_set():
-            self._attempt(self._make_months)
-            self._attempt(self._let_go)
+            self._attempt("make months", self._make_months)
+            self._attempt("let go", self._let_go)
             self._ending.wait(_LOOK_SECONDS)
 
     @property
@@ -109,22 +109,22 @@ class RetentionKeeper:
         """Whether all that was to be made and let go was, when it was tried last."""
         return not self._failing
 
-    def _attempt(self, act: Callable[[], None]) -> None:
+    def _attempt(self, step: str, act: Callable[[], None]) -> None:
         try:
             act()
         except SQLAlchemyError as error:  # what is in no month lies in the rest, what is too old goes later
             why = str(error).splitlines()[0]
-            _LOG.warning("retention waits for its next time: %s", why)
-            if act.__name__ not in self._failing:  # once, until it goes well again
-                self._failing.add(act.__name__)
-                self._tell(why)
+            _LOG.warning("retention could not %s and waits for its next time: %s", step, why)
+            if step not in self._failing:  # once, until it goes well again
+                self._failing.add(step)
+                self._tell(step, why)
         else:
-            self._failing.discard(act.__name__)
+            self._failing.discard(step)
 
-    def _tell(self, why: str) -> None:
+    def _tell(self, step: str, why: str) -> None:
         try:
             with self._database.writing() as writing:
-                _note(writing, "retention.failed", "*", {"why": why}, "failed")
+                _note(writing, "retention.failed", "*", {"step": step, "why": why}, "failed")
         except SQLAlchemyError:
             _LOG.exception("a failure of retention could not be recorded")
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
 
-from aiflow_service.database.bulk import select_in, upsert_rows
+from aiflow_service.database.bulk import is_among, select_in, upsert_rows
 from aiflow_service.database.connection import Writing
-from aiflow_service.database.tables import makings, runs
+from aiflow_service.database.tables import DEFAULT_TEAM_ID, makings, runs
 from aiflow_service.ledger.fold import MakingFold
 from aiflow_service.openlineage import Event
 from aiflow_service.openlineage.events import Name
@@ -53,16 +53,33 @@ def making_parts(sent: Iterable[Sent]) -> Iterator[MakingPart]:
             yield MakingPart(parent.run_id, one.team_id, parent.job, fold, one.environment)
 
 
-def write_makings(writing: Writing, parts: Sequence[MakingPart], job_id: Callable[[int, Name], int]) -> None:
+def write_makings(
+    writing: Writing,
+    parts: Sequence[MakingPart],
+    job_id: Callable[[int, Name], int],
+    taken_over: Mapping[str, tuple[int, int]],
+) -> None:
     """Store what is said of makings, once the runs themselves are stored; each team's run has its own.
 
-    ``job_id`` says, by team, which job a name stands for.
+    ``job_id`` says, by team, which job a name stands for; ``taken_over`` which runs of the default team have become
+    another's, with what they made: that team, and its job.
     """
-    uids = {part.run_uid for part in parts}
+    uids = {part.run_uid for part in parts} | taken_over.keys()
     found = select_in(writing.connection, _RUNS, runs.c.uid, uids)
     environments = {(row.team_id, row.uid): row.environment for row in found}
     stored = select_in(writing.connection, _STORED, makings.c.run_uid, uids)
     there = {(row.team_id, row.run_uid): MakingFold.from_bytes(row.fold) for row in stored}
+    rows: dict[tuple[int, str], tuple[str, int, int, bytes]] = {}
+    moved = []
+    for uid, (team_id, job) in taken_over.items():
+        if (left := there.pop((DEFAULT_TEAM_ID, uid), None)) is not None:
+            moved.append(uid)
+            place = team_id, uid
+            there[place] = left.merge(there[place]) if place in there else left
+            rows[place] = (uid, team_id, job, there[place].to_bytes())
+    if moved:
+        mine = is_among(writing.connection, makings.c.run_uid, moved)
+        writing.connection.execute(makings.delete().where(makings.c.team_id == DEFAULT_TEAM_ID, mine))
     together: dict[tuple[int, str], MakingPart] = {}
     for part in parts:
         place = part.team_id, part.run_uid
@@ -72,10 +89,10 @@ def write_makings(writing: Writing, parts: Sequence[MakingPart], job_id: Callabl
             continue
         known = together.get(place)
         together[place] = part if known is None else part._replace(fold=known.fold.merge(part.fold))
-    rows: list[tuple[str, int, int, bytes]] = []
     for (team_id, uid), part in sorted(together.items()):
         before = there.get((team_id, uid))
         fold = part.fold if before is None else before.merge(part.fold)
         if fold != before:
-            rows.append((uid, team_id, job_id(team_id, part.job), fold.to_bytes()))
-    upsert_rows(writing, makings, ("run_uid", "team_id", "job_id", "fold"), rows, {"job_id": "new", "fold": "new"})
+            rows[team_id, uid] = (uid, team_id, job_id(team_id, part.job), fold.to_bytes())
+    told = list(rows.values())
+    upsert_rows(writing, makings, ("run_uid", "team_id", "job_id", "fold"), told, {"job_id": "new", "fold": "new"})

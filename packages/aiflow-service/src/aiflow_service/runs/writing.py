@@ -73,9 +73,11 @@ def write_runs(
     parts: Sequence[RunPart],
     job_id: Callable[[int, tuple[str, str]], int],
     project_id: Callable[[int, str], int],
-) -> list[tuple[str, RunFold]]:
-    """Store what is said of runs; returns those of whole pipelines and of others' jobs that have ended by it.
+) -> tuple[list[tuple[str, RunFold]], dict[str, tuple[int, int]]]:
+    """Store what is said of runs.
 
+    Returns those of whole pipelines and of others' jobs that have ended by it, and by id those of the default team
+    that became another's: its team and its job there.
     ``job_id`` and ``project_id`` say, by team, which ones names stand for. A run belongs to the team whose events
     tell of it or of a part of it, so that of two teams with one id each has its own.
     """
@@ -83,16 +85,19 @@ def write_runs(
     there = {
         (row.team_id, row.uid): Stored(row.id, row.team_id, row.state, RunFold.from_bytes(row.fold)) for row in found
     }
+    taken = _take_over(parts, there)
+    jobs: dict[Place, int] = {}
     new, changed, ended, used = [], [], [], []
     billed: dict[int, RunFold] = {}
     billed_before: list[int] = []
     for (team_id, uid), part in sorted(_together(parts, there).items()):
-        row, fold = _row_for(part, there), part.fold
+        row, fold = there.get((team_id, uid)) or taken.get((team_id, uid)), part.fold
         if row is not None and row.team_id == team_id:
             fold = row.fold.merge(part.fold)
             if fold == row.fold:
                 continue
         values = _values(fold, team_id, part.changed, job_id, project_id)
+        jobs[team_id, uid] = values[_NAMES.index("job_id")]
         number = writing.number("runs") if row is None else row.id
         if row is None:
             new.append((number, uid, *values))
@@ -105,11 +110,31 @@ def write_runs(
                 billed_before.append(number)
         if not task_id and fold.state != "running" and (row is None or row.state == "running"):
             ended.append((values[4], fold))
+    update_rows(writing, runs, ("id", *_NAMES), changed)  # first: a row that is taken over leaves its team's place
     insert_rows(writing, runs, ("id", "uid", *_NAMES), new)
-    update_rows(writing, runs, ("id", *_NAMES), changed)
     write_usage(writing, used)
     write_billed(writing, billed, billed_before)
-    return ended
+    return ended, {uid: (team_id, jobs[team_id, uid]) for team_id, uid in taken}
+
+
+def _take_over(parts: Sequence[RunPart], there: dict[Place, Stored]) -> dict[Place, Stored]:
+    """Take out of what is there the rows that become another team's, and return them by their new places.
+
+    A run that nobody claims and of which parts alone have told becomes the claiming team's once who speaks for all
+    tells of it; the lesser id counts where two do so at once. It stays where the default team tells of it itself.
+    """
+    claiming: dict[str, set[int]] = {}
+    for part in parts:
+        row = there.get((DEFAULT_TEAM_ID, part.uid))
+        counts = part.fold.is_own and (part.speaks_for_all or part.team_id == DEFAULT_TEAM_ID)
+        if counts and row is not None and not row.fold.is_own:
+            claiming.setdefault(part.uid, set()).add(part.team_id)
+    taken: dict[Place, Stored] = {}
+    for uid, teams in claiming.items():
+        free = [team_id for team_id in sorted(teams) if (team_id, uid) not in there]
+        if DEFAULT_TEAM_ID not in teams and free:
+            taken[free[0], uid] = there.pop((DEFAULT_TEAM_ID, uid))
+    return taken
 
 
 def _together(parts: Sequence[RunPart], there: Mapping[Place, Stored]) -> dict[Place, RunPart]:
@@ -134,19 +159,6 @@ def _together(parts: Sequence[RunPart], there: Mapping[Place, Stored]) -> dict[P
             known.fold = known.fold.merge(part.fold)
             known.changed = max(known.changed, part.changed)
     return together
-
-
-def _row_for(part: RunPart, there: Mapping[Place, Stored]) -> Stored | None:
-    """Return the row that what is said of a run goes into.
-
-    One that nobody claims and of which parts alone have told becomes the claiming team's once who speaks for all tells
-    of it.
-    """
-    row = there.get((part.team_id, part.uid))
-    if row is None and part.speaks_for_all and part.fold.is_own:
-        row = there.get((DEFAULT_TEAM_ID, part.uid))
-        return None if row is None or row.fold.is_own else row
-    return row
 
 
 def _values(

@@ -15,11 +15,13 @@ _TOUCHED = """
     )
 """
 _CLAIMED = """
-    EXISTS (
-        SELECT 1 FROM claims c JOIN namespaces n ON n.id = datasets.namespace_id
+    COALESCE((
+        SELECT c.team_id FROM claims c JOIN namespaces n ON n.id = datasets.namespace_id
         WHERE c.kind = 'namespace' AND substr(n.name, 1, length(c.name)) = c.name
-    )
+        ORDER BY length(c.name) DESC LIMIT 1
+    ), 0) = datasets.team_id
 """
+"""The longest claim counts."""
 
 
 def upgrade() -> None:
