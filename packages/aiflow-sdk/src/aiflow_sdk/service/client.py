@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aiflow_sdk.config import Environment
-from aiflow_sdk.errors import ReceiverError
+from aiflow_sdk.errors import ConfigurationError, ReceiverError, Where
 from aiflow_sdk.redaction import REDACTOR
 from aiflow_sdk.service.logins import find_token
-from aiflow_sdk.web import Reply, TooLong, WebServer
+from aiflow_sdk.web import Reply, TooLong, WebServer, is_open_road
 
 _CONNECT_SECONDS = 3.0
 _TIMEOUT_SECONDS = 60.0
@@ -45,7 +45,9 @@ class Service:
         """``timeout_seconds``: how long an answer may take; ``is_personal``: it is asked by and for somebody, not in
         behalf of a pipeline; ``token`` stands for what would be looked up.
 
-        ``most_bytes``: how long an answer may be. Raises ``ConfigurationError`` (``unknown-secret``).
+        ``most_bytes``: how long an answer may be. Raises ``ConfigurationError`` (``unknown-secret``; ``bad-setting``
+        where the token would go to another machine in plain text) and as
+        :func:`~aiflow_sdk.service.logins.find_token`.
         """
         self._timeout_seconds, self._connect_seconds = timeout_seconds, connect_seconds
         assert environment.service is not None
@@ -53,6 +55,8 @@ class Service:
         self._server = WebServer(environment.service, keeps_open=True, most_bytes=most_bytes)
         if token is None:
             token = find_token(environment, is_personal=is_personal)
+        if token and not environment.service_over_http and is_open_road(self.address):
+            raise open_road(self.address, Where(about=f"environments.{environment.name}.service"))
         self._login = {"Authorization": f"Bearer {token}"} if token else {}
 
     def get(self, path: str, **query: Any) -> Any:
@@ -139,3 +143,13 @@ class Service:
             hint=_HINTS.get(reply.status) or (None if said and not is_fault else _OTHER_HINT),
             retryable=is_fault,
         )
+
+
+def open_road(address: str, where: Where) -> ConfigurationError:
+    """Return the error for a token that would be sent where whoever is on the way can read it."""
+    return ConfigurationError(
+        "bad-setting",
+        f"the token would go to {address} in plain text, which whoever is on the way can read",
+        where=where,
+        hint='write service = "https://…", or service_over_http = true where the network itself is trusted',
+    )

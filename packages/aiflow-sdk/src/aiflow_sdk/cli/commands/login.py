@@ -69,6 +69,7 @@ def command(
     goes over https alone, unless service_over_http allows it.
     """
     from aiflow_sdk.service import Service
+    from aiflow_sdk.service.client import open_road
     from aiflow_sdk.service.logins import forget_login, keep_login, keep_signed_login
 
     address = require_address(invocation)
@@ -84,12 +85,7 @@ def command(
             console.print(kept if was_there else f"no token is kept for {address}")
         return
     if is_open_road(address) and not invocation.environment.service_over_http:
-        raise ConfigurationError(
-            "bad-setting",
-            f"the token would go to {address} in plain text, which whoever is on the way can read",
-            where=invocation.project.place_of("environments", invocation.environment.name),
-            hint='write service = "https://…", or service_over_http = true where the network itself is trusted',
-        )
+        raise open_road(address, invocation.project.place_of("environments", invocation.environment.name))
     sign_in = None if with_token or token_file is not None else _ask_sign_in(invocation)
     if sign_in is None:
         signed, token = None, _read_token(token_file, address)
