@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from urllib.error import HTTPError
 from urllib.parse import unquote
@@ -23,12 +23,12 @@ from access_trial import write_settings
 from aiflow_sdk.cli import main
 from aiflow_sdk.errors import AccessError, ConfigurationError, ReceiverError
 from aiflow_sdk.service.flows import BrowserFlow, sign_in_on_device
-from aiflow_sdk.service.logins import find_login, has_login, keep_signed_login, logins_file
+from aiflow_sdk.service.logins import find_login, forget_login, has_login, keep_login, keep_signed_login, logins_file
 from aiflow_sdk.service.provider import SignIn, Tokens, find_provider
 from aiflow_service.access.oidc import Provider as Checker
 from aiflow_service.access.signin import read_sign_in
 from harness.openid import openid_provider
-from service_trial import unique
+from service_trial import unique, wait_until
 
 SERVICE = "https://service.company.com"
 DENIED = "access_denied"
@@ -332,6 +332,49 @@ def test_a_token_that_cannot_be_renewed_is_used_to_its_end_and_then_told(renewin
             find_login(SERVICE)
         assert (caught.value.code, "aiflow login" in caught.value.hint) == ("login-over", True)
         assert str(kept) not in str(caught.value)
+
+
+@contextmanager
+def hanging(fresh):
+    """A renewal under way, its provider asked and not answering until the block ends."""
+    asked = fresh.asked.count("/token")
+    fresh.answers.clear()
+    with ThreadPoolExecutor() as pool:
+        try:
+            under_way = pool.submit(find_login, SERVICE)
+            wait_until(lambda: fresh.asked.count("/token") > asked)
+            yield under_way
+        finally:
+            fresh.answers.set()
+
+
+def test_a_login_that_is_forgotten_while_it_is_renewed_stays_forgotten(renewing):
+    fresh, _ = renewing
+    with hanging(fresh) as under_way:
+        assert forget_login(SERVICE)
+    with pytest.raises(AccessError, match="was forgotten while") as caught:
+        under_way.result()
+    assert caught.value.code == "login-over"
+    assert not has_login(SERVICE)
+
+
+def test_a_login_that_is_kept_while_an_earlier_one_is_renewed_stands(renewing):
+    fresh, _ = renewing
+    with hanging(fresh) as under_way:
+        keep_login(SERVICE, "aiflow_of_somebody_else")
+        keep_login("https://another.company.com", "aiflow_y")
+    assert under_way.result() == find_login(SERVICE) == "aiflow_of_somebody_else"
+    assert find_login("https://another.company.com") == "aiflow_y"
+
+
+def test_while_a_token_is_good_nobody_waits_for_who_renews_it(renewing):
+    fresh, keep = renewing
+    keep(30)
+    before = json.loads(logins_file().read_text())[SERVICE]["token"]
+    with hanging(fresh) as under_way:
+        assert find_login(SERVICE) == before  # else this would not come back before the provider answers
+        assert not under_way.done()
+    assert find_login(SERVICE) == under_way.result() != before
 
 
 def test_a_renewed_token_of_somebody_else_is_not_taken(renewing):
