@@ -17,7 +17,8 @@ from aiflow_sdk.cli import main
 from aiflow_sdk.config import load_project
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.service import configure, configure_offline
-from aiflow_sdk.service.logins import keep_login
+from aiflow_sdk.service.logins import keep_login, keep_signed_login, logins_file
+from aiflow_sdk.service.provider import Provider, Tokens
 from service_trial import unique, wait_until
 
 GONE = "http://127.0.0.1:9"
@@ -252,6 +253,20 @@ def test_who_may_not_ask_is_told_so_and_no_copy_hides_it(scene):
     assert "aiflow_unknown" not in json.dumps(error)
     scene.settle(more='service_token = "secret://absent"\n')
     assert scene.problem()["code"] == "unknown-secret"
+
+
+def test_who_looks_goes_by_the_copy_where_a_login_is_over_or_not_safe(scene):
+    scene.set("connection", "clusters.big", {"kind": "local"})
+    scene.plan()
+    address = "https://provider.invalid"
+    provider = Provider(address, "aiflow", address, address)
+    keep_signed_login(scene.address, provider, Tokens("a.b.c", time.time() - 1, "ana"))
+    assert scene.problem()["code"] == "login-over"
+    assert "no error in 1 pipeline" in scene.typed("check")
+    assert "was over at" in scene.typed("deploy", "--list")
+    logins_file().chmod(0o644)
+    assert scene.problem()["code"] == "unsafe-login"
+    assert "no error in 1 pipeline" in scene.typed("check")
 
 
 def test_of_several_teams_it_is_the_one_that_claims_the_project(scene):

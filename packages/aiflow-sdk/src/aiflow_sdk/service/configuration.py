@@ -30,6 +30,10 @@ _PAGE_BYTES = 16 << 20
 """The service keeps no item longer than 65,536 characters."""
 _MOST_PAGES = 100
 _LONGEST_NAME = 200
+_UNHEARD = frozenset(
+    {"configuration-unknown", "service-answer", "unknown-secret", "login-over", "unsafe-login", "store-not-writable"}
+)
+"""Codes of the errors that only say that nothing was heard from the service."""
 _SKEW_SECONDS = 300.0
 """By how much the clock may have been set back since a copy was made."""
 
@@ -61,11 +65,14 @@ def configure_offline(project: Project, name: str | None, tell: Tell) -> Project
 
 
 def configure_leniently(project: Project, name: str | None, tell: Tell) -> Project:
-    """Return the project as :func:`configure` does, else with what was kept, however old: for looking at it offline."""
+    """Return the project as :func:`configure` does, else with what was kept, however old: for looking at it offline.
+
+    So too where it cannot be said who asks.
+    """
     try:
         return configure(project, name, tell)
-    except (ReceiverError, ConfigurationError) as error:
-        if error.code not in ("configuration-unknown", "service-answer", "unknown-secret"):
+    except AiflowError as error:
+        if error.code not in _UNHEARD:
             raise
         tell(str(error))
         return configure_offline(project, name, tell)
