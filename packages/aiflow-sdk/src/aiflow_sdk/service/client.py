@@ -26,6 +26,10 @@ _HINTS: Mapping[int, str] = {
     http.HTTPStatus.UNAUTHORIZED: "log in (aiflow login), or see that service_token refers to a token that is good",
     http.HTTPStatus.FORBIDDEN: "ask an owner of the team for the role, or log in with another token",
 }
+_CODE_HINTS: Mapping[str, str] = {
+    "team-ambiguous": "name the team (--team, where the command has it), or ask with a token of one team alone",
+}
+"""By the code that an answer tells, which says more than its status."""
 _OTHER_HINT = "see what its log says, and that the settings service and service_token are right"
 
 
@@ -134,13 +138,14 @@ class Service:
             taken.add(http.HTTPStatus.CONFLICT)
         if reply.status in taken and isinstance(data, dict):
             return data
-        said = data.get("detail") if isinstance(data, dict) else None
+        said, code = (data.get("detail"), data.get("code")) if isinstance(data, dict) else (None, None)
         text = " ".join(str(said or reply.content.decode("utf-8", "replace")).split())[:_SHOWN_CHARACTERS]
         is_fault = reply.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
+        hint = _CODE_HINTS.get(str(code)) or _HINTS.get(reply.status)
         raise ReceiverError(
             "service-answer",
             REDACTOR.hide(f"the metadata service at {self.address} answered {reply.status}: {text}"),
-            hint=_HINTS.get(reply.status) or (None if said and not is_fault else _OTHER_HINT),
+            hint=hint or (None if said and not is_fault else _OTHER_HINT),
             retryable=is_fault,
         )
 
