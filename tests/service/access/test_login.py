@@ -166,6 +166,7 @@ def test_who_is_in_no_team_and_a_silent_provider_are_told(company, root, capsys)
     assert main(["-C", str(root), "login", "--json"]) == 1
     error = json.loads(capsys.readouterr().out)["error"]
     assert (error["code"], error["retryable"]) == ("provider-unreachable", True)
+    assert (error["where"]["path"], error["where"]["about"]) == ("aiflow.toml", "environments.dev.service")
     company.provider.is_silent = False
     company.provider.person = {"sub": unique("nobody")}
     typed = Typed(root, "--json")
@@ -269,8 +270,9 @@ def test_a_provider_that_is_away_while_a_device_waits_is_asked_again(fresh, sign
 def test_a_provider_that_is_another_or_would_send_secrets_in_the_open_is_refused(fresh, sign_in, monkeypatch, change):
     told = {**fresh.discovery(), **change}
     monkeypatch.setattr(fresh, "discovery", lambda: told)
-    with pytest.raises(AccessError):
+    with pytest.raises(AccessError) as caught:
         find_provider(sign_in)
+    assert "whoever runs the service should look at its sign-in settings" in caught.value.hint
 
 
 def test_a_provider_that_is_away_or_sends_elsewhere_is_told(fresh, sign_in):
@@ -323,8 +325,9 @@ def test_a_token_that_cannot_be_renewed_is_used_to_its_end_and_then_told(renewin
     keep(30)
     assert find_login(SERVICE)
     keep(-1)
-    with pytest.raises(ReceiverError, match="cannot be reached"):
+    with pytest.raises(ReceiverError, match="cannot be reached") as away:
         find_login(SERVICE)
+    assert SERVICE in away.value.where.about
     fresh.is_silent = False
     for more in ({"refresh_token": "taken-back-by-the-provider"}, {"refresh_token": None}):
         keep(-1, **more)

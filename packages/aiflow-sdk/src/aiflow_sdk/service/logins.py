@@ -148,6 +148,7 @@ def _renew(address: str, kept: _Signed) -> str | _Signed:
         if time.time() < kept["expires_at"]:
             return kept
         if isinstance(error, ReceiverError):
+            error.at(Where(about=f"the login at {address}"))
             raise
         raise _over(address, kept, str(error.message)) from error
     renewed = _signed(provider, replace(tokens, refresh_token=tokens.refresh_token or kept["refresh_token"]))

@@ -14,7 +14,7 @@ import click
 from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import Console, format_next
 from aiflow_sdk.cli.service import require_address
-from aiflow_sdk.errors import ConfigurationError, ReceiverError
+from aiflow_sdk.errors import AccessError, ConfigurationError, ReceiverError
 from aiflow_sdk.web import is_open_road
 
 if TYPE_CHECKING:
@@ -90,7 +90,12 @@ def command(
     if sign_in is None:
         signed, token = None, _read_token(token_file, address)
     else:
-        signed = _sign_in(sign_in, address, no_browser=no_browser, port=port, wait_seconds=wait_seconds)
+        try:
+            signed = _sign_in(sign_in, address, no_browser=no_browser, port=port, wait_seconds=wait_seconds)
+        except (AccessError, ReceiverError) as error:
+            # Whose sign-in settings name the provider.
+            error.at(invocation.project.place_of("environments", invocation.environment.name, "service"))
+            raise
         token = signed[1].token
     me = Service(invocation.environment, token=token).get("whoami") or {}
     if me.get("mode") != "signed-in":
