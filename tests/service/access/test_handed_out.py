@@ -347,32 +347,36 @@ ITEM = {"kind": "variable", "name": "spark", "version": 1, "team": "t", "value":
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "what"),
     [
-        b"{}",
-        b"[]",
-        b"no json",
-        b"[" * 100_000,
-        page(1),
-        page({}),
-        page({**ITEM, "kind": "secret"}),
-        page({**ITEM, "name": 7}),
-        page({**ITEM, "name": "spark\x1b[31m"}),
-        page({**ITEM, "team": "t" * 300}),
-        page({**ITEM, "version": True}),
-        page({**ITEM, "version": "1"}),
-        page({**ITEM, "environment": "dev"}),
-        page(following="again"),
-        b'{"items": {"a": 1}, "next": null}',
-        b"",
+        (b"{}", "items is missing"),
+        (b"[]", ""),
+        (b"no json", ""),
+        (b"[" * 100_000, ""),
+        (page(1), "item 1: it is no object"),
+        (page(ITEM, {}), "item 2: kind is missing"),
+        (page({key: value for key, value in ITEM.items() if key != "value"}), "item 1: value is missing"),
+        (page({**ITEM, "kind": "secret"}), "item 1: its kind"),
+        (page({**ITEM, "kind": []}), "item 1: its kind"),
+        (page({**ITEM, "name": 7}), "item 1: its name"),
+        (page({**ITEM, "name": "spark\x1b[31m"}), "item 1: its name"),
+        (page({**ITEM, "team": "t" * 300}), "item 1: its team"),
+        (page({**ITEM, "version": True}), "item 1: its version"),
+        (page({**ITEM, "version": "1"}), "item 1: its version"),
+        (page({**ITEM, "environment": "dev"}), "item 1: its environment"),
+        (page(following="again"), "more than 100 pages"),
+        (b'{"items": {"a": 1}, "next": null}', "items is no list"),
+        (b"", ""),
     ],
-    ids=range(16),
+    ids=range(18),
 )
-def test_an_answer_that_is_none_is_told_in_a_clean_error_and_not_kept(scene, body):
+def test_an_answer_that_is_none_is_told_in_a_clean_error_and_not_kept(scene, body, what):
     with answering(body) as (address, asked):
         scene.settle(address)
         error = scene.problem()
     assert error["code"] == "service-answer"
+    assert what in error["message"]
+    assert error["message"].isprintable()
     assert 1 <= len(asked) <= 100
     assert not scene.copy.exists()
 

@@ -129,37 +129,56 @@ def _ask(project: Project, environment: Environment) -> Configuration:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ReceiverError(
             "service-answer",
-            f"what answers at {service.address} hands out no configuration that could be understood: "
-            f"{type(error).__name__}",
+            f"what answers at {service.address} hands out no configuration that could be understood: {_said(error)}",
             hint="see that the setting service is the address of aiflow's metadata service",
         ) from error
     raise problems[0] if len(problems) == 1 else ProblemsError(problems)
 
 
 def _items(service: Service, project: Project, environment: Environment) -> Iterator[ConfigurationItem]:
-    cursor = None
+    cursor, before = None, 0
     for _ in range(_MOST_PAGES):
         query = {"project": project.name, "limit": _PAGE_ITEMS, "cursor": cursor}
         page = service.get(f"environments/{environment.name}/configuration", **query)
         if page is None:
             raise ValueError("there is no such route")
-        yield from (_item(environment.name, one) for one in page["items"])
-        cursor = page["next"]
+        items, cursor = page["items"], page["next"]
+        if not isinstance(items, list):
+            raise TypeError("items is no list")
+        for number, one in enumerate(items, before + 1):
+            try:
+                item = _item(environment.name, one)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"item {number}: {_said(error)}") from error
+            yield item
+        before += len(items)
         if cursor is None:
             return
     raise ValueError(f"more than {_MOST_PAGES} pages")
 
 
+def _said(error: Exception) -> str:
+    """Return what is wrong with an answer, in words that are ours and not its own."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return "it is no JSON that can be read" if isinstance(error, RecursionError) else str(error)
+
+
 def _item(environment: str, told: Any) -> ConfigurationItem:
     """Return one item of an answer or a copy. Raises ``KeyError``, ``TypeError``, ``ValueError`` for anything else."""
     if not isinstance(told, Mapping):
-        raise TypeError("an item is an object")
-    kind, name, version, team = told["kind"], told["name"], told["version"], told["team"]
-    if kind not in ("connection", "variable") or not all(map(_is_name, (name, team))):
-        raise ValueError("an item has a kind, a name and a team")
-    if isinstance(version, bool) or not isinstance(version, int) or told.get("environment") not in (None, environment):
-        raise ValueError("an item has a version, and is of the environment that was asked for")
-    return ConfigurationItem(environment, kind, name, version, team, told["value"])
+        raise TypeError("it is no object")
+    kind, name, version, team, value = (told[field] for field in ("kind", "name", "version", "team", "value"))
+    for field, is_good in (
+        ("kind", kind in ("connection", "variable")),
+        ("name", _is_name(name)),
+        ("version", isinstance(version, int) and not isinstance(version, bool)),
+        ("team", _is_name(team)),
+        ("environment", told.get("environment") in (None, environment)),
+    ):
+        if not is_good:
+            raise ValueError(f"its {field} is wrong")
+    return ConfigurationItem(environment, kind, name, version, team, value)
 
 
 def _is_name(text: Any) -> bool:
