@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from aiflow_sdk.cli import main
+from aiflow_sdk.cli.command_line import Invocation
 from aiflow_sdk.config import load_project
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.service import configure, configure_offline
@@ -415,6 +416,19 @@ def test_what_a_silent_service_handed_out_is_known_offline(scene):
     scene.age(10_000)
     project = configure_offline(load_project(scene.root), "prod", pytest.fail)
     assert project.environment("prod").spark == "sc://x:1"
+
+
+def test_a_command_is_configured_once_for_the_environments_that_it_names(scene):
+    scene.set("variable", "spark", "sc://x:1")
+    scene.configured()
+    notes: list[str] = []
+    invocation = Invocation(folder=scene.root)
+    invocation.configure("offline", names=["stage", "prod", "dev"], tell=notes.append)
+    assert invocation.project.environment("prod").spark == "sc://x:1"
+    assert ["never heard" in one and "'stage'" in one for one in notes] == [True]
+    once = invocation.project
+    invocation.configure()
+    assert invocation.project is once
 
 
 def test_a_copy_that_cannot_be_written_is_said(scene):
