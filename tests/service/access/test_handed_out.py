@@ -431,6 +431,13 @@ def test_a_command_is_configured_once_for_the_environments_that_it_names(scene):
     assert invocation.project is once
 
 
+def test_what_is_handed_out_is_no_matter_for_whether_an_airflow_is_there(scene):
+    with answering(page(ITEM)) as (address, asked):
+        scene.settle(address, more=f'airflow = "{GONE}"\n')
+        assert "cannot be reached" in scene.typed("doctor", "--airflow", code=1)
+    assert asked == []
+
+
 def test_a_copy_that_cannot_be_written_is_said(scene):
     scene.set("connection", "clusters.big", {"kind": "local"})
     (scene.root / ".aiflow").mkdir(exist_ok=True)
