@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import fields
 from urllib.error import HTTPError
 from urllib.parse import unquote
@@ -26,6 +26,7 @@ from aiflow_sdk.service.flows import BrowserFlow, sign_in_on_device
 from aiflow_sdk.service.logins import find_login, forget_login, has_login, keep_login, keep_signed_login, logins_file
 from aiflow_sdk.service.provider import SignIn, Tokens, find_provider
 from aiflow_service.access.oidc import Provider as Checker
+from aiflow_service.access.oidc import Untrusted
 from aiflow_service.access.signin import read_sign_in
 from harness.openid import openid_provider
 from service_trial import unique, wait_until
@@ -404,9 +405,10 @@ def test_a_command_line_that_is_another_client_is_told_and_taken(fresh, tmp_path
     checker = Checker(settings)
     for audience in ("aiflow", "aiflow-cli", ["aiflow-cli", "other"]):
         assert checker.validate(fresh.token(aud=audience, azp="aiflow-cli")).subject == "ana"
-    with suppress(Exception):
+    with pytest.raises(Untrusted, match="Audience doesn't match"):
         checker.validate(fresh.token(aud="other"))
-        pytest.fail("a token of another client was taken")
+    with pytest.raises(Untrusted, match="made for another client"):
+        checker.validate(fresh.token(aud=["aiflow-cli", "other"], azp="stranger"))
 
 
 def test_the_service_says_how_people_sign_in_to_whoever_asks(company):
