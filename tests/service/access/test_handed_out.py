@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from access_trial import Person
 from aiflow_sdk.cli import main
 from aiflow_sdk.cli.command_line import Invocation
 from aiflow_sdk.config import load_project
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.service import configure, configure_offline
-from aiflow_sdk.service.logins import keep_login, keep_signed_login, logins_file
+from aiflow_sdk.service.logins import forget_login, keep_login, keep_signed_login, logins_file
 from aiflow_sdk.service.provider import Provider, Tokens
 from service_trial import unique, wait_until
 
@@ -198,7 +199,7 @@ def test_a_silent_service_is_stood_for_by_the_copy_until_that_is_too_old(scene):
     scene.set("connection", "clusters.big", {"kind": "local"})
     scene.plan()
     scene.settle(GONE, "configuration_keep_hours = 5\n")
-    keep_login(GONE, "aiflow_x")
+    keep_login(GONE, scene.editor.secret)
     error = scene.problem()  # what another service said
     assert (error["code"], error["retryable"]) == ("configuration-unknown", True)
     assert "never heard here" in error["message"]
@@ -257,17 +258,37 @@ def test_who_may_not_ask_is_told_so_and_no_copy_hides_it(scene):
 
 
 def test_who_looks_goes_by_the_copy_where_a_login_is_over_or_not_safe(scene):
-    scene.set("connection", "clusters.big", {"kind": "local"})
+    issuer, subject = scene.company.provider.issuer, unique("ana")
+    token = scene.company.provider.token(sub=subject, groups=["data-eng"])
+    scene.set("connection", "clusters.big", {"kind": "local"}, person=Person(scene.company.service, token))
+    provider = Provider(issuer, "aiflow", issuer, issuer)
+    keep_signed_login(scene.address, provider, Tokens(token, time.time() + 3600, subject))
     scene.plan()
-    address = "https://provider.invalid"
-    provider = Provider(address, "aiflow", address, address)
-    keep_signed_login(scene.address, provider, Tokens("a.b.c", time.time() - 1, "ana"))
+    keep_signed_login(scene.address, provider, Tokens("a.b.c", time.time() - 1, subject))
     assert scene.problem()["code"] == "login-over"
     assert "no error in 1 pipeline" in scene.typed("check")
     assert "was over at" in scene.typed("deploy", "--list")
     logins_file().chmod(0o644)
     assert scene.problem()["code"] == "unsafe-login"
     assert "no error in 1 pipeline" in scene.typed("check")
+
+
+def test_what_another_was_handed_out_stands_for_no_silent_service(scene, monkeypatch):
+    scene.set("connection", "clusters.big", {"kind": "local"})
+    scene.plan()
+    assert scene.editor.secret not in scene.copy.read_text()
+    scene.settle(GONE)
+    scene.age(1)
+    keep_login(GONE, scene.editor.secret)
+    assert "1 error" not in scene.typed("compile")
+    keep_login(GONE, scene.company.person(scene.company.team("other")).secret)
+    assert "never heard here" in scene.problem()["message"]
+    assert "goes by aiflow.toml alone" in scene.typed("check", code=1)
+    forget_login(GONE)
+    assert "no error in 1 pipeline" in scene.typed("check")
+    monkeypatch.setenv("AIFLOW_SECRET_SERVICE", scene.editor.secret)
+    scene.settle(GONE, more='service_token = "secret://service"\n')
+    assert "never heard here" in scene.problem()["message"]
 
 
 def test_of_several_teams_it_is_the_one_that_claims_the_project(scene):

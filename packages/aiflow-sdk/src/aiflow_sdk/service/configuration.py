@@ -79,11 +79,19 @@ def configure_leniently(project: Project, name: str | None, tell: Tell) -> Proje
 
 
 def read_copy(project: Project, environment: Environment) -> Configuration | None:
-    """Return the copy of what the environment's service handed out; None where there is none of this service."""
+    """Return the copy of what the environment's service handed out; None where there is none of this service.
+
+    Nor does one count that somebody else asked for, who may be of another team. Where it cannot be said who asks now,
+    it does.
+    """
+    from aiflow_sdk.service.logins import find_asker
+
     try:
         told = json.loads(_file(project, environment.name).read_bytes())
         made_at = told["made_at"]
         if told["service"] != environment.service or told["project"] != project.name or isinstance(made_at, bool):
+            return None
+        if (asker := find_asker(environment)) is not None and told["asked_by"] != asker:
             return None
         items = (_item(environment.name, one) for one in told["items"])
         kept = tuple(item for item in items if item.is_setting)
@@ -109,7 +117,7 @@ def _asked(project: Project, name: str, tell: Tell) -> Project:
             raise
         return project.configured(_recalled(project, environment, error, tell))
     configured = project.configured(found)
-    _keep(project, found, tell)  # what is wrong in itself is not kept
+    _keep(project, environment, found, tell)  # what is wrong in itself is not kept
     return configured
 
 
@@ -213,11 +221,14 @@ def _file(project: Project, environment: str) -> Path:
     return project.root / ".aiflow" / "configuration" / f"{environment}.json"
 
 
-def _keep(project: Project, found: Configuration, tell: Tell) -> None:
+def _keep(project: Project, environment: Environment, found: Configuration, tell: Tell) -> None:
     """Keep a copy, for its owner alone; where that cannot be, it is said, and asked for again the next time."""
+    from aiflow_sdk.service.logins import find_asker
+
     path = _file(project, found.environment)
     items = [{**one.facts(), "value": one.value} for one in found.items]
     told = {"service": found.service, "project": found.project, "made_at": found.made_at, "items": items}
+    told["asked_by"] = find_asker(environment)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -59,6 +60,21 @@ def find_token(environment: Environment, *, is_personal: bool) -> str | None:
         if login is not None or reference is None:
             return login
     return resolve_secret(reference, environment)
+
+
+def find_asker(environment: Environment) -> str | None:
+    """Return a digest of who calls an environment's service, the same for each token of theirs that is renewed.
+
+    It tells neither token nor name. None: nobody, as far as can be said.
+    """
+    assert environment.service is not None
+    who: str | _Signed | None = environment.service_token
+    if who is None:
+        with suppress(ConfigurationError):
+            who = _read().get(_key(environment.service))
+    if isinstance(who, dict):
+        who = f"{who['issuer']}\n{who['subject']}"
+    return who and hashlib.sha256(who.encode()).hexdigest()
 
 
 def find_login(address: str) -> str | None:
