@@ -240,3 +240,13 @@ def test_a_pipeline_of_the_pages_builds(block: str, tmp_path: Path, monkeypatch:
     built = [value() for value in names.values() if hasattr(value, "_pipeline_id")]
     assert built
     assert all(pipeline.nodes for pipeline in built)
+
+
+@pytest.mark.parametrize("way", ["", '"leniently"'])
+def test_the_commands_that_ask_for_what_is_handed_out_stand_in_the_docs(way: str) -> None:
+    told = (DOCS / "registry.md").read_text("utf-8").partition("- **Asked** are")[2].partition("; `aiflow env`")[0]
+    failing, _, going_on = told.partition("ask nobody")
+    folder = ROOT / "packages/aiflow-sdk/src/aiflow_sdk/cli/commands"
+    asking = [path.stem for path in folder.glob("*.py") if f"invocation.configure({way})" in path.read_text("utf-8")]
+    assert asking
+    assert [name for name in asking if not re.search(rf"`(aiflow )?{name}\b", going_on if way else failing)] == []

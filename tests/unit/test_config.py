@@ -1,11 +1,14 @@
 """aiflow.toml: what it says, where it is looked for, and what is wrong with it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aiflow_sdk.config import Environment, load_project
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, UnknownNameError
+from aiflow_sdk.service import Service
+from aiflow_sdk.service.logins import keep_login
 
 
 def write(folder: Path, text: str) -> Path:
@@ -262,3 +265,21 @@ def test_staging_lies_where_it_is_said() -> None:
 def test_a_token_goes_to_this_machine_over_tls_or_where_it_is_allowed(tmp_path, more):
     (tmp_path / "aiflow.toml").write_text(f'[environments.dev]\nservice_token = "secret://x"\nservice = "{more}"\n')
     assert load_project(tmp_path).environment().service_token == "secret://x"
+
+
+def test_what_is_handed_out_and_a_kept_login_go_over_plain_http_to_this_machine_alone(tmp_path, monkeypatch):
+    asking = '[environments.prod]\nconfiguration_from_service = true\nservice = "http://aiflow.example.org"\n'
+    error = problem_of(tmp_path, asking)
+    assert (error.code, error.where.line) == ("bad-setting", 3)
+    assert "would come in plain text" in error.message
+    assert "service_over_http" in error.hint
+    write(tmp_path, asking + "service_over_http = true\n")
+    assert load_project(tmp_path).asking("prod") == ("prod",)
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    keep_login("http://aiflow.example.org", "aiflow_x")
+    environment = Environment(service="http://aiflow.example.org")
+    with pytest.raises(ConfigurationError, match=r"the token would go to http://aiflow\.example\.org in plain text"):
+        Service(environment)
+    Service(environment, token="")  # which sends none
+    assert Service(replace(environment, service_over_http=True)).address == environment.service

@@ -9,6 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from access_trial import Person, release_of, seconds_of
+from aiflow_sdk.config import Environment
+from aiflow_sdk.errors import ReceiverError
+from aiflow_sdk.service import Service
 from aiflow_service.access import EVERYTHING, Caller, Role, Scope, Unseen
 from aiflow_service.access.tokens import Narrowing, make_token, revoke_token
 from aiflow_service.database import now, open_database
@@ -481,6 +484,10 @@ def test_of_a_run_id_that_two_of_ones_teams_have_it_is_asked_whose_is_meant(comp
         answer = company.admin.ask("GET", path)
         assert (answer.status, answer.json()["code"], answer.json()["place"]) == (422, "team-ambiguous", "query/team")
         assert ", ".join(teams_of_both) in answer.json()["detail"]
+        asking = Service(Environment(service=company.service.address), token=company.admin.secret)
+        with pytest.raises(ReceiverError, match="several of your teams") as caught:
+            asking.get(path.removeprefix("/api/v1/"))
+        assert "a token of one team" in caught.value.hint
         mine = company.person(teams_of_both[0], "viewer")
         assert mine.ask("GET", path).status == 200
         assert mine.ask("GET", path, team=teams_of_both[1]).status == 404

@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from access_trial import Person
 from aiflow_sdk.cli import main
+from aiflow_sdk.cli.command_line import Invocation
 from aiflow_sdk.config import load_project
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.service import configure, configure_offline
-from aiflow_sdk.service.logins import keep_login
+from aiflow_sdk.service.logins import forget_login, keep_login, keep_signed_login, logins_file
+from aiflow_sdk.service.provider import Provider, Tokens
 from service_trial import unique, wait_until
 
 GONE = "http://127.0.0.1:9"
@@ -196,7 +199,7 @@ def test_a_silent_service_is_stood_for_by_the_copy_until_that_is_too_old(scene):
     scene.set("connection", "clusters.big", {"kind": "local"})
     scene.plan()
     scene.settle(GONE, "configuration_keep_hours = 5\n")
-    keep_login(GONE, "aiflow_x")
+    keep_login(GONE, scene.editor.secret)
     error = scene.problem()  # what another service said
     assert (error["code"], error["retryable"]) == ("configuration-unknown", True)
     assert "never heard here" in error["message"]
@@ -252,6 +255,40 @@ def test_who_may_not_ask_is_told_so_and_no_copy_hides_it(scene):
     assert "aiflow_unknown" not in json.dumps(error)
     scene.settle(more='service_token = "secret://absent"\n')
     assert scene.problem()["code"] == "unknown-secret"
+
+
+def test_who_looks_goes_by_the_copy_where_a_login_is_over_or_not_safe(scene):
+    issuer, subject = scene.company.provider.issuer, unique("ana")
+    token = scene.company.provider.token(sub=subject, groups=["data-eng"])
+    scene.set("connection", "clusters.big", {"kind": "local"}, person=Person(scene.company.service, token))
+    provider = Provider(issuer, "aiflow", issuer, issuer)
+    keep_signed_login(scene.address, provider, Tokens(token, time.time() + 3600, subject))
+    scene.plan()
+    keep_signed_login(scene.address, provider, Tokens("a.b.c", time.time() - 1, subject))
+    assert scene.problem()["code"] == "login-over"
+    assert "no error in 1 pipeline" in scene.typed("check")
+    assert "was over at" in scene.typed("deploy", "--list")
+    logins_file().chmod(0o644)
+    assert scene.problem()["code"] == "unsafe-login"
+    assert "no error in 1 pipeline" in scene.typed("check")
+
+
+def test_what_another_was_handed_out_stands_for_no_silent_service(scene, monkeypatch):
+    scene.set("connection", "clusters.big", {"kind": "local"})
+    scene.plan()
+    assert scene.editor.secret not in scene.copy.read_text()
+    scene.settle(GONE)
+    scene.age(1)
+    keep_login(GONE, scene.editor.secret)
+    assert "1 error" not in scene.typed("compile")
+    keep_login(GONE, scene.company.person(scene.company.team("other")).secret)
+    assert "never heard here" in scene.problem()["message"]
+    assert "goes by aiflow.toml alone" in scene.typed("check", code=1)
+    forget_login(GONE)
+    assert "no error in 1 pipeline" in scene.typed("check")
+    monkeypatch.setenv("AIFLOW_SECRET_SERVICE", scene.editor.secret)
+    scene.settle(GONE, more='service_token = "secret://service"\n')
+    assert "never heard here" in scene.problem()["message"]
 
 
 def test_of_several_teams_it_is_the_one_that_claims_the_project(scene):
@@ -332,32 +369,36 @@ ITEM = {"kind": "variable", "name": "spark", "version": 1, "team": "t", "value":
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "what"),
     [
-        b"{}",
-        b"[]",
-        b"no json",
-        b"[" * 100_000,
-        page(1),
-        page({}),
-        page({**ITEM, "kind": "secret"}),
-        page({**ITEM, "name": 7}),
-        page({**ITEM, "name": "spark\x1b[31m"}),
-        page({**ITEM, "team": "t" * 300}),
-        page({**ITEM, "version": True}),
-        page({**ITEM, "version": "1"}),
-        page({**ITEM, "environment": "dev"}),
-        page(following="again"),
-        b'{"items": {"a": 1}, "next": null}',
-        b"",
+        (b"{}", "items is missing"),
+        (b"[]", ""),
+        (b"no json", ""),
+        (b"[" * 100_000, ""),
+        (page(1), "item 1: it is no object"),
+        (page(ITEM, {}), "item 2: kind is missing"),
+        (page({key: value for key, value in ITEM.items() if key != "value"}), "item 1: value is missing"),
+        (page({**ITEM, "kind": "secret"}), "item 1: its kind"),
+        (page({**ITEM, "kind": []}), "item 1: its kind"),
+        (page({**ITEM, "name": 7}), "item 1: its name"),
+        (page({**ITEM, "name": "spark\x1b[31m"}), "item 1: its name"),
+        (page({**ITEM, "team": "t" * 300}), "item 1: its team"),
+        (page({**ITEM, "version": True}), "item 1: its version"),
+        (page({**ITEM, "version": "1"}), "item 1: its version"),
+        (page({**ITEM, "environment": "dev"}), "item 1: its environment"),
+        (page(following="again"), "more than 100 pages"),
+        (b'{"items": {"a": 1}, "next": null}', "items is no list"),
+        (b"", ""),
     ],
-    ids=range(16),
+    ids=range(18),
 )
-def test_an_answer_that_is_none_is_told_in_a_clean_error_and_not_kept(scene, body):
+def test_an_answer_that_is_none_is_told_in_a_clean_error_and_not_kept(scene, body, what):
     with answering(body) as (address, asked):
         scene.settle(address)
         error = scene.problem()
     assert error["code"] == "service-answer"
+    assert what in error["message"]
+    assert error["message"].isprintable()
     assert 1 <= len(asked) <= 100
     assert not scene.copy.exists()
 
@@ -396,6 +437,26 @@ def test_what_a_silent_service_handed_out_is_known_offline(scene):
     scene.age(10_000)
     project = configure_offline(load_project(scene.root), "prod", pytest.fail)
     assert project.environment("prod").spark == "sc://x:1"
+
+
+def test_a_command_is_configured_once_for_the_environments_that_it_names(scene):
+    scene.set("variable", "spark", "sc://x:1")
+    scene.configured()
+    notes: list[str] = []
+    invocation = Invocation(folder=scene.root)
+    invocation.configure("offline", names=["stage", "prod", "dev"], tell=notes.append)
+    assert invocation.project.environment("prod").spark == "sc://x:1"
+    assert ["never heard" in one and "'stage'" in one for one in notes] == [True]
+    once = invocation.project
+    invocation.configure()
+    assert invocation.project is once
+
+
+def test_what_is_handed_out_is_no_matter_for_whether_an_airflow_is_there(scene):
+    with answering(page(ITEM)) as (address, asked):
+        scene.settle(address, more=f'airflow = "{GONE}"\n')
+        assert "cannot be reached" in scene.typed("doctor", "--airflow", code=1)
+    assert asked == []
 
 
 def test_a_copy_that_cannot_be_written_is_said(scene):

@@ -38,7 +38,6 @@ def examine_airflow(invocation: Invocation, python: str | None) -> Iterator[Find
     """Yield a finding for each thing that was looked at. Raises ``AiflowError`` where nothing can be looked at."""
     from aiflow_sdk.orchestrator import AirflowClient
 
-    invocation.configure("leniently")
     client = AirflowClient.open(invocation.environment)
     yield Finding("ok", "airflow", f"{client.check_version()} at {client.address}")
     yield from _login(client, invocation)
@@ -184,8 +183,9 @@ def _newest_release(invocation: Invocation) -> tuple[str | None, Finding]:
     from aiflow_sdk.bundles import BundleStore
     from aiflow_sdk.config import resolve_secrets
 
-    environment = invocation.environment
     try:
+        invocation.configure("leniently")  # how the bundle store is opened may be handed out, and nothing before it
+        environment = invocation.environment
         root = environment.bundles_root
         storage = resolve_secrets(dict(root.storage), environment)
         release = BundleStore.open(root.address.uri, environment.name, storage=storage).newest()

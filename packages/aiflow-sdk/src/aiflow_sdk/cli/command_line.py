@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -107,19 +107,29 @@ class Invocation:
         """The environment that is meant. Raises ``UnknownNameError``."""
         return self.project.environment(self.environment_name)
 
-    def configure(self, how: Literal["asking", "leniently", "offline"] = "asking") -> None:
+    def configure(
+        self,
+        how: Literal["asking", "leniently", "offline"] = "asking",
+        *,
+        names: Iterable[str] | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         """From now on the project has what the metadata service hands out too, where ``aiflow.toml`` says so.
 
-        For commands that compile: asked is once. ``leniently`` goes on, however old the copy, where the service is
-        silent; ``offline`` asks nobody. Raises as :func:`aiflow_sdk.service.configure`.
+        Once a command. ``leniently`` goes on, however old the copy, where the service is silent; ``offline`` asks
+        nobody. ``names``: for these environments instead of the one that is meant; ``tell`` hears of copies that stand
+        for the service, instead of standard error. Raises as :func:`aiflow_sdk.service.configure`.
         """
-        if self._is_configured or not self.project.asking(self.environment_name):
+        wanted = [self.environment_name] if names is None else list(names)
+        wanted = [name for name in wanted if self.project.asking(name)]
+        if self._is_configured or not wanted:
             return
         from aiflow_sdk.service import configure, configure_leniently, configure_offline
 
         ways = {"asking": configure, "leniently": configure_leniently, "offline": configure_offline}
         aside = Console(sys.stderr)
-        self._project = ways[how](self.project, self.environment_name, lambda note: aside.print(f"note: {note}"))
+        for name in wanted:
+            self._project = ways[how](self.project, name, tell or (lambda note: aside.print(f"note: {note}")))
         self._is_configured = True
 
     def next_command(self, *words: str) -> str:

@@ -262,14 +262,16 @@ def _check_service(settings: dict[str, Any], keys: KeyPath, file: SettingsFile) 
             "configuration_from_service stands without service, which is to hand it out",
             'add service = "https://…", and service_token or a login (aiflow login)',
         )
-    over_http = settings.get("service_over_http") is True
-    if "service_token" in settings and isinstance(address, str) and not over_http:
+    told = "service_token" in settings or settings.get("configuration_from_service") is True
+    if told and isinstance(address, str) and settings.get("service_over_http") is not True:
         from aiflow_sdk.web import is_open_road  # and with it an HTTP client, which most commands have no use for
 
         if is_open_road(address):
             yield file.bad(
                 (*keys, "service"),
-                f"the service_token would go to {address} in plain text, which whoever is on the way can read",
+                f"the service_token would go to {address} in plain text, which whoever is on the way can read"
+                if "service_token" in settings
+                else f"what {address} hands out would come in plain text, which whoever is on the way can replace",
                 "write https://…, or service_over_http = true where the network itself is trusted",
             )
     if isinstance(address, str) and address.rstrip("/").endswith("/lineage"):

@@ -82,24 +82,37 @@ class _Reconciliation:
         self._airflow, self._service = airflow, service
         self._environment = airflow.client.environment
         self._pipelines = PipelinesOfDags(airflow.client)
+        self._teams: dict[str, str] = {}
+        """By project."""
         self._told = Reconciled()
 
     def run(self, since: datetime) -> Reconciled:
-        wanted = {"environment": self._environment, "limit": _PAGE}
-        running = {one["run_id"]: one for one in self._service.pages("runs", state="running", **wanted)}
-        known = {one["run_id"]: one for one in self._service.pages("runs", since=since.isoformat(), **wanted)} | running
+        running = self._known(state="running")
+        known = self._known(since=since.isoformat()) | running
         seen = set()
         client = self._airflow.client
         for found in client.pages("dags/~/dagRuns", "dag_runs", updated_at_gte=since.isoformat(), order_by="id"):
             deployed = self._pipelines.find(found["dag_id"])
             if deployed is not None and deployed.environment == self._environment:
-                run_id = _run_id(found)
-                seen.add(run_id)
-                self._settle(deployed, found, run_id, known.get(run_id))
-        for run_id, one in running.items():
-            if run_id not in seen and (of_it := self._find(one)):
-                self._settle(*of_it, run_id, one)
+                key = self._team(deployed.project), _run_id(found)
+                seen.add(key)
+                self._settle(deployed, found, key[1], known.get(key))
+        for key, one in running.items():
+            if key not in seen and (of_it := self._find(one)):
+                self._settle(*of_it, key[1], one)
         return self._told
+
+    def _known(self, **wanted: str) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return runs that the service knows, by team and id: who sees several teams sees each one's of an id."""
+        found = self._service.pages("runs", environment=self._environment, limit=_PAGE, **wanted)
+        return {(one["team"], one["run_id"]): one for one in found}
+
+    def _team(self, project: str) -> str:
+        """Return the team whose runs those of a project are, if this one who asks tells of them."""
+        if project not in self._teams:
+            question = {"project": project, "environment": self._environment, "datasets": []}
+            self._teams[project] = self._service.post("grants/decisions", question)["team"]
+        return self._teams[project]
 
     def _find(self, one: Mapping[str, Any]) -> tuple[DeployedPipeline, dict[str, Any]] | None:
         """Return the DAG run that a run is which the service knows: the run's id says when it was to begin."""
@@ -108,6 +121,8 @@ class _Reconciliation:
         milliseconds = number.int >> 80
         is_a_moment = number.version == _VERSION and milliseconds < _LATEST
         if deployed is None or deployed.environment != self._environment or not is_a_moment:
+            return None
+        if one["team"] != self._team(deployed.project):
             return None
         first, last = (datetime.fromtimestamp(at / 1000, UTC).isoformat() for at in (milliseconds, milliseconds + 1))
         path = f"dags/{urllib.parse.quote(deployed.dag_id, safe='~')}/dagRuns"
@@ -122,7 +137,7 @@ class _Reconciliation:
             return
         if known is not None and _is_told(known, found):
             return
-        story = self._service.get(f"runs/{run_id}")
+        story = self._service.get(f"runs/{run_id}", team=self._team(deployed.project))
         if story is not None and _is_told(story, found):
             return
         execution = _execution(story, found)

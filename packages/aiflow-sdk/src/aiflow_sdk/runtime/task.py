@@ -132,6 +132,7 @@ def bound_environment(plan: Plan, root: Path) -> Environment:
         reads=tuple(ReadThrough(one.environment, one.lake, thaw(one.storage)) for one in stated.reads),
         service=service.get("url"),
         service_token=service.get("api_key"),
+        service_over_http=True,  # else the plan would not have been made, nor a login been kept
         grants_keep_hours=stated.grants_keep_hours,
         root=root,
     )

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aiflow_sdk.config import Environment
-from aiflow_sdk.errors import ReceiverError
+from aiflow_sdk.errors import ConfigurationError, ReceiverError, Where
 from aiflow_sdk.redaction import REDACTOR
 from aiflow_sdk.service.logins import find_token
-from aiflow_sdk.web import Reply, TooLong, WebServer
+from aiflow_sdk.web import Reply, TooLong, WebServer, is_open_road
 
 _CONNECT_SECONDS = 3.0
 _TIMEOUT_SECONDS = 60.0
@@ -26,6 +26,10 @@ _HINTS: Mapping[int, str] = {
     http.HTTPStatus.UNAUTHORIZED: "log in (aiflow login), or see that service_token refers to a token that is good",
     http.HTTPStatus.FORBIDDEN: "ask an owner of the team for the role, or log in with another token",
 }
+_CODE_HINTS: Mapping[str, str] = {
+    "team-ambiguous": "name the team (--team, where the command has it), or ask with a token of one team alone",
+}
+"""By the code that an answer tells, which says more than its status."""
 _OTHER_HINT = "see what its log says, and that the settings service and service_token are right"
 
 
@@ -45,7 +49,9 @@ class Service:
         """``timeout_seconds``: how long an answer may take; ``is_personal``: it is asked by and for somebody, not in
         behalf of a pipeline; ``token`` stands for what would be looked up.
 
-        ``most_bytes``: how long an answer may be. Raises ``ConfigurationError`` (``unknown-secret``).
+        ``most_bytes``: how long an answer may be. Raises ``ConfigurationError`` (``unknown-secret``; ``bad-setting``
+        where the token would go to another machine in plain text) and as
+        :func:`~aiflow_sdk.service.logins.find_token`.
         """
         self._timeout_seconds, self._connect_seconds = timeout_seconds, connect_seconds
         assert environment.service is not None
@@ -53,6 +59,8 @@ class Service:
         self._server = WebServer(environment.service, keeps_open=True, most_bytes=most_bytes)
         if token is None:
             token = find_token(environment, is_personal=is_personal)
+        if token and not environment.service_over_http and is_open_road(self.address):
+            raise open_road(self.address, Where(about=f"environments.{environment.name}.service"))
         self._login = {"Authorization": f"Bearer {token}"} if token else {}
 
     def get(self, path: str, **query: Any) -> Any:
@@ -130,12 +138,23 @@ class Service:
             taken.add(http.HTTPStatus.CONFLICT)
         if reply.status in taken and isinstance(data, dict):
             return data
-        said = data.get("detail") if isinstance(data, dict) else None
+        said, code = (data.get("detail"), data.get("code")) if isinstance(data, dict) else (None, None)
         text = " ".join(str(said or reply.content.decode("utf-8", "replace")).split())[:_SHOWN_CHARACTERS]
         is_fault = reply.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
+        hint = _CODE_HINTS.get(str(code)) or _HINTS.get(reply.status)
         raise ReceiverError(
             "service-answer",
             REDACTOR.hide(f"the metadata service at {self.address} answered {reply.status}: {text}"),
-            hint=_HINTS.get(reply.status) or (None if said and not is_fault else _OTHER_HINT),
+            hint=hint or (None if said and not is_fault else _OTHER_HINT),
             retryable=is_fault,
         )
+
+
+def open_road(address: str, where: Where) -> ConfigurationError:
+    """Return the error for a token that would be sent where whoever is on the way can read it."""
+    return ConfigurationError(
+        "bad-setting",
+        f"the token would go to {address} in plain text, which whoever is on the way can read",
+        where=where,
+        hint='write service = "https://…", or service_over_http = true where the network itself is trusted',
+    )

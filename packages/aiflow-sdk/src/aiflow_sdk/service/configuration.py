@@ -30,6 +30,10 @@ _PAGE_BYTES = 16 << 20
 """The service keeps no item longer than 65,536 characters."""
 _MOST_PAGES = 100
 _LONGEST_NAME = 200
+_UNHEARD = frozenset(
+    {"configuration-unknown", "service-answer", "unknown-secret", "login-over", "unsafe-login", "store-not-writable"}
+)
+"""Codes of the errors that only say that nothing was heard from the service."""
 _SKEW_SECONDS = 300.0
 """By how much the clock may have been set back since a copy was made."""
 
@@ -61,22 +65,33 @@ def configure_offline(project: Project, name: str | None, tell: Tell) -> Project
 
 
 def configure_leniently(project: Project, name: str | None, tell: Tell) -> Project:
-    """Return the project as :func:`configure` does, else with what was kept, however old: for looking at it offline."""
+    """Return the project as :func:`configure` does, else with what was kept, however old: for looking at it offline.
+
+    So too where it cannot be said who asks.
+    """
     try:
         return configure(project, name, tell)
-    except (ReceiverError, ConfigurationError) as error:
-        if error.code not in ("configuration-unknown", "service-answer", "unknown-secret"):
+    except AiflowError as error:
+        if error.code not in _UNHEARD:
             raise
         tell(str(error))
         return configure_offline(project, name, tell)
 
 
 def read_copy(project: Project, environment: Environment) -> Configuration | None:
-    """Return the copy of what the environment's service handed out; None where there is none of this service."""
+    """Return the copy of what the environment's service handed out; None where there is none of this service.
+
+    Nor does one count that somebody else asked for, who may be of another team. Where it cannot be said who asks now,
+    it does.
+    """
+    from aiflow_sdk.service.logins import find_asker
+
     try:
         told = json.loads(_file(project, environment.name).read_bytes())
         made_at = told["made_at"]
         if told["service"] != environment.service or told["project"] != project.name or isinstance(made_at, bool):
+            return None
+        if (asker := find_asker(environment)) is not None and told["asked_by"] != asker:
             return None
         items = (_item(environment.name, one) for one in told["items"])
         kept = tuple(item for item in items if item.is_setting)
@@ -102,7 +117,7 @@ def _asked(project: Project, name: str, tell: Tell) -> Project:
             raise
         return project.configured(_recalled(project, environment, error, tell))
     configured = project.configured(found)
-    _keep(project, found, tell)  # what is wrong in itself is not kept
+    _keep(project, environment, found, tell)  # what is wrong in itself is not kept
     return configured
 
 
@@ -122,37 +137,56 @@ def _ask(project: Project, environment: Environment) -> Configuration:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ReceiverError(
             "service-answer",
-            f"what answers at {service.address} hands out no configuration that could be understood: "
-            f"{type(error).__name__}",
+            f"what answers at {service.address} hands out no configuration that could be understood: {_said(error)}",
             hint="see that the setting service is the address of aiflow's metadata service",
         ) from error
     raise problems[0] if len(problems) == 1 else ProblemsError(problems)
 
 
 def _items(service: Service, project: Project, environment: Environment) -> Iterator[ConfigurationItem]:
-    cursor = None
+    cursor, before = None, 0
     for _ in range(_MOST_PAGES):
         query = {"project": project.name, "limit": _PAGE_ITEMS, "cursor": cursor}
         page = service.get(f"environments/{environment.name}/configuration", **query)
         if page is None:
             raise ValueError("there is no such route")
-        yield from (_item(environment.name, one) for one in page["items"])
-        cursor = page["next"]
+        items, cursor = page["items"], page["next"]
+        if not isinstance(items, list):
+            raise TypeError("items is no list")
+        for number, one in enumerate(items, before + 1):
+            try:
+                item = _item(environment.name, one)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"item {number}: {_said(error)}") from error
+            yield item
+        before += len(items)
         if cursor is None:
             return
     raise ValueError(f"more than {_MOST_PAGES} pages")
 
 
+def _said(error: Exception) -> str:
+    """Return what is wrong with an answer, in words that are ours and not its own."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return "it is no JSON that can be read" if isinstance(error, RecursionError) else str(error)
+
+
 def _item(environment: str, told: Any) -> ConfigurationItem:
     """Return one item of an answer or a copy. Raises ``KeyError``, ``TypeError``, ``ValueError`` for anything else."""
     if not isinstance(told, Mapping):
-        raise TypeError("an item is an object")
-    kind, name, version, team = told["kind"], told["name"], told["version"], told["team"]
-    if kind not in ("connection", "variable") or not all(map(_is_name, (name, team))):
-        raise ValueError("an item has a kind, a name and a team")
-    if isinstance(version, bool) or not isinstance(version, int) or told.get("environment") not in (None, environment):
-        raise ValueError("an item has a version, and is of the environment that was asked for")
-    return ConfigurationItem(environment, kind, name, version, team, told["value"])
+        raise TypeError("it is no object")
+    kind, name, version, team, value = (told[field] for field in ("kind", "name", "version", "team", "value"))
+    for field, is_good in (
+        ("kind", kind in ("connection", "variable")),
+        ("name", _is_name(name)),
+        ("version", isinstance(version, int) and not isinstance(version, bool)),
+        ("team", _is_name(team)),
+        ("environment", told.get("environment") in (None, environment)),
+    ):
+        if not is_good:
+            raise ValueError(f"its {field} is wrong")
+    return ConfigurationItem(environment, kind, name, version, team, value)
 
 
 def _is_name(text: Any) -> bool:
@@ -187,11 +221,14 @@ def _file(project: Project, environment: str) -> Path:
     return project.root / ".aiflow" / "configuration" / f"{environment}.json"
 
 
-def _keep(project: Project, found: Configuration, tell: Tell) -> None:
+def _keep(project: Project, environment: Environment, found: Configuration, tell: Tell) -> None:
     """Keep a copy, for its owner alone; where that cannot be, it is said, and asked for again the next time."""
+    from aiflow_sdk.service.logins import find_asker
+
     path = _file(project, found.environment)
     items = [{**one.facts(), "value": one.value} for one in found.items]
     told = {"service": found.service, "project": found.project, "made_at": found.made_at, "items": items}
+    told["asked_by"] = find_asker(environment)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

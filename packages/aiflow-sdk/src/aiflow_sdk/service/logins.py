@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -11,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from aiflow_sdk.config import Environment, resolve_secret
 from aiflow_sdk.errors import AccessError, ConfigurationError, ReceiverError, StoreError, Where
@@ -61,6 +62,21 @@ def find_token(environment: Environment, *, is_personal: bool) -> str | None:
     return resolve_secret(reference, environment)
 
 
+def find_asker(environment: Environment) -> str | None:
+    """Return a digest of who calls an environment's service, the same for each token of theirs that is renewed.
+
+    It tells neither token nor name. None: nobody, as far as can be said.
+    """
+    assert environment.service is not None
+    who: str | _Signed | None = environment.service_token
+    if who is None:
+        with suppress(ConfigurationError):
+            who = _read().get(_key(environment.service))
+    if isinstance(who, dict):
+        who = f"{who['issuer']}\n{who['subject']}"
+    return who and hashlib.sha256(who.encode()).hexdigest()
+
+
 def find_login(address: str) -> str | None:
     """Return the token that the user has for a service, hidden from now on in what this process writes down.
 
@@ -71,7 +87,12 @@ def find_login(address: str) -> str | None:
     kept = _read().get(_key(address))
     if isinstance(kept, dict):
         REDACTOR.add(kept["token"])
-        return _renewed(address, kept)
+        if not _is_good(kept) and kept["refresh_token"]:
+            kept = _renewed(address, kept)
+    if isinstance(kept, dict):
+        if time.time() >= kept["expires_at"]:
+            raise _over(address, kept)
+        kept = kept["token"]
     if kept is not None:
         REDACTOR.add(kept)
     return kept
@@ -88,12 +109,16 @@ def has_login(address: str) -> bool:
 def keep_login(address: str, token: str) -> Path:
     """Keep the token for a service, in place of an earlier one, and return the file. Raises as :func:`has_login`,
     and ``StoreError`` (``store-not-writable``)."""
-    return _write({**_read(), _key(address): token})
+    return _keep(address, token)
 
 
 def keep_signed_login(address: str, provider: Provider, tokens: Tokens) -> Path:
     """Keep what a sign-in provider gave for a service; else as :func:`keep_login`."""
-    signed: _Signed = {
+    return _keep(address, _signed(provider, tokens))
+
+
+def _signed(provider: Provider, tokens: Tokens) -> _Signed:
+    return {
         "token": tokens.token,
         "expires_at": tokens.expires_at,
         "subject": tokens.subject,
@@ -102,29 +127,32 @@ def keep_signed_login(address: str, provider: Provider, tokens: Tokens) -> Path:
         "client_id": provider.client_id,
         "token_address": provider.token_address,
     }
-    return _write({**_read(), _key(address): signed})
 
 
-def _renewed(address: str, kept: _Signed) -> str:
-    """Return a token that is good; only one process at a time renews it, since a refresh token may be good once."""
-    if _is_good(kept):
-        return kept["token"]
-    if kept["refresh_token"]:
-        with _alone():
-            now_kept = _read().get(_key(address))
-            if not isinstance(now_kept, dict):
-                raise _over(address, kept)
-            kept = now_kept  # another process may have renewed it meanwhile
-            if not _is_good(kept):
-                kept = _renew(address, kept)
-    if time.time() >= kept["expires_at"]:
-        raise _over(address, kept)
-    REDACTOR.add(kept["token"])
-    return kept["token"]
+def _keep(address: str, login: str | _Signed) -> Path:
+    with _alone("writing"):
+        return _write({**_read(), _key(address): login})
 
 
-def _renew(address: str, kept: _Signed) -> _Signed:
-    """Return the login with a new token, or as it is where the provider gives none and it is not over yet."""
+def _renewed(address: str, kept: _Signed) -> str | _Signed:
+    """Return the login as it is kept then; only one process at a time renews, since a refresh token may be good once.
+
+    While the token is good nobody waits for another process that asks a provider which may hang.
+    """
+    with _alone("renewing", waits=time.time() >= kept["expires_at"]) as is_alone:
+        if not is_alone:
+            return kept
+        now_kept = _read().get(_key(address))  # another process may have renewed it meanwhile
+        if isinstance(now_kept, dict) and not _is_good(now_kept) and now_kept["refresh_token"]:
+            return _renew(address, now_kept)
+    return _still(address, now_kept)
+
+
+def _renew(address: str, kept: _Signed) -> str | _Signed:
+    """Return the login with a new token, or as it is where the provider gives none and it is not over yet.
+
+    What somebody kept or forgot while the provider was asked stands.
+    """
     from aiflow_sdk.service.provider import Provider
 
     REDACTOR.add(kept["refresh_token"])
@@ -136,13 +164,24 @@ def _renew(address: str, kept: _Signed) -> _Signed:
         if time.time() < kept["expires_at"]:
             return kept
         if isinstance(error, ReceiverError):
+            error.at(Where(about=f"the login at {address}"))
             raise
         raise _over(address, kept, str(error.message)) from error
-    renewed = replace(tokens, refresh_token=tokens.refresh_token or kept["refresh_token"])
-    keep_signed_login(address, provider, renewed)
-    found = _read()[_key(address)]
-    assert isinstance(found, dict)
-    return found
+    renewed = _signed(provider, replace(tokens, refresh_token=tokens.refresh_token or kept["refresh_token"]))
+    with _alone("writing"):
+        known = _read()
+        now_kept = known.get(_key(address))
+        if now_kept == kept:
+            _write({**known, _key(address): renewed})
+            return renewed
+    return _still(address, now_kept)
+
+
+def _still(address: str, kept: str | _Signed | None) -> str | _Signed:
+    if kept is None:
+        said = f"the login at {address} was forgotten while it was to be renewed"
+        raise AccessError("login-over", said, hint="log in again: aiflow login")
+    return kept
 
 
 def _is_good(kept: _Signed) -> bool:
@@ -159,27 +198,41 @@ def _over(address: str, kept: _Signed, why: str = "") -> AccessError:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Keep other processes of the user from renewing meanwhile."""
+def _alone(at: Literal["renewing", "writing"], *, waits: bool = True) -> Iterator[bool]:
+    """Keep other processes of the user from doing the same meanwhile; tell whether that is so, which it is if it waits.
+
+    Renewing takes as long as the provider, writing does not: who wants both begins with renewing. Raises ``StoreError``
+    (``store-not-writable``).
+    """
     path = logins_file()
     try:
-        handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(path.with_name(f".{path.name}.{at}"), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise _not_writable(path, error) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        yield _lock(handle, waits=waits)
     finally:
         os.close(handle)
 
 
+def _lock(handle: int, *, waits: bool) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
 def forget_login(address: str) -> bool:
     """Forget the token for a service; tell whether there was one."""
-    known = dict(_read())
-    if known.pop(_key(address), None) is None:
+    if not has_login(address):
         return False
-    _write(known)
-    return True
+    with _alone("writing"):
+        known = dict(_read())
+        was_there = known.pop(_key(address), None) is not None
+        _write(known)
+    return was_there
 
 
 def _key(address: str) -> str:
@@ -214,7 +267,6 @@ def _write(logins: Mapping[str, str | _Signed]) -> Path:
     path = logins_file()
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with suppress(FileNotFoundError):
             beside.unlink()
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -26,6 +26,7 @@ _PATIENCE_SECONDS = 10.0
 _MOST_BYTES = 1 << 20
 _SHOWN_CHARACTERS = 200
 _OK = 200
+_SETTINGS_HINT = "whoever runs the service should look at its sign-in settings: issuer, client_id"
 _DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 
@@ -135,8 +136,7 @@ class Provider:
             if not is_right
         ]
         if wrong:
-            hint = "whoever runs the service should look at its sign-in settings: issuer, client_id"
-            raise denied(f"the provider's token is {shown(wrong[0])}", hint=hint)
+            raise denied(f"the provider's token is {shown(wrong[0])}", hint=_SETTINGS_HINT)
         refresh = told.get("refresh_token")
         refresh = refresh if isinstance(refresh, str) and refresh else None
         return Tokens(token, _number(claims["exp"]), str(claims["sub"]), refresh)
@@ -168,14 +168,14 @@ def find_provider(sign_in: SignIn) -> Provider:
         raise told.denial
     if told.get("issuer") != sign_in.issuer:
         named = shown(f"{told.get('issuer')!r}, and the service calls it {sign_in.issuer!r}")
-        raise denied(f"the provider calls itself {named}")
+        raise denied(f"the provider calls itself {named}", hint=_SETTINGS_HINT)
     addresses = {}
     for name in ("authorization_endpoint", "token_endpoint", "device_authorization_endpoint"):
         address = told.get(name)
         if name == "device_authorization_endpoint" and address is None:
             continue
         if not isinstance(address, str) or not _is_safe(address):
-            raise denied(f"the provider's {name} is no https address")
+            raise denied(f"the provider's {name} is no https address", hint=_SETTINGS_HINT)
         addresses[name] = address
     scopes = told.get("scopes_supported")
     return Provider(
@@ -191,7 +191,7 @@ def find_provider(sign_in: SignIn) -> Provider:
 def _ask(address: str, form: Mapping[str, str] | None) -> dict[str, Any] | Refusal:
     """Return the JSON object at an address, or an OAuth error. Raises ``ReceiverError``."""
     if not _is_safe(address):
-        raise denied(f"the provider's address {address!r} is no https address")
+        raise denied(f"the provider's address {address!r} is no https address", hint=_SETTINGS_HINT)
     parts = urllib.parse.urlsplit(address)
     server = WebServer(f"{parts.scheme}://{parts.netloc}", most_bytes=_MOST_BYTES)
     path = parts.path.lstrip("/") + (f"?{parts.query}" if parts.query else "")
@@ -245,7 +245,7 @@ def _claims(token: str) -> dict[str, Any]:
     except (IndexError, ValueError, binascii.Error, RecursionError):
         told = None
     if not isinstance(told, dict):
-        raise denied("what the provider gave is no token")
+        raise denied("what the provider gave is no token", hint=_SETTINGS_HINT)
     return told
 
 

@@ -156,10 +156,10 @@ def _configuration(invocation: Invocation) -> Iterator[Finding]:
     if not project.asking(invocation.environment_name):
         return
     from aiflow_sdk.config.configuration import setting_names
-    from aiflow_sdk.service import configure
 
     notes: list[str] = []
-    invocation._project = project = configure(project, invocation.environment_name, notes.append)
+    invocation.configure(tell=notes.append)
+    project = invocation.project
     for note in notes:
         yield Finding("warn", "configuration", note)
     environment = invocation.environment

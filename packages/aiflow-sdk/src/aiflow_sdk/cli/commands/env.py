@@ -68,7 +68,7 @@ def diff_command(invocation: Invocation, name: str, other: str | None) -> None:
     """
     from aiflow_sdk.local.comparison import compare_environments
 
-    _configure(invocation)
+    invocation.configure("offline", names=invocation.project.environments)
     here = invocation.project.environment(name)
     if other is None and here.reads_from is None:
         raise ConfigurationError(
@@ -110,7 +110,7 @@ def drop_command(invocation: Invocation, name: str | None, expired: bool, yes: b
         raise ConfigurationError(
             "bad-usage", "name one environment, or --expired", hint="aiflow env drop NAME, or aiflow env drop --expired"
         )
-    _configure(invocation)
+    invocation.configure("offline", names=invocation.project.environments)
     project = invocation.project
     if name is None:
         _drop(invocation, list(expired_environments(project, time.time())))
@@ -122,19 +122,6 @@ def drop_command(invocation: Invocation, name: str | None, expired: bool, yes: b
     if not (facts.is_copy or yes or not facts.changed):
         _confirm(invocation, facts)
     _drop(invocation, [facts], raising=True)
-
-
-def _configure(invocation: Invocation) -> None:
-    """Let the project have what the copies say that was handed out for each of its environments."""
-    names = [name for name in invocation.project.environments if invocation.project.asking(name)]
-    if names:
-        from aiflow_sdk.service import configure_offline
-
-        aside = Console(sys.stderr)
-        project = invocation.project
-        for name in names:
-            project = configure_offline(project, name, lambda note: aside.print(f"note: {note}"))
-        invocation._project = project
 
 
 def _drop(invocation: Invocation, found: list[EnvironmentFacts], *, raising: bool = False) -> None:
@@ -191,7 +178,7 @@ def _confirm(invocation: Invocation, facts: EnvironmentFacts) -> None:
 def _list(invocation: Invocation) -> None:
     from aiflow_sdk.local.environments import list_environments
 
-    _configure(invocation)
+    invocation.configure("offline", names=invocation.project.environments)
     meant = invocation.environment.name
     found = list_environments(invocation.project, meant)
     console = invocation.console

@@ -14,7 +14,7 @@ import click
 from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import Console, format_next
 from aiflow_sdk.cli.service import require_address
-from aiflow_sdk.errors import ConfigurationError, ReceiverError
+from aiflow_sdk.errors import AccessError, ConfigurationError, ReceiverError
 from aiflow_sdk.web import is_open_road
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def command(
     goes over https alone, unless service_over_http allows it.
     """
     from aiflow_sdk.service import Service
+    from aiflow_sdk.service.client import open_road
     from aiflow_sdk.service.logins import forget_login, keep_login, keep_signed_login
 
     address = require_address(invocation)
@@ -84,17 +85,17 @@ def command(
             console.print(kept if was_there else f"no token is kept for {address}")
         return
     if is_open_road(address) and not invocation.environment.service_over_http:
-        raise ConfigurationError(
-            "bad-setting",
-            f"the token would go to {address} in plain text, which whoever is on the way can read",
-            where=invocation.project.place_of("environments", invocation.environment.name),
-            hint='write service = "https://…", or service_over_http = true where the network itself is trusted',
-        )
+        raise open_road(address, invocation.project.place_of("environments", invocation.environment.name))
     sign_in = None if with_token or token_file is not None else _ask_sign_in(invocation)
     if sign_in is None:
         signed, token = None, _read_token(token_file, address)
     else:
-        signed = _sign_in(sign_in, address, no_browser=no_browser, port=port, wait_seconds=wait_seconds)
+        try:
+            signed = _sign_in(sign_in, address, no_browser=no_browser, port=port, wait_seconds=wait_seconds)
+        except (AccessError, ReceiverError) as error:
+            # Whose sign-in settings name the provider.
+            error.at(invocation.project.place_of("environments", invocation.environment.name, "service"))
+            raise
         token = signed[1].token
     me = Service(invocation.environment, token=token).get("whoami") or {}
     if me.get("mode") != "signed-in":
