@@ -164,6 +164,13 @@ def test_a_backfill_says_why_and_the_second_one_does_nothing(project: Path) -> N
     dry = aiflow("backfill", "daily_revenue", *dates, "--dry-run", folder=project).stdout
     assert "the code of 'revenue' changed" in dry
     assert "nothing was run" in dry
+    again = f"aiflow backfill daily_revenue --from {BEFORE} --to {LAST}"
+    assert dry.rstrip().endswith(again)
+    assert (
+        aiflow("backfill", "daily_revenue", *dates, "--dry-run", "--force", folder=project)
+        .stdout.rstrip()
+        .endswith(f"{again} --force")
+    )
     forced = aiflow("backfill", "daily_revenue", *dates, "--force", "--json", folder=project).stdout.splitlines()
     assert json.loads(forced[-1])["record"] == "backfill-finished"
 

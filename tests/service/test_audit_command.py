@@ -38,6 +38,12 @@ def test_what_was_done_is_listed_exported_and_verified(service: Service, folder,
     assert aiflow("export", "-")[1] == file.read_text()
     checked = ("verify", "--checkpoints", place)
     assert aiflow(*checked)[0] == 0
+    for elsewhere in (
+        ("verify", "--checkpoints", f"{folder}/typo"),
+        ("verify", "--checkpoints", f"{folder}/typo", "--file", str(file)),
+    ):
+        code, said = aiflow(*elsewhere)
+        assert (code, f"there is no checkpoint at {folder}/typo" in said) == (1, True)
     code, said = aiflow(*checked, "--file", str(file), "--json")
     assert (code, json.loads(said)["is_sound"]) == (0, True)
 

@@ -110,6 +110,42 @@ def test_a_table_is_repaired_by_one_command_with_what_follows(capsys: Any, root:
     assert states(capsys, root, sums) == states(capsys, root, table) == [("current", None)] * 2
 
 
+def test_what_a_repair_cannot_make_current_is_told_with_the_reason(capsys: Any, root: Path, table: str) -> None:
+    day = str(datetime.now(UTC).date() - timedelta(days=1))
+    flows, settings = root / "pipelines" / "flows.py", root / "aiflow.toml"
+    settings.write_text(f'lock = "requirements.txt"\n{settings.read_text()}bundles = "bundles"\n')
+    (root / "requirements.txt").touch()
+    flows.write_text(flows.read_text().replace('start_date="2026-11-01"', f'start_date="{day}"'))
+    typed(capsys, root, "deploy")
+    flows.write_text(flows.read_text().replace('id="made"', 'id="made_otherwise"'))
+    typed(capsys, root, "run", "first", "--date", day)
+    capsys.readouterr()
+    assert main(["-C", str(root), "repair", table]) == 1
+    said = capsys.readouterr().out
+    assert "0 runs, 1 up to date" in said
+    assert "0 partitions made again, 1 left\n  1 partition: the definition of the pipeline changed" in said
+    assert "what lies here may differ from what is deployed: aiflow" in said
+
+
+def test_a_repair_that_fails_says_what_it_made_and_how_to_go_on(capsys: Any, root: Path, table: str) -> None:
+    flows = root / "pipelines" / "flows.py"
+    today = datetime.now(UTC).date()
+    first, last = (str(today - timedelta(days=days)) for days in (2, 1))
+    flows.write_text(flows.read_text().replace('start_date="2026-11-01"', f'start_date="{first}"'))
+    typed(capsys, root, "run", "first", "--date", first)
+    flows.write_text(
+        flows.read_text().replace(
+            "return rows", f"if context.ds == {last!r}: raise ValueError('no such day')\n    return rows"
+        )
+    )
+    capsys.readouterr()
+    assert main(["-C", str(root), "repair", table]) == 1
+    told = capsys.readouterr()
+    assert "0 runs, 1 failed, 0 up to date" in told.out
+    assert "no such day" in told.err
+    assert f"0 partitions made again; what is done stays done   go on with: aiflow -C {root} repair {table}" in told.out
+
+
 def test_partitions_that_were_never_made_are_told_together(capsys: Any, root: Path, table: str) -> None:
     today = datetime.now(UTC).date()
     days = [str(today - timedelta(days=days)) for days in (5, 4, 3, 2, 1)]

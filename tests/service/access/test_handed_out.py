@@ -244,6 +244,7 @@ def test_what_is_no_setting_is_told_with_its_place_and_what_to_type(scene, kind,
     assert f"{kind} '{name}', version 1 of the team '{scene.team}', environment 'prod'" in error["where"]["about"]
     if error["code"] == "bad-configuration":
         assert f"aiflow {kind} set {name}" in error["hint"]
+        assert ("--type number" in error["hint"]) == (name == "grants_keep_hours")
 
 
 def test_who_may_not_ask_is_told_so_and_no_copy_hides_it(scene):

@@ -132,6 +132,8 @@ def setting_names(environment: Environment) -> list[str]:
 def command_to_set(kind: ItemKind, name: str, environment: str) -> str:
     """Return what to type to set a connection or variable."""
     example = "VALUE" if kind == "variable" else "kind=…" if name.partition(".")[0] in NAMED else "KEY=VALUE"
+    if kind == "variable" and name in ENVIRONMENT_SETTINGS and ENVIRONMENT_SETTINGS[name].accepts(1):
+        example += " --type number"
     return f"aiflow {kind} set {shlex.quote(name)} {example} --env {shlex.quote(environment)}"
 
 

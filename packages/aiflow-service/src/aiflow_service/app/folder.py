@@ -46,6 +46,7 @@ def claimed_folder(folder: Path, database: str) -> Iterator[None]:
             raise ConfigurationError(
                 "service-folder",
                 f"the service of process {told.get('pid')} on {told['database']} has the folder {folder}",
-                hint="end it, start this one in another folder, or name --audit-key and --audit-checkpoints of its own",
+                hint="end it, start this one in another folder, or name an audit key and checkpoints of its own: "
+                "AIFLOW_AUDIT_KEY and AIFLOW_AUDIT_CHECKPOINTS",
             )
         yield

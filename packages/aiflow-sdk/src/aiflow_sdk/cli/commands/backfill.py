@@ -85,7 +85,8 @@ def command(
         return backfill(request, console.print_json).exit_code
     from aiflow_sdk.cli.backfill_screen import BackfillScreen
 
-    again = invocation.next_command("backfill", request.pipeline, "--from", first, "--to", last)
+    typed = [*(word for param in params for word in ("--param", param)), *(["--force"] if force else [])]
+    again = invocation.next_command("backfill", request.pipeline, "--from", first, "--to", last, *typed)
     screen = BackfillScreen(console)
     try:
         with screen:

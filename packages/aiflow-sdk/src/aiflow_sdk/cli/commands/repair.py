@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -36,10 +39,9 @@ def command(invocation: Invocation, table: str, down: bool, dry: bool, place: st
     ledger = open_ledger(invocation, table)
     repairs = ledger.repairs(down=down)
     console = invocation.console
+    options = [*(["--down"] if down else []), *(["--on", place] if place != "local" else [])]
     if dry or not repairs:
-        _tell(
-            invocation, table, repairs, [*(["--down"] if down else []), *(["--on", place] if place != "local" else [])]
-        )
+        _tell(invocation, table, repairs, options)
         return
     stretches = stretches_of(repairs)
     strange = sorted({one.project for one in stretches if one.project != invocation.project.name})
@@ -47,9 +49,16 @@ def command(invocation: Invocation, table: str, down: bool, dry: bool, place: st
         raise click.UsageError(
             f"a part of it belongs to {', '.join(strange)}: run it in that project's folder, or with --on airflow"
         )
+    again = invocation.next_command("repair", table, *options)
+    made = 0
     for stretch in stretches:
-        code = _run_on_airflow(invocation, stretch) if place == "airflow" else _run_here(invocation, stretch)
+        code, number = _run_on_airflow(invocation, stretch) if place == "airflow" else _run_here(invocation, stretch)
+        made += number
         if code:
+            if not invocation.as_json:
+                said = f"{plural(made, 'partition')} made again; what is done stays done"
+                for line in format_next(console, said, [again], word="go on with"):
+                    console.print(line)
             raise Exit(code)
     left = ledger.repairs(down=down)
     until = time.monotonic() + (_HEARD_SECONDS if place == "airflow" else 0.0)
@@ -57,9 +66,13 @@ def command(invocation: Invocation, table: str, down: bool, dry: bool, place: st
         time.sleep(_LOOK_SECONDS)
         left = ledger.repairs(down=down)
     if invocation.as_json:
-        console.print_json({"record": "repair-finished", "table": table, "made": len(repairs), "left": left})
+        console.print_json({"record": "repair-finished", "table": table, "made": made, "left": left})
     else:
-        console.print(f"{plural(len(repairs), 'partition')} made again, {len(left):,} left")
+        console.print(f"{plural(made, 'partition')} made again, {len(left):,} left")
+        for reason, number in Counter(one["reason"] for one in left).most_common():
+            console.print(f"  {plural(number, 'partition')}: {reason}")
+        if left and place == "local":
+            console.print(f"  what lies here may differ from what is deployed: {invocation.next_command('deploy')}")
     if left:
         raise Exit(1)
 
@@ -80,7 +93,9 @@ def _tell(invocation: Invocation, table: str, repairs: list[dict[str, Any]], opt
         console.print(line)
 
 
-def _run_here(invocation: Invocation, stretch: Stretch) -> int:
+def _run_here(invocation: Invocation, stretch: Stretch) -> tuple[int, int]:
+    """Run a stretch; return the exit code and how many partitions were made."""
+    from aiflow_sdk.cli.backfill_screen import BackfillScreen
     from aiflow_sdk.cli.diagnostics import flatten_errors, print_first_errors
     from aiflow_sdk.local import BackfillRequest, RunRequest, backfill, run_pipeline_locally
 
@@ -91,24 +106,34 @@ def _run_here(invocation: Invocation, stretch: Stretch) -> int:
         "environment": invocation.environment.name,
         "python": project.python,
     }
-    listen = console.print_json if invocation.as_json else lambda record: None
     if not stretch.keys:
-        run = run_pipeline_locally(RunRequest(**shared), listen)
-        runs, said = [run], "1 run"
+        run = run_pipeline_locally(RunRequest(**shared), console.print_json if invocation.as_json else lambda _: None)
+        runs, said = [run], f"1 run {run.state}"
         code = run.exit_code
     else:
-        summary = backfill(BackfillRequest(first=stretch.keys[0], last=stretch.keys[-1], **shared), listen)
+        screen = BackfillScreen(console)
+        request = BackfillRequest(first=stretch.keys[0], last=stretch.keys[-1], **shared)
+        with nullcontext() if invocation.as_json else screen:
+            summary = backfill(request, console.print_json if invocation.as_json else screen.take)
         runs, code = list(summary.runs), summary.exit_code
-        said = f"{plural(len(runs), 'run')}, {len(summary.skipped)} up to date"
+        states = Counter(run.state for run in runs)
+        told = [f"{number:,} {state}" for state, number in sorted(states.items()) if state != "succeeded"]
+        said = ", ".join([plural(states["succeeded"], "run"), *told, f"{len(summary.skipped)} up to date"])
     if not invocation.as_json:
         ends = " to ".join(dict.fromkeys((stretch.keys[0], stretch.keys[-1]))) if stretch.keys else ""
         console.print(f"{console.style(stretch.pipeline, 'bold')}  {ends}  {said}")
         if errors := list(flatten_errors(error for run in runs for error in run.errors)):
             print_first_errors(Console(sys.stderr), errors, project.root)
-    return code
+    return code, sum(_made(run.partition, stretch.keys) for run in runs if run.succeeded)
 
 
-def _run_on_airflow(invocation: Invocation, stretch: Stretch) -> int:
+def _made(partition: str, keys: Sequence[str]) -> int:
+    """Return how many of the keys a run was for; its own is ``first..last`` where it was for a range."""
+    first, _, last = partition.partition("..")
+    return sum(first <= key <= (last or first) for key in keys) or 1
+
+
+def _run_on_airflow(invocation: Invocation, stretch: Stretch) -> tuple[int, int]:
     from aiflow_sdk.cli.airflow_backfill import backfill_on_airflow
 
     if not stretch.keys:
@@ -116,7 +141,7 @@ def _run_on_airflow(invocation: Invocation, stretch: Stretch) -> int:
     # They are done already, in Airflow's eyes.
     settings = {"reprocess": "completed", "max_active_runs": 10}
     try:
-        return backfill_on_airflow(
+        code = backfill_on_airflow(
             invocation,
             f"{stretch.project}/{stretch.pipeline}",
             stretch.keys[0],
@@ -127,4 +152,5 @@ def _run_on_airflow(invocation: Invocation, stretch: Stretch) -> int:
             settings=settings,
         )
     except Exit as ended:
-        return ended.code
+        code = ended.code
+    return code, 0 if code else len(stretch.keys)
