@@ -305,7 +305,7 @@ def test_a_maker_killed_in_the_middle_is_followed_by_one_who_makes_it(tmp_path):
 def test_a_maker_who_is_told_to_stop_removes_what_it_began(tmp_path, sdist):
     tries = sdist("time.sleep(60)")
     maker = start(tmp_path, "fussy==1.0")
-    eventually(tries.exists)
+    eventually(lambda: tries.exists() and tries.read_text().endswith("\n"))
     maker.send_signal(signal.SIGINT)  # raises in Python, as Airflow's handler of SIGTERM does
     maker.communicate(timeout=20)
     assert made(tmp_path) == []

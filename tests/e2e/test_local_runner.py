@@ -586,14 +586,15 @@ def test_a_second_ctrl_c_kills_what_does_not_listen(project) -> None:
         "import re\ndef second(first: pl.DataFrame) -> pl.DataFrame:\n"
         '    re.match(r"(a|aa)+$", "a" * 60 + "b")\n    return first\n',
     )
-    process = start_in_background(folder, RUN_PROGRAM)
+    patient = "import aiflow_sdk.local.supervisor as supervisor\nsupervisor.CANCEL_GRACE_SECONDS = 100.0\n"
+    process = start_in_background(folder, patient + RUN_PROGRAM)
     await_line(process, "task-started second")
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=4)
+    process.communicate(timeout=50)
     assert process.returncode == 130
     (record,) = list_runs(folder)
     assert record.state == "cancelled"
