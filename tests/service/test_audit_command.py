@@ -43,7 +43,7 @@ def test_what_was_done_is_listed_exported_and_verified(service: Service, folder,
         ("verify", "--checkpoints", f"{folder}/typo", "--file", str(file)),
     ):
         code, said = aiflow(*elsewhere)
-        assert (code, f"there is no checkpoint at {folder}/typo" in said) == (1, True)
+        assert (code, f"there is neither a checkpoint nor a key at {folder}/typo" in said) == (1, True)
     code, said = aiflow(*checked, "--file", str(file), "--json")
     assert (code, json.loads(said)["is_sound"]) == (0, True)
 

@@ -101,6 +101,8 @@ def open_checkpoints(
     by_id = {key_id(key): key for key in keys}
     numbers = sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
     read = Checkpoints(address, count=len(numbers), keys=sorted(by_id))
+    if not names:  # who signs there leaves a key before the first checkpoint
+        read.problems.append(("checkpoint-missing", f"there is neither a checkpoint nor a key at {address}"))
     for before, after in zip([0, *numbers], numbers, strict=False):
         if after != before + 1:
             several = f"{before + 1} to {after - 1} are" if after > before + 2 else f"{before + 1} is"
