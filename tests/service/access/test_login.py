@@ -231,7 +231,7 @@ def test_a_token_of_something_else_is_not_taken(fresh, sign_in, claims, why):
 
 
 def test_a_device_waits_as_long_as_the_provider_says(fresh, sign_in, monkeypatch):
-    monkeypatch.setattr("aiflow_sdk.service.flows._SLOWER_SECONDS", 0.1)
+    monkeypatch.setattr("aiflow_sdk.service.flows._SLOWER_SECONDS", 0.1)  # five in truth
     provider = find_provider(sign_in)
     fresh.device_answers = ["authorization_pending", "slow_down"]
     assert sign_in_on_device(provider, sign_in, lambda page, code: fresh.type_code(), 30).subject == "ana"
@@ -242,7 +242,7 @@ def test_a_device_waits_as_long_as_the_provider_says(fresh, sign_in, monkeypatch
 
 
 def test_a_provider_that_is_away_while_a_device_waits_is_asked_again(fresh, sign_in, monkeypatch):
-    monkeypatch.setattr("aiflow_sdk.service.flows._SLOWER_SECONDS", 0.1)
+    monkeypatch.setattr("aiflow_sdk.service.flows._SLOWER_SECONDS", 0.1)  # five in truth
 
     def leave(page: str, code: str) -> None:
         fresh.type_code()
@@ -270,7 +270,7 @@ def test_a_provider_that_is_away_while_a_device_waits_is_asked_again(fresh, sign
 )
 def test_a_provider_that_is_another_or_would_send_secrets_in_the_open_is_refused(fresh, sign_in, monkeypatch, change):
     told = {**fresh.discovery(), **change}
-    monkeypatch.setattr(fresh, "discovery", lambda: told)
+    monkeypatch.setattr(fresh, "discovery", lambda: told)  # a provider that tells something else of itself
     with pytest.raises(AccessError) as caught:
         find_provider(sign_in)
     assert "whoever runs the service should look at its sign-in settings" in caught.value.hint
