@@ -7,16 +7,15 @@ version of each it was. The copy lies in ``.aiflow/configuration/ENVIRONMENT.jso
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.config import Environment, Project
 from aiflow_sdk.config.configuration import Configuration, ConfigurationItem
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, ReceiverError
+from aiflow_sdk.stores import replace_private_file
 
 if TYPE_CHECKING:
     from aiflow_sdk.service.client import Service
@@ -229,16 +228,7 @@ def _keep(project: Project, environment: Environment, found: Configuration, tell
     items = [{**one.facts(), "value": one.value} for one in found.items]
     told = {"service": found.service, "project": found.project, "made_at": found.made_at, "items": items}
     told["asked_by"] = find_asker(environment)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            beside.unlink()
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-            json.dump(told, file, ensure_ascii=False, indent=1)
-        os.replace(beside, path)
+        replace_private_file(path, json.dumps(told, ensure_ascii=False, indent=1))
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
         tell(f"{path} cannot be written ({error.strerror or error}): nothing is kept for when the service is silent")

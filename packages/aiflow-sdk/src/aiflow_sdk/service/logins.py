@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from aiflow_sdk.config import Environment, resolve_secret
 from aiflow_sdk.errors import AccessError, ConfigurationError, ReceiverError, StoreError, Where
 from aiflow_sdk.redaction import REDACTOR
+from aiflow_sdk.stores import replace_private_file
 
 if TYPE_CHECKING:
     from aiflow_sdk.service.provider import Provider, Tokens
@@ -265,17 +266,9 @@ def _is_login(kept: Any) -> bool:
 
 def _write(logins: Mapping[str, str | _Signed]) -> Path:
     path = logins_file()
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with suppress(FileNotFoundError):
-            beside.unlink()
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(logins, file, indent=1)
-        os.replace(beside, path)
+        replace_private_file(path, json.dumps(logins, indent=1))
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
         raise _not_writable(path, error) from error
     return path
 

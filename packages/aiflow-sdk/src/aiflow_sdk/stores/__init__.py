@@ -1,6 +1,6 @@
 """Storage that says "not there yet" in one atomic step: what locks, claims and single publications stand on."""
 
-from aiflow_sdk.stores.files import folder_name, replace_file, try_lock, writing
+from aiflow_sdk.stores.files import folder_name, replace_file, replace_private_file, try_lock, writing
 from aiflow_sdk.stores.folder import FolderStore
 from aiflow_sdk.stores.objects import ObjectStore, store_error, store_failures
 from aiflow_sdk.stores.storage import driver_options, server_variables
@@ -17,6 +17,7 @@ __all__ = [
     "open_folder",
     "open_store",
     "replace_file",
+    "replace_private_file",
     "server_variables",
     "store_error",
     "store_failures",

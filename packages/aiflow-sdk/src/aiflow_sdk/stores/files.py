@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -34,6 +34,25 @@ def replace_file(path: Path, text: str) -> None:
         except OSError:
             beside.unlink(missing_ok=True)
             raise
+
+
+def replace_private_file(path: Path, text: str) -> None:
+    """Write a file that its owner alone may read, as a whole, and its folder where that is not there.
+
+    Raises ``OSError``, and then the old one stays.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.unlink(missing_ok=True)
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        os.replace(beside, path)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def try_lock(handle: int, *, shared: bool = False) -> bool:
