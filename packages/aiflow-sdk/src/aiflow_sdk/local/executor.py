@@ -25,8 +25,9 @@ from aiflow_sdk.usage import Meter
 
 _CANCEL = object()
 _STANDARD_OUTPUT = 1
-_UNREAD_SECONDS = 1.0
-"""How long the end of an attempt waits for the supervisor to read what was printed."""
+_UNREAD_SECONDS = 10.0
+"""How long the end of an attempt waits for the supervisor to read what was printed. It may be busy for a while; a pipe
+that user code put in its place may have no reader at all."""
 
 
 def usable_processors() -> int:
