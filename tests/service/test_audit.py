@@ -39,6 +39,7 @@ from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import audit
 from aiflow_service.events import write_refusals
 from aiflow_service.ingest.writer import refusal_of
+from aiflow_service.keeping import back_up, restore
 from aiflow_service.openlineage import Refusal
 from service_trial import Service, run_event, running_service, start_service, unique, wait_until
 
@@ -529,3 +530,63 @@ def test_a_migration_down_and_up_leaves_an_empty_chain(trial: Trial) -> None:
         assert connection.execute(sa.select(audit)).first() is None
     trial.add("first")
     assert trial.verify(signed=False).rows == 1
+
+
+def test_checkpoints_that_were_all_removed_are_missed(database, tmp_path) -> None:
+    place, key = tmp_path / "elsewhere", tmp_path / "keys" / "own.key"
+    options = ("--audit-checkpoints", str(place), "--audit-key", str(key))
+
+    def kinds(running: Service) -> list[str]:
+        return [one["kind"] for one in running.get("/api/v1/audit/verify")["findings"]]
+
+    with running_service(tmp_path, database, *options) as running:
+        wait_until(lambda: running.get("/api/v1/audit", action="checkpoint.signed")["items"])
+        assert kinds(running) == []
+        shutil.rmtree(place, ignore_errors=True)
+        assert "checkpoint-missing" in kinds(running)
+    # Whoever empties the place and starts the service again: what is signed now does not fill the gap.
+    for remembers in (True, False):  # beside the key; or, where that cannot be written to, by the chain alone
+        shutil.rmtree(place, ignore_errors=True)
+        if not remembers:
+            for file in key.parent.glob("*.newest-*"):
+                file.unlink()
+        with running_service(tmp_path, database, *options) as running:
+            wait_until(lambda: list(place.glob("checkpoint-*")))
+            assert "checkpoint-missing" in kinds(running)
+            (finding, *_) = running.get("/api/v1/audit/verify")["findings"]
+            assert "not there" in finding["says"] or "is not at" in finding["says"]
+    assert "see aiflow audit verify" in running.log.read_text()
+
+
+def test_a_history_that_was_written_anew_is_found_by_what_lies_beside_the_key(database, tmp_path) -> None:
+    place, key = tmp_path / "elsewhere", tmp_path / "keys" / "own.key"
+    options = ("--audit-checkpoints", str(place), "--audit-key", str(key))
+    assert start_service(tmp_path, database, *options).stop() == 0
+    shutil.rmtree(place)
+    opened = open_database(database)
+    with opened.engine.begin() as connection:  # rows, hashes and the counter, as if nothing had ever been
+        for statement in (
+            ["ALTER TABLE audit DISABLE TRIGGER USER"]
+            if opened.is_postgres
+            else [f"DROP TRIGGER {name}" for name in _triggers(connection)]
+        ) + ["DELETE FROM audit", "DELETE FROM counters WHERE name = 'audit'"]:
+            connection.exec_driver_sql(statement)
+    opened.close()
+    with running_service(tmp_path, database, *options) as running:
+        verdict = running.get("/api/v1/audit/verify")
+    assert {one["kind"] for one in verdict["findings"]} >= {"checkpoint-missing", "missing"}
+
+
+def _triggers(connection: sa.Connection) -> list[str]:
+    named = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit'"
+    return list(connection.exec_driver_sql(named).scalars())
+
+
+def test_what_was_restored_misses_no_checkpoint_of_the_place_before(database, tmp_path) -> None:
+    with running_service(tmp_path, f"sqlite:///{tmp_path / 'old.db'}") as running:
+        wait_until(lambda: running.get("/api/v1/audit", action="checkpoint.signed")["items"])
+    back_up(f"sqlite:///{tmp_path / 'old.db'}", tmp_path / "kept")
+    restore(tmp_path / "kept", database)
+    options = ("--audit-checkpoints", str(tmp_path / "new"), "--audit-key", str(tmp_path / "new.key"))
+    with running_service(tmp_path, database, *options) as running:
+        assert running.get("/api/v1/audit/verify")["findings"] == []

@@ -4,7 +4,17 @@ The metadata service writes by it (``aiflow_service.audit``); ``aiflow audit ver
 a file that was exported. docs/audit.md describes it for other programs.
 """
 
-from aiflow_sdk.audit.chain import GENESIS, AuditRow, canonical_details, chained_hash, export_line, read_line
+from aiflow_sdk.audit.chain import (
+    CHECKPOINT_SIGNED,
+    DATABASE_FILLED,
+    GENESIS,
+    AuditRow,
+    canonical_details,
+    chained_hash,
+    export_line,
+    read_line,
+    told_checkpoint,
+)
 from aiflow_sdk.audit.checkpoints import (
     Checkpoint,
     Checkpoints,
@@ -13,11 +23,14 @@ from aiflow_sdk.audit.checkpoints import (
     newest_checkpoint,
     open_checkpoints,
     public_key_text,
+    read_checkpoint,
     signed_bytes,
 )
 from aiflow_sdk.audit.verification import Finding, Verdict, verify_chain
 
 __all__ = [
+    "CHECKPOINT_SIGNED",
+    "DATABASE_FILLED",
     "GENESIS",
     "AuditRow",
     "Checkpoint",
@@ -32,7 +45,9 @@ __all__ = [
     "newest_checkpoint",
     "open_checkpoints",
     "public_key_text",
+    "read_checkpoint",
     "read_line",
     "signed_bytes",
+    "told_checkpoint",
     "verify_chain",
 ]

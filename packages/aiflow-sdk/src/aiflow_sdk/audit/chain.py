@@ -17,6 +17,10 @@ from typing import Any, NamedTuple
 FORMAT = "aiflow-audit-1"
 GENESIS = bytes(32)
 """What stands before the first row."""
+CHECKPOINT_SIGNED = "checkpoint.signed"
+"""The action of a row that says that there is a checkpoint, so that it is missed where all are gone."""
+DATABASE_FILLED = "database.filled"
+"""The action of a row that ends what was restored, with its ``file`` (its checkpoints are elsewhere), or moved."""
 
 _quote: Callable[[str], str] = json.encoder.encode_basestring
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -69,6 +73,21 @@ def chained_hash(row: AuditRow) -> bytes:
         return hashlib.sha256(previous + text.encode()).digest()
     except UnicodeEncodeError:  # half of a surrogate pair: no row of ours, and no hash fits it
         return b""
+
+
+def told_checkpoint(row: AuditRow) -> int | None:
+    """Return the number of the checkpoint that a row says was signed; None where it says nothing of any.
+
+    0: checkpoints of the rows before it are elsewhere, since a backup was restored (docs/service-keeping.md).
+    """
+    try:
+        details = json.loads(row.details) if row.action in (CHECKPOINT_SIGNED, DATABASE_FILLED) else {}
+        if row.action == DATABASE_FILLED:
+            return 0 if "file" in details else None
+        number = details.get("number")
+    except (ValueError, AttributeError, TypeError):
+        return None
+    return number if isinstance(number, int) and number > 0 else None
 
 
 def export_line(row: AuditRow) -> str:

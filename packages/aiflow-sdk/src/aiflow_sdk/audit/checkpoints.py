@@ -55,6 +55,8 @@ class Checkpoints:
     problems: list[tuple[str, str]] = field(default_factory=list)
     """Kind and description of what is wrong with the others."""
     count: int = 0
+    newest: int = 0
+    """The greatest number that is taken; 0: none."""
     keys: list[str] = field(default_factory=list)
     """The keys that were believed."""
 
@@ -100,7 +102,7 @@ def open_checkpoints(
         keys = [_read_key(store.read(name) or b"", name) for name in names if _KEY_NAME.fullmatch(name)]
     by_id = {key_id(key): key for key in keys}
     numbers = sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
-    read = Checkpoints(address, count=len(numbers), keys=sorted(by_id))
+    read = Checkpoints(address, count=len(numbers), newest=max(numbers, default=0), keys=sorted(by_id))
     if not names:  # who signs there leaves a key before the first checkpoint
         read.problems.append(("checkpoint-missing", f"there is neither a checkpoint nor a key at {address}"))
     for before, after in zip([0, *numbers], numbers, strict=False):
@@ -116,13 +118,17 @@ def newest_checkpoint(store: Store) -> tuple[int, Checkpoint | None]:
     """Return the greatest number that is taken (0: none), and that checkpoint as it lies there, unchecked."""
     number = max((int(match[1]) for name in store.list() if (match := _NAME.fullmatch(name))), default=0)
     try:
-        return number, _read(store.read(checkpoint_key(number)) or b"") if number else None
-    except (ValueError, TypeError):
+        return number, read_checkpoint(store.read(checkpoint_key(number)) or b"") if number else None
+    except ValueError:
         return number, None
 
 
-def _read(data: bytes) -> Checkpoint:
-    one = Checkpoint(**json.loads(data))
+def read_checkpoint(data: bytes) -> Checkpoint:
+    """Return the checkpoint that a file holds, its signature unchecked. Raises ``ValueError`` where it holds none."""
+    try:
+        one = Checkpoint(**json.loads(data))
+    except TypeError as error:
+        raise ValueError(str(error)) from error
     if [type(value) for value in one] != [int, int, str, str, str, str]:
         raise ValueError("a checkpoint has two numbers and four texts")
     return one
@@ -132,10 +138,10 @@ def _take(read: Checkpoints, store: Store, number: int, keys: Mapping[str, Ed255
     from cryptography.exceptions import InvalidSignature
 
     try:
-        one = _read(store.read(checkpoint_key(number)) or b"")
+        one = read_checkpoint(store.read(checkpoint_key(number)) or b"")
         signature = bytes.fromhex(one.signature)
         signed = signed_bytes(one.number, one.seq, one.hash, one.at, one.key)
-    except (ValueError, TypeError):
+    except ValueError:
         read.problems.append(("checkpoint-forged", f"checkpoint {number} cannot be read"))
         return
     key = keys.get(one.key)

@@ -10,8 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from aiflow_sdk.audit.chain import GENESIS, AuditRow, chained_hash
-from aiflow_sdk.audit.checkpoints import Checkpoint
+from aiflow_sdk.audit.chain import (
+    CHECKPOINT_SIGNED,
+    DATABASE_FILLED,
+    GENESIS,
+    AuditRow,
+    chained_hash,
+    told_checkpoint,
+)
+from aiflow_sdk.audit.checkpoints import Checkpoint, Checkpoints
 
 _MOST_FINDINGS = 1_000
 
@@ -42,6 +49,8 @@ class Verdict:
     """How many agreed."""
     signed_seq: int = 0
     """The last row that a checkpoint vouches for; who can write to the database may have changed later ones unseen."""
+    told_number: int = 0
+    """The greatest number of a checkpoint that the rows themselves tell of."""
     findings: list[Finding] = field(default_factory=list)
     is_cut: bool = False
     """Whether there were more findings than are listed."""
@@ -64,6 +73,15 @@ class Verdict:
             "findings": [one._asdict() for one in self.findings],
             "is_cut": self.is_cut,
         }
+
+    def compare(self, read: Checkpoints) -> None:
+        """Add what is wrong with the checkpoints of a place, and that one is not there which the rows tell of."""
+        for kind, says in read.problems:
+            self.add(kind, None, None, says)
+        if self.told_number > read.newest:
+            says = f"the rows tell of checkpoint {self.told_number}, and "
+            says += f"the last one at {read.address} is {read.newest}" if read.newest else f"none is at {read.address}"
+            self.add("checkpoint-missing", None, None, says)
 
     def add(self, kind: str, first: int | None, last: int | None, says: str) -> None:
         """Note a finding; one that continues the one before becomes a part of it."""
@@ -125,6 +143,8 @@ def verify_chain(
                     verdict.findings[-1] = before._replace(last=seq)
                 else:
                     verdict.add("rewritten", first, seq, says)
+        if row.action in (CHECKPOINT_SIGNED, DATABASE_FILLED) and (told := told_checkpoint(row)) is not None:
+            verdict.told_number = max(verdict.told_number, told) if told else 0
         verdict.rows += 1
         if verdict.first_seq is None:
             verdict.first_seq = seq

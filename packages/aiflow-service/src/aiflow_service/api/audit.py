@@ -120,8 +120,8 @@ def verify(services: ServicesOf, scope: ScopeOf) -> Response:
             verdict = verify_entries(connection, checkpoints.found if checkpoints else ())
     finally:
         _verifying.release()
-    for kind, says in checkpoints.problems if checkpoints else ():
-        verdict.add(kind, None, None, says)
+    if checkpoints:
+        verdict.compare(checkpoints)
     return answer(verdict.to_dict())
 
 

@@ -23,7 +23,7 @@ from aiflow_service.app.assembly import create_app
 from aiflow_service.app.folder import claimed_folder
 from aiflow_service.app.protocol import BoundedProtocol
 from aiflow_service.app.settings import DEFAULT_PORT, Settings, default_database
-from aiflow_service.audit import AuditKeeper, Caller, CheckpointWriter, Entry, read_signing_key
+from aiflow_service.audit import AuditKeeper, Caller, CheckpointMemory, CheckpointWriter, Entry, read_signing_key
 from aiflow_service.audit.entries import SERVICE
 from aiflow_service.cost import NO_PRICES, read_prices
 from aiflow_service.database import Database, open_database
@@ -128,9 +128,10 @@ def _claimed(settings: Settings) -> AbstractContextManager[None]:
 @contextmanager
 def _kept_audit(database: Database, settings: Settings) -> Iterator[AuditKeeper]:
     """Record that the service starts and ends, and sign checkpoints in between."""
-    key = read_signing_key(settings.audit_key or settings.folder / "audit.key")
+    key_file = settings.audit_key or settings.folder / "audit.key"
+    key = read_signing_key(key_file)
     address = settings.audit_checkpoints or str(settings.folder / "audit-checkpoints")
-    keeper = AuditKeeper(database, CheckpointWriter(address, key))
+    keeper = AuditKeeper(database, CheckpointWriter(address, key, memory=CheckpointMemory(key_file, address)))
     caller = Caller(SERVICE, origin=socket.gethostname())
     facts = {"version": __version__, "host": settings.host, "pid": os.getpid()}
     try:

@@ -7,13 +7,14 @@ from aiflow_service.audit.entries import Caller, Entry
 from aiflow_service.audit.keeping import AuditKeeper
 from aiflow_service.audit.reading import AuditFilter, export_entries, list_entries, verify_entries
 from aiflow_service.audit.recording import record
-from aiflow_service.audit.signing import CheckpointWriter, read_signing_key
+from aiflow_service.audit.signing import CheckpointMemory, CheckpointWriter, read_signing_key
 from aiflow_service.audit.taking import TakenEntry, last_taken, take_entries
 
 __all__ = [
     "AuditFilter",
     "AuditKeeper",
     "Caller",
+    "CheckpointMemory",
     "CheckpointWriter",
     "Entry",
     "TakenEntry",

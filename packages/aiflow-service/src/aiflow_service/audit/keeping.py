@@ -11,9 +11,11 @@ import sqlalchemy as sa
 from msgspec import Struct
 from sqlalchemy.exc import SQLAlchemyError
 
+from aiflow_sdk.audit import CHECKPOINT_SIGNED, Checkpoint
+from aiflow_sdk.config.address import without_credentials
 from aiflow_sdk.errors import AiflowError
-from aiflow_service.audit.entries import Entry
-from aiflow_service.audit.reading import verify_entries
+from aiflow_service.audit.entries import SERVICE, Caller, Entry
+from aiflow_service.audit.reading import told_checkpoint_number, verify_entries
 from aiflow_service.audit.recording import record
 from aiflow_service.audit.signing import CheckpointWriter
 from aiflow_service.database import Database, now
@@ -42,6 +44,10 @@ class AuditKeeper:
     ) -> None:
         self._database = database
         self.checkpoints = checkpoints
+        self._has_told = False
+        """Whether the chain tells of a checkpoint of this process."""
+        if checkpoints is not None:
+            self._look_at_place(checkpoints)
         self.is_sound = True
         """Whether the rows since the last checkpoint fitted when they were signed."""
         self._window_seconds = window_seconds
@@ -137,7 +143,22 @@ class AuditKeeper:
                 says = verdict.findings[0].says
                 _LOG.error("the audit was tampered with: %s; see aiflow audit verify", says)
             self.is_sound = verdict.is_sound
-            self.checkpoints.write(connection)
+            made = self.checkpoints.write(connection)
+        if made is not None and not self._has_told and not self._ending.is_set():
+            self.record(_signed(made, self.checkpoints.address))
+            self._has_told = True
+
+    def _look_at_place(self, checkpoints: CheckpointWriter) -> None:
+        with self._database.reading() as connection:
+            number = told_checkpoint_number(connection)
+        if not checkpoints.go_on_behind(number):
+            place = without_credentials(checkpoints.address)
+            _LOG.error("checkpoints of the audit are gone from %s; see aiflow audit verify", place)
+
+
+def _signed(made: Checkpoint, address: str) -> Entry:
+    facts = {"number": made.number, "seq": made.seq}
+    return Entry(Caller(SERVICE), CHECKPOINT_SIGNED, "checkpoint", without_credentials(address), details=facts)
 
 
 def _repeated(window: _Window) -> Entry:

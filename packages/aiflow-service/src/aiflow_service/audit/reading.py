@@ -11,7 +11,15 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from aiflow_sdk.audit import AuditRow, Checkpoint, Verdict, verify_chain
+from aiflow_sdk.audit import (
+    CHECKPOINT_SIGNED,
+    DATABASE_FILLED,
+    AuditRow,
+    Checkpoint,
+    Verdict,
+    told_checkpoint,
+    verify_chain,
+)
 from aiflow_service.database import MICROSECONDS, moment_text
 from aiflow_service.database.tables import audit, counters
 
@@ -77,6 +85,15 @@ def verify_entries(connection: Connection, checkpoints: Iterable[Checkpoint], *,
     statement = sa.select(audit).where(audit.c.seq >= begins_at).order_by(audit.c.seq)
     rows = _streamed(connection, statement)
     return verify_chain(rows, checkpoints, begins_at=begins_at, ends_at=ends_at)
+
+
+def told_checkpoint_number(connection: Connection) -> int:
+    """Return the number of the newest checkpoint that the chain tells of, 0 where it tells of none."""
+    telling = sa.select(audit).where(audit.c.action.in_((CHECKPOINT_SIGNED, DATABASE_FILLED)))
+    for row in connection.execute(telling.order_by(audit.c.seq.desc()).limit(_BLOCK)):
+        if (number := told_checkpoint(row_of(row))) is not None:
+            return number
+    return 0
 
 
 def _streamed(connection: Connection, statement: sa.Select[Any]) -> Iterator[AuditRow]:

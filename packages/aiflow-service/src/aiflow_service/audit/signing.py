@@ -7,7 +7,9 @@ where the database's administrators cannot write, at best one that keeps what wa
 
 from __future__ import annotations
 
+import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -23,10 +25,12 @@ from aiflow_sdk.audit import (
     newest_checkpoint,
     open_checkpoints,
     public_key_text,
+    read_checkpoint,
     signed_bytes,
 )
 from aiflow_sdk.errors import ConfigurationError
 from aiflow_sdk.stores import Store, open_store
+from aiflow_sdk.stores.files import replace_private_file
 from aiflow_service.database import moment_text, now
 from aiflow_service.database.tables import audit
 
@@ -66,6 +70,29 @@ def read_signing_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
+class CheckpointMemory:
+    """Remembers the newest checkpoint in a file beside the key, where whoever empties the checkpoints' place may not write.
+
+    A file for each place: one key may sign several databases' checkpoints.
+    """
+
+    def __init__(self, key_file: Path, address: str) -> None:
+        place = hashlib.sha256(address.encode()).hexdigest()[:8]
+        self._path = key_file.with_name(f"{key_file.name}.newest-{place}")
+
+    def read(self) -> Checkpoint | None:
+        """Return it; None where there is none, or nothing that can be read."""
+        try:
+            return read_checkpoint(self._path.read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Remember it. A folder that cannot be written to (a key that was mounted) leaves the chain's own rows."""
+        with suppress(OSError):
+            replace_private_file(self._path, checkpoint.to_bytes().decode())
+
+
 class CheckpointWriter:
     """Signs the chain's end now and then. Several replicas may do so at one place: each number is written once."""
 
@@ -76,6 +103,7 @@ class CheckpointWriter:
         *,
         every_rows: int = EVERY_ROWS,
         every_seconds: float = EVERY_SECONDS,
+        memory: CheckpointMemory | None = None,
     ) -> None:
         """``address``: a folder or an object store's address. Raises what stores raise, and ``audit-key``."""
         self.address = address
@@ -88,12 +116,32 @@ class CheckpointWriter:
         self._store.put_if_absent(f"key-{self._key_id}.pem", public_key_text(public))
         self.last: Checkpoint | None = None
         """The newest that is there."""
+        self._memory = memory
+        self._signed = memory.read() if memory else None
+        """The newest of which it is known that this service signed it."""
         self._number = 0
+        self._least_number = self._signed.number if self._signed else 0
         self._look()
 
+    def go_on_behind(self, number: int) -> bool:
+        """Give no number again up to this one, and tell whether the place holds the newest that was ever signed.
+
+        So a place that was emptied keeps a gap, which whoever reads the checkpoints finds.
+        """
+        self._least_number = max(self._least_number, number)
+        is_whole = self._number >= self._least_number
+        self._number = max(self._number, self._least_number)
+        return is_whole
+
     def read(self) -> Checkpoints:
-        """Return the checkpoints that are there, checked by this service's own key and those beside them."""
-        return open_checkpoints(self.address)
+        """Return the checkpoints that are there, checked by those keys that lie beside them, and what is missed."""
+        read = open_checkpoints(self.address)
+        known = self._signed
+        if known is not None and known.number > read.newest:
+            says = f"checkpoint {known.number}, which the service signed at {known.at}, is not at {self.address}"
+            read.problems.append(("checkpoint-missing", says))
+            read.found.append(known)  # it speaks for the rows all the same
+        return read
 
     def is_due(self, last_seq: int) -> bool:
         """Tell whether the chain has grown, and enough or long ago."""
@@ -110,12 +158,16 @@ class CheckpointWriter:
             made = Checkpoint(*told, self._key.sign(signed_bytes(*told)).hex())
             if self._store.put_if_absent(checkpoint_key(made.number), made.to_bytes()):
                 self._number, self.last, self._looked_at = made.number, made, now()
+                self._signed = made
+                if self._memory:
+                    self._memory.write(made)
                 return made
             self._look()  # another replica was quicker
         return None
 
     def _look(self) -> None:
-        self._number, self.last = newest_checkpoint(self._store)
+        number, self.last = newest_checkpoint(self._store)
+        self._number = max(number, self._least_number)
         self._looked_at = now()
 
 

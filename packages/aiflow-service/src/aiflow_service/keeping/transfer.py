@@ -11,6 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from msgspec import Struct
 
+from aiflow_sdk.audit import DATABASE_FILLED
 from aiflow_sdk.errors import ConfigurationError
 from aiflow_service import __version__
 from aiflow_service.audit import Caller, Entry, record, verify_entries
@@ -102,7 +103,7 @@ def _fill(database: Database, header: Header, blocks: Iterable[Block], facts: di
         verdict = verify_entries(connection, ())
         writing = Writing(connection)
         details = {**facts, "made_at": header.made_at, "revision": header.revision, "version": __version__}
-        entry = Entry(Caller(SERVICE, origin=os.uname().nodename), "database.filled", "database", "", details=details)
+        entry = Entry(Caller(SERVICE, origin=os.uname().nodename), DATABASE_FILLED, "database", "", details=details)
         record(writing, entry)
         writing.store_numbers()
     return Transferred(rows, findings=tuple(finding.says for finding in verdict.findings))

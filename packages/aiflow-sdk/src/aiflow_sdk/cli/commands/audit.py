@@ -134,8 +134,8 @@ def verify_command(
     read = open_checkpoints(checkpoints, trusted=map(Path, keys)) if checkpoints is not None else None
     rows = _rows(invocation, {}) if file is None else _lines(Path(file))
     found: Verdict = verify_chain(rows, read.found if read else (), is_partial=partial)
-    for kind, says in read.problems if read else ():
-        found.add(kind, None, None, says)
+    if read:
+        found.compare(read)
     _tell(invocation, found.to_dict())
 
 
