@@ -59,8 +59,16 @@ def begin_hearing(spool: Path, environment: str, listener: str) -> None:
 
 def position_in(text: bytes) -> int:
     """Return how far a listener has come, from what its file says."""
-    text = text.strip()
-    return int(text) if text.isdigit() else 0
+    place, _, _ = text.partition(b"\n")
+    return int(place) if place.strip().isdigit() else 0
+
+
+def receiver_in(text: bytes) -> tuple[str, int] | None:
+    """Return who has taken what a listener was told, and how many events it knew then; None where that is not known."""
+    words = text.partition(b"\n")[2].split()
+    if len(words) != 2 or not words[1].isdigit():
+        return None
+    return words[0].decode("ascii", "replace"), int(words[1])
 
 
 def is_heard(folder: Path) -> bool:
@@ -141,12 +149,35 @@ def settle(folder: Path) -> None:
             os.close(handle)
 
 
+def end_open(path: Path) -> int:
+    """Tell of a run whose process is gone, and of its attempts, that they have failed; returns how many had no end.
+
+    Whoever goes on with the run begins it again, which what is told then says. Raises ``StoreError``, ``OSError``.
+    """
+    spool = Spool(path)
+    last: dict[str, Mapping[str, Any]] = {}
+    starts: dict[str, Mapping[str, Any]] = {}
+    for event in spool:
+        try:
+            run_id = str(event["run"]["runId"])
+            last[run_id] = event
+            if event["eventType"] == "START":
+                starts[run_id] = event
+        except (KeyError, TypeError):
+            continue  # whatever it is, it begins nothing
+    left = [start for run_id, start in starts.items() if last[run_id].get("eventType") not in _ENDS]
+    for start in reversed(left):  # its attempts before the run
+        spool.append(_failed(start))
+    return len(left)
+
+
 def _is_end_of(start: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
     return event["run"]["runId"] == start["run"]["runId"] and event["eventType"] in _ENDS
 
 
 def _failed(start: Mapping[str, Any]) -> dict[str, Any]:
-    error = RunError("worker-died", "the process that did the task is gone without a word", retryable=True)
+    what = "task" if "parent" in start["run"].get("facets", {}) else "run"
+    error = RunError("worker-died", f"the process that did the {what} is gone without a word", retryable=True)
     moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    run = {**start["run"], "facets": {**start["run"]["facets"], **error_facets(error.to_dict())}}
+    run = {**start["run"], "facets": {**start["run"].get("facets", {}), **error_facets(error.to_dict())}}
     return {**start, "eventType": "FAIL", "eventTime": moment, "run": run}

@@ -11,6 +11,7 @@ import email.utils
 import gzip
 import http.client
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -18,13 +19,14 @@ from typing import Any, ClassVar
 from pydantic import Field, PositiveFloat, PrivateAttr, field_validator
 
 from aiflow_sdk.errors import AiflowError, ReceiverError
-from aiflow_sdk.plugins import Heard, Listener
+from aiflow_sdk.plugins import Heard, Listener, Receiver
 from aiflow_sdk.redaction import REDACTOR
 from aiflow_sdk.web import Reply, WebServer
 
 CONNECT_SECONDS = 3.0
 """How long a connection may take to come about: a receiver that is gone delays nobody for longer."""
 
+_ENDPOINT = "api/v1/lineage"
 _REFUSED = frozenset({400, 409, 413, 415, 422})
 """What is said of the event itself: it would be said again."""
 _NO_BATCHES = frozenset({404, 405, 501})
@@ -52,7 +54,7 @@ class OpenLineageListener(Listener, kind="openlineage"):
     """The receiver's address, without ``api/v1/lineage``."""
     api_key: str | None = None
     """A reference to what is sent as ``Authorization: Bearer``: ``"secret://name"``."""
-    endpoint: str = Field(default="api/v1/lineage", pattern=r"^[^/\s?#][^\s?#]*[^/\s?#]$")
+    endpoint: str = Field(default=_ENDPOINT, pattern=r"^[^/\s?#][^\s?#]*[^/\s?#]$")
     """Where, below the address, single events are sent; batches to ``batch`` below that."""
     timeout_seconds: PositiveFloat = 10
     """How long an answer may take."""
@@ -91,6 +93,10 @@ class OpenLineageListener(Listener, kind="openlineage"):
         """Send events, in their order, and return what the receiver said."""
         return self._receiver.send(events)
 
+    def receiver(self) -> Receiver | None:
+        """Return the metadata service's identity; None of any other receiver."""
+        return self._receiver.identify()
+
     def close(self) -> None:
         """Close the connections."""
         self._receiver.server.close()
@@ -112,6 +118,26 @@ class _Receiver:
             return self._send_singly(events)
         except _AwayError as away:
             return Heard(0, why=away.why, is_reachable=False, pause_seconds=away.pause_seconds)
+
+    def identify(self) -> Receiver | None:
+        options = self._options
+        if options.endpoint != _ENDPOINT:
+            return None  # it is not asked what it may not know
+        headers = {"Accept": "application/json"}
+        if options.api_key is not None:
+            headers["Authorization"] = f"Bearer {options.api_key}"
+        try:
+            reply = self.server.request(
+                "GET",
+                "api/v1/service",
+                headers=headers,
+                timeout_seconds=options.timeout_seconds,
+                connect_seconds=CONNECT_SECONDS,
+            )
+            told = json.loads(reply.content) if reply.status == http.HTTPStatus.OK else None
+            return Receiver(_identity_in(told["id"]), int(told["events"])) if told else None
+        except (OSError, http.client.HTTPException, ValueError, TypeError, KeyError, RecursionError):
+            return None  # what keeps it from answering is told by what is sent
 
     def _send_batch(self, events: Sequence[Mapping[str, Any]]) -> Heard | None:
         """Send all at once; None where they are to be sent singly."""
@@ -258,6 +284,12 @@ class _AwayError(Exception):
         super().__init__(str(why))
         self.why = why
         self.pause_seconds = pause_seconds
+
+
+def _identity_in(told: object) -> str:
+    if not isinstance(told, str) or not re.fullmatch(r"[0-9A-Za-z._-]{1,64}", told):
+        raise ValueError("no identity")
+    return told
 
 
 def _failures_in(reply: Reply, size: int) -> list[tuple[int, str, bool]]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 from aiflow_sdk.lineage import spools_below
+from aiflow_sdk.local.ends import tell_ends
 from aiflow_sdk.local.store import runs_folder
 from aiflow_sdk.plugins import Listener
 from aiflow_sdk.runtime.courier import Courier, Outcome
 
 _LOOK_SECONDS = 0.5
+_ENDS_SECONDS = 10.0
+"""How often it is looked for runs that were killed."""
 
 
 class Follower:
@@ -21,6 +25,7 @@ class Follower:
     """
 
     def __init__(self, root: Path, listener: Listener, name: str) -> None:
+        self._root = root
         self._folder = runs_folder(root)
         self._courier = Courier(name, listener, "any")
         self._begun: set[Path] = set()
@@ -38,7 +43,11 @@ class Follower:
         self._courier.listener.close()
 
     def _follow(self) -> None:
+        looked_at = float("-inf")
         while not self._is_over.is_set():
+            if time.monotonic() - looked_at >= _ENDS_SECONDS:
+                tell_ends(self._root)
+                looked_at = time.monotonic()
             pause = self.send() or _LOOK_SECONDS
             self._is_over.wait(pause)
 

@@ -12,6 +12,7 @@ from aiflow_sdk.config import Environment, Project, resolve_secrets
 from aiflow_sdk.errors import Where
 from aiflow_sdk.events import Spool
 from aiflow_sdk.lineage import RECORDS, Lineage, event_of_record
+from aiflow_sdk.local.ends import NEWEST_RUNS, tell_ends
 from aiflow_sdk.local.store import RunFolder, newest_run_ids
 from aiflow_sdk.plan import Plan, Run, TaskResult
 from aiflow_sdk.plugins import Listener, Registry
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from aiflow_sdk.local.records import Record
     from aiflow_sdk.local.state import RunState
 
-EARLIER_RUNS = 1000
-"""How many of the newest runs are looked at for events that a listener has not heard."""
 CLOSE_SECONDS = 30.0
 """How long listeners have, when all runs have ended, to hear what they have not heard yet."""
 _LOGGER = logging.getLogger("aiflow.events")
@@ -143,7 +142,8 @@ def open_listener(
 
 def _spools_left(root: Path) -> Iterator[Path]:
     """Yield the spools of the newest runs that nobody does, the oldest first."""
-    for run_id in reversed(newest_run_ids(root, EARLIER_RUNS)):
+    tell_ends(root)
+    for run_id in reversed(newest_run_ids(root, NEWEST_RUNS)):
         folder = RunFolder(root, run_id)
         if not folder.is_owned():
             yield folder.events_path

@@ -16,6 +16,7 @@ from aiflow_sdk.config import Environment, Project
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ReceiverError
 from aiflow_sdk.events import Spool
 from aiflow_sdk.lineage import refusals_of, settle, spools_below, worker_spools
+from aiflow_sdk.local.ends import tell_ends
 from aiflow_sdk.local.journal import open_listener
 from aiflow_sdk.local.store import runs_folder
 from aiflow_sdk.plugins import Listener, Registry
@@ -44,6 +45,8 @@ class Account:
     """How many events it has not heard yet."""
     earlier_runs: int = 0
     """How many runs were done before it was named, so that it does not hear of them unless it is asked for."""
+    again_runs: int = 0
+    """Of how many runs another receiver had heard, or this one before it was put back: it is told of all of them."""
     why: AiflowError | None = None
     """Why events wait."""
     reasons: list[str] = field(default_factory=list)
@@ -80,6 +83,7 @@ def send_spools(
             where=project.place_of("environments", environment.name),
             hint=f'write service = "http://…", the metadata service\'s address, into [environments.{environment.name}]',
         )
+    tell_ends(project.root)
     worker = worker_spools(environment.name, project.name)
     settle(worker)
     spools = [one for one in spools_below(runs_folder(project.root)) if _environment_of(one) == environment.name]
@@ -112,8 +116,13 @@ def _send_all(
             _begin_again(courier, spools)
         meant = [spool for spool in spools if courier.position_of(spool).exists()]
         if account.why is None:
-            for _ in _send(courier, [spool for spool in meant if courier.is_behind(spool)], account):
+            courier.identify()
+            again = {spool for spool in meant if courier.is_new_to(spool)}
+            account.again_runs = len(again)
+            behind = [spool for spool in meant if spool in again or courier.is_behind(spool)]
+            for _ in _send(courier, behind, account):
                 on_progress(account)
+            courier.seal()
     finally:
         listener.close()
     left = [number for spool in meant if (number := courier.untold(spool))]

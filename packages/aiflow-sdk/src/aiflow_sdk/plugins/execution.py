@@ -189,6 +189,16 @@ class Heard:
     """How long it asks to be left alone."""
 
 
+@dataclass(frozen=True)
+class Receiver:
+    """Who hears what a listener is told, where that can be told: it may be another one the next time."""
+
+    id: str
+    """Without spaces, at most 64 characters."""
+    events: int
+    """How many it has been told by all; one that knows fewer than before has lost some."""
+
+
 class Listener(Plugin, ABC):
     """Hears of every event after it lies in the spool."""
 
@@ -209,6 +219,13 @@ class Listener(Plugin, ABC):
         for event in events:
             self.on_event(event)
         return Heard(len(events))
+
+    def receiver(self) -> Receiver | None:
+        """Say who hears; None where nobody can say. Raises like ``on_event``.
+
+        What another one has taken is told again from the first event on, so that only who counts each once may say.
+        """
+        return None
 
     def close(self) -> None:
         """Send what is still held back. Called once, when the run has ended."""

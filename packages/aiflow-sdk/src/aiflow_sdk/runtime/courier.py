@@ -1,6 +1,7 @@
 """Takes what lies in the spools of runs to one listener, each from where it left off.
 
-How far it has come stands beside each spool, in ``events.<environment>.<listener>.position`` (bytes, as text); whoever
+How far it has come stands beside each spool, in ``events.<environment>.<listener>.position`` (bytes, as text; in a
+second line who heard it, where that is known: what another receiver has taken is told from the first event on). Whoever
 sends holds a lock on that. An event may come twice where a process dies between telling and noting; it never goes
 missing. What the listener will never have is passed over, and kept beside it in
 ``events.<environment>.<listener>.refused.jsonl``.
@@ -18,13 +19,16 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from aiflow_sdk.config import SERVICE
 from aiflow_sdk.errors import AiflowError, ReceiverError, StoreError
-from aiflow_sdk.lineage import begin_hearing, position_in, position_of, refusals_of
-from aiflow_sdk.plugins import Heard, Listener
+from aiflow_sdk.lineage import begin_hearing, position_in, position_of, receiver_in, refusals_of
+from aiflow_sdk.plugins import Heard, Listener, Receiver
 from aiflow_sdk.redaction import REDACTOR
 from aiflow_sdk.stores import try_lock
 
 _DIGITS = 20
+_MOST_BYTES = 200
+"""Of a file that says how far a listener has come."""
 _BATCH_BYTES = 1 << 20
 """How much is told at once at most, one event excepted."""
 
@@ -70,6 +74,10 @@ class Courier:
         self.name = name
         self.listener = listener
         self.environment = environment
+        self._receiver: Receiver | None = None
+        self._has_asked = False
+        self._sent: set[Path] = set()
+        """Of which something was taken since it was noted how much the receiver knows."""
 
     def begin(self, spool: Path) -> None:
         """Note that the run's events are for this listener, from the first one on."""
@@ -88,6 +96,51 @@ class Courier:
             os.close(handle)
         return True
 
+    def identify(self) -> None:
+        """Ask who hears, of the metadata service: by itself a courier asks behind the first event that was taken."""
+        self._has_asked = True
+        if self.name != SERVICE:  # a stranger is sent what it was named for, and asked nothing
+            return
+        with suppress(Exception):  # a stranger's code; what keeps it from answering is told by what is sent
+            self._receiver = self.listener.receiver()
+
+    def is_new_to(self, spool: Path) -> bool:
+        """Tell whether what lies there was heard by another receiver than the one that hears now, or is lost there."""
+        try:
+            known = receiver_in(self.position_of(spool).read_bytes())
+        except OSError:
+            return False
+        return self._is_another(known)
+
+    def seal(self) -> None:
+        """Note beside what was sent how many events the receiver knows by now: with fewer it has lost some."""
+        if not self._sent:
+            return
+        self.identify()
+        for spool in self._sent:
+            with suppress(OSError):
+                handle = os.open(self.position_of(spool), os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    if try_lock(handle):  # else who sends just now notes it
+                        self._note(handle, position_in(os.pread(handle, _MOST_BYTES, 0)))
+                finally:
+                    os.close(handle)
+        self._sent.clear()
+
+    def _is_another(self, known: tuple[str, int] | None) -> bool:
+        if known is None or self._receiver is None:
+            return False
+        return known[0] != self._receiver.id or known[1] > self._receiver.events
+
+    def _note(self, handle: int, position: int) -> None:
+        text = b"%0*d\n" % (_DIGITS, position)
+        if self._receiver is None:
+            os.pwrite(handle, text, 0)  # what stands behind it stays
+            return
+        text += f"{self._receiver.id} {self._receiver.events}\n".encode()
+        os.pwrite(handle, text, 0)
+        os.ftruncate(handle, len(text))
+
     def send(self, spool: Path) -> Sent:
         """Tell, in order, what was added to the spool since; what was taken is noted batch by batch."""
         sent = Sent()
@@ -99,14 +152,23 @@ class Courier:
             if not try_lock(handle):
                 sent.outcome = Outcome.BUSY
                 return sent
-            position = position_in(os.pread(handle, _DIGITS, 0))
+            stated = os.pread(handle, _MOST_BYTES, 0)
+            position, known = position_in(stated), receiver_in(stated)
+            if self._is_another(known):
+                position = 0
             with spool.open("rb") as file:
                 while sent.outcome is Outcome.DONE:
                     file.seek(position)
                     if not (lines := self._next_lines(file)):
                         break
                     position += self._tell(lines, spool, sent)
-                    os.pwrite(handle, b"%0*d\n" % (_DIGITS, position), 0)
+                    if sent.events and not self._has_asked:
+                        self.identify()
+                        if self._is_another(known):
+                            position = 0
+                    self._note(handle, position)
+                    if sent.events:
+                        self._sent.add(spool)
         except FileNotFoundError:
             return sent  # the run was removed meanwhile
         except OSError as error:  # a full disk: what was told and not noted is told again

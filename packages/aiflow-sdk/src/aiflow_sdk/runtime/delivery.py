@@ -97,6 +97,7 @@ class Delivery:
             self._send_in_time()
         self._finish()
         if self._outcome is not Outcome.AWAY:
+            self._courier.seal()
             try:
                 self._courier.listener.close()
             except Exception as error:  # noqa: BLE001 a stranger's code, and all was told

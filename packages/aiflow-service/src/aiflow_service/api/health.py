@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import PlainTextResponse, Response
 
+from aiflow_service import __version__
 from aiflow_service.access import Role
 from aiflow_service.api.answers import answer
 from aiflow_service.api.problem import PROBLEMS, problem_response
 from aiflow_service.api.services import ScopeOf, ServicesOf
+from aiflow_service.database import moment_text, now
+from aiflow_service.database.identity import identity_of
+from aiflow_service.database.tables import counters
 
 router = APIRouter(tags=["health"], responses=PROBLEMS)
 
@@ -33,6 +38,25 @@ def ready(services: ServicesOf) -> Response:
             503, "database-unreachable", "the database does not answer", headers={"Retry-After": "5"}
         )
     return answer({"status": "ok", "database": "postgresql" if services.database.is_postgres else "sqlite"})
+
+
+@router.get("/api/v1/service")
+def service(services: ServicesOf, scope: ScopeOf) -> Response:
+    """Say which service this is: its version and schema, the `id` of its database, what time it is.
+
+    `id` is another one after a backup was restored; `events` is the number of the newest event. A sender that knows
+    another `id`, or a greater number, has told that to another service, or to what has been put back since.
+    """
+    with services.database.reading() as connection:
+        last = sa.select(counters.c.value).where(counters.c.name == "events")
+        told = {
+            "id": identity_of(connection),
+            "version": __version__,
+            "schema": MigrationContext.configure(connection).get_current_revision(),
+            "events": connection.execute(last).scalar() or 0,
+            "at": moment_text(now()),
+        }
+    return answer(told)
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

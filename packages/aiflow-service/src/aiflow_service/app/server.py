@@ -27,6 +27,7 @@ from aiflow_service.audit import AuditKeeper, Caller, CheckpointMemory, Checkpoi
 from aiflow_service.audit.entries import SERVICE
 from aiflow_service.cost import NO_PRICES, read_prices
 from aiflow_service.database import Database, open_database
+from aiflow_service.database.identity import ensure_identity
 from aiflow_service.database.migration import migrate
 from aiflow_service.keeping import FOR_EVER, RetentionKeeper, read_retention
 from aiflow_service.logs import set_up_logs
@@ -87,6 +88,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         database = open_database(settings.database)
         try:
             migrate(database)
+            ensure_identity(database)
             with (
                 _claimed(settings),
                 _kept_audit(database, settings) as keeper,

@@ -71,7 +71,7 @@ def read_signing_key(path: Path) -> Ed25519PrivateKey:
 
 
 class CheckpointMemory:
-    """Remembers the newest checkpoint in a file beside the key, where whoever empties the checkpoints' place may not write.
+    """Remembers the newest checkpoint beside the key, where whoever empties the checkpoints' place may not write.
 
     A file for each place: one key may sign several databases' checkpoints.
     """

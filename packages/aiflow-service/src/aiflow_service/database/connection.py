@@ -52,6 +52,10 @@ class Writing:
         """Return the last number that was handed out, 0 if none was."""
         return self._numbers.get(name, 0)
 
+    def set_number(self, name: str, value: int) -> None:
+        """Set what is no count but kept among them."""
+        self._numbers[name] = value
+
     def store_numbers(self) -> None:
         """Write down what was handed out."""
         raised = [(name, value) for name, value in self._numbers.items() if self._stored.get(name) != value]

@@ -18,6 +18,7 @@ from aiflow_service.audit import Caller, Entry, record, verify_entries
 from aiflow_service.audit.entries import SERVICE
 from aiflow_service.database import Database, Writing, open_database
 from aiflow_service.database.connection import address_of
+from aiflow_service.database.identity import renew_identity
 from aiflow_service.database.migration import migrating
 from aiflow_service.keeping.archive import Archive, write_archive
 from aiflow_service.keeping.contents import Block, Header, read_blocks, read_header, write_contents
@@ -105,6 +106,8 @@ def _fill(database: Database, header: Header, blocks: Iterable[Block], facts: di
         details = {**facts, "made_at": header.made_at, "revision": header.revision, "version": __version__}
         entry = Entry(Caller(SERVICE, origin=os.uname().nodename), DATABASE_FILLED, "database", "", details=details)
         record(writing, entry)
+        if "file" in facts:  # senders have told more to the one that was backed up; a moved one goes on
+            renew_identity(writing)
         writing.store_numbers()
     return Transferred(rows, findings=tuple(finding.says for finding in verdict.findings))
 

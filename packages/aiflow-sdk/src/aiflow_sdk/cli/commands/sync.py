@@ -172,6 +172,9 @@ def _print(console: Console, invocation: Invocation, account: Account, from_the_
     if not (account.events or account.waiting or account.refused or account.why):
         sent = "has heard everything"
     console.print(f"{name}  {sent}")
+    if account.again_runs:
+        runs = plural(account.again_runs, "run")
+        console.print(f"  another service had heard of {runs}, or this one has been put back: all of it is sent again")
     if account.waiting or account.why:
         waits = "waits" if account.waiting == 1 else "wait"
         about = f"{plural(account.waiting, 'event')} of {plural(account.waiting_runs, 'run')} {waits}"

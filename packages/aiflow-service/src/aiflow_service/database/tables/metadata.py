@@ -24,5 +24,6 @@ counters = Table(
 )
 """The last number handed out, by the table that it is for; read and raised only in a writing transaction.
 
+``service`` tells this database from others (:mod:`aiflow_service.database.identity`).
 ``dataset_merges`` counts how often two datasets turned out to be one: whoever remembers ids forgets them when it grows.
 """
