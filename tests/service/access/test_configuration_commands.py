@@ -193,3 +193,26 @@ def test_a_viewer_may_look_and_change_nothing(company, data):
         assert "answered 403" in data("variable", *words, code=1)["error"]["message"]
     keep_login(company.service.address, company.person(company.team(), "owner").secret)
     assert data("variable", "show", name, code=1)["error"]["code"] == "unknown-configuration"
+
+
+def test_what_would_never_count_is_refused_and_what_looks_like_a_setting_is_asked_about(project, typed, data):
+    written = (project / "aiflow.toml").read_text()
+    head, _, prod = written.partition("\n")
+    (project / "aiflow.toml").write_text(f"{head}\n{prod.replace('.prod]', '.dev]')}{prod}")
+    said = typed("variable", "set", "spark", "sc://ana:15002", "--env", "dev-ana", code=2)
+    assert "'dev-ana' is a copy of dev" in said
+    assert "aiflow variable set spark VALUE --env dev" in said
+    typed("connection", "set", "clusters.emr", "kind=local", "--env", "pr-12", code=2)
+    assert typed("variable", "set", "region", "eu", "--env", "dev-ana").count("note:") == 0
+    assert "did you mean 'spark'?" in typed("variable", "set", "sparc.memory", "4g")
+    assert "of spark the setting is the variable 'spark' alone" in typed("variable", "set", "spark.memory", "4g")
+    assert "did you mean 'clusters.emr'?" in typed("connection", "set", "cluster.emr", "kind=local")
+    assert "note:" not in typed("connection", "set", "warehouse", "host=db")
+    (note,) = data("variable", "set", "spark", "sc://spark:15002")["notes"]
+    assert "configuration_from_service = true" in note
+    with (project / "aiflow.toml").open("a") as file:
+        file.write("configuration_from_service = true\n")
+    assert "notes" not in data("variable", "set", "spark", "sc://spark:15003")
+    with (project / "aiflow.toml").open("a") as file:
+        file.write('spark = "sc://here:15002"\n')
+    assert "aiflow.toml states spark" in typed("variable", "set", "spark", "sc://spark:15004")

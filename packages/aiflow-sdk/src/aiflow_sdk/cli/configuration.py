@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 
-from aiflow_sdk.cli.console import printable
+from aiflow_sdk.cli.console import Console, printable
 from aiflow_sdk.cli.service import require_service, show_rows
-from aiflow_sdk.errors import ReceiverError, unknown_name
+from aiflow_sdk.errors import ConfigurationError, ReceiverError, unknown_name
 
 if TYPE_CHECKING:
     from aiflow_sdk.cli.command_line import Invocation
@@ -69,6 +70,7 @@ def set_item(invocation: Invocation, kind: Kind, name: str, value: Any, team: st
     from aiflow_sdk.config import secret_problems
 
     path = _item_path(invocation, kind, name)
+    notes = list(_notes_on(invocation, kind, name))
     for problem in secret_problems({name: value}, where_it_stands="the service"):
         raise problem
     service = require_service(invocation)
@@ -82,8 +84,10 @@ def set_item(invocation: Invocation, kind: Kind, name: str, value: Any, team: st
             hint=f"look at what it is now: {invocation.next_command(kind, 'show', name, '--versions')}",
         )
     if invocation.as_json:
-        invocation.console.print_json(told)
+        invocation.console.print_json({**told, **({"notes": notes} if notes else {})})
         return
+    for note in notes:
+        Console(sys.stderr).print(f"note: {note}")
     invocation.console.print(f"{kind} '{name}' in {told['environment']} is version {told['version']}")
     for line in _changes(before["value"] if before else None, value):
         invocation.console.print(f"  {printable(line)}")
@@ -109,6 +113,30 @@ def read_json(text: str, what: str) -> Any:
     except (ValueError, RecursionError) as error:
         place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         raise click.UsageError(f"{what} is no JSON{place}") from None
+
+
+def _notes_on(invocation: Invocation, kind: Kind, name: str) -> Iterator[str]:
+    """Say why an item that is called after a setting, or nearly so, will not be it.
+
+    Raises ``ConfigurationError`` where it could never be: a copy of dev goes by what dev is handed out.
+    """
+    from aiflow_sdk.config.configuration import ConfigurationItem, command_to_set, nearest_setting
+
+    project, environment = invocation.project, invocation.environment
+    if not ConfigurationItem(environment.name, kind, name, 1, "").is_setting:
+        if nearest := nearest_setting(kind, name):
+            yield f"'{name}' is kept, and is no setting: {nearest}"
+        return
+    if project.is_copy(environment.name):
+        raise ConfigurationError(
+            "bad-usage",
+            f"'{environment.name}' is a copy of dev, and what is handed out for dev counts there: '{name}' never would",
+            hint=f"{command_to_set(kind, name, 'dev')}, or name [environments.{environment.name}] in aiflow.toml",
+        )
+    if name in project.stated.get(environment.name, ()):
+        yield f"aiflow.toml states {name} of {environment.name} itself, and that counts"
+    elif not environment.configuration_from_service:
+        yield f"it counts once configuration_from_service = true stands under [environments.{environment.name}]"
 
 
 def _refuse_constant(text: str) -> None:

@@ -7,6 +7,7 @@ whole: a setting that ``aiflow.toml`` states is not looked for there.
 
 from __future__ import annotations
 
+import difflib
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,8 @@ NAMED = ("clusters", "listeners")
 """Connections that are one entry of such a table: ``clusters.NAME``."""
 SINGLE = ("spark", "staging_keep_days", "grants_keep_hours")
 """Variables that are a setting."""
+_NEAR = 0.8
+"""How alike a name has to be to a setting's that it is asked whether that is meant: plain ones are to be left alone."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,26 @@ def setting_names(environment: Environment) -> list[str]:
     alone = Environment()
     single = [name for name in (*WHOLE, *SINGLE) if getattr(environment, name) != getattr(alone, name)]
     return single + [f"{table}.{entry}" for table in NAMED for entry in getattr(environment, table)]
+
+
+def nearest_setting(kind: ItemKind, name: str) -> str | None:
+    """Return a hint where a name that is no setting's looks as if it were meant for one; None of a plain name."""
+    head, dot, rest = name.partition(".")
+    if kind == "variable":
+        if name in WHOLE or head in NAMED:
+            return f"{head} is a connection: aiflow connection set {name} --help"
+        if head in SINGLE:
+            return f"of {head} the setting is the variable '{head}' alone"
+        near = difflib.get_close_matches(head, (*SINGLE, *NAMED, *WHOLE), n=1, cutoff=_NEAR)
+    else:
+        if name in SINGLE:
+            return f"{name} is a variable: aiflow variable set {name} --help"
+        near = difflib.get_close_matches(head, NAMED if dot else WHOLE, n=1, cutoff=_NEAR)
+        if head in NAMED:
+            return f"{head} are named: {head}.NAME"
+        if near and dot:
+            return f"did you mean '{near[0]}.{rest}'?"
+    return f"did you mean '{near[0]}'?" if near else None
 
 
 def command_to_set(kind: ItemKind, name: str, environment: str) -> str:

@@ -84,14 +84,29 @@ def send_spools(
             hint=f'write service = "http://…", the metadata service\'s address, into [environments.{environment.name}]',
         )
     tell_ends(project.root)
-    worker = worker_spools(environment.name, project.name)
-    settle(worker)
-    spools = [one for one in spools_below(runs_folder(project.root)) if _environment_of(one) == environment.name]
-    spools += spools_below(worker)
+    settle(worker_spools(environment.name, project.name))
+    spools = _spools_of(project, environment)
     return [
         _send_all(name, options, spools, project, environment, registry, from_the_first, on_progress)
         for name, options in environment.hearers.items()
     ]
+
+
+def count_waiting(project: Project, environment: Environment) -> dict[str, tuple[int, int]]:
+    """Return, by listener of the environment, of how many runs it has not heard how many events; nothing is sent."""
+    spools = _spools_of(project, environment)
+    counted = {}
+    for name in environment.hearers:
+        courier = Courier(name, _Absent(), environment.name)
+        left = [number for one in spools if courier.position_of(one).exists() and (number := courier.untold(one))]
+        counted[name] = len(left), sum(left)
+    return counted
+
+
+def _spools_of(project: Project, environment: Environment) -> list[Path]:
+    """Return the spools of an environment's runs: those of the project's folder, and of Airflow on this machine."""
+    own = [one for one in spools_below(runs_folder(project.root)) if _environment_of(one) == environment.name]
+    return own + spools_below(worker_spools(environment.name, project.name))
 
 
 def _send_all(

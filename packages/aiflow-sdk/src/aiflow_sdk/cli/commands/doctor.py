@@ -58,7 +58,9 @@ aiflow doctor --airflow --env prod""",
     help="With --airflow, on Airflow's own machine: its interpreter, which is asked for the settings that it has.",
 )
 def command(invocation: Invocation, with_spark: bool, of_airflow: bool, airflow_python: str | None) -> None:
-    """Look at Python, packages, the project, its lake and the engines: a line each, ok, warn or fail.
+    """Look at Python, packages, project, lake, metadata service and engines: a line each, ok, warn or fail.
+
+    Of the service it says whether it answers and fits, what your token and its own may do, and what waits for it.
 
     With --airflow: is the environment's Airflow there and new enough, are its processes well, has it aiflow's plugin,
     the settings that aiflow needs and the newest release.
@@ -92,6 +94,7 @@ def _examine(invocation: Invocation, with_spark: bool) -> Iterator[Finding]:
         return  # nothing else can be looked at while the file is wrong
     yield from _guarded("configuration", lambda: _configuration(invocation))
     yield from _guarded("environment", lambda: _lake(invocation))
+    yield from _guarded("service", lambda: _service(invocation))
     if invocation.project.python:
         yield _interpreter(invocation.project.root, invocation.project.python)
     yield from _guarded("pipelines", lambda: _pipelines(invocation))
@@ -104,6 +107,12 @@ def _examine_airflow(invocation: Invocation, python: str | None) -> Iterator[Fin
     from aiflow_sdk.cli.airflow_doctor import examine_airflow
 
     yield from _guarded("airflow", lambda: examine_airflow(invocation, python))
+
+
+def _service(invocation: Invocation) -> Iterator[Finding]:
+    from aiflow_sdk.cli.service_doctor import examine_service
+
+    yield from examine_service(invocation)
 
 
 def _guarded(what: str, examine: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
