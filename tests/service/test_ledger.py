@@ -12,7 +12,7 @@ import pytest
 from aiflow_sdk.cli import main
 from extent import WHOLE
 from schedule_trial import CHANGES, Tally, World, try_schedule
-from service_trial import Service, unique
+from service_trial import Service, dataset, run_event, unique
 
 SCHEDULES = 200 if WHOLE else 80
 
@@ -163,9 +163,20 @@ def test_partitions_that_were_never_made_are_told_together(capsys: Any, root: Pa
     assert [row.split()[0] for row in capsys.readouterr().out.splitlines()[1:4]] == [days[1], days[2], days[4]]
 
 
-def test_what_is_asked_of_a_table_that_nobody_knows_or_without_a_service_is_said(capsys: Any, root: Path) -> None:
+def test_what_is_asked_of_a_table_that_nobody_knows_or_without_a_service_is_said(
+    capsys: Any, root: Path, service: Service
+) -> None:
     assert typed_error(capsys, root, "status", "raw.nowhere") == "unknown-table"
     assert typed_error(capsys, root, "repair", "raw.nowhere", "--down") == "unknown-table"
+    table = unique("feature.near")
+    service.send(run_event(job=unique("job"), inputs=[dataset(table)]))
+    for command in ("status", "repair"):
+        main(["-C", str(root), command, table[:-1]])
+        said = capsys.readouterr().err
+        assert "that you may see" in said
+        assert f"did you mean '{table}'" in said
+    assert main(["-C", str(root), "status", table]) == 0
+    assert f"no partition of {table} is known in dev, or none that you may see" in capsys.readouterr().out
     (root / "aiflow.toml").write_text('project = "shop"\n')
     assert typed_error(capsys, root, "status", "raw.nowhere") == "no-service"
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import subprocess
 import uuid
 from dataclasses import replace
@@ -174,6 +175,29 @@ def test_history_and_diff_go_on_where_the_bundle_store_ends(service: Service, ro
     assert [one["differences"] for one in recalled] == [one["differences"] for one in whole]
     compared = typed(capsys, root, "diff", "daily", first[:10], "deployed")
     assert {one["node"] for one in compared["differences"]} == {"sums"}
+
+
+def test_history_is_told_by_the_service_where_the_bundle_store_is_gone(
+    service: Service, root: Path, capsys: Any
+) -> None:
+    name_service(root, service.address)
+    deploy(root, message="one")
+    a_pipeline(root, function="max")
+    deploy(root, message="two")
+    project = load_project(root)
+    environment = project.environment()
+    record_releases(Registry(environment), open_bundles(environment), project.name)
+    whole = typed(capsys, root, "history", "daily")
+    shutil.rmtree(str(open_bundles(environment).address).removeprefix("file://"))
+    assert main(["-C", str(root), "history", "daily", "--json"]) == 0
+    told = capsys.readouterr()
+    assert [(one["release"]["message"], one["current"]) for one in json.loads(told.out)] == [
+        (one["release"]["message"], one["current"]) for one in whole
+    ]
+    assert "what the metadata service has recorded" in told.err
+    assert "did you mean 'daily'?" in typed(capsys, root, "history", "dayly", code=1)["error"]["hint"]
+    name_service(root, "http://127.0.0.1:9")
+    assert typed(capsys, root, "history", "daily", code=1)["error"]["code"] == "never-deployed"
 
 
 def test_a_rollback_is_a_release_of_an_earlier_version(service: Service, root: Path, capsys: Any) -> None:

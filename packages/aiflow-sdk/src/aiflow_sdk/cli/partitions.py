@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aiflow_sdk.cli.datasets import find_dataset, unknown_table
 from aiflow_sdk.cli.service import require_service
-from aiflow_sdk.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from aiflow_sdk.cli.command_line import Invocation
     from aiflow_sdk.service import Service
 
 COLOURS = {"current": "green", "stale": "yellow", "incomplete": "yellow", "absent": "red"}
-_LAKE = "onelake"
 _PAGE = 500
 
 
@@ -29,19 +28,13 @@ class Stretch(NamedTuple):
 class TableLedger:
     """A table of the environment as the service tells of it; every method may raise ``ReceiverError``."""
 
-    def __init__(self, service: Service, environment: str, table: str) -> None:
-        """Raises ``UnknownNameError`` (``unknown-table``) where no run has told of it."""
+    def __init__(self, service: Service, environment: str, table: str, namespace: str | None) -> None:
+        """Raises ``UnknownNameError`` (``unknown-table``) where nothing has told of it that the caller may see."""
         self.environment = environment
-        for query in ({"namespace": _LAKE, "name": table}, {"name": table}):
-            if found := (service.get("datasets", **query, limit=1) or {}).get("items"):
-                self._path = f"datasets/{found[0]['id']}"
-                break
-        else:
-            raise UnknownNameError(
-                "unknown-table",
-                f"the metadata service has heard of no table '{table}'",
-                hint=f"runs tell it: aiflow run, or aiflow sync --env {environment} for past ones",
-            )
+        found = find_dataset(service, table, namespace)
+        if found is None:
+            raise unknown_table(service, table)
+        self._path = f"datasets/{found['id']}"
         self._service = service
 
     def partitions(self, state: str | None = None) -> Iterator[dict[str, Any]]:
@@ -55,9 +48,9 @@ class TableLedger:
         return found
 
 
-def open_ledger(invocation: Invocation, table: str) -> TableLedger:
+def open_ledger(invocation: Invocation, table: str, namespace: str | None = None) -> TableLedger:
     """Return what is known of a table. Raises ``ConfigurationError`` (``no-service``), ``UnknownNameError``."""
-    return TableLedger(require_service(invocation), invocation.environment.name, table)
+    return TableLedger(require_service(invocation), invocation.environment.name, table, namespace)
 
 
 def stretches_of(repairs: Iterable[Mapping[str, Any]]) -> list[Stretch]:

@@ -98,8 +98,13 @@ def show_rows(
         console.print(line)
 
 
-def find_recorded(invocation: Invocation, pipeline: str) -> RecordedPipeline | None:
-    """Return what the service has recorded of a pipeline; None where there is no service, or it does not answer."""
+def find_recorded(
+    invocation: Invocation, pipeline: str, otherwise: str = "what follows is the bundle store's alone"
+) -> RecordedPipeline | None:
+    """Return what the service has recorded of a pipeline; None where there is no service, or it does not answer.
+
+    ``otherwise``: what is said then of what is done without it.
+    """
     from aiflow_sdk.deployment import RecordedPipeline
     from aiflow_sdk.service import Service
 
@@ -111,5 +116,5 @@ def find_recorded(invocation: Invocation, pipeline: str) -> RecordedPipeline | N
             Service(environment, is_personal=True), environment.name, invocation.project.name, pipeline
         )
     except AiflowError as error:
-        Console(sys.stderr).print(f"note: {error}; what follows is the bundle store's alone")
+        Console(sys.stderr).print(f"note: {error}; {otherwise}")
         return None

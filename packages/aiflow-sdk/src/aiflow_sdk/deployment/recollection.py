@@ -17,15 +17,20 @@ from aiflow_sdk.plan import read_plan
 from aiflow_sdk.service import Service
 
 _PAGE = 50
+_NAMES = 500
 
 
 class RecordedPipeline:
     """One pipeline of a project as the service has recorded it; every method may raise ``ReceiverError``."""
 
     def __init__(self, service: Service, environment: str, project: str, pipeline: str) -> None:
-        self.service, self.environment = service, environment
+        self.service, self.environment, self.project = service, environment, project
         found = service.get("pipelines", project=project, name=pipeline, limit=1) or {}
         self._number: int | None = next((one["id"] for one in found.get("items", ())), None)
+
+    def names(self) -> list[str]:
+        """Return the pipelines of the project that the service has recorded."""
+        return [one["name"] for one in self.service.pages("pipelines", project=self.project, limit=_NAMES)]
 
     def history(self) -> Iterator[tuple[str, HistoryEntry]]:
         """Yield the releases in which something became of the pipeline, the newest first, each with its key."""

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiflow_sdk.cli.command_line import Invocation, subcommand
+from aiflow_sdk.cli.datasets import find_dataset, namespace_option, unknown_table
 from aiflow_sdk.cli.lineage_graph import Way, columns_graph, impact_lines, impact_of, table_name, tables_graph
 from aiflow_sdk.cli.service import require_service
 from aiflow_sdk.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from aiflow_sdk.deployment import Service
+    from aiflow_sdk.service import Service
 
-_LAKE = "onelake"
 _NODES = 1000
-_NEAR = 5
 
 
 @subcommand(
@@ -31,7 +30,7 @@ aiflow lineage raw.orders --down --mermaid > impact.mmd""",
 @click.option("--down", "is_down", is_flag=True, help="What is made from it alone, and whom a change would hurt.")
 @click.option("--depth", default=_NODES, metavar="N", type=click.IntRange(1, 1000), help="Through how many pipelines.")
 @click.option("--as-of", metavar="TIME", help="As it was at a time: 2026-11-20T00:00:00Z.")
-@click.option("--namespace", metavar="NAME", help="Whose TABLE it is, where several have one of that name.")
+@namespace_option
 @click.option("--mermaid", is_flag=True, help="The graph alone, as Mermaid text.")
 def command(
     invocation: Invocation,
@@ -98,10 +97,10 @@ def _find(service: Service, name: str, namespace: str | None) -> tuple[dict[str,
 
     Raises ``UnknownNameError`` (``unknown-table``, ``unknown-column``), ``ReceiverError``.
     """
-    if (found := _dataset(service, name, namespace)) is not None:
+    if (found := find_dataset(service, name, namespace)) is not None:
         return found, None
     table, _, column = name.rpartition(".")
-    if table and (found := _dataset(service, table, namespace)) is not None:
+    if table and (found := find_dataset(service, table, namespace)) is not None:
         whole = service.get(f"datasets/{found['id']}") or {"columns": []}
         known = [one["name"] for one in whole["columns"]]
         if column not in known and not service.get(
@@ -115,38 +114,4 @@ def _find(service: Service, name: str, namespace: str | None) -> tuple[dict[str,
                 notes=[f"it has: {', '.join(known)}"] if known else [],
             )
         return found, column
-    near = _near(service, name)
-    raise UnknownNameError(
-        "unknown-table",
-        f"the metadata service has heard of no table '{name}'",
-        hint=f"did you mean {' or '.join(repr(one) for one in near)}?"
-        if near
-        else "runs tell it, and deployments: aiflow run, aiflow deploy, aiflow sync",
-    )
-
-
-def _dataset(service: Service, name: str, namespace: str | None) -> dict[str, Any] | None:
-    """Return the dataset of a name: of the namespace that is given, else of the lake, else of the only one."""
-    spaces = [namespace] if namespace is not None else [_LAKE, None]
-    for space in spaces:
-        found = (service.get("datasets", namespace=space, name=name, limit=_NEAR) or {}).get("items", [])
-        if len(found) > 1:
-            raise UnknownNameError(
-                "ambiguous-table",
-                f"several tables are called '{name}'",
-                hint="say which with --namespace",
-                notes=[f"it is in: {', '.join(one['namespace'] for one in found)}"],
-            )
-        if found:
-            only: dict[str, Any] = found[0]
-            return only
-    return None
-
-
-def _near(service: Service, name: str) -> list[str]:
-    """Return names of tables that look like one, the likest first."""
-    parts = [part for part in name.split(".") if part]
-    known: set[str] = set()
-    for part in {*parts, *(part[:4] for part in parts)}:
-        known |= {one["name"] for one in (service.get("datasets", q=part[:200], limit=500) or {}).get("items", [])}
-    return difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
+    raise unknown_table(service, name)

@@ -13,6 +13,7 @@ import click
 
 from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.cli.console import Console, format_next, plural
+from aiflow_sdk.cli.datasets import namespace_option
 from aiflow_sdk.cli.orchestration import on_option
 from aiflow_sdk.cli.partitions import Stretch, open_ledger, stretches_of
 
@@ -30,16 +31,18 @@ aiflow repair raw.orders --down --env prod --on airflow""",
 @click.argument("table")
 @click.option("--down", is_flag=True, help="Also what is made of the table, and so on.")
 @click.option("--dry-run", "dry", is_flag=True, help="Say what would run and why, and run nothing.")
+@namespace_option
 @on_option
-def command(invocation: Invocation, table: str, down: bool, dry: bool, place: str) -> None:
+def command(invocation: Invocation, table: str, down: bool, dry: bool, namespace: str | None, place: str) -> None:
     """Run what makes the partitions of TABLE that `aiflow status` does not call current, and no others.
 
     Each pipeline runs after those that make what it reads. It may be broken off and repeated: what is done is current.
     """
-    ledger = open_ledger(invocation, table)
+    ledger = open_ledger(invocation, table, namespace)
     repairs = ledger.repairs(down=down)
     console = invocation.console
     options = [*(["--down"] if down else []), *(["--on", place] if place != "local" else [])]
+    options += ["--namespace", namespace] if namespace else []
     if dry or not repairs:
         _tell(invocation, table, repairs, options)
         return
@@ -86,7 +89,7 @@ def _tell(invocation: Invocation, table: str, repairs: list[dict[str, Any]], opt
         name = f"{one['project']}/{one['pipeline']}"
         console.print(f"  {name}  {one['partition'] or '-'}  {console.style(one['state'], 'yellow')}  {one['reason']}")
     if not repairs:
-        console.print(f"{table} is as it should be: nothing is to be made again")
+        console.print(f"{table}: of what is known here and you may see nothing is to be made again")
         return
     again = invocation.next_command("repair", table, *options)
     for line in format_next(console, f"{plural(len(repairs), 'partition')}; nothing was run", [again]):

@@ -11,6 +11,7 @@ import click
 
 from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import format_next, format_table
+from aiflow_sdk.cli.datasets import namespace_option
 from aiflow_sdk.cli.partitions import COLOURS, open_ledger
 
 _SHOWN = 50
@@ -24,16 +25,21 @@ aiflow status feature.daily_revenue --env prod --state stale --json""",
 @click.argument("table")
 @click.option("--state", type=click.Choice(list(COLOURS)), help="List the partitions in this state alone.")
 @click.option("--all", "is_all", is_flag=True, help="List the partitions that are as they should be, too.")
-def command(invocation: Invocation, table: str, state: str | None, is_all: bool) -> None:
+@namespace_option
+def command(invocation: Invocation, table: str, state: str | None, is_all: bool, namespace: str | None) -> None:
     """Show which partitions of TABLE are current, stale (made of something else than is there now, or by other code),
     incomplete (a run for it has not ended well) or absent, and why.
 
     The environment's metadata service knows it, as far as runs have told it.
     """
-    found = list(open_ledger(invocation, table).partitions(state))
+    found = list(open_ledger(invocation, table, namespace).partitions(state))
     console = invocation.console
     if invocation.as_json:
         console.print_json(found)
+        return
+    if not found:
+        which = f"{state} partition" if state else "partition"
+        console.print(f"no {which} of {table} is known in {invocation.environment.name}, or none that you may see")
         return
     counted = Counter(one["state"] for one in found)
     # Of one state alone nobody sees what lies between two of its partitions, so that they are no span.
@@ -48,8 +54,9 @@ def command(invocation: Invocation, table: str, state: str | None, is_all: bool)
         console.print(f"  and {sum(map(len, shown[_SHOWN:])):,} more; --json has all")
     words = ", ".join(f"{console.style(f'{counted[one]:,} {one}', COLOURS[one])}" for one in COLOURS if counted[one])
     due = any(one["state"] != "current" for one in found)
-    commands = [invocation.next_command("repair", table, "--down")] if due else []
-    for line in format_next(console, words or "no partition is known", commands) if commands else [words or "none"]:
+    named = ["--namespace", namespace] if namespace else []
+    commands = [invocation.next_command("repair", table, "--down", *named)] if due else []
+    for line in format_next(console, words, commands) if commands else [words]:
         console.print(line)
 
 
