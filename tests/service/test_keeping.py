@@ -225,3 +225,19 @@ def test_interrupted_it_leaves_nothing_half(backup: Path, tmp_path, monkeypatch)
     assert main(["restore", str(backup), "--database", f"sqlite:///{tmp_path / 'new.db'}"]) == 1
     with closing(sqlite3.connect(tmp_path / "new.db")) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "words", [("backup", "{kept}", "--database", "{typo}"), ("move", "--from", "{typo}", "--to", "{new}")]
+)
+def test_a_database_that_is_not_there_is_told_and_none_is_made(tmp_path, words) -> None:
+    places = {
+        "kept": tmp_path / "kept",
+        "typo": f"sqlite:///{tmp_path}/a/servce.db",
+        "new": f"sqlite:///{tmp_path}/new.db",
+    }
+    command = [sys.executable, "-m", "aiflow_service", *(word.format(**places) for word in words)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert f"there is no database at {tmp_path}/a/servce.db" in ended.stderr
+    assert list(tmp_path.iterdir()) == []

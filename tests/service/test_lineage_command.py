@@ -130,7 +130,7 @@ def test_what_is_not_there_is_said_with_what_is_like_it(capsys, root: Path, shop
     assert f"did you mean '{shop}.orders'" in said
     assert "did you mean 'amount'?" in typed(capsys, root, f"{shop}.orders.amout", code=1)
     assert "unknown-table" in typed(capsys, root, unique("nothing") * 30, code=1)
-    assert "as_of" in typed(capsys, root, f"{shop}.orders", "--as-of", "yesterday", code=1)
+    assert "2026-11-20T03:00:00Z" in typed(capsys, root, f"{shop}.orders", "--as-of", "yesterday", code=2)
     for wrong in ("--depth=0", "--depth=x", "--sideways"):
         typed(capsys, root, f"{shop}.orders", wrong, code=2)
     for space in ("a", "b"):

@@ -12,6 +12,7 @@ from aiflow_service.app import Settings, serve
 from aiflow_service.app.administration import make_admin_token
 from aiflow_service.app.commands import add_commands, run_command
 from aiflow_service.app.settings import DEFAULT_PORT, default_database
+from aiflow_service.database.connection import address_of, is_absent
 from aiflow_service.keeping import FOR_EVER, read_retention
 
 
@@ -53,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         if given.command is not None:
             return run_command(given, database)
         if given.admin_token:
+            if is_absent(database):
+                print(f"there was no database at {address_of(database).database}: a new one is made", file=sys.stderr)
             print(make_admin_token(database, given.admin_token))
             return 0
         sign_in = read_sign_in(given.settings) if given.settings else None

@@ -27,6 +27,7 @@ from aiflow_service.audit import AuditKeeper, Caller, CheckpointMemory, Checkpoi
 from aiflow_service.audit.entries import SERVICE
 from aiflow_service.cost import NO_PRICES, read_prices
 from aiflow_service.database import Database, open_database
+from aiflow_service.database.connection import address_of, is_absent
 from aiflow_service.database.identity import ensure_identity
 from aiflow_service.database.migration import migrate
 from aiflow_service.keeping import FOR_EVER, RetentionKeeper, read_retention
@@ -85,6 +86,8 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     if settings.sign_in is None:
         _LOG.warning("nobody signs in: whoever is on this machine sees and may do everything")
     try:
+        if is_absent(settings.database):
+            _LOG.info("there is no database at %s yet: a new one is made", address_of(settings.database).database)
         database = open_database(settings.database)
         try:
             migrate(database)

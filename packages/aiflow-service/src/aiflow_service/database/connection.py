@@ -142,6 +142,12 @@ def address_of(text: str) -> URL:
             raise ConfigurationError("database-address", f"the service knows no database '{other}'", hint=hint)
 
 
+def is_absent(text: str) -> bool:
+    """Tell whether an address names a file of SQLite that is not there: opening it makes an empty one."""
+    url = address_of(text)
+    return url.get_backend_name() == "sqlite" and bool(url.database) and not Path(str(url.database)).exists()
+
+
 def open_database(text: str, *, pool_size: int = 10) -> Database:
     """Open the database at an address, and see that it answers.
 

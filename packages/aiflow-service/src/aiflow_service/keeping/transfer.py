@@ -17,7 +17,7 @@ from aiflow_service import __version__
 from aiflow_service.audit import Caller, Entry, record, verify_entries
 from aiflow_service.audit.entries import SERVICE
 from aiflow_service.database import Database, Writing, open_database
-from aiflow_service.database.connection import address_of
+from aiflow_service.database.connection import address_of, is_absent
 from aiflow_service.database.identity import renew_identity
 from aiflow_service.database.migration import migrating
 from aiflow_service.keeping.archive import Archive, write_archive
@@ -46,6 +46,7 @@ def back_up(address: str, path: Path) -> Transferred:
     Raises what opening the database does, ``ConfigurationError`` where the file is there, ``StoreError`` where it
     cannot be written.
     """
+    _refuse_absent(address)
     database = open_database(address)
     try:
         with database.reading() as connection:
@@ -79,6 +80,7 @@ def move(source: str, target: str) -> Transferred:
         raise ConfigurationError(
             "database-address", "both addresses are the same database's", hint="name an empty one with --to"
         )
+    _refuse_absent(source)
     _refuse_locked(source)
     old = open_database(source)
     try:
@@ -110,6 +112,16 @@ def _fill(database: Database, header: Header, blocks: Iterable[Block], facts: di
             renew_identity(writing)
         writing.store_numbers()
     return Transferred(rows, findings=tuple(finding.says for finding in verdict.findings))
+
+
+def _refuse_absent(address: str) -> None:
+    if is_absent(address):
+        place = Path(str(address_of(address).database)).absolute()
+        raise ConfigurationError(
+            "database-empty",
+            f"there is no database at {place}, and none was made",
+            hint="see that the path is right: sqlite:///FILE is relative to this folder, sqlite:////FILE is not",
+        )
 
 
 def _refuse_locked(address: str) -> None:

@@ -13,6 +13,7 @@ import click
 from aiflow_sdk.cli.command_line import COMMANDS, CommandGroup, Exit, Invocation
 from aiflow_sdk.cli.console import format_table, plural, printable
 from aiflow_sdk.cli.service import require_service
+from aiflow_sdk.cli.times import LIMIT, Time
 from aiflow_sdk.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def _filter_options(function: Any) -> Any:
         click.option("--team", metavar="TEAM", help="Whose it was."),
         click.option("--in-environment", "among", metavar="NAME", help="In which environment."),
         click.option("--result", type=click.Choice(["done", "denied", "failed"]), help="How it ended."),
-        click.option("--since", metavar="TIME", help="From then on: 2026-11-20T03:00:00Z."),
-        click.option("--until", metavar="TIME", help="Before then."),
+        click.option("--since", type=Time(), metavar="TIME", help="From then on: 2026-11-20T03:00:00Z."),
+        click.option("--until", type=Time(), metavar="TIME", help="Before then."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -64,7 +65,7 @@ def command(context: click.Context) -> None:
 aiflow audit list --object orders --since 2026-11-20T00:00:00Z --json""",
 )
 @_filter_options
-@click.option("--limit", default=20, show_default=True, metavar="N", type=click.IntRange(min=1), help="How many.")
+@click.option("--limit", default=20, show_default=True, metavar="N", type=LIMIT, help="How many.")
 def list_command(invocation: Invocation, limit: int, **wanted: str | None) -> None:
     """Search what was done, the newest first."""
     _list(invocation, wanted, limit)

@@ -7,6 +7,7 @@ import click
 from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import format_table, plural, printable
 from aiflow_sdk.cli.service import require_service
+from aiflow_sdk.cli.times import Time
 
 _HOUR_SECONDS = 3600
 
@@ -23,8 +24,10 @@ aiflow cost --by day --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z --jso
     show_default=True,
     help="What a line is for.",
 )
-@click.option("--from", "since", metavar="TIME", help="Attempts that ended from then on: 2026-11-20T00:00:00Z.")
-@click.option("--to", "until", metavar="TIME", help="Attempts that ended before then.")
+@click.option(
+    "--from", "since", type=Time(), metavar="TIME", help="Attempts that ended from then on: 2026-11-20T00:00:00Z."
+)
+@click.option("--to", "until", type=Time(), metavar="TIME", help="Attempts that ended before then.")
 @click.option("--team", metavar="TEAM", help="Of this team alone.")
 @click.option("--pipeline", metavar="PIPELINE", help="Of this pipeline alone.")
 def command(

@@ -8,6 +8,7 @@ import click
 
 from aiflow_sdk.cli.command_line import COMMANDS, CommandGroup, Invocation
 from aiflow_sdk.cli.service import require_service, show_rows
+from aiflow_sdk.cli.times import NUMBER, Time
 
 if TYPE_CHECKING:
     from aiflow_sdk.service import Service
@@ -53,7 +54,7 @@ aiflow grant add "raw.*" --from shop --to growth --access write --until 2027-01-
     show_default=True,
     help="What is let; who may write may read.",
 )
-@click.option("--until", metavar="TIME", help="When it ends: 2027-01-01T00:00:00Z.")
+@click.option("--until", type=Time(is_ahead=True), metavar="TIME", help="When it ends: 2027-01-01T00:00:00Z.")
 @click.option("--namespace", metavar="NAME", help="Of datasets in this namespace alone; that of the lake is onelake.")
 def add_command(
     invocation: Invocation,
@@ -87,7 +88,7 @@ def add_command(
 
 
 @command.add("remove", "aiflow grant remove 7")
-@click.argument("number", type=click.IntRange(min=1))
+@click.argument("number", type=NUMBER)
 def remove_command(invocation: Invocation, number: int) -> None:
     """Take the grant NUMBER back; for owners of the team that gave it.
 

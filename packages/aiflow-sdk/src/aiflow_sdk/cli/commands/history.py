@@ -13,6 +13,7 @@ from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import Console, cut, format_next, plural, printable
 from aiflow_sdk.cli.releases import moment_of, note_words, release_data, short_version
 from aiflow_sdk.cli.service import find_recorded
+from aiflow_sdk.cli.times import LIMIT
 from aiflow_sdk.errors import AiflowError, ReceiverError, did_you_mean
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _SHOWN = 8
 aiflow history daily_revenue --env prod --limit 5 --json""",
 )
 @click.argument("pipeline")
-@click.option("--limit", default=20, show_default=True, metavar="N", type=click.IntRange(min=1), help="How many.")
+@click.option("--limit", default=20, show_default=True, metavar="N", type=LIMIT, help="How many.")
 def command(invocation: Invocation, pipeline: str, limit: int) -> None:
     """List the releases in which something became of PIPELINE, the newest first, each with what changed.
 

@@ -13,6 +13,7 @@ from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.cli.console import Console, format_seconds, format_table
 from aiflow_sdk.cli.diagnostics import print_errors
 from aiflow_sdk.cli.orchestration import find_deployed, on_option, open_airflow
+from aiflow_sdk.cli.times import LIMIT
 from aiflow_sdk.local.store import short_run_id
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ aiflow runs daily_revenue --limit 5 --json
 aiflow runs daily_revenue --on airflow --env prod""",
 )
 @click.argument("pipeline", required=False)
-@click.option("--limit", default=20, show_default=True, metavar="N", type=click.IntRange(min=1), help="How many.")
+@click.option("--limit", default=20, show_default=True, metavar="N", type=LIMIT, help="How many.")
 @on_option
 def command(invocation: Invocation, pipeline: str | None, limit: int, place: str) -> None:
     """List past runs of the project, or of PIPELINE, the newest first.

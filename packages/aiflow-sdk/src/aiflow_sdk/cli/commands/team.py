@@ -9,6 +9,7 @@ import click
 from aiflow_sdk.cli.command_line import COMMANDS, CommandGroup, Invocation
 from aiflow_sdk.cli.commands.token import ROLES
 from aiflow_sdk.cli.service import require_service, show_rows
+from aiflow_sdk.cli.times import NUMBER
 
 
 @click.group(
@@ -58,7 +59,7 @@ def members_command(invocation: Invocation, team: str) -> None:
 
 @command.add("give", "aiflow team give growth 12 editor")
 @click.argument("team")
-@click.argument("number", type=click.IntRange(min=1))
+@click.argument("number", type=NUMBER)
 @click.argument("role", type=click.Choice(ROLES))
 def give_command(invocation: Invocation, team: str, number: int, role: str) -> None:
     """Give the principal NUMBER a role in TEAM, in place of one that was given before; for owners.
@@ -74,7 +75,7 @@ def give_command(invocation: Invocation, team: str, number: int, role: str) -> N
 
 @command.add("take", "aiflow team take growth 12")
 @click.argument("team")
-@click.argument("number", type=click.IntRange(min=1))
+@click.argument("number", type=NUMBER)
 def take_command(invocation: Invocation, team: str, number: int) -> None:
     """Take the role away that the principal NUMBER was given in TEAM; what its groups give stays. For owners."""
     told = require_service(invocation).delete(f"teams/{_part(team)}/members/{number}")

@@ -8,6 +8,7 @@ import click
 
 from aiflow_sdk.cli.command_line import COMMANDS, CommandGroup, Invocation
 from aiflow_sdk.cli.service import require_service, show_rows
+from aiflow_sdk.cli.times import NUMBER
 
 ROLES = ("viewer", "operator", "editor", "owner", "admin")
 """What a member may do, each all that the one before may and more."""
@@ -72,7 +73,7 @@ def create_command(
 
 
 @command.add("revoke", "aiflow token revoke 12")
-@click.argument("number", type=click.IntRange(min=1))
+@click.argument("number", type=NUMBER)
 def revoke_command(invocation: Invocation, number: int) -> None:
     """Revoke the token NUMBER and those that were made with it, at once."""
     require_service(invocation).delete(f"tokens/{number}")
