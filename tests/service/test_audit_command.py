@@ -36,6 +36,12 @@ def test_what_was_done_is_listed_exported_and_verified(service: Service, folder,
     place = service.get("/api/v1/audit/checkpoints")["address"]
     assert aiflow("export", str(file))[0] == 0
     assert aiflow("export", "-")[1] == file.read_text()
+    before = file.read_text()
+    assert main(["-C", str(folder), "audit", "export", str(file)]) == 2
+    assert "is there already; add --force" in capsys.readouterr().err
+    assert file.read_text() == before
+    assert aiflow("export", str(file), "--force")[0] == 0
+    assert list(folder.glob(".audit*")) == []
     checked = ("verify", "--checkpoints", place)
     assert aiflow(*checked)[0] == 0
     for elsewhere in (

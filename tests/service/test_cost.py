@@ -183,10 +183,17 @@ def test_the_command_shows_what_was_used(service: Service, tmp_path, capsys) -> 
         service.send(event)
     for event in attempt("load", "2026-03-02T10:00", pipeline=name):
         service.send(event)
+    for event in attempt("killed", "2026-03-03T10:00", pipeline=name):  # of which neither nodes nor figures are told
+        event["run"]["facets"].pop("aiflow_nodes", None)
+        service.send(event)
     (tmp_path / "aiflow.toml").write_text(f'[environments.dev]\nservice = "{service.address}"\n')
     assert main(["-C", str(tmp_path), "cost", "--by", "node", "--pipeline", name]) == 0
     said = capsys.readouterr().out
-    assert "1 attempt could not be measured" in said
+    (killed,) = [line for line in said.splitlines() if "killed" in line]
+    assert "not told" in killed
+    assert killed.count("not measured") == 2
+    assert "[]" not in said
+    assert "2 attempts could not be measured" in said
     assert "knows no prices" in said
     assert "read,make" in said
     assert main(["-C", str(tmp_path), "cost", "--pipeline", name, "--to", "2026-03-02T00:00:00Z", "--json"]) == 0

@@ -18,6 +18,7 @@ from pyspark.sql import DataFrame as SparkFrame
 from pyspark.sql import functions as F
 
 from aiflow_sdk.config import Environment
+from aiflow_sdk.config.configuration import ConfigurationItem
 from aiflow_sdk.engines.spark import SparkEngine
 from aiflow_sdk.engines.spark.session import SparkTaskSession
 from aiflow_sdk.errors import (
@@ -199,7 +200,17 @@ def test_an_address_where_nobody_listens_fails_at_once():
     with pytest.raises(RunError, match=r"127\.0\.0\.1:1") as caught, engine.open(TASK, RUN):
         pass
     assert caught.value.code == "spark-unreachable"
+    assert "in aiflow.toml" in caught.value.hint
     assert time.monotonic() - began < 20
+
+
+def test_an_address_that_the_service_handed_out_is_taken_back_there():
+    handed_out = (ConfigurationItem("prod", "variable", "spark", 3, "growth"),)
+    environment = Environment(name="prod", spark="sc://127.0.0.1:1", handed_out=handed_out)
+    with pytest.raises(RunError) as caught, SparkEngine.load({}, environment).open(TASK, RUN):
+        pass
+    assert "aiflow variable remove spark --env prod --team growth" in caught.value.hint
+    assert "aiflow.toml" not in caught.value.hint
 
 
 def test_the_embedded_server_is_measured_apart_and_another_one_is_unknown(spark):

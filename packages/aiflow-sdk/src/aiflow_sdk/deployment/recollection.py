@@ -30,7 +30,7 @@ class RecordedPipeline:
 
     def names(self) -> list[str]:
         """Return the pipelines of the project that the service has recorded."""
-        return [one["name"] for one in self.service.pages("pipelines", project=self.project, limit=_NAMES)]
+        return [one["pipeline"] for one in self.service.pages("pipelines", project=self.project, limit=_NAMES)]
 
     def history(self) -> Iterator[tuple[str, HistoryEntry]]:
         """Yield the releases in which something became of the pipeline, the newest first, each with its key."""

@@ -83,6 +83,8 @@ class Lineage:
             }
             for one in facts.values()
         ]
+        if event_type in ("FAIL", "ABORT"):  # what it used, it used for these, of which nothing was measured
+            told = [{"node_id": node_id} for node_id in task.node_ids]
         return events.run_event(
             event_type,
             time=time,

@@ -11,6 +11,7 @@ from typing import Any, assert_never
 
 from aiflow_sdk.code import enter_project
 from aiflow_sdk.config import SERVICE, Environment, ReadThrough, resolve_secrets
+from aiflow_sdk.config.configuration import ConfigurationItem
 from aiflow_sdk.errors import DefinitionError, Where
 from aiflow_sdk.ir import DatasetName, FrozenMap, thaw
 from aiflow_sdk.place import node_place, placed
@@ -134,6 +135,7 @@ def bound_environment(plan: Plan, root: Path) -> Environment:
         service_token=service.get("api_key"),
         service_over_http=True,  # else the plan would not have been made, nor a login been kept
         grants_keep_hours=stated.grants_keep_hours,
+        handed_out=tuple(ConfigurationItem(**one.to_full_dict()) for one in stated.configuration),
         root=root,
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -78,7 +80,8 @@ aiflow audit export --team shop - | jq .actor""",
 )
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @_filter_options
-def export_command(invocation: Invocation, file: str, **wanted: str | None) -> None:
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+def export_command(invocation: Invocation, file: str, force: bool, **wanted: str | None) -> None:
     """Write what was done to FILE (- is standard output) as JSON lines, the oldest first.
 
     Each line has its row's hash, so `aiflow audit verify --file FILE` can check it anywhere, without the service.
@@ -90,10 +93,19 @@ def export_command(invocation: Invocation, file: str, **wanted: str | None) -> N
         for row in rows:
             sys.stdout.write(export_line(row) + "\n")
         return
+    path = Path(file)
+    if path.exists() and not force:
+        raise click.UsageError(f"{file} is there already; add --force to replace it")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with Path(file).open("w", encoding="utf-8") as written:
+        with beside.open("x", encoding="utf-8") as written:
             count = _write(written, (export_line(row) for row in rows))
-    except OSError as error:
+        beside.replace(path)  # it has its name once it is whole
+    except BaseException as error:  # a Ctrl-C too: half an export is none; it goes on up
+        with suppress(OSError):
+            beside.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise ConfigurationError(
             "bad-usage", f"{file} cannot be written: {error.strerror}", hint="name another file"
         ) from error

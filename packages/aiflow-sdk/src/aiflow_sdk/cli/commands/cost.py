@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from aiflow_sdk.cli.command_line import Invocation, subcommand
@@ -52,14 +54,15 @@ def command(
     rows = []
     for one in items:
         row = {
-            name: printable(",".join(value) if isinstance(value, list) else value) if value else value
+            name: _shown(name, value)
             for name, value in one.items()
             if name in ("team", "project", "pipeline", "environment", "task", "nodes", "day")
         }
         row |= {
             "attempts": one["attempts"],
-            "cpu h": round(one["cpu_seconds"] / _HOUR_SECONDS, 3),
-            "GiB h": round(one["memory_gib_seconds"] / _HOUR_SECONDS, 3),
+            "took h": round(one["seconds"] / _HOUR_SECONDS, 3),
+            "cpu h": _hours(one, "cpu_seconds"),
+            "GiB h": _hours(one, "memory_gib_seconds"),
         }
         if any(one["billed"] for one in items):
             row["billed"] = ", ".join(f"{unit['amount']:g} {printable(unit['unit'])}" for unit in one["billed"])
@@ -80,3 +83,16 @@ def command(
         console.print(f"{plural(unpriced, 'attempt')} ended before the first price and cost nothing here")
     if currency is not None and unpriced_units:
         console.print(f"without a price and not counted: {printable(', '.join(unpriced_units))}")
+
+
+def _shown(name: str, value: Any) -> Any:
+    if name == "nodes":
+        return printable(",".join(value)) if value else "not told"
+    return printable(value) if value else value
+
+
+def _hours(one: dict[str, Any], name: str) -> float | str:
+    """Return hours; what nobody has measured is said to be so and is no zero."""
+    if one["estimated_attempts"] == one["attempts"] and not one[name]:
+        return "not measured"
+    return round(one[name] / _HOUR_SECONDS, 3)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 DEFAULT_PORT = 15002
+REMOVAL = "remove 'spark' from the environment in aiflow.toml"
 _CLOCK = {"spark.sql.session.timeZone": "UTC"}
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]
@@ -45,10 +46,13 @@ class Connection:
 
 
 @contextmanager
-def connected(address: str | None, conf: Mapping[str, str], variables: Mapping[str, str]) -> Iterator[Connection]:
+def connected(
+    address: str | None, conf: Mapping[str, str], variables: Mapping[str, str], *, removal: str = REMOVAL
+) -> Iterator[Connection]:
     """Lend a Spark session of the server at ``address`` (None: the embedded one), with these settings.
 
-    ``variables`` tell an embedded server how the lake's store is opened; another one has been told by whoever runs it.
+    ``removal``: what to do for the embedded one, where nobody answers. ``variables`` tell an embedded server how the
+    lake's store is opened; another one has been told by whoever runs it.
     Raises ``MissingExtraError``, ``ConfigurationError`` or ``RunError`` when there is no such session to be had.
     """
     server = None
@@ -57,7 +61,7 @@ def connected(address: str | None, conf: Mapping[str, str], variables: Mapping[s
         _import_pyspark()  # takes longer than the server does to come up
         server = running_server(variables)
     else:
-        _check_address(address)
+        _check_address(address, removal)
         _import_pyspark()
     key = (server.address if server else str(address), tuple(sorted(conf.items())))
     spark = _take(key, is_embedded=server is not None)
@@ -194,7 +198,7 @@ def _import_pyspark() -> None:
             del main.__file__
 
 
-def _check_address(address: str) -> None:
+def _check_address(address: str, removal: str) -> None:
     """Raise unless somebody listens there; PySpark itself would try for ten minutes."""
     parts = urlsplit(address)
     if parts.scheme != "sc" or not parts.hostname:
@@ -214,7 +218,7 @@ def _check_address(address: str) -> None:
         raise RunError(
             "spark-unreachable",
             f"no Spark Connect server answers at {parts.hostname}:{port}: {error}",
-            hint="start it, or remove 'spark' from the environment in aiflow.toml to use the embedded one",
+            hint=f"start it, or {removal} to use the embedded one",
             retryable=True,
         ) from error
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field, PositiveInt
 
 from aiflow_sdk.config import resolve_secrets
-from aiflow_sdk.engines.spark.connection import connected
+from aiflow_sdk.engines.spark.connection import REMOVAL, connected
 from aiflow_sdk.engines.spark.embedded import stop_servers as stop_embedded
 from aiflow_sdk.engines.spark.session import SparkTaskSession
 from aiflow_sdk.plan import PlanTask, Run
@@ -54,10 +54,18 @@ class SparkEngine(Engine, kind="spark"):
 
         Leaving it by an exception interrupts what Spark still does for it.
         """
-        with connected(self.environment.spark, self.conf, self._variables()) as connection:
+        with connected(self.environment.spark, self.conf, self._variables(), removal=self._removal()) as connection:
             session = SparkTaskSession(connection.spark, connection.server, label=f"aiflow {run.run_id} {task.id}")
             with session:
                 yield session
+
+    def _removal(self) -> str:
+        """Return what to type so that the environment names no Spark, wherever it has it from."""
+        for item in self.environment.handed_out:
+            if item.name == "spark" and item.environment == self.environment.name:
+                where = f"the metadata service hands it out, version {item.version} of the team '{item.team}'"
+                return f"aiflow variable remove spark --env {item.environment} --team {item.team} ({where})"
+        return REMOVAL
 
     def _variables(self) -> dict[str, str]:
         """Return how an embedded server opens the lake's store; another one was told by whoever runs it."""
