@@ -195,9 +195,9 @@ def test_history_is_told_by_the_service_where_the_bundle_store_is_gone(
         (one["release"]["message"], one["current"]) for one in whole
     ]
     assert "what the metadata service has recorded" in told.err
-    assert "did you mean 'daily'?" in typed(capsys, root, "history", "dayly", code=1)["error"]["hint"]
+    assert "did you mean 'daily'?" in typed(capsys, root, "history", "dayly", code=2)["error"]["hint"]
     name_service(root, "http://127.0.0.1:9")
-    assert typed(capsys, root, "history", "daily", code=1)["error"]["code"] == "never-deployed"
+    assert typed(capsys, root, "history", "daily", code=2)["error"]["code"] == "never-deployed"
 
 
 def test_a_rollback_is_a_release_of_an_earlier_version(service: Service, root: Path, capsys: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
@@ -14,28 +13,25 @@ NUMBER = click.IntRange(1, 2**62 - 1)
 """What the metadata service numbers things by."""
 
 
-class Time(click.ParamType):
-    """A moment with its zone, as ISO 8601 writes it; ``is_ahead``: one that is over is refused."""
+def time_of(text: str) -> str:
+    """Return the moment that a text names, in UTC: a type of options. Raises ``BadParameter``."""
+    try:
+        moment = datetime.fromisoformat(text)
+        in_utc = moment if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"'{text}' is no time; write it as {EXAMPLE}") from None
+    if moment.tzinfo is None:
+        whole = _text(moment.replace(tzinfo=UTC))
+        raise click.BadParameter(f"'{text}' does not say in which zone; if it is UTC, write {whole}")
+    return _text(in_utc)
 
-    name = "time"
 
-    def __init__(self, *, is_ahead: bool = False) -> None:
-        self._is_ahead = is_ahead
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the moment in UTC, as the service understands it."""
-        text = str(value)
-        try:
-            moment = datetime.fromisoformat(text)
-            in_utc = moment if moment.tzinfo is None else moment.astimezone(UTC)
-        except (ValueError, OverflowError):
-            self.fail(f"'{text}' is no time; write it as {EXAMPLE}", param, ctx)
-        if moment.tzinfo is None:
-            whole = _text(moment.replace(tzinfo=UTC))
-            self.fail(f"'{text}' does not say in which zone; if it is UTC, write {whole}", param, ctx)
-        if self._is_ahead and moment <= datetime.now(UTC):
-            self.fail(f"{text} is over", param, ctx)
-        return _text(in_utc)
+def coming_time_of(text: str) -> str:
+    """Return the same of a moment that lies ahead."""
+    told = time_of(text)
+    if datetime.fromisoformat(told) <= datetime.now(UTC):
+        raise click.BadParameter(f"{text} is over")
+    return told
 
 
 def _text(moment: datetime) -> str:

@@ -15,7 +15,7 @@ import click
 from aiflow_sdk.cli.command_line import COMMANDS, CommandGroup, Exit, Invocation
 from aiflow_sdk.cli.console import format_table, plural, printable
 from aiflow_sdk.cli.service import require_service
-from aiflow_sdk.cli.times import LIMIT, Time
+from aiflow_sdk.cli.times import LIMIT, time_of
 from aiflow_sdk.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def _filter_options(function: Any) -> Any:
         click.option("--team", metavar="TEAM", help="Whose it was."),
         click.option("--in-environment", "among", metavar="NAME", help="In which environment."),
         click.option("--result", type=click.Choice(["done", "denied", "failed"]), help="How it ended."),
-        click.option("--since", type=Time(), metavar="TIME", help="From then on: 2026-11-20T03:00:00Z."),
-        click.option("--until", type=Time(), metavar="TIME", help="Before then."),
+        click.option("--since", type=time_of, metavar="TIME", help="From then on: 2026-11-20T03:00:00Z."),
+        click.option("--until", type=time_of, metavar="TIME", help="Before then."),
     ]
     for option in reversed(options):
         function = option(function)

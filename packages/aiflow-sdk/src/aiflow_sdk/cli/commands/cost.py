@@ -9,7 +9,7 @@ import click
 from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.console import format_table, plural, printable
 from aiflow_sdk.cli.service import require_service
-from aiflow_sdk.cli.times import Time
+from aiflow_sdk.cli.times import time_of
 
 _HOUR_SECONDS = 3600
 
@@ -27,9 +27,9 @@ aiflow cost --by day --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z --jso
     help="What a line is for.",
 )
 @click.option(
-    "--from", "since", type=Time(), metavar="TIME", help="Attempts that ended from then on: 2026-11-20T00:00:00Z."
+    "--from", "since", type=time_of, metavar="TIME", help="Attempts that ended from then on: 2026-11-20T00:00:00Z."
 )
-@click.option("--to", "until", type=Time(), metavar="TIME", help="Attempts that ended before then.")
+@click.option("--to", "until", type=time_of, metavar="TIME", help="Attempts that ended before then.")
 @click.option("--team", metavar="TEAM", help="Of this team alone.")
 @click.option("--pipeline", metavar="PIPELINE", help="Of this pipeline alone.")
 def command(

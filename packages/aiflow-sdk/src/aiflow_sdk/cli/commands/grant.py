@@ -8,7 +8,7 @@ import click
 
 from aiflow_sdk.cli.command_line import COMMANDS, CommandGroup, Invocation
 from aiflow_sdk.cli.service import require_service, show_rows
-from aiflow_sdk.cli.times import NUMBER, Time
+from aiflow_sdk.cli.times import NUMBER, coming_time_of
 
 if TYPE_CHECKING:
     from aiflow_sdk.service import Service
@@ -54,7 +54,7 @@ aiflow grant add "raw.*" --from shop --to growth --access write --until 2027-01-
     show_default=True,
     help="What is let; who may write may read.",
 )
-@click.option("--until", type=Time(is_ahead=True), metavar="TIME", help="When it ends: 2027-01-01T00:00:00Z.")
+@click.option("--until", type=coming_time_of, metavar="TIME", help="When it ends: 2027-01-01T00:00:00Z.")
 @click.option("--namespace", metavar="NAME", help="Of datasets in this namespace alone; that of the lake is onelake.")
 def add_command(
     invocation: Invocation,

@@ -11,7 +11,7 @@ from aiflow_sdk.cli.command_line import Invocation, subcommand
 from aiflow_sdk.cli.datasets import find_dataset, namespace_option, unknown_table
 from aiflow_sdk.cli.lineage_graph import Way, columns_graph, impact_lines, impact_of, table_name, tables_graph
 from aiflow_sdk.cli.service import require_service
-from aiflow_sdk.cli.times import Time
+from aiflow_sdk.cli.times import time_of
 from aiflow_sdk.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ aiflow lineage raw.orders --down --mermaid > impact.mmd""",
 @click.option("--up", "is_up", is_flag=True, help="What it is made from alone.")
 @click.option("--down", "is_down", is_flag=True, help="What is made from it alone, and whom a change would hurt.")
 @click.option("--depth", default=_NODES, metavar="N", type=click.IntRange(1, 1000), help="Through how many pipelines.")
-@click.option("--as-of", type=Time(), metavar="TIME", help="As it was at a time: 2026-11-20T00:00:00Z.")
+@click.option("--as-of", type=time_of, metavar="TIME", help="As it was at a time: 2026-11-20T00:00:00Z.")
 @namespace_option
 @click.option("--mermaid", is_flag=True, help="The graph alone, as Mermaid text.")
 def command(
