@@ -37,20 +37,21 @@ def _answers(environment: Environment) -> Iterator[Finding]:
     from aiflow_sdk.config import resolve_secret
     from aiflow_sdk.service import Service
 
-    with_token = {"timeout_seconds": _ANSWER_SECONDS}
-    mode = (Service(environment, token="", **with_token).get("sign-in") or {}).get("mode")
+    mode = (Service(environment, token="", timeout_seconds=_ANSWER_SECONDS).get("sign-in") or {}).get("mode")
     if mode is None:
         said = f"what answers at {environment.service} takes events at best: it is no metadata service of aiflow's"
         yield Finding("warn", "service", said, "see that the setting service is its address")
         return
     if environment.service_token is not None:
         token = resolve_secret(environment.service_token, environment)
-        yield from _guarded("service_token", _identity(environment, Service(environment, token=token, **with_token)))
+        yield from _guarded(
+            "service_token", _identity(environment, Service(environment, token=token, timeout_seconds=_ANSWER_SECONDS))
+        )
     elif mode != "local":
         said = "people sign in there, and runs send their events without a token: they are refused"
         todo = f'aiflow token create, and service_token = "secret://NAME" under [environments.{environment.name}]'
         yield Finding("warn", "service_token", said, todo)
-    personal = Service(environment, is_personal=True, **with_token)
+    personal = Service(environment, is_personal=True, timeout_seconds=_ANSWER_SECONDS)
     if mode != "local":
         yield from _guarded("login", _identity(environment, personal, is_personal=True))
     yield from _fits(environment, personal)

@@ -137,7 +137,7 @@ class CheckpointWriter:
         """Return the checkpoints that are there, checked by those keys that lie beside them, and what is missed."""
         read = open_checkpoints(self.address)
         known = self._signed
-        if known is not None and known.number > read.newest:
+        if known is not None and self._is_gone(known):
             says = f"checkpoint {known.number}, which the service signed at {known.at}, is not at {self.address}"
             read.problems.append(("checkpoint-missing", says))
             read.found.append(known)  # it speaks for the rows all the same
@@ -158,12 +158,20 @@ class CheckpointWriter:
             made = Checkpoint(*told, self._key.sign(signed_bytes(*told)).hex())
             if self._store.put_if_absent(checkpoint_key(made.number), made.to_bytes()):
                 self._number, self.last, self._looked_at = made.number, made, now()
-                self._signed = made
-                if self._memory:
-                    self._memory.write(made)
+                self._remember(made)
                 return made
             self._look()  # another replica was quicker
         return None
+
+    def _remember(self, made: Checkpoint) -> None:
+        if self._signed is not None and self._is_gone(self._signed):
+            return  # what is known of the history that was lost is kept
+        self._signed = made
+        if self._memory:
+            self._memory.write(made)
+
+    def _is_gone(self, known: Checkpoint) -> bool:
+        return self._store.read(checkpoint_key(known.number)) != known.to_bytes()
 
     def _look(self) -> None:
         number, self.last = newest_checkpoint(self._store)

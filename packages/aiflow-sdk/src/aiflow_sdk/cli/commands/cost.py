@@ -95,4 +95,4 @@ def _hours(one: dict[str, Any], name: str) -> float | str:
     """Return hours; what nobody has measured is said to be so and is no zero."""
     if one["estimated_attempts"] == one["attempts"] and not one[name]:
         return "not measured"
-    return round(one[name] / _HOUR_SECONDS, 3)
+    return round(float(one[name]) / _HOUR_SECONDS, 3)
