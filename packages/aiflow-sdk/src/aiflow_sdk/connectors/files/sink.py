@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.files.place import Format, Place, files_identity, format_of, is_one_file
+from aiflow_sdk.connectors.files.record import RECORD, Record, refuse_foreign_file, refuse_foreign_files
 from aiflow_sdk.connectors.files.text import folder_name, write_text
 from aiflow_sdk.connectors.onelake.identity import partition_app
 from aiflow_sdk.connectors.onelake.location import (
@@ -27,6 +27,7 @@ from aiflow_sdk.connectors.onelake.location import (
     lock_key,
     staged_folder,
 )
+from aiflow_sdk.connectors.onelake.options import check_choice
 from aiflow_sdk.connectors.onelake.replacement import generation_apps
 from aiflow_sdk.connectors.onelake.values import shown_text
 from aiflow_sdk.connectors.parquet import missing_columns, partition_of, rows_outside, shared_schema, write_files
@@ -38,10 +39,6 @@ from aiflow_sdk.stores import FolderStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_RECORD = "_aiflow.json"
-"""Beside the data: which generation of which write lies there."""
-
 
 _READY = "ready-"
 
@@ -60,6 +57,8 @@ class FilesSink(Sink, kind="files"):
     partition_by: tuple[str, ...] = ()
     time: str | None = None
     """The partition column that holds the run's partition, where it is not plain which."""
+    foreign: str = "refuse"
+    """What becomes of files in the way that no files sink wrote there: ``refuse`` the run, or ``replace`` them."""
 
     _folders: dict[tuple[str, str, int, int], Path] = PrivateAttr(default_factory=dict)
 
@@ -71,6 +70,7 @@ class FilesSink(Sink, kind="files"):
                 f"files have no mode '{self.mode}'",
                 hint='write mode="overwrite", or write to a table',
             )
+        check_choice("bad-option", "foreign", self.foreign, ("refuse", "replace"))
         if is_deferred(self.path):
             return self
         check_path(self.path)
@@ -133,9 +133,10 @@ class FilesSink(Sink, kind="files"):
         parts = [partition.key for partition in run.partitions] if time else [""]
         known: list[int] = []
         for one in parts:
-            noted = self._generations(store, self._record(f"{key}/{folder_name(time, one)}" if time else key))
+            key_of_record = self._record(f"{key}/{folder_name(time, one)}" if time else key)
+            record = Record.read(store, key_of_record) or Record()
             apps = self._apps(request, one)
-            known += [noted[app] for app in apps if app in noted]
+            known += [record.generations[app] for app in apps if app in record.generations]
         return max(known, default=None)
 
     def _apps(self, request: Write, part: str) -> list[str]:
@@ -189,30 +190,21 @@ class FilesSink(Sink, kind="files"):
         written: list[DataFile] = []
         superseded = False
         with store.lock(lock_key(target)):
-            for one, inside in parts.items():
+            replaced: list[tuple[str, str, dict[str, int]]] = []
+            for one in parts:
                 apps = self._apps(request, one)
                 place = f"{key}/{folder_name(time, one)}" if time else key
-                record = self._record(place)
-                known = self._generations(store, record)
+                known = dict((Record.read(store, self._record(place)) or Record()).generations)
                 if max((known.get(app, 0) for app in apps), default=0) > run.generation:
                     superseded = True
                     continue
-                known.update(dict.fromkeys(apps, run.generation))
-                self._replace(store, place, folder, folder_name(time, one) if time else "", inside, schema, known)
-                written += inside
+                if self.foreign == "refuse":
+                    self._refuse_foreign(store, place, key)
+                replaced.append((one, place, known | dict.fromkeys(apps, run.generation)))
+            for one, place, known in replaced:
+                self._replace(store, place, folder, folder_name(time, one) if time else "", parts[one], schema, known)
+                written += parts[one]
         return self._written(written, told, superseded, schema, request)
-
-    def _generations(self, store: FolderStore, record: str) -> dict[str, int]:
-        """Return which generation of which write lies there. Raises ``StoreError`` for what is no such record."""
-        try:
-            known = json.loads(store.read(record) or b"{}")
-            return {str(app): int(generation) for app, generation in known.items()}
-        except (ValueError, TypeError, AttributeError) as error:
-            raise StoreError(
-                "unreadable-record",
-                f"{store.root / record} does not tell what was written there: {error}",
-                hint="remove the file if what lies beside it may be replaced",
-            ) from error
 
     def _replace(
         self,
@@ -222,13 +214,17 @@ class FilesSink(Sink, kind="files"):
         own: str,
         files: Sequence[DataFile],
         schema: Any,
-        record: Mapping[str, int],
+        generations: Mapping[str, int],
     ) -> None:
         """Publish the files at ``place``, in a folder with the record or as one file with the record after it."""
-        text = json.dumps(dict(record), sort_keys=True).encode()
         if is_one_file(self.path):
+            record = self._record(place)
+            if (
+                Record.read(store, record) is None
+            ):  # so that what lies there is its own, should the writer die in between
+                store.put(record, Record().text())
             store.publish(_one_file([folder / file.path for file in files], folder, schema), place, replace=True)
-            store.put(self._record(place), text)
+            store.put(record, Record(generations, frozenset({self.path.rpartition("/")[2]})).text())
             return
         ready = folder / f"{_READY}{uuid4().hex[:8]}"
         ready.mkdir()
@@ -239,14 +235,22 @@ class FilesSink(Sink, kind="files"):
             (folder / file.path).rename(target)
         if not files and not own and self._format == "parquet":
             _one_file([], ready, schema)
-        (ready / _RECORD).write_bytes(text)
+        names = frozenset(path.relative_to(ready).as_posix() for path in ready.rglob("*") if path.is_file())
+        (ready / RECORD).write_bytes(Record(generations, names).text())
         store.publish(ready, place, replace=True)  # what was there goes on being read, and is swept later
 
     def _record(self, place: str) -> str:
+        """Return the key of the record of the files at ``place``: in their folder, or beside the one file."""
         if not is_one_file(self.path):
-            return f"{place}/{_RECORD}"
+            return f"{place}/{RECORD}"
         folder, _, name = place.rpartition("/")
-        return f"{folder}/.{name}{_RECORD}" if folder else f".{name}{_RECORD}"
+        return f"{folder}/.{name}{RECORD}" if folder else f".{name}{RECORD}"
+
+    def _refuse_foreign(self, store: FolderStore, place: str, whole: str) -> None:
+        if is_one_file(self.path):
+            refuse_foreign_file(store, place, self._record(place))
+        else:
+            refuse_foreign_files(store, place, whole)
 
     def _files(self, run: Run, time: str | None) -> list[Path]:
         target = below_lake(self.environment, self.path)
