@@ -203,6 +203,42 @@ def test_an_absent_partition_is_no_empty_one(project):
     assert caught.value.retryable
 
 
+def _of_literals(project, values, **options):
+    """Return the plan of a pipeline that names partitions of orders by itself, and what its run makes."""
+    keys = pl.DataFrame({"id": [1, 2], "n": [7, None], "flag": [True, None]})
+    where = str(project.root / ".aiflow/lake/raw/literal")
+    keys.write_delta(where, mode="overwrite", delta_write_options={"partition_by": ["n", "flag"]})
+    params = {"kind": "onelake", "table": "raw.literal", "partitions": values, **options}
+    out = {"kind": "onelake", "table": "mart.out"}
+    nodes = (
+        NodeIR.make(id="literal", type="source", params=params),
+        NodeIR.make(id="out", type="sink", params=out, input_ids=("literal",)),
+    )
+    plan = compiled(project, PipelineIR.make(id="p", nodes=nodes))
+    return run_all(project, plan, make_run(plan))
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [({"n": [8, 9]}, "input-absent"), ({"n": 8}, "input-absent"), ({"flag": False}, "input-absent")],
+)
+def test_values_that_a_pipeline_names_and_of_which_none_is_there_are_no_empty_input(project, values, code):
+    with pytest.raises(DataNotReadyError) as caught:
+        _of_literals(project, values)
+    assert caught.value.code == code
+    _of_literals(project, values, complete=0)
+    assert table(project, "mart/out").height == 0
+
+
+def test_of_values_that_a_pipeline_names_any_suffices_unless_it_asks_for_more(project):
+    for values, ids in (({"n": [8, 7]}, [1]), ({"flag": True}, [1]), ({"n": None}, [2]), ({"n": [9, None]}, [2])):
+        _of_literals(project, values)
+        assert table(project, "mart/out")["id"].to_list() == ids
+    with pytest.raises(DataNotReadyError) as caught:
+        _of_literals(project, {"n": [8, 7]}, complete="all")
+    assert caught.value.code == "input-incomplete"
+
+
 @pytest.mark.parametrize(
     ("function", "code"), [("etl:nothing", "returned-nothing"), ("etl:broken", "user-code-failed")]
 )

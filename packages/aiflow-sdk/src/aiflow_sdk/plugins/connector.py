@@ -54,7 +54,7 @@ class Source(Plugin, ABC):
 
     complete: Literal["all"] | NonNegativeInt | None = None
     """How many of the partitions that the run asks for must be there. None: all of ``{{ ds }}``, ``same``, ``offset``
-    and ``covering``, one of ``last``, none of ``all``."""
+    and ``covering``, one of ``last`` and of values that the pipeline itself names, none of ``all``."""
     wait_minutes: float = Field(default=0, ge=0)
     """How long a run waits for those partitions."""
     restated: Literal["stale", "rerun", "ignore"] = "stale"
