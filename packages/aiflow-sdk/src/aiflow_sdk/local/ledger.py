@@ -125,8 +125,9 @@ class Ledger:
         return {node: "there" if identity and node in whole else identity for node, identity in identities.items()}
 
     def _whole_sinks(self, run: Run) -> set[str]:
-        """Return the sinks without a time column, of a run for a partition: each run replaces the table whole."""
-        return {node.id for node in self.plan.node_list if node.type == "sink" and not node.time and run.partition_key}
+        """Return the sinks that replace, and have no time column, of a run for a partition: what they write is one."""
+        whole = {node.id for node in self.plan.node_list if node.type == "sink" and not node.time and run.partition_key}
+        return whole - self.data.adding_sinks(run) if whole else whole
 
     def _run(self, partition: str, params: Mapping[str, Any]) -> Run:
         return make_run(self.plan, partition=partition, params=params)
