@@ -126,6 +126,24 @@ class JudgedSource(PartitionedSource, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Hidden:
+    """Partitions that one environment's dataset has and that of another one hides, which is read in its place."""
+
+    here: str
+    """The environment that is read."""
+    there: str
+    keys: tuple[str, ...]
+
+
+@runtime_checkable
+class ShadowingSource(PartitionedSource, Protocol):
+    """A source that reads one environment's dataset in the place of another one's."""
+
+    def hidden(self, column: str, keys: Sequence[str], timezone: str = "UTC") -> Hidden | None:
+        """Return which of these partitions the nearest environment has whose dataset is not read, where one has any."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """Which version of a dataset is read, and where."""
 
