@@ -14,6 +14,7 @@ from aiflow_sdk.code import enter_project
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import Environment, load_project
 from aiflow_sdk.errors import (
+    AiflowError,
     ConfigurationError,
     DataError,
     DataNotReadyError,
@@ -249,6 +250,39 @@ def test_user_code_that_fails_shows_its_own_lines_first(project, function, code)
     assert caught.value.code == code
     if code == "user-code-failed":
         assert "etl.py" in caught.value.notes[0] + caught.value.notes[1]
+
+
+@pytest.mark.parametrize("engine", ["python", "spark"])
+@pytest.mark.parametrize(
+    ("query", "columns", "kind", "fuse"),
+    [
+        ("select cast('x' || id as int) as id, dt from {orders}", ["dt"], "onelake", True),
+        ("select cast('x' || id as int) as id, dt from {orders}", ["dt"], "files", True),
+        ("select cast('x' || id as int) as id, dt from {orders}", ["dt"], "onelake", False),
+        ("select id, dt from {orders}", ["dt", "region"], "onelake", True),
+    ],
+)
+def test_a_first_run_that_fails_leaves_no_folder(project, engine, query, columns, kind, fuse):
+    place = {"table": "mart.made"} if kind == "onelake" else {"path": "exports/made"}
+    params = {"kind": "onelake", "table": "raw.orders", "partitions": {"dt": "{{ ds }}"}}
+    nodes = [
+        NodeIR.make(id="orders", type="source", params=params),
+        NodeIR.make(id="made", type="transform", engine=engine, sql=query, input_ids=("orders",), fuse=fuse),
+        NodeIR.make(
+            id="out", type="sink", params={"kind": kind, "partition_by": columns, **place}, input_ids=("made",)
+        ),
+    ]
+    if not fuse:
+        again = NodeIR.make(
+            id="kept", type="transform", engine=engine, sql="select * from {made}", input_ids=("made",), fuse=False
+        )
+        nodes[2:] = [again, NodeIR.make(**{**dict(nodes[2]), "input_ids": ("kept",)})]
+    plan = compiled(project, PipelineIR.make(id="p", schedule="0 3 * * *", partition="day", nodes=tuple(nodes)))
+    lake = project.root / ".aiflow/lake"
+    before = sorted(lake.rglob("*"))
+    with pytest.raises(AiflowError):
+        run_all(project, plan, make_run(plan, partition="2026-11-20"))
+    assert [path for path in sorted(lake.rglob("*")) if path.name != "_staging"] == before
 
 
 def test_a_run_without_rows_empties_its_partition(project):

@@ -323,6 +323,8 @@ class Destination:
     """Whether types stay as the engine has them (frames between tasks), instead of what a lake holds; then a frame
     without rows has a file too."""
     storage_options: Mapping[str, str] = field(default_factory=dict)
+    root: str = ""
+    """A folder above it. Of a write that is not to be, what is empty between the two goes with it."""
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from aiflow_sdk.connectors.files.record import RECORD, Record, refuse_foreign_fi
 from aiflow_sdk.connectors.files.text import folder_name, write_text
 from aiflow_sdk.connectors.onelake.identity import partition_app
 from aiflow_sdk.connectors.onelake.location import (
+    STAGING,
     below_lake,
     check_no_table,
     check_path,
@@ -109,8 +110,8 @@ class FilesSink(Sink, kind="files"):
 
     def write(self, batches: pa.RecordBatchReader, request: Write) -> Written:
         """Write all batches, or nothing."""
-        folder = self._aside(request)
         order = self._order(request)
+        folder = self._aside(request)
         try:
             if self._format == "parquet":
                 files, schema = write_files(batches, folder, order, request)
@@ -118,7 +119,7 @@ class FilesSink(Sink, kind="files"):
                 files, schema = write_text(batches, folder, order, request, self._format)
             return self._publish(folder, files, schema, request)
         finally:
-            _clean(folder)
+            self._clean(folder)
 
     def identity(self, run: Run, node_id: str) -> str | None:
         """Return a fingerprint of the files of the run's partition, or None where there are none."""
@@ -155,6 +156,16 @@ class FilesSink(Sink, kind="files"):
         run = request.run
         name = f"files-{request.node_id}-{run.attempt}-{uuid4().hex[:16]}"
         return staged_folder(self.environment, run.run_id, str(run.execution), name)
+
+    def _clean(self, folder: Path) -> None:
+        """Remove what a write leaves aside, but for folders that it replaced: those are swept with the run's frames."""
+        for path in folder.iterdir():
+            if path.is_dir() and not path.name.startswith(_READY):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.is_file():
+                path.unlink(missing_ok=True)
+        root = lake_root(self.environment) / STAGING
+        FolderStore(root).prune(folder.relative_to(root).as_posix())
 
     def _order(self, request: Write) -> tuple[str, ...]:
         """Return the partition columns, that of the run's partition first: it is replaced as one folder."""
@@ -295,10 +306,11 @@ class ParquetFilesSink(FilesSink, kind="files"):
 
     def destination(self, request: Write) -> Destination:
         """Return a folder of this write alone."""
-        key = _write_of(request)
+        key, order = _write_of(request), self._order(request)
         if key not in self._folders:
             self._folders[key] = self._aside(request)
-        return Destination(folder=str(self._folders[key]), partition_by=self._order(request))
+        root = lake_root(self.environment) / STAGING
+        return Destination(folder=str(self._folders[key]), partition_by=order, root=str(root))
 
     def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
         """Publish the files. Whatever fails, what was there before stays."""
@@ -311,18 +323,7 @@ class ParquetFilesSink(FilesSink, kind="files"):
             missing_columns(self.partition_by, pa.schema(schema).names, Write(request.node_id, request.run))
             return self._publish(folder, [file for file in files if file.rows], schema, request)
         finally:
-            _clean(folder)
-
-
-def _clean(folder: Path) -> None:
-    """Remove what a write leaves aside, but for the folders that it replaced: those are swept with the run's frames."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.name.startswith(_READY):
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.is_file():
-            path.unlink(missing_ok=True)
-    if not any(folder.iterdir()):
-        folder.rmdir()
+            self._clean(folder)
 
 
 def _write_of(request: Write) -> tuple[str, str, int, int]:

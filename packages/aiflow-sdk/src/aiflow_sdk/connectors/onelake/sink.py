@@ -37,7 +37,7 @@ from aiflow_sdk.errors import AiflowError, ConfigurationError, DefinitionError, 
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins import DataFile, Destination, Pending, Sink, Write, Written
-from aiflow_sdk.stores import FolderStore, store_failures, writing
+from aiflow_sdk.stores import FolderStore, discard_folder, make_folder, store_failures, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -150,7 +150,7 @@ class OneLakeSink(Sink, kind="onelake"):
             if place.folder is not None:
                 place.check_inside(self._prefixes[key])
                 with writing(place.folder):
-                    (place.folder / self._prefixes[key]).mkdir(parents=True)
+                    make_folder(place.folder / self._prefixes[key])
         known = state.types if state else {}
         return Destination(
             folder=place.address.joined(self._prefixes[key]).uri,
@@ -158,6 +158,7 @@ class OneLakeSink(Sink, kind="onelake"):
             types={column: arrow_name(kind) for column, kind in known.items()},
             widening=self.schema_evolution == "widen",
             storage_options=place.options,
+            root=place.lake.address.uri,
         )
 
     def prepare(self, files: Sequence[DataFile], schema: Any, request: Write) -> Pending:
@@ -317,7 +318,8 @@ class OneLakeSink(Sink, kind="onelake"):
         except (AiflowError, OSError):
             return
         if place.folder is not None and not active & set(place.store.list(prefix)):
-            FolderStore(place.folder).delete_prefix(prefix)
+            with suppress(OSError, AiflowError):
+                discard_folder(str(place.folder / prefix), {}, place.lake.address.uri)
 
     def _of_run(self, state: TableState, run: Run, time: str | None) -> list[ActiveFile]:
         """Return the files of the run's partition, of a table without time column all of them."""
