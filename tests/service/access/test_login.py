@@ -202,7 +202,7 @@ def test_an_answer_of_another_sign_in_changes_nothing(fresh, sign_in):
 
 def test_time_runs_out(fresh, sign_in):
     provider = find_provider(sign_in)
-    with BrowserFlow(provider, sign_in) as flow, pytest.raises(AccessError, match="within 1 seconds") as caught:
+    with BrowserFlow(provider, sign_in) as flow, pytest.raises(AccessError, match="within 1 second") as caught:
         flow.wait(1)
     assert (caught.value.code, caught.value.retryable) == ("login-timeout", True)
     fresh.device_seconds = 1

@@ -17,9 +17,8 @@ from aiflow_sdk.cli.console import (
     format_rows,
     format_seconds,
     format_table,
-    plural,
 )
-from aiflow_sdk.errors import AiflowError, DocumentError
+from aiflow_sdk.errors import AiflowError, DocumentError, plural
 from aiflow_sdk.local.store import short_run_id
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiflow_sdk.errors import DataError, StoreError
+from aiflow_sdk.errors import DataError, StoreError, plural
 from aiflow_sdk.stores import FolderStore
 
 RECORD = "_aiflow.json"
@@ -79,10 +79,9 @@ def _refuse(store: FolderStore, place: str, foreign: Sequence[Path]) -> None:
         return
     names = [file.relative_to(store.root).as_posix() for file in sorted(foreign)]
     shown = ", ".join(names[:_SHOWN_FILES]) + (" …" if len(names) > _SHOWN_FILES else "")
-    what = "a file" if len(names) == 1 else f"{len(names)} files"
     raise DataError(
         "foreign-files",
-        f"the run would replace {what} at '{place}' that no files sink wrote there: {shown}",
+        f"the run would replace {plural(len(names), 'file')} at '{place}' that no files sink wrote there: {shown}",
         hint='move them away, write to a path of its own, or declare foreign="replace" if they may go',
     )
 

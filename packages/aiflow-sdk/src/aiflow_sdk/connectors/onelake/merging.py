@@ -18,7 +18,7 @@ from aiflow_sdk.connectors.onelake.location import TablePlace
 from aiflow_sdk.connectors.onelake.rewriting import rewrite_files
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState
 from aiflow_sdk.connectors.parquet import FileGroup, group_files, scan_polars
-from aiflow_sdk.errors import DataError, unknown_name
+from aiflow_sdk.errors import DataError, plural, unknown_name
 from aiflow_sdk.plugins import Scan
 
 if TYPE_CHECKING:
@@ -260,9 +260,9 @@ def _values_replaced(change: Change, stale: pl.DataFrame, lowered: pl.DataFrame)
     merge, keys = _merge_of(change), list(_merge_of(change).keys)
     told = []
     if stale.height:
-        told.append(f"{stale.height} keys less ({_shown(stale, keys)})")
+        told.append(f"{plural(stale.height, 'key')} fewer ({_shown(stale, keys)})")
     if lowered.height:
-        told.append(f"a lower '{merge.order_by}' for {lowered.height} keys ({_shown(lowered, keys)})")
+        told.append(f"a lower '{merge.order_by}' for {plural(lowered.height, 'key')} ({_shown(lowered, keys)})")
     return DataError(
         "values-replaced",
         f"{change.request.run.partition_text} has {' and '.join(told)} than its earlier execution merged into "

@@ -34,7 +34,7 @@ from aiflow_sdk.connectors.parquet import (
     scan_arrow,
     scan_polars,
 )
-from aiflow_sdk.errors import AiflowError, ConfigurationError, DataError, did_you_mean, unknown_name
+from aiflow_sdk.errors import AiflowError, ConfigurationError, DataError, did_you_mean, plural, unknown_name
 from aiflow_sdk.frames import to_reader
 from aiflow_sdk.ir import DatasetName, FrozenMap, PlainMap
 from aiflow_sdk.plan import Run
@@ -297,7 +297,7 @@ def _check_kept(state: TableState, name: str) -> None:
         raise DataError(
             "pinned-version-gone",
             f"version {version} of '{name}' in '{state.place.lake.environment}', which this run reads since it began, "
-            f"has lost {len(gone)} of its {len(state.files)} data files",
+            f"has lost {len(gone)} of its {plural(len(state.files), 'data file')}",
             hint="start a new run, which reads the newest version; vacuum that table with a longer retention",
             notes=[f"for instance {gone[0]}"],
         )
