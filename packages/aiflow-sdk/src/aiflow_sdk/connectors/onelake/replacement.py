@@ -179,8 +179,8 @@ def _own_files(change: Change, state: TableState) -> list[ActiveFile]:
             "rows-not-traceable",
             f"an earlier execution added {plural(noted, 'file')} to '{change.name}' for "
             f"{change.request.run.partition_text}, and {len(own)} of them are there: "
-            "somebody compacted or rewrote the table, so that its rows cannot be told from others, and would stand there "
-            "twice",
+            "somebody compacted or rewrote the table, so that its rows cannot be told from others, and would stand "
+            "there twice",
             hint='restore the table to a version before that, or declare what may be replaced: mode="upsert" with keys '
             'into a new table, or mode="overwrite" with partition_by',
         )
