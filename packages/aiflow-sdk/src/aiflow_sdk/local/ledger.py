@@ -13,15 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.config import LakeRoot, resolve_secrets
+from aiflow_sdk.config import LEDGER, LakeRoot, resolve_secrets
 from aiflow_sdk.errors import StoreError
 from aiflow_sdk.ir import thaw
 from aiflow_sdk.local.executor import LiveRun
 from aiflow_sdk.plan import Making, Plan, Run, Verdict, make_run, making_of, why_run
 from aiflow_sdk.runtime import Data
 from aiflow_sdk.stores import Store, folder_name, open_store
-
-_FOLDER = "_ledger"
 
 
 class Ledger:
@@ -146,7 +144,7 @@ class Ledger:
 
     def _key(self, partition: str) -> str:
         names = map(folder_name, (self.plan.project, self.plan.pipeline_id, partition))
-        return "/".join((_FOLDER, *names)) + ".json"
+        return "/".join((LEDGER, *names)) + ".json"
 
     def _write(self, partition: str, making: Making) -> None:
         known = self.read(partition)
