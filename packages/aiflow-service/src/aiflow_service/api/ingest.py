@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from aiflow_service.api.answers import answer
 from aiflow_service.api.figures import EVENTS
+from aiflow_service.api.parameters import refuse_unknown
 from aiflow_service.api.problem import PROBLEMS
 from aiflow_service.api.services import SenderOf, Services, ServicesOf
 from aiflow_service.database import now
@@ -38,6 +39,7 @@ async def receive(request: Request, services: ServicesOf, sender: SenderOf) -> R
     """Take one event. 201 means that it is durable, and in the next answer; the same one again counts once."""
     raw = await _read(request, services, sender, MAX_EVENT_BYTES)
     try:
+        await refuse_unknown(request)
         if len(raw) < _QUICK_BYTES:
             submission = _submit(raw, sender)
         else:
@@ -63,6 +65,7 @@ async def receive_batch(request: Request, services: ServicesOf, sender: SenderOf
     """Take a list of events. Those that are refused are listed by their place in it; the others land."""
     raw = await _read(request, services, sender, MAX_BODY_BYTES)
     try:
+        await refuse_unknown(request)
         if len(raw) < _QUICK_BYTES:
             submissions, refusals = _submit_batch(raw, sender)
         else:
