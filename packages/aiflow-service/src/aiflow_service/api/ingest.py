@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from aiflow_service.api.services import SenderOf, Services, ServicesOf
 from aiflow_service.database import now
 from aiflow_service.events import RefusedEvent
 from aiflow_service.ingest import Sender, Submission, split_batch, unpack
-from aiflow_service.ingest.writer import refusal_of
+from aiflow_service.ingest.writer import Written, refusal_of
 from aiflow_service.openlineage import Refusal, read_event
 from aiflow_service.openlineage.limits import MAX_BODY_BYTES, MAX_EVENT_BYTES
 
@@ -26,6 +27,8 @@ router = APIRouter(prefix="/api/v1", tags=["events"], responses=PROBLEMS)
 
 _ANY_EVENT = {"type": "object", "description": "A run, job or dataset event of OpenLineage 2-0-2."}
 _ANYTHING = {"description": "An event; of one that is none the answer tells."}
+_MOST_WARNINGS = 20
+"""How many an answer tells."""
 _QUICK_BYTES = 65_536
 """What is longer is read in a thread, so that others need not wait for it."""
 
@@ -36,7 +39,10 @@ def _body_of(schema: dict[str, Any]) -> dict[str, Any]:
 
 @router.post("/lineage", status_code=201, openapi_extra=_body_of(_ANY_EVENT))
 async def receive(request: Request, services: ServicesOf, sender: SenderOf) -> Response:
-    """Take one event. 201 means that it is durable, and in the next answer; the same one again counts once."""
+    """Take one event. 201 means that it is durable, and in the next answer; the same one again counts once.
+
+    `warnings`: what of it did not count, such as what it says of a dataset that is another team's.
+    """
     raw = await _read(request, services, sender, MAX_EVENT_BYTES)
     try:
         await refuse_unknown(request)
@@ -54,7 +60,10 @@ async def receive(request: Request, services: ServicesOf, sender: SenderOf) -> R
         raise written.unstorable[digest]
     number = written.outcome.numbers.get(digest)
     EVENTS.labels("duplicate" if number is None else "accepted").inc()
-    return answer({"status": "duplicate" if number is None else "accepted", "id": number}, 201)
+    told: dict[str, Any] = {"status": "duplicate" if number is None else "accepted", "id": number}
+    if warnings := _warnings(written, digest):
+        told["warnings"] = warnings
+    return answer(told, 201)
 
 
 @router.post(
@@ -62,7 +71,10 @@ async def receive(request: Request, services: ServicesOf, sender: SenderOf) -> R
     openapi_extra=_body_of({"type": "array", "items": _ANYTHING}),
 )
 async def receive_batch(request: Request, services: ServicesOf, sender: SenderOf) -> Response:
-    """Take a list of events. Those that are refused are listed by their place in it; the others land."""
+    """Take a list of events. Those that are refused are listed by their place in it; the others land.
+
+    `warnings`: what of them did not count, with their place too.
+    """
     raw = await _read(request, services, sender, MAX_BODY_BYTES)
     try:
         await refuse_unknown(request)
@@ -84,22 +96,40 @@ async def receive_batch(request: Request, services: ServicesOf, sender: SenderOf
     EVENTS.labels("accepted").inc(accepted)
     EVENTS.labels("duplicate").inc(received - len(failed) - accepted)
     EVENTS.labels("refused").inc(len(failed))
-    return answer(
-        {
-            "status": "partial_success" if failed else "success",
-            "summary": {
-                "received": received,
-                "successful": received - len(failed),
-                "failed": len(failed),
-                "retriable": 0,
-                "non_retriable": len(failed),
-            },
-            "failed_events": [
-                {"index": index, "reason": one.reason, "code": one.code, "place": one.place, "retriable": False}
-                for index, one in sorted(failed.items())
-            ],
-        }
+    told: dict[str, Any] = {
+        "status": "partial_success" if failed else "success",
+        "summary": {
+            "received": received,
+            "successful": received - len(failed),
+            "failed": len(failed),
+            "retriable": 0,
+            "non_retriable": len(failed),
+        },
+        "failed_events": [
+            {"index": index, "reason": one.reason, "code": one.code, "place": one.place, "retriable": False}
+            for index, one in sorted(failed.items())
+        ],
+    }
+    warnings = (
+        {"index": index, **one}
+        for index, submission in sorted(submissions.items())
+        for one in _warnings(written, submission.event.digest)
     )
+    if shown := list(islice(warnings, _MOST_WARNINGS)):
+        told["warnings"] = shown
+    return answer(told)
+
+
+def _warnings(written: Written, digest: bytes) -> list[dict[str, str]]:
+    """Return what the sender of an event has to know of it; whose a dataset is, is not told."""
+    return [
+        {
+            "code": "dataset-not-granted",
+            "reason": f"the dataset '{name}' ({namespace}) is another team's, which wrote it first or claims it: that "
+            "the job writes it is noted, and what is said of its columns and facts is not; ask for a grant to write",
+        }
+        for namespace, name in written.outcome.ungranted.get(digest, ())[:_MOST_WARNINGS]
+    ]
 
 
 async def _read(request: Request, services: Services, sender: Sender, most: int) -> bytes:
