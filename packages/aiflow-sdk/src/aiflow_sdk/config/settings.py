@@ -47,7 +47,7 @@ def _is_web_address(value: Any) -> bool:
     if not (_is_text(value) and re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", value)):
         return False
     try:
-        return urlsplit(value).port != 0
+        return urlsplit(str(value)).port != 0
     except ValueError:  # a port that is no number, or is none from 0 to 65535
         return False
 
