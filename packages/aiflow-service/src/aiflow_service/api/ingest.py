@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
@@ -31,6 +32,8 @@ _MOST_WARNINGS = 20
 """How many an answer tells."""
 _QUICK_BYTES = 65_536
 """What is longer is read in a thread, so that others need not wait for it."""
+_READER = ThreadPoolExecutor(1, "reader")
+"""One: reading is work of the interpreter, and each thread more would keep the one that writes from its turn."""
 
 
 def _body_of(schema: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +52,7 @@ async def receive(request: Request, services: ServicesOf, sender: SenderOf) -> R
         if len(raw) < _QUICK_BYTES:
             submission = _submit(raw, sender)
         else:
-            submission = await asyncio.to_thread(_submit, raw, sender)
+            submission = await asyncio.get_running_loop().run_in_executor(_READER, _submit, raw, sender)
     except Refusal as refusal:
         await _keep(services, await _refusals_of([(raw, refusal)], sender))
         raise
@@ -81,7 +84,9 @@ async def receive_batch(request: Request, services: ServicesOf, sender: SenderOf
         if len(raw) < _QUICK_BYTES:
             submissions, refusals = _submit_batch(raw, sender)
         else:
-            submissions, refusals = await asyncio.to_thread(_submit_batch, raw, sender)
+            submissions, refusals = await asyncio.get_running_loop().run_in_executor(
+                _READER, _submit_batch, raw, sender
+            )
     except Refusal as refusal:
         await _keep(services, await _refusals_of([(raw, refusal)], sender))
         raise

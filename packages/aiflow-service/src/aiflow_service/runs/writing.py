@@ -68,16 +68,35 @@ Place: TypeAlias = tuple[int, str]
 """A team, and a run's id in it."""
 
 
-def write_runs(
+class RunChanges(Struct):
+    """What a group of events changes of runs."""
+
+    ended: list[tuple[str, RunFold]]
+    """Those of whole pipelines and of others' jobs that have ended by it, with the pipeline or job."""
+    taken_over: dict[str, tuple[int, int]]
+    """By id those of the default team that became another's: its team and its job there."""
+    new: list[tuple[Any, ...]]
+    changed: list[tuple[Any, ...]]
+    used: list[tuple[Any, ...]]
+    billed: dict[int, RunFold]
+    billed_before: list[int]
+
+    def write(self, writing: Writing) -> None:
+        """Store it; nothing is asked for."""
+        update_rows(writing, runs, ("id", *_NAMES), self.changed)  # first: a row that is taken over leaves its place
+        insert_rows(writing, runs, ("id", "uid", *_NAMES), self.new)
+        write_usage(writing, self.used)
+        write_billed(writing, self.billed, self.billed_before)
+
+
+def merge_runs(
     writing: Writing,
     parts: Sequence[RunPart],
     job_id: Callable[[int, tuple[str, str]], int],
     project_id: Callable[[int, str], int],
-) -> tuple[list[tuple[str, RunFold]], dict[str, tuple[int, int]]]:
-    """Store what is said of runs.
+) -> RunChanges:
+    """Put what is said of runs together with what is stored, and return what that changes.
 
-    Returns those of whole pipelines and of others' jobs that have ended by it, and by id those of the default team
-    that became another's: its team and its job there.
     ``job_id`` and ``project_id`` say, by team, which ones names stand for. A run belongs to the team whose events
     tell of it or of a part of it, so that of two teams with one id each has its own.
     """
@@ -87,9 +106,7 @@ def write_runs(
     }
     taken = _take_over(parts, there)
     jobs: dict[Place, int] = {}
-    new, changed, ended, used = [], [], [], []
-    billed: dict[int, RunFold] = {}
-    billed_before: list[int] = []
+    changes = RunChanges([], {}, [], [], [], {}, [])
     for (team_id, uid), part in sorted(_together(parts, there).items()):
         row, fold = there.get((team_id, uid)) or taken.get((team_id, uid)), part.fold
         if row is not None and row.team_id == team_id:
@@ -100,21 +117,19 @@ def write_runs(
         jobs[team_id, uid] = values[_NAMES.index("job_id")]
         number = writing.number("runs") if row is None else row.id
         if row is None:
-            new.append((number, uid, *values))
+            changes.new.append((number, uid, *values))
         else:
-            changed.append((number, *values))
+            changes.changed.append((number, *values))
         if (task_id := values[_NAMES.index("task_id")]) and (row is not None or fold.state != "running"):
-            used.append(usage_row(fold, number, team_id, values[_NAMES.index("pipeline")], task_id))
-            billed[number] = fold
+            pipeline = values[_NAMES.index("pipeline")]
+            changes.used.append(usage_row(fold, number, team_id, pipeline, task_id))
+            changes.billed[number] = fold
             if row is not None:
-                billed_before.append(number)
+                changes.billed_before.append(number)
         if not task_id and fold.state != "running" and (row is None or row.state == "running"):
-            ended.append((values[4], fold))
-    update_rows(writing, runs, ("id", *_NAMES), changed)  # first: a row that is taken over leaves its team's place
-    insert_rows(writing, runs, ("id", "uid", *_NAMES), new)
-    write_usage(writing, used)
-    write_billed(writing, billed, billed_before)
-    return ended, {uid: (team_id, jobs[team_id, uid]) for team_id, uid in taken}
+            changes.ended.append((values[4], fold))
+    changes.taken_over.update((uid, (team_id, jobs[team_id, uid])) for team_id, uid in taken)
+    return changes
 
 
 def _take_over(parts: Sequence[RunPart], there: dict[Place, Stored]) -> dict[Place, Stored]:
