@@ -310,3 +310,10 @@ def test_a_browser_signs_in_with_pkce_and_out_again(company):
 @pytest.mark.parametrize("to", ["https://evil.com", "//evil.com", "/\\evil.com", "%0d%0aSet-Cookie:x", "/%0d%0ax"])
 def test_sign_in_leads_to_no_other_site(company, to):
     assert browse(f"{company.service.address}/api/v1/sign-in/begin?to={to}")[0] == 422
+
+
+def test_a_provider_may_send_along_what_it_likes(company):
+    home = f"{company.service.address}/api/v1/sign-in"
+    told = "state=forged&code=x&session_state=y&iss=https://login.company.com"
+    assert browse(f"{home}/return?{told}")[0] == 401  # and is not refused for what nobody reads
+    assert browse(f"{home}/begin?too=/runs")[0] == 422

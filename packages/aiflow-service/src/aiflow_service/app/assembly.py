@@ -56,6 +56,7 @@ def create_app(
         writer = EventWriter(GroupWriter(database), note)
         WAITING.set_function(lambda: writer.waiting_events)
         AUDIT_SOUND.set_function(lambda: float(keeper.is_sound))
+        app.openapi()  # the parameters that requests may have are those of it, and the first one need not wait for it
         address = sign_in.address if sign_in else None
         app.state.services = Services(database, writer, changes, keeper, prices, callers, address, retention)
         try:
