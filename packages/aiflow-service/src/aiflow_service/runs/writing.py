@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import sqlalchemy as sa
 from msgspec import Struct
 
-from aiflow_service.database.bulk import insert_rows, select_in, update_rows
+from aiflow_service.database.bulk import insert_rows, read_rows, select_in, update_rows
 from aiflow_service.database.connection import Writing
 from aiflow_service.database.tables import DEFAULT_TEAM_ID, runs
 from aiflow_service.runs.fold import RunFold
@@ -37,6 +37,11 @@ _NAMES = (
 )
 _MAX_TEXT = 500
 _STORED = sa.select(runs.c.uid, runs.c.id, runs.c.team_id, runs.c.state, runs.c.fold)
+_EACH_STORED = """
+SELECT found.uid, found.id, found.team_id, found.state, found.fold FROM unnest(%(uids)s::text[]) AS given(uid)
+CROSS JOIN LATERAL (SELECT uid, id, team_id, state, fold FROM runs WHERE uid = given.uid OFFSET 0) AS found
+"""
+"""For PostgreSQL: a plan for ``= ANY`` that was made while there were few runs, and is kept, reads all of them."""
 
 
 class RunPart(Struct):
@@ -100,9 +105,9 @@ def merge_runs(
     ``job_id`` and ``project_id`` say, by team, which ones names stand for. A run belongs to the team whose events
     tell of it or of a part of it, so that of two teams with one id each has its own.
     """
-    found = select_in(writing.connection, _STORED, runs.c.uid, {one.uid for one in parts})
     there = {
-        (row.team_id, row.uid): Stored(row.id, row.team_id, row.state, RunFold.from_bytes(row.fold)) for row in found
+        (team_id, uid): Stored(number, team_id, state, RunFold.from_bytes(fold))
+        for uid, number, team_id, state, fold in _stored(writing, sorted({one.uid for one in parts}))
     }
     taken = _take_over(parts, there)
     jobs: dict[Place, int] = {}
@@ -130,6 +135,12 @@ def merge_runs(
             changes.ended.append((values[4], fold))
     changes.taken_over.update((uid, (team_id, jobs[team_id, uid])) for team_id, uid in taken)
     return changes
+
+
+def _stored(writing: Writing, uids: list[str]) -> Sequence[Any]:
+    if writing.is_postgres:
+        return read_rows(writing.connection, _EACH_STORED, {"uids": uids})
+    return select_in(writing.connection, _STORED, runs.c.uid, uids)
 
 
 def _take_over(parts: Sequence[RunPart], there: dict[Place, Stored]) -> dict[Place, Stored]:
