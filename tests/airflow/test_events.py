@@ -485,6 +485,13 @@ def test_what_could_not_be_prepared_is_told_too(worker: Worker):
     operator = AiflowOperator(task_id="first", plan=worker.plan, plan_task=worker.plan.task("first"))
     with pytest.raises(AirflowFailException):
         operator.execute(worker.context())
+    told = [(event["eventType"], event["job"]["name"].rpartition("/")[2]) for event in worker.told()]
+    assert told == [("START", "orders_daily"), ("START", "first"), ("FAIL", "first"), ("FAIL", "orders_daily")]
+
+
+def test_a_later_task_that_dies_unheard_does_not_begin_the_run_again(worker: Worker):
+    telling = Telling(worker.plan, worker.plan.task("second"), a_run(worker))
+    telling.failed(RunError("worker-died", "it died"), again=True)
     assert [event["eventType"] for event in worker.told()] == ["START", "FAIL", "FAIL"]
 
 

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
+from deltalake import DeltaTable
 
 from projects import aiflow, lay
 
@@ -18,11 +20,15 @@ def users(p):
 DAYS = ("--from", "2026-11-20", "--to", "2026-11-22")
 
 
+def project(folder: Path, mode: str) -> None:
+    (folder / "pipelines").mkdir()
+    (folder / "pipelines" / "__init__.py").write_text("", "utf-8")
+    (folder / "pipelines" / "users.py").write_text(PIPELINE.replace("MODE", mode), "utf-8")
+
+
 @pytest.mark.parametrize("mode", ['mode="append"', 'mode="upsert", keys=["user_id"]'], ids=["append", "upsert"])
 def test_a_second_backfill_has_nothing_to_do(tmp_path: Path, mode: str) -> None:
-    (tmp_path / "pipelines").mkdir()
-    (tmp_path / "pipelines" / "__init__.py").write_text("", "utf-8")
-    (tmp_path / "pipelines" / "users.py").write_text(PIPELINE.replace("MODE", mode), "utf-8")
+    project(tmp_path, mode)
     days = ["2026-11-20", "2026-11-21", "2026-11-21", "2026-11-22"]
     lay(tmp_path, "raw/seen", {"dt": days, "user_id": [1, 1, 2, 2]}, "dt")
     first = aiflow(tmp_path, "backfill", "users", *DAYS)
@@ -30,3 +36,21 @@ def test_a_second_backfill_has_nothing_to_do(tmp_path: Path, mode: str) -> None:
     assert "3 runs, 0 up to date" in first.out
     assert "0 runs, 3 up to date" in again.out or "3 up to date" in again.out, again.out
     assert "never made" not in again.out
+
+
+def test_a_day_whose_rows_another_one_replaced_and_took_back_is_made_again(tmp_path: Path) -> None:
+    project(tmp_path, 'mode="upsert", keys=["user_id"], withdrawn="delete"')
+    lay(tmp_path, "raw/seen", {"dt": ["2026-11-20", "2026-11-21", "2026-11-22"], "user_id": [1, 1, 3]}, "dt")
+    aiflow(tmp_path, "backfill", "users", *DAYS)
+    DeltaTable(tmp_path / ".aiflow/lake/raw/seen").delete("dt = '2026-11-21'")
+    lay(tmp_path, "raw/seen", {"dt": ["2026-11-21"], "user_id": [2]}, "dt")
+    aiflow(tmp_path, "run", "users", "--date", "2026-11-21")
+    assert users(tmp_path) == [(2, "2026-11-21"), (3, "2026-11-22")]
+    again = aiflow(tmp_path, "backfill", "users", *DAYS)
+    assert "1 run, 2 up to date" in again.out, again.out
+    assert users(tmp_path) == [(1, "2026-11-20"), (2, "2026-11-21"), (3, "2026-11-22")]
+    assert "3 up to date" in aiflow(tmp_path, "backfill", "users", *DAYS).out
+
+
+def users(folder: Path) -> list[tuple[int, str]]:
+    return sorted(pl.read_delta(str(folder / ".aiflow/lake/mart/users")).select("user_id", "last_seen").rows())

@@ -97,7 +97,7 @@ def test_tables_are_compared_by_their_logs(project: Path, capsys: pytest.Capture
     tables = {one["table"]: one for one in told(project, capsys, "diff", "dev-ana")["tables"]}
     assert {name: one["place"] for name, one in tables.items()} == {
         "raw.only_here": "here",
-        "raw.only_there": "there",
+        "raw.only_there": "through",
         "raw.orders": "both",
     }
     orders = tables["raw.orders"]
@@ -108,7 +108,11 @@ def test_tables_are_compared_by_their_logs(project: Path, capsys: pytest.Capture
     text = capsys.readouterr().out
     assert "raw.only_here  only in dev-ana: 3 rows" in text
     assert "+ column new string" in text
-    assert "3 tables of 3 differ" in text
+    assert "2 tables of 3 differ between dev-ana and prod, 0 alike, 1 not written in dev-ana and read from prod" in text
+    assert "raw.only_there" not in text
+    # What is not read from there is a difference.
+    assert {one["place"] for one in told(project, capsys, "diff", "test", "prod")["tables"]} == {"there"}
+    assert told(project, capsys, "diff", "dev")["tables"][0]["alike"]
 
 
 def test_an_environment_is_like_itself_and_needs_another_to_be_compared_with(

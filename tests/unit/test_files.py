@@ -1,6 +1,7 @@
 """Files as sources and sinks: one reader for all engines, and no half of anything."""
 
 import datetime as dt
+import json
 import threading
 from pathlib import Path
 
@@ -420,11 +421,72 @@ def test_a_whole_without_rows_keeps_its_columns(environment, read):
     assert read("out.parquet", root="lake") == read("out.csv", root="lake") == []
 
 
-def test_a_file_may_become_a_folder(environment, read, tmp_path):
-    (tmp_path / "lake").mkdir()
-    (tmp_path / "lake/out").write_text("in the way")
-    write(FilesSink.load({"path": "out"}, environment), {"id": [1]})
-    assert read("out", root="lake", format="parquet") == [{"id": 1}]
+@pytest.mark.parametrize(
+    ("path", "there"),
+    [
+        ("out", "out"),
+        ("out", "out/notes.txt"),
+        ("out", "out/deep/er/notes.txt"),
+        ("out", "out/dt=2026-11-20/.part.crc"),
+        ("out.csv", "out.csv"),
+        ("out.csv", "out.csv/x"),
+    ],
+)
+def test_files_that_no_sink_wrote_are_not_replaced_unless_that_is_declared(environment, read, put, path, there):
+    foreign = put(f"lake/{there}", "theirs")
+    for _ in range(2):
+        with pytest.raises(DataError) as caught:
+            write(FilesSink.load({"path": path}, environment), {"id": [1]})
+        assert code(caught) == "foreign-files"
+        assert there in caught.value.message
+        assert 'foreign="replace"' in (caught.value.hint or "")
+        assert foreign.read_text() == "theirs"
+    write(FilesSink.load({"path": path, "foreign": "replace"}, environment), {"id": [1]})
+    write(FilesSink.load({"path": path}, environment), {"id": [2]}, run_of(DAY, 2))
+    assert read(path, root="lake", format="csv" if "." in path else "parquet") == [{"id": 2}]
+
+
+def test_a_file_put_beside_the_own_ones_is_not_replaced_either(environment, put, tmp_path):
+    sink = FilesSink.load({"path": "out", "partition_by": ["dt"]}, environment)
+    write(sink, {"id": [1]}, run_of(DAY), "dt")
+    write(sink, {"id": [2]}, run_of(NEXT), "dt")
+    put(f"lake/out/dt={DAY}/theirs.parquet", {"id": [3]})
+    (tmp_path / f"lake/out/dt={NEXT}/link").symlink_to(tmp_path)
+    before = sorted((tmp_path / "lake/out").rglob("*"))
+    for run in (run_of(DAY, 3), run_of(NEXT, 3), run_of(DAY, 3, last=NEXT)):
+        rows = {"id": [4, 5], "dt": [run.partition_key, run.partitions[-1].key]}
+        with pytest.raises(DataError, match=r"theirs|link") as caught:
+            write(sink, rows, run, "dt")
+        assert code(caught) == "foreign-files"
+    assert sorted((tmp_path / "lake/out").rglob("*")) == before
+
+
+def test_days_that_were_written_at_once_or_one_by_one_are_of_the_same_sink(environment, read):
+    sink = FilesSink.load({"path": "out", "partition_by": ["dt"]}, environment)
+    both = {"id": [1, 2], "dt": [DAY, NEXT]}
+    write(sink, both, run_of(None, 1))
+    write(sink, {"id": [3]}, run_of(DAY, 2), "dt")
+    assert sorted(row["id"] for row in read("out", root="lake", format="parquet")) == [2, 3]
+    write(sink, both, run_of(None, 3))
+    assert sorted(row["id"] for row in read("out", root="lake", format="parquet")) == [1, 2]
+
+
+def test_a_record_of_generations_alone_counts_all_files_as_own(environment, read, tmp_path):
+    sink = FilesSink.load({"path": "out"}, environment)
+    write(sink, {"id": [1]})
+    record = tmp_path / "lake/out/_aiflow.json"
+    record.write_text(json.dumps(json.loads(record.read_text())["generations"]))
+    write(sink, {"id": [2]}, run_of(DAY, 2))
+    assert read("out", root="lake", format="parquet") == [{"id": 2}]
+    assert write(sink, {"id": [3]}, run_of(DAY, 1)).superseded
+
+
+def test_the_folder_of_one_sink_is_not_replaced_by_that_of_another_around_it(environment):
+    write(FilesSink.load({"path": "out/inner/one.csv"}, environment), {"id": [1]})
+    write(FilesSink.load({"path": "out/other"}, environment), {"id": [1]})
+    with pytest.raises(DataError) as caught:
+        write(FilesSink.load({"path": "out"}, environment), {"id": [1]})
+    assert code(caught) == "foreign-files"
 
 
 @pytest.mark.parametrize(

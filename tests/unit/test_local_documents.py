@@ -138,3 +138,11 @@ def test_logs_of_a_run_without_a_readable_plan_are_an_error_with_a_remedy(
     assert error["code"] == "bad-document"
     assert "plan.json" in error["message"]
     assert error["hint"]
+
+
+def test_a_file_that_is_read_to_read_another_is_named_once(project: Path):
+    folder = RunFolder(project, NAMES[1])
+    (folder.path / "plan.json").write_text("[1")
+    with pytest.raises(DocumentError) as caught:
+        folder.load()
+    assert caught.value.message.count("plan.json cannot be read") == 1

@@ -330,6 +330,14 @@ def test_rows_deleted_by_a_deletion_vector_are_not_read(make, source):
     assert source().measure(run_for())[0] is None
 
 
+def test_a_commit_that_is_a_link_to_nothing_is_said(make, source):
+    log = make(pl.DataFrame({"id": [1]})) / "_delta_log"
+    (log / f"{1:020}.json").symlink_to(log / "gone.json")
+    with pytest.raises(DataError, match="its commit 1 is a link that leads nowhere") as caught:
+        ids(source())
+    assert caught.value.code == "unreadable-table"
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -15,7 +15,7 @@ from aiflow_sdk.bundles.airflow import REQUIRED
 from aiflow_sdk.cli import airflow_doctor, main
 from aiflow_sdk.cli.airflow_doctor import _ours, _settings
 from aiflow_sdk.config import load_project
-from aiflow_sdk.errors import AiflowError, OrchestratorError
+from aiflow_sdk.errors import AiflowError, OrchestratorError, UnknownNameError
 from aiflow_sdk.local.store import RunRecord, short_run_id
 from aiflow_sdk.orchestrator import AirflowClient, DeployedPipeline
 from aiflow_sdk.orchestrator.airflow import Airflow
@@ -343,6 +343,16 @@ def test_a_log_that_is_followed_tells_each_line_once_whatever_stands_around_it(p
     told = list(watch_log(airflow, airflow.record({**run, "state": "running"}), is_followed=True))
     assert [one["message"] for one in told] == ["early", "twice", "twice", "late", "last"]
     assert logs == []
+
+
+def test_a_run_id_that_pipelines_share_is_said_and_none_of_them_is_picked(server: Server, project: Path):
+    run = {"dag_run_id": "manual__2026-11-29T01:00:00+00:00", "run_type": "manual", "state": "success"}
+    found = [{**run, "dag_id": dag_id, "queued_at": "2026-11-29T01:00:00Z"} for dag_id in ("shop.orders", "shop.users")]
+    server.answers["GET /api/v2/dags/~/dagRuns"] = (200, {"dag_runs": found, "total_entries": 2})
+    with pytest.raises(UnknownNameError, match="2 runs end with") as caught:
+        Airflow.open(load_project(project).environment("prod")).find_run(run["dag_run_id"])
+    assert "several pipelines have a run of this id: name the pipeline" in (caught.value.hint or "")
+    assert [note.rpartition(" of ")[2].split()[0] for note in caught.value.notes] == ["shop.orders", "shop.users"]
 
 
 def test_a_setting_is_judged_by_what_it_is_for():

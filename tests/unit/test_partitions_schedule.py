@@ -111,7 +111,7 @@ def test_every_preset_is_a_schedule_that_fires(preset: str) -> None:
     ("written", "says"),
     [
         ("", "0 fields instead of five"),
-        ("daily", "1 fields"),
+        ("daily", "1 field"),
         ("0 3 * *", "4 fields"),
         ("0 0 3 * * *", "6 fields"),
         ("60 * * * *", "'60' is no minute (0-59)"),

@@ -10,11 +10,13 @@ import pytest
 
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import Environment, Project, ReadThrough, load_project
-from aiflow_sdk.errors import AiflowError, ProblemsError
+from aiflow_sdk.errors import AiflowError, DataNotReadyError, ProblemsError, Where
 from aiflow_sdk.ir import NodeIR, PipelineIR
 from aiflow_sdk.plan import Plan, Run, make_run
 from aiflow_sdk.plugins import Scan, installed_registry
 from aiflow_sdk.runtime import Data, claim_generation, execute_task
+from aiflow_sdk.runtime.readiness import await_partitions
+from aiflow_sdk.runtime.rendering import WantedPartitions
 
 SETTINGS = """
 [environments.prod]
@@ -153,6 +155,30 @@ def test_the_nearest_environment_that_has_the_table_is_read_and_shadows_the_othe
     assert numbers(source_in(project, "stage")) == [4]
     assert numbers(source_in(project, "prod")) == [1, 2, 3]
     assert numbers(source_in(project, "dev-ana")) == [4]
+
+
+def test_a_day_that_only_the_shadowed_table_has_is_said_to_be_there(project: Project) -> None:
+    def lay(lake: str, *days: str) -> None:
+        frame = pl.DataFrame({"n": [1] * len(days), "dt": days})
+        frame.write_delta(str(project.root / lake / "raw/days"), delta_write_options={"partition_by": ["dt"]})
+
+    def missing(*keys: str) -> AiflowError:
+        source = source_in(project, table="raw.days")
+        with pytest.raises(DataNotReadyError) as caught:
+            await_partitions(source, [WantedPartitions("dt", keys, len(keys))], "UTC", Where())
+        return caught.value
+
+    lay("production", "2026-11-20", "2026-11-21")
+    assert "prod" not in missing("2026-11-22").message
+    lay(".aiflow/lake", "2026-11-20")
+    error = missing("2026-11-21")
+    assert "A run in 'dev' has written this table" in error.message
+    assert "'prod' has it" in error.message
+    assert "make them in 'dev' too, or remove 'raw.days' from its lake" in (error.hint or "")
+    assert "'prod' has 1 of them" in missing("2026-11-20", "2026-11-21", "2026-11-22").message
+    assert "prod" not in missing("2026-11-22").message
+    shutil.rmtree(project.root / ".aiflow/lake/raw/days")
+    await_partitions(source_in(project, table="raw.days"), [WantedPartitions("dt", ("2026-11-21",), 1)], "UTC", Where())
 
 
 def test_a_run_that_has_begun_is_not_turned_to_a_table_that_is_made_here_meanwhile(project: Project) -> None:

@@ -14,6 +14,7 @@ from aiflow_sdk.code import enter_project
 from aiflow_sdk.compiler import compile_pipeline
 from aiflow_sdk.config import Environment, load_project
 from aiflow_sdk.errors import (
+    AiflowError,
     ConfigurationError,
     DataError,
     DataNotReadyError,
@@ -203,6 +204,42 @@ def test_an_absent_partition_is_no_empty_one(project):
     assert caught.value.retryable
 
 
+def _of_literals(project, values, **options):
+    """Return the plan of a pipeline that names partitions of orders by itself, and what its run makes."""
+    keys = pl.DataFrame({"id": [1, 2], "n": [7, None], "flag": [True, None]})
+    where = str(project.root / ".aiflow/lake/raw/literal")
+    keys.write_delta(where, mode="overwrite", delta_write_options={"partition_by": ["n", "flag"]})
+    params = {"kind": "onelake", "table": "raw.literal", "partitions": values, **options}
+    out = {"kind": "onelake", "table": "mart.out"}
+    nodes = (
+        NodeIR.make(id="literal", type="source", params=params),
+        NodeIR.make(id="out", type="sink", params=out, input_ids=("literal",)),
+    )
+    plan = compiled(project, PipelineIR.make(id="p", nodes=nodes))
+    return run_all(project, plan, make_run(plan))
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [({"n": [8, 9]}, "input-absent"), ({"n": 8}, "input-absent"), ({"flag": False}, "input-absent")],
+)
+def test_values_that_a_pipeline_names_and_of_which_none_is_there_are_no_empty_input(project, values, code):
+    with pytest.raises(DataNotReadyError) as caught:
+        _of_literals(project, values)
+    assert caught.value.code == code
+    _of_literals(project, values, complete=0)
+    assert table(project, "mart/out").height == 0
+
+
+def test_of_values_that_a_pipeline_names_any_suffices_unless_it_asks_for_more(project):
+    for values, ids in (({"n": [8, 7]}, [1]), ({"flag": True}, [1]), ({"n": None}, [2]), ({"n": [9, None]}, [2])):
+        _of_literals(project, values)
+        assert table(project, "mart/out")["id"].to_list() == ids
+    with pytest.raises(DataNotReadyError) as caught:
+        _of_literals(project, {"n": [8, 7]}, complete="all")
+    assert caught.value.code == "input-incomplete"
+
+
 @pytest.mark.parametrize(
     ("function", "code"), [("etl:nothing", "returned-nothing"), ("etl:broken", "user-code-failed")]
 )
@@ -213,6 +250,39 @@ def test_user_code_that_fails_shows_its_own_lines_first(project, function, code)
     assert caught.value.code == code
     if code == "user-code-failed":
         assert "etl.py" in caught.value.notes[0] + caught.value.notes[1]
+
+
+@pytest.mark.parametrize("engine", ["python", "spark"])
+@pytest.mark.parametrize(
+    ("query", "columns", "kind", "fuse"),
+    [
+        ("select cast('x' || id as int) as id, dt from {orders}", ["dt"], "onelake", True),
+        ("select cast('x' || id as int) as id, dt from {orders}", ["dt"], "files", True),
+        ("select cast('x' || id as int) as id, dt from {orders}", ["dt"], "onelake", False),
+        ("select id, dt from {orders}", ["dt", "region"], "onelake", True),
+    ],
+)
+def test_a_first_run_that_fails_leaves_no_folder(project, engine, query, columns, kind, fuse):
+    place = {"table": "mart.made"} if kind == "onelake" else {"path": "exports/made"}
+    params = {"kind": "onelake", "table": "raw.orders", "partitions": {"dt": "{{ ds }}"}}
+    nodes = [
+        NodeIR.make(id="orders", type="source", params=params),
+        NodeIR.make(id="made", type="transform", engine=engine, sql=query, input_ids=("orders",), fuse=fuse),
+        NodeIR.make(
+            id="out", type="sink", params={"kind": kind, "partition_by": columns, **place}, input_ids=("made",)
+        ),
+    ]
+    if not fuse:
+        again = NodeIR.make(
+            id="kept", type="transform", engine=engine, sql="select * from {made}", input_ids=("made",), fuse=False
+        )
+        nodes[2:] = [again, NodeIR.make(**{**dict(nodes[2]), "input_ids": ("kept",)})]
+    plan = compiled(project, PipelineIR.make(id="p", schedule="0 3 * * *", partition="day", nodes=tuple(nodes)))
+    lake = project.root / ".aiflow/lake"
+    before = sorted(lake.rglob("*"))
+    with pytest.raises(AiflowError):
+        run_all(project, plan, make_run(plan, partition="2026-11-20"))
+    assert [path for path in sorted(lake.rglob("*")) if path.name != "_staging"] == before
 
 
 def test_a_run_without_rows_empties_its_partition(project):

@@ -2,12 +2,13 @@
 
 import multiprocessing
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from aiflow_sdk.errors import ConfigurationError, StoreError
-from aiflow_sdk.stores import FolderStore, Store, open_store
+from aiflow_sdk.stores import FolderStore, Store, discard_folder, make_folder, open_store
 
 
 @pytest.fixture
@@ -138,6 +139,20 @@ def hold(root: Path, ready: object, go: object) -> None:
     with FolderStore(root).lock("lock"):
         ready.set()  # type: ignore[attr-defined]  # a multiprocessing event
         go.wait()  # type: ignore[attr-defined]  # likewise
+
+
+def test_folders_are_made_while_others_remove_the_empty_ones(tmp_path):
+    def make_and_discard(number: int) -> None:
+        for round_ in range(200):
+            folder = tmp_path / f"keep/a/b/{number}/{round_}"
+            make_folder(folder)
+            (folder / "x").write_text("")
+            discard_folder(str(folder), {}, str(tmp_path / "keep"))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(make_and_discard, range(4)))
+    assert list(tmp_path.iterdir()) == [tmp_path / "keep"]
+    assert not list((tmp_path / "keep").iterdir())
 
 
 def test_a_lock_is_free_when_its_holder_dies(store):

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aiflow_sdk.errors import ConfigurationError
+from aiflow_sdk.errors import ConfigurationError, plural
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -63,7 +63,7 @@ async def tell_missed(
     }
     partition = f" for {notice['partition']}" if notice["partition"] else ""
     title = f"{pipeline} is late{partition}"
-    text = f"{title}: not done {sla_minutes:g} minutes after it was due (run {notice['run_id']})"
+    text = f"{title}: not done {plural(sla_minutes, 'minute')} after it was due (run {notice['run_id']})"
     _log.warning("%s", text)
     await asyncio.get_running_loop().run_in_executor(None, partial(_tell, targets, title, text, notice))
 

@@ -23,7 +23,7 @@ from aiflow_airflow.run import run_of
 from aiflow_airflow.telling import FORWARDING_SECONDS, Telling
 from aiflow_airflow.warm import keep_warm
 from aiflow_sdk.bundles.airflow import short_version
-from aiflow_sdk.errors import AiflowError, RunError, Where
+from aiflow_sdk.errors import AiflowError, RunError, Where, plural
 from aiflow_sdk.lineage import worker_home
 from aiflow_sdk.plan import NodeFacts, Plan, PlanTask, Run, TaskResult
 
@@ -271,8 +271,8 @@ def _say(level: int, logger: str, text: str) -> None:
 
 def _show(facts: NodeFacts) -> None:
     measured = [
-        *([f"{facts.rows:,} rows"] if facts.rows is not None else []),
-        *([f"{facts.bytes:,} bytes"] if facts.bytes is not None else []),
+        *([plural(facts.rows, "row")] if facts.rows is not None else []),
+        *([plural(facts.bytes, "byte")] if facts.bytes is not None else []),
         *([f"{facts.seconds:.2f} s"] if facts.seconds is not None else []),
         *([f"version {facts.table_version}"] if facts.table_version is not None else []),
         *(["superseded: a newer run had written there"] if facts.superseded else []),

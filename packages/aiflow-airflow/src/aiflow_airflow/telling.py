@@ -97,6 +97,8 @@ class Telling:
         """Tell that the attempt has failed and, unless it is tried ``again``, the run."""
         with _harmless():
             if not self._has_begun:  # there was no process that could say so
+                if not (self._task.upstream or self._resumed or self._has_told_start()):
+                    self._tell("run-started", {})
                 self._begin()
             again = again and not self._is_final
             self._end("task-retried" if again else "task-failed", error=error.to_dict())
@@ -149,13 +151,14 @@ class Telling:
         version = record.get("engine_version")
         run = Run.model_validate({**dict(self._run), "generation": record["generation"]})
         self._lineage = Lineage(self._plan, run, lambda task: version)
-        if record.get("is_first") and not self._resumed and not self._has_told_start():
+        is_first = record.get("is_first") and not self._resumed
+        if is_first and (self._run.attempt == 1 or not self._has_told_start()):
             self._tell("run-started", {})
         self._begin()
 
     def _has_told_start(self) -> bool:
-        """Tell whether an earlier attempt of the execution's first task has told here that the run began."""
-        return self._run.attempt > 1 and any(
+        """Tell whether somebody has told here that the execution of the run began."""
+        return any(
             event["eventType"] == "START"
             and event["run"]["runId"] == self._run.run_id
             and event["run"]["facets"]["aiflow_run"]["execution"] == self._run.execution

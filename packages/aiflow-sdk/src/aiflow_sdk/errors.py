@@ -224,6 +224,11 @@ def said(error: BaseException) -> str:
         return f"(its text cannot be had: {type(failure).__name__})"
 
 
+def plural(number: float, noun: str) -> str:
+    """Return ``1 task`` or ``2 tasks``."""
+    return f"{number:{',' if isinstance(number, int) else 'g'}} {noun}{'' if number == 1 else 's'}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """Return ``did you mean 'x'?`` for the nearest of ``known``, or None when none is near."""
     near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)

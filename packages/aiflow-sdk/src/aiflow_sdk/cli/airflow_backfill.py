@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.cli.command_line import Exit, Invocation
-from aiflow_sdk.cli.console import format_next, format_seconds, plural
+from aiflow_sdk.cli.console import format_next, format_seconds
 from aiflow_sdk.cli.diagnostics import flatten_errors, print_first_errors
 from aiflow_sdk.cli.orchestration import find_deployed, open_airflow, stop_watching
 from aiflow_sdk.cli.service import ask_for_grants
+from aiflow_sdk.errors import plural
 
 if TYPE_CHECKING:
     from aiflow_sdk.local.records import Record

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from aiflow_sdk.cli.console import plural, printable
+from aiflow_sdk.cli.console import printable
 from aiflow_sdk.cli.orchestration import open_airflow
 from aiflow_sdk.cli.service import require_service
+from aiflow_sdk.errors import plural
 
 if TYPE_CHECKING:
     from aiflow_sdk.cli.command_line import Invocation

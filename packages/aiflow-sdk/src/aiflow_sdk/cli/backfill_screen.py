@@ -15,10 +15,10 @@ from aiflow_sdk.cli.console import (
     format_rows,
     format_seconds,
     pad,
-    plural,
     printable,
 )
 from aiflow_sdk.cli.screen import LiveBlock, spinner
+from aiflow_sdk.errors import plural
 
 _BAR_WIDTH = 30
 _RUNNING_SHOWN = 8

@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from aiflow_sdk.errors import plural
+
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -172,7 +174,7 @@ def format_bytes(number: int | None) -> str:
 
 def format_rows(number: int | None) -> str:
     """Return ``1,234 rows``; nothing where it is not known."""
-    return "" if number is None else f"{number:,} row{'' if number == 1 else 's'}"
+    return "" if number is None else plural(number, "row")
 
 
 def format_seconds(seconds: float | None) -> str:
@@ -187,8 +189,3 @@ def format_seconds(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02} s"
     return f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def plural(number: int, noun: str) -> str:
-    """Return ``1 task`` or ``2 tasks``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

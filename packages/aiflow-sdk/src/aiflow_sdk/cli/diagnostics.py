@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.cli.console import Console, plural, printable, text_width
+from aiflow_sdk.cli.console import Console, printable, text_width
+from aiflow_sdk.errors import plural
 
 _QUOTED = re.compile(r"'([^'\n]+)'")
 _SHOWN_ERRORS = 3

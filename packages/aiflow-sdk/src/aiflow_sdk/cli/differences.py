@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from aiflow_sdk.cli.console import Console, pad, plural, printable
+from aiflow_sdk.cli.console import Console, pad, printable
 from aiflow_sdk.difference import Difference, effect_of
+from aiflow_sdk.errors import plural
 
 _SHOWN_LINES = 40
 _SIGNS = {"node-added": ("+", "green"), "node-removed": ("-", "red")}

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from aiflow_sdk.cli.console import Console, plural, printable
+from aiflow_sdk.cli.console import Console, printable
+from aiflow_sdk.errors import plural
 from aiflow_sdk.graph.mermaid import escape
 
 Way = Literal["up", "down"]

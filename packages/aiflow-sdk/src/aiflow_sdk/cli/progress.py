@@ -13,10 +13,10 @@ from aiflow_sdk.cli.console import (
     format_rows,
     format_seconds,
     pad,
-    plural,
     printable,
     text_width,
 )
+from aiflow_sdk.errors import plural
 from aiflow_sdk.local.store import short_run_id
 
 Phase = Literal["waiting", "running", "retrying", "done", "failed", "skipped", "blocked"]

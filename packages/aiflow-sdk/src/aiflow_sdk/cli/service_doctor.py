@@ -9,8 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.cli.commands.doctor import Finding
-from aiflow_sdk.cli.console import plural
-from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.errors import AiflowError, plural
 
 if TYPE_CHECKING:
     from aiflow_sdk.cli.command_line import Invocation
@@ -22,6 +21,7 @@ _MOST_SKEW_SECONDS = 24 * 3600.0
 """An event of a later time is refused."""
 _ROLES = ("viewer", "operator", "editor", "owner", "admin")
 _SENDS = "operator"
+_MOST_UNGRANTED = 20
 
 
 def examine_service(invocation: Invocation) -> Iterator[Finding]:
@@ -30,6 +30,7 @@ def examine_service(invocation: Invocation) -> Iterator[Finding]:
     if environment.service is None:
         return
     yield from _guarded("service", _answers(environment))
+    yield from _ungranted(environment)
     yield from _spools(invocation)
 
 
@@ -105,6 +106,27 @@ def _guarded(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
         yield from findings
     except AiflowError as error:
         yield Finding("fail", what, str(error.message), error.hint or "")
+
+
+def _ungranted(environment: Environment) -> Iterator[Finding]:
+    """Tell which tables the user's teams write that are another's."""
+    from aiflow_sdk.service import Service
+
+    try:
+        service = Service(environment, timeout_seconds=_ANSWER_SECONDS, is_personal=True)
+        found = (service.get("lineage/ungranted", limit=_MOST_UNGRANTED) or {}).get("items", [])
+    except AiflowError:
+        return  # why it does not answer is told already
+    for one in found:
+        job, dataset = one["job"]["name"], one["dataset"]
+        what = f"{dataset['name']} ({dataset['namespace']})" if dataset else "a table of several names"
+        yield Finding(
+            "warn",
+            "grants",
+            f"{job} writes {what}, which is another team's: it wrote it first, or claims it",
+            f"ask who else writes it for: aiflow grant add {dataset['name'] if dataset else 'TABLE'} "
+            f"--to {one['team']} --access write",
+        )
 
 
 def _spools(invocation: Invocation) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from aiflow_sdk.code import enter_project
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.plugins import Registry, Scan, Source, installed_registry, load_plugin
 from aiflow_sdk.runtime import bound_environment
-from aiflow_sdk.runtime.rendering import render_options
+from aiflow_sdk.runtime.rendering import partition_keys, render_options
 
 if TYPE_CHECKING:
     from aiflow_sdk.plan import Plan, PlanNode, Run
@@ -25,7 +25,7 @@ def open_source(plan: Plan, node: PlanNode, run: Run, root: Path) -> Source:
 
 
 def open_written(plan: Plan, sink: PlanNode, run: Run, root: Path, registry: Registry | None = None) -> Source | None:
-    """Return what reads what a sink has written, of the run's partition alone where it has one.
+    """Return what reads what a sink has written, of the run's partitions alone where a column tells them.
 
     It is the source of the sink's kind, with the options that both know; None where there is none.
     """
@@ -39,12 +39,21 @@ def open_written(plan: Plan, sink: PlanNode, run: Run, root: Path, registry: Reg
     shared: dict[str, Any] = {
         name: value for name, value in options.items() if name in kind.model_fields and name != "partitions"
     }
-    if sink.time and run.partitions and "partitions" in kind.model_fields:
-        shared["partitions"] = {sink.time: [partition.key for partition in run.partitions]}
+    if (column := told_by(sink, run)) and "partitions" in kind.model_fields:
+        shared["partitions"] = {column: [partition.key for partition in run.partitions]}
     try:
         return kind.load(shared, environment)
     except AiflowError:
         return None  # a source that is made otherwise than its sink
+
+
+def told_by(sink: PlanNode, run: Run) -> str | None:
+    """Return the column that tells the run's partitions in what the sink writes, or None."""
+    keys = tuple(partition.key for partition in run.partitions)
+    if not keys or sink.time:
+        return sink.time if keys else None
+    # Of rows that are added it is the one that every run fills with its own partition.
+    return next((column for column, raw in sink.fill.items() if partition_keys(raw, run)[0] == keys), None)
 
 
 def read_rows(source: Source, run: Run, limit: int) -> tuple[list[dict[str, Any]], list[str]]:

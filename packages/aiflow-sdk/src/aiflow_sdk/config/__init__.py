@@ -11,7 +11,16 @@ from aiflow_sdk.face import load_on_first_use
 
 if TYPE_CHECKING:
     from aiflow_sdk.config.address import Address, parse_address, without_credentials
-    from aiflow_sdk.config.environment import ENVIRONMENTS, SERVICE, Environment, LakeRoot, ReadThrough, shared_lake
+    from aiflow_sdk.config.environment import (
+        ENVIRONMENTS,
+        GENERATIONS,
+        LEDGER,
+        SERVICE,
+        Environment,
+        LakeRoot,
+        ReadThrough,
+        shared_lake,
+    )
     from aiflow_sdk.config.overlap import mounted_below, overlap
     from aiflow_sdk.config.project import CONFIG_FILE, Project, load_project
     from aiflow_sdk.config.secret import (
@@ -29,6 +38,8 @@ _HOMES = {
     "CONFIG_FILE": "aiflow_sdk.config.project",
     "ENVIRONMENTS": "aiflow_sdk.config.environment",
     "Environment": "aiflow_sdk.config.environment",
+    "GENERATIONS": "aiflow_sdk.config.environment",
+    "LEDGER": "aiflow_sdk.config.environment",
     "LakeRoot": "aiflow_sdk.config.environment",
     "Project": "aiflow_sdk.config.project",
     "ReadThrough": "aiflow_sdk.config.environment",
@@ -51,6 +62,8 @@ _HOMES = {
 __all__ = [
     "CONFIG_FILE",
     "ENVIRONMENTS",
+    "GENERATIONS",
+    "LEDGER",
     "SCHEME",
     "SERVICE",
     "Address",

@@ -25,6 +25,10 @@ SERVICE = "service"
 
 ENVIRONMENTS = "_environments"
 """Below a lake that is a whole bucket: where the lakes of the environment's copies lie."""
+GENERATIONS = "_generations"
+"""Below a lake: who has written to it. Its folders are environments."""
+LEDGER = "_ledger"
+"""Below a lake: of what its partitions were made."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from difflib import SequenceMatcher
 from typing import Any, Protocol
 
 from aiflow_sdk.difference.model import ABSENT, Difference
+from aiflow_sdk.errors import plural
 from aiflow_sdk.graph import describe_node
 from aiflow_sdk.ir import NodeIR, thaw
 
@@ -132,7 +133,7 @@ def _lines(before: str, after: str) -> str:
 
 
 def _tasks(groups: tuple[tuple[str, ...], ...]) -> str:
-    return f"{len(groups)} task{'' if len(groups) == 1 else 's'}"
+    return plural(len(groups), "task")
 
 
 def _count(lines: int) -> str:

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from aiflow_sdk.errors import DiscoveryError, Where
+from aiflow_sdk.errors import DiscoveryError, Where, plural
 
 _TRACED = re.compile(r'File "(.+)", line (\d+)')
 
@@ -28,7 +28,7 @@ def module_timeout(name: str, seconds: float, where: Where) -> DiscoveryError:
     """Return the error of a module that was ended because it took too long."""
     return DiscoveryError(
         "module-timeout",
-        f"module '{name}' was not imported and built within {seconds:g} seconds",
+        f"module '{name}' was not imported and built within {plural(seconds, 'second')}",
         where=where,
         hint="move the work into the function that runs, or raise discovery_timeout_seconds in aiflow.toml",
     )

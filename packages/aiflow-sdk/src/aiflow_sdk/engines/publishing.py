@@ -8,7 +8,8 @@ from contextlib import suppress
 from aiflow_sdk.engines.usercode import plugin_code
 from aiflow_sdk.errors import AiflowError, ConfigurationError, Where
 from aiflow_sdk.place import placed
-from aiflow_sdk.plugins import FrameWrite, Pending, Written
+from aiflow_sdk.plugins import Destination, FrameWrite, Pending, Written
+from aiflow_sdk.stores import discard_folder
 
 
 def publish_all(writes: Sequence[FrameWrite], hand_over: Sequence[Callable[[], Pending]]) -> list[Written]:
@@ -37,6 +38,12 @@ def publish_all(writes: Sequence[FrameWrite], hand_over: Sequence[Callable[[], P
             with suppress(OSError, AiflowError):  # what failed first is told
                 one_pending.withdraw()
         raise
+
+
+def discard(destination: Destination) -> None:
+    """Remove what was written for a sink that has not heard of it; what is left a vacuum will find."""
+    with suppress(OSError, AiflowError):  # what failed first is told
+        discard_folder(destination.folder.rstrip("/"), destination.storage_options, destination.root)
 
 
 def _audit(write: FrameWrite, pending: Pending) -> None:

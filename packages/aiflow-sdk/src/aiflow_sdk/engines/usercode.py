@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from aiflow_sdk.errors import AiflowError, PluginError, StoreError, UserCodeError, Where, said
+from aiflow_sdk.errors import AiflowError, PluginError, StoreError, UserCodeError, Where, plural, said
 from aiflow_sdk.frames import is_frame, where_of
 from aiflow_sdk.place import relative_path
 from aiflow_sdk.plugins import Sink, Source, UserFunction
@@ -109,7 +109,7 @@ def _told(error: BaseException, trim: tuple[str, ...]) -> dict[str, Any]:
     lines = "".join(traceback.TracebackException(type(error), error, shown, compact=True).format()).splitlines()
     if len(lines) > _MOST_LINES:
         left_out = len(lines) - _MOST_LINES
-        lines = [*lines[: _MOST_LINES // 2], f"… {left_out} lines left out …", *lines[-_MOST_LINES // 2 :]]
+        lines = [*lines[: _MOST_LINES // 2], f"… {plural(left_out, 'line')} left out …", *lines[-_MOST_LINES // 2 :]]
     return {
         "where": _where_in(shown),
         "retryable": not isinstance(error, NameError | SyntaxError | TypeError | AttributeError | ImportError),

@@ -132,6 +132,7 @@ class Sinks(_Kinds):
         mode: Literal["overwrite"] = "overwrite",
         partition_by: Sequence[str] = (),
         time: str | None = None,
+        foreign: Literal["refuse", "replace"] = "refuse",
     ) -> Declaration:
         """Parquet, CSV or JSON lines below the lake's root: one file, or a folder where the path has no suffix."""
         raise NotImplementedError

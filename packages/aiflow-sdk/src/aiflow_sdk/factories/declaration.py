@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec
 
-from aiflow_sdk.errors import DefinitionError, Where
+from aiflow_sdk.errors import DefinitionError, Where, plural
 from aiflow_sdk.place import caller
 
 P = ParamSpec("P")
@@ -74,7 +74,7 @@ def _named(
 ) -> dict[str, Any]:
     twice = [name for name in names[: len(positional)] if name in options]
     if len(positional) > len(names) or twice:
-        most = f"takes {len(names)} arguments without a name ({', '.join(names)}), not {len(positional)}"
+        most = f"takes {plural(len(names), 'argument')} without a name ({', '.join(names)}), not {len(positional)}"
         raise DefinitionError(
             "bad-arguments",
             f"{type}.{kind}(…) " + (f"got '{twice[0]}' twice" if twice else most),

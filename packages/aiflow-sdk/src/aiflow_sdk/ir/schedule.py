@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from aiflow_sdk.errors import DefinitionError
+from aiflow_sdk.errors import DefinitionError, plural
 from aiflow_sdk.ir.value import Value
 
 _DATASET = re.compile(r"[^\W_][\w-]*\.[^\W_][\w-]*")
@@ -32,7 +32,8 @@ class DatasetCondition(Value):
         if not whole:
             raise DefinitionError(
                 "bad-schedule",
-                f"this condition of datasets is not whole: op='{self.op}', name={self.name!r}, {len(self.items)} items",
+                f"this condition of datasets is not whole: op='{self.op}', name={self.name!r}, "
+                f"{plural(len(self.items), 'item')}",
                 hint='write dataset("schema.table"), joined with & and |',
             )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiflow_sdk import events
+from aiflow_sdk.errors import plural
 from aiflow_sdk.lineage.origins import DIRECT, UNKNOWN, How, Origin, after
 from aiflow_sdk.lineage.query import read_query
 from aiflow_sdk.plan import NodeFacts, Plan, PlanNode
@@ -170,7 +171,7 @@ class _Tracer:
             self._notes[node.id] = read.note
         if len(read.columns) != len(columns):
             if not read.note or read.columns:
-                seen = f"read as {len(read.columns)} columns, and gave {len(columns)}"
+                seen = f"read as {plural(len(read.columns), 'column')}, and gave {len(columns)}"
                 self._notes[node.id] = f"{read.note}; {seen}" if read.note else f"the query was {seen}"
             return None
         return (*read.columns, read.rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from aiflow_sdk.config import Environment
@@ -19,7 +19,8 @@ class TableDifference:
     """One table that one of two environments has, or both."""
 
     table: str
-    place: Literal["here", "there", "both"]
+    place: Literal["here", "there", "both", "through"]
+    """``through``: only there, and here it is read there."""
     here: TableFacts | None
     there: TableFacts | None
     added: Mapping[str, str] = field(default_factory=dict)
@@ -33,8 +34,9 @@ class TableDifference:
 
     @property
     def is_alike(self) -> bool:
-        """Whether both have it, with the same columns and as many rows and bytes in each partition."""
-        return self.place == "both" and not (self.added or self.removed or self.changed or self.partitions)
+        """Whether readers in both find the same columns, and as many rows and bytes in each partition."""
+        differs = self.added or self.removed or self.changed or self.partitions
+        return self.place == "through" or (self.place == "both" and not differs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the difference as JSON-ready data."""
@@ -50,13 +52,15 @@ def compare_environments(here: Environment, there: Environment) -> list[TableDif
     """Return every table that the lake of one of them has, sorted. Raises ``StoreError``, ``DataError``."""
     known = catalog()
     mine, theirs = set(known.tables(here)), set(known.tables(there))
+    through = theirs - mine if here.reads and here.reads[0].environment == there.name else set()
 
     def compare(table: str) -> TableDifference:
-        return _difference(
+        found = _difference(
             table,
             known.table_facts(here, table) if table in mine else None,
             known.table_facts(there, table) if table in theirs else None,
         )
+        return replace(found, place="through") if table in through else found
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(compare, sorted(mine | theirs)))

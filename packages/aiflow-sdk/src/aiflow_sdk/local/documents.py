@@ -19,6 +19,8 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what is wrong with a file of ours into a ``DocumentError`` (``bad-document``)."""
     try:
         yield
+    except DocumentError:
+        raise  # of a file that was read to read this one
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise DocumentError(

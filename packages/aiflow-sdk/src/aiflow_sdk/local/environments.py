@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.config import ENVIRONMENTS, Environment, LakeRoot, Project, mounted_below, resolve_secrets
+from aiflow_sdk.config import ENVIRONMENTS, GENERATIONS, Environment, LakeRoot, Project, mounted_below, resolve_secrets
 from aiflow_sdk.errors import AiflowError, ConfigurationError, RunError
 from aiflow_sdk.local.store import list_runs, short_run_id
 from aiflow_sdk.plugins import CatalogSource, installed_registry
-from aiflow_sdk.runtime.generation import WRITERS
 from aiflow_sdk.runtime.staging import sweep_staging
 from aiflow_sdk.stores import Store, Usage, folder_name, open_store
 
@@ -181,7 +180,7 @@ def _check_folder(project: Project, environment: Environment, others: list[LakeR
 def _strangers(environment: Environment) -> str | None:
     """Return why what lies in the lake may not be this environment's, or None."""
     store = lake_store(environment)
-    writers = set(store.folders(WRITERS))
+    writers = set(store.folders(GENERATIONS))
     if others := sorted(writers - {folder_name(environment.name)}):
         return f"environment {', '.join(others)} has written to it"
     if not writers and store.usage().objects:
@@ -201,13 +200,13 @@ def drop_environment(project: Project, name: str) -> Usage:
     sweep_staging(environment, time.time(), keep_days=0)
     if address.is_folder:
         for name in store.folders():
-            if name != WRITERS:  # it tells whose lake it is, and goes last
+            if name != GENERATIONS:  # it tells whose lake it is, and goes last
                 store.delete_prefix(name)
         store.delete_prefix("")
         return usage
     keys = [key for key in store.list() if not key.startswith(f"{ENVIRONMENTS}/")]
     # A table is absent as soon as its log is; what tells whose lake it is goes last.
-    store.delete(sorted(keys, key=lambda key: (key.startswith(f"{WRITERS}/"), "/_delta_log/" not in key)))
+    store.delete(sorted(keys, key=lambda key: (key.startswith(f"{GENERATIONS}/"), "/_delta_log/" not in key)))
     return usage
 
 

@@ -13,15 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.config import LakeRoot, resolve_secrets
+from aiflow_sdk.config import LEDGER, LakeRoot, resolve_secrets
 from aiflow_sdk.errors import StoreError
 from aiflow_sdk.ir import thaw
 from aiflow_sdk.local.executor import LiveRun
 from aiflow_sdk.plan import Making, Plan, Run, Verdict, make_run, making_of, why_run
 from aiflow_sdk.runtime import Data
 from aiflow_sdk.stores import Store, folder_name, open_store
-
-_FOLDER = "_ledger"
 
 
 class Ledger:
@@ -125,8 +123,9 @@ class Ledger:
         return {node: "there" if identity and node in whole else identity for node, identity in identities.items()}
 
     def _whole_sinks(self, run: Run) -> set[str]:
-        """Return the sinks without a time column, of a run for a partition: each run replaces the table whole."""
-        return {node.id for node in self.plan.node_list if node.type == "sink" and not node.time and run.partition_key}
+        """Return the sinks that replace, and have no time column, of a run for a partition: what they write is one."""
+        whole = {node.id for node in self.plan.node_list if node.type == "sink" and not node.time and run.partition_key}
+        return whole - self.data.adding_sinks(run) if whole else whole
 
     def _run(self, partition: str, params: Mapping[str, Any]) -> Run:
         return make_run(self.plan, partition=partition, params=params)
@@ -145,7 +144,7 @@ class Ledger:
 
     def _key(self, partition: str) -> str:
         names = map(folder_name, (self.plan.project, self.plan.pipeline_id, partition))
-        return "/".join((_FOLDER, *names)) + ".json"
+        return "/".join((LEDGER, *names)) + ".json"
 
     def _write(self, partition: str, making: Making) -> None:
         known = self.read(partition)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-from aiflow_sdk.errors import AiflowError, ProblemsError, RunError, TaskTimeoutError
+from aiflow_sdk.errors import AiflowError, ProblemsError, RunError, TaskTimeoutError, plural
 from aiflow_sdk.local.imports import ModuleWatch
 from aiflow_sdk.local.logs import append_log
 from aiflow_sdk.local.process import WorkerProcess
@@ -397,4 +397,4 @@ def _error_of(data: Mapping[str, Any]) -> AiflowError:
 
 def _minutes(seconds: float | None) -> str:
     seconds = seconds or 0
-    return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} seconds"
+    return plural(seconds / 60, "minute") if seconds >= 120 else plural(seconds, "second")

@@ -178,7 +178,10 @@ class Airflow:
         raise UnknownNameError(
             "ambiguous-run",
             f"{len(runs)} runs end with '{text}'",
-            hint="write more of the end of the id",
+            hint="write more of the end of the id"
+            if len({run.run_id for run in runs}) > 1
+            else f"several pipelines have a run of this id: name the pipeline for its newest run, or look at "
+            f"{self.client.address}",
             notes=[f"{short_run_id(run.run_id)} of {run.pipeline_id} ({run.run_id})" for run in runs[:10]],
         )
 

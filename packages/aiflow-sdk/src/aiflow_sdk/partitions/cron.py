@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 
+from aiflow_sdk.errors import plural
+
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
@@ -97,7 +99,7 @@ class Cron:
 def _parse(text: str) -> Cron:
     fields = text.lower().split()
     if len(fields) != 5:
-        raise ValueError(f"it has {len(fields)} fields instead of five")
+        raise ValueError(f"it has {plural(len(fields), 'field')} instead of five")
     minute, hour, day, month, weekday = fields
     day, weekday = ("*" if field == "?" else field for field in (day, weekday))
     days, last_day = _without(day, "l")

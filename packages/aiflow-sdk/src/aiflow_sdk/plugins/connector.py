@@ -54,7 +54,7 @@ class Source(Plugin, ABC):
 
     complete: Literal["all"] | NonNegativeInt | None = None
     """How many of the partitions that the run asks for must be there. None: all of ``{{ ds }}``, ``same``, ``offset``
-    and ``covering``, one of ``last``, none of ``all``."""
+    and ``covering``, one of ``last`` and of values that the pipeline itself names, none of ``all``."""
     wait_minutes: float = Field(default=0, ge=0)
     """How long a run waits for those partitions."""
     restated: Literal["stale", "rerun", "ignore"] = "stale"
@@ -123,6 +123,24 @@ class JudgedSource(PartitionedSource, Protocol):
 
     def partition_facts(self, column: str, keys: Sequence[str], timezone: str = "UTC") -> Mapping[str, PartitionFacts]:
         """Return what is known of these partitions, each key as given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """Partitions that one environment's dataset has and that of another one hides, which is read in its place."""
+
+    here: str
+    """The environment that is read."""
+    there: str
+    keys: tuple[str, ...]
+
+
+@runtime_checkable
+class ShadowingSource(PartitionedSource, Protocol):
+    """A source that reads one environment's dataset in the place of another one's."""
+
+    def hidden(self, column: str, keys: Sequence[str], timezone: str = "UTC") -> Hidden | None:
+        """Return which of these partitions the nearest environment has whose dataset is not read, where one has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +323,8 @@ class Destination:
     """Whether types stay as the engine has them (frames between tasks), instead of what a lake holds; then a frame
     without rows has a file too."""
     storage_options: Mapping[str, str] = field(default_factory=dict)
+    root: str = ""
+    """A folder above it. Of a write that is not to be, what is empty between the two goes with it."""
 
 
 @runtime_checkable

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from aiflow_sdk.config import Environment, resolve_secrets
+from aiflow_sdk.config import GENERATIONS, Environment, resolve_secrets
 from aiflow_sdk.errors import StoreError
 from aiflow_sdk.plan import Run
 from aiflow_sdk.stores import folder_name, open_store
 
-WRITERS = "_generations"
-"""Its folders are the environments that have written to the lake."""
 _KEPT_CLAIMS = 100
 _MOST_CLAIMS = 200
 _TRIES = 1000
@@ -29,7 +27,7 @@ def claim_generation(environment: Environment, run: Run, *, known: int = 0) -> i
     """
     storage = resolve_secrets(dict(environment.storage), environment)
     store = open_store(environment.own_root.address, storage=storage)
-    folder = "/".join((WRITERS, *map(folder_name, (run.environment, run.project, run.pipeline_id))))
+    folder = "/".join((GENERATIONS, *map(folder_name, (run.environment, run.project, run.pipeline_id))))
     claim = f"{run.run_id} {uuid4().hex}\n".encode()
     for _ in range(_TRIES):
         generation = max(_newest(store.list(folder)), known) + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +38,15 @@ class Data:
     def sink_identities(self, run: Run) -> dict[str, str | None]:
         """Return node id → identity of every sink; None where it has none or nothing was written yet."""
         return {node.id: self._identity(node, run, Sink) for node in self._nodes("sink")}
+
+    def adding_sinks(self, run: Run) -> set[str]:
+        """Return the ids of the sinks that replace nothing but what they wrote for the run's partition before."""
+        found = set()
+        for node in self._nodes("sink"):
+            with suppress(AiflowError):  # the run itself will say what is wrong
+                if self._plugin(node, run, Sink).replaces() == "nothing":
+                    found.add(node.id)
+        return found
 
     def found_sinks(self, run: Run) -> dict[str, tuple[str, str] | None]:
         """Return node id → where readers find what the sink writes, and its identity there; None where they do not."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from aiflow_sdk.errors import DataNotReadyError, Where, did_you_mean
-from aiflow_sdk.plugins import JudgedSource, PartitionedSource, Source
+from aiflow_sdk.plugins import JudgedSource, PartitionedSource, ShadowingSource, Source
 from aiflow_sdk.runtime.rendering import WantedPartitions
 
 _POLL_SECONDS = 5.0
@@ -65,6 +65,16 @@ def _missing(
             f"'{name}' has {found} of the {len(wanted.keys)} partitions of {wanted.column} asked for; missing: {shown}"
         )
     near = did_you_mean(missing[0], present) if found == 0 else None
+    hidden = partitioned.hidden(wanted.column, missing, timezone) if isinstance(partitioned, ShadowingSource) else None
+    if hidden is not None:
+        whole = "" if len(hidden.keys) == len(missing) else f"{len(hidden.keys)} of "
+        message += (
+            f". A run in '{hidden.here}' has written this table, so it is read there, whole; "
+            f"'{hidden.there}' has {whole}{'it' if len(missing) == 1 else 'them'}"
+        )
+        near = (
+            f"make them in '{hidden.here}' too, or remove '{name}' from its lake: then '{hidden.there}' is read again"
+        )
     return DataNotReadyError(
         "input-absent" if found == 0 else "input-incomplete",
         message,

@@ -23,6 +23,8 @@ class WantedPartitions:
     """ISO text, in order."""
     required: int
     """How many of them must be there, unless the source says otherwise."""
+    follow_run: bool = True
+    """Whether another run asks for others."""
 
 
 def render_options(node: PlanNode, run: Run, environment: Environment) -> tuple[dict[str, Any], list[WantedPartitions]]:
@@ -40,6 +42,8 @@ def render_options(node: PlanNode, run: Run, environment: Environment) -> tuple[
                 value = render(thaw(raw), run.facts())
                 if not (isinstance(value, dict) and value.get("$window") == "all"):
                     values[column] = value
+                if texts := _literal_keys(value):
+                    wanted.append(WantedPartitions(column, texts, 1, follow_run=False))
                 continue
             values[column] = list(keys) if len(keys) != 1 else keys[0]
             wanted.append(WantedPartitions(column, keys, required))
@@ -69,6 +73,14 @@ def partition_keys(raw: Any, run: Run) -> tuple[tuple[str, ...] | None, int]:
             return tuple(partition.key for partition in partitions), len(partitions)
         return (str(render(raw, run.facts())),), 1
     return None, 0
+
+
+def _literal_keys(value: Any) -> tuple[str, ...]:
+    """Return values that the pipeline names itself as text; none where one of them is null, which no key is."""
+    values = value if isinstance(value, list) else [value]
+    if any(one is None or isinstance(one, dict) for one in values):
+        return ()
+    return tuple(dict.fromkeys(str(one).lower() if isinstance(one, bool) else str(one) for one in values))
 
 
 def fill_values(node: PlanNode, run: Run) -> dict[str, str]:

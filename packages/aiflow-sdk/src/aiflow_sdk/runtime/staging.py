@@ -20,7 +20,7 @@ from aiflow_sdk.errors import DataError
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Plan, Run
 from aiflow_sdk.plugins import DataFile, Destination, ParquetFiles, Scan, Sink, Source, Write, Written
-from aiflow_sdk.stores import Store, driver_options, open_folder, open_store
+from aiflow_sdk.stores import Store, driver_options, make_folder, open_folder, open_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,7 +77,8 @@ class StoreStaging:
 
     def sink(self, task_id: str, node_id: str, run: Run) -> StagedSink:
         """Return where a node's frame is to be staged."""
-        sink = StagedSink(folder=self._folder(run.run_id, run.execution, task_id), node_id=node_id)
+        folder = self._folder(run.run_id, run.execution, task_id)
+        sink = StagedSink(folder=folder, root=self.address.uri, node_id=node_id)
         sink._options = self.options
         return sink
 
@@ -136,6 +137,8 @@ class StagedSink(Sink, kind="staged"):
     """Where a task leaves a frame for others."""
 
     folder: str
+    root: str = ""
+    """Above it: where all frames are staged."""
     node_id: str
     _options: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _writers: dict[int, str] = PrivateAttr(default_factory=dict)
@@ -151,8 +154,8 @@ class StagedSink(Sink, kind="staged"):
         self._writers[attempt] = _writer(attempt)
         folder = f"{self.folder}/{self._writers[attempt]}/{self.node_id}"
         if "://" not in folder:
-            Path(folder).mkdir(parents=True)
-        return Destination(folder=folder, exact=True, storage_options=self._options)
+            make_folder(Path(folder))
+        return Destination(folder=folder, exact=True, storage_options=self._options, root=self.root)
 
     def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
         """Publish the files: readers see all of them or none. Nothing is published over what a later attempt left."""

@@ -272,7 +272,7 @@ class _Work:
             if isinstance(source, VersionedSource) and (pin := self.run.pins.get(node.id)):
                 source.pin(pin["environment"], pin["version"])  # first: what is awaited is what is read
             await_partitions(source, wanted, self.run.timezone, where, wait=not waited)
-            partitions = tuple(f"{one.column}={key}" for one in wanted for key in one.keys)
+            partitions = tuple(f"{one.column}={key}" for one in wanted if one.follow_run for key in one.keys)
         identity = source.identity(self.run) if node.bounded else None
         self.frames[node.id] = session.read(source, Scan(self.run))
         rows, size = source.measure(self.run) if node.bounded else (None, None)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.config import Environment, Project
 from aiflow_sdk.config.configuration import Configuration, ConfigurationItem
-from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, ReceiverError
+from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, ReceiverError, plural
 from aiflow_sdk.stores import replace_private_file
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def age_text(seconds: float) -> str:
     for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}s"
-    return f"{max(seconds, 0):.0f} seconds"
+    return plural(round(max(seconds, 0)), "second")
 
 
 def _asked(project: Project, name: str, tell: Tell) -> Project:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from aiflow_sdk.errors import AccessError, ConfigurationError, ReceiverError
+from aiflow_sdk.errors import AccessError, ConfigurationError, ReceiverError, plural
 from aiflow_sdk.service.provider import Provider, SignIn, Tokens, denied, shown
 
 _PATH = "/signed-in"
@@ -170,7 +170,7 @@ def timed_out(seconds: float, more: str = "") -> AccessError:
     """Return the error for a sign-in that nobody has ended in time."""
     return AccessError(
         "login-timeout",
-        f"nobody has signed in within {seconds:.0f} seconds{more}",
+        f"nobody has signed in within {plural(round(seconds), 'second')}{more}",
         hint="try again: aiflow login",
         retryable=True,
     )

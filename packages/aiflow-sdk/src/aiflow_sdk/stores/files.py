@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from aiflow_sdk.errors import StoreError
 
+_MAKINGS = 100
+
 
 def folder_name(name: str) -> str:
     """Return a name that somebody chose as one part of a path, different for different names; plain ones stay.
@@ -19,6 +21,21 @@ def folder_name(name: str) -> str:
     """
     quoted = quote(name, safe=" ")
     return quoted.replace(".", "%2E") if set(quoted) == {"."} else quoted or "%"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that is not there, and those above it, while others remove the empty ones of these.
+
+    Raises ``OSError``.
+    """
+    for left in range(_MAKINGS, -1, -1):
+        try:
+            folder.mkdir(parents=True)
+        except FileNotFoundError:
+            if not left:
+                raise
+        else:
+            return
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -150,13 +150,21 @@ class FolderStore:
             target = self._target(key)
             with suppress(FileNotFoundError, NotADirectoryError):
                 target.unlink()
-            for folder in target.parents:
-                if folder == self.root or not folder.is_relative_to(self.root):
-                    break
-                try:
-                    folder.rmdir()
-                except OSError:  # somebody else's file is in it
-                    break
+            self._prune(target.parent)
+
+    def prune(self, key: str) -> None:
+        """Remove the folder at the key and those above it, as far as they are empty; the store's own stays."""
+        self._prune(self._target(key))
+
+    def _prune(self, folder: Path) -> None:
+        while folder != self.root and folder.is_relative_to(self.root):
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:  # somebody else's file is in it
+                return
+            folder = folder.parent
 
     def delete_prefix(self, prefix: str) -> None:
         """Remove what lies at or below ``prefix``; nothing there is no error."""

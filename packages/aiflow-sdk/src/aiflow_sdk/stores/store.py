@@ -78,5 +78,14 @@ def open_folder(uri: str, options: Mapping[str, str]) -> Store:
     return _opened(parse_address(uri), options)
 
 
+def discard_folder(uri: str, options: Mapping[str, str], root: str = "") -> None:
+    """Remove what lies below an address; of a folder below ``root`` also those between them that are empty then."""
+    open_folder(uri, options).delete_prefix("")
+    place = parse_address(uri)
+    if root and place.is_folder:
+        store = FolderStore(Path(parse_address(root).path))
+        store.prune(Path(place.path).relative_to(store.root).as_posix())
+
+
 def _opened(place: Address, options: Mapping[str, str]) -> Store:
     return FolderStore(Path(place.path)) if place.is_folder else ObjectStore(place, options)

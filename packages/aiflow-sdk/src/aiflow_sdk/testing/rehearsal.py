@@ -117,7 +117,7 @@ def _source(plan: Plan, ir: PipelineIR, node: PlanNode, run: Run, rows: Any, roo
     frame = make_frame(rows, ir.nodes[node.id].output_schema, node.id)
     options, wanted = render_options(node, run, bound_environment(plan, root))
     # What a source fixes to one value stands in every row that it yields, so a test need not repeat it.
-    fixed = {one.column: one.keys[0] for one in wanted if len(one.keys) == 1}
+    fixed = {one.column: one.keys[0] for one in wanted if one.follow_run and len(one.keys) == 1}
     fixed |= {
         column: value for column, value in (options.get("partitions") or {}).items() if isinstance(value, str | int)
     }

@@ -16,7 +16,7 @@ from typing import Any
 from aiflow_sdk.code import interpreter
 from aiflow_sdk.config import Environment, Project
 from aiflow_sdk.discovery.children import START_SECONDS, broken_interpreter, import_environment, import_path
-from aiflow_sdk.errors import AiflowError, PluginError, Where
+from aiflow_sdk.errors import AiflowError, PluginError, Where, plural
 from aiflow_sdk.ir import PipelineIR
 from aiflow_sdk.plan import Plan, read_plan
 from aiflow_sdk.plugins import PluginType
@@ -78,7 +78,7 @@ class PluginProcess:
             raise PluginError(
                 "broken-plugin",
                 f"pipeline '{ir.id}' could not be compiled with the project's own plugins: their process "
-                f"{'ended' if self._has_ended else f'had no answer within {seconds:g} seconds'}",
+                f"{'ended' if self._has_ended else 'had no answer within ' + plural(seconds, 'second')}",
                 where=Where(f"{plugins[0].replace('.', '/')}.py"),
                 hint="correct the module; a plugin's module is imported wherever a pipeline that names it is compiled",
             )

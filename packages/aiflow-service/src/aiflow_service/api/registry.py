@@ -72,7 +72,7 @@ async def put_release(request: Request, services: ServicesOf, scope: ScopeOf, se
             "title": "Conflict",
             "status": 409,
             "code": "versions-missing",
-            "detail": f"{len(error.plans)} versions of the release are not recorded; send them first",
+            "detail": f"{error}; send them first",
             "missing": list(error.plans[:_SHOWN_MISSING]),
         }
         return Response(msgspec.json.encode(told), 409, media_type="application/problem+json")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from aiflow_sdk.errors import StoreError
+from aiflow_sdk.errors import StoreError, plural
 from aiflow_service.keeping import Transferred, back_up, move, restore
 
 
@@ -58,7 +58,7 @@ def run_command(given: argparse.Namespace, database: str) -> int:
 
 
 def _tell(done: Transferred, what: str) -> None:
-    print(f"{what}: {sum(done.rows.values()):,} rows, {done.rows.get('events', 0):,} of them events")
+    print(f"{what}: {plural(sum(done.rows.values()), 'row')}, {done.rows.get('events', 0):,} of them events")
     if done.digest:
         print(f"SHA-256: {done.digest}")
     for finding in done.findings:

@@ -21,7 +21,8 @@ class MissingVersions(Exception):  # noqa: N818 it is an answer
     """A release names versions that were not recorded: their digests of plan."""
 
     def __init__(self, plans: Sequence[str]) -> None:
-        super().__init__(f"{len(plans)} versions are not recorded")
+        count = "1 version of the release is" if len(plans) == 1 else f"{len(plans)} versions of the release are"
+        super().__init__(f"{count} not recorded")
         self.plans = plans
 
 

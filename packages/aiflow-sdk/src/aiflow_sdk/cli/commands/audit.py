@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from aiflow_sdk.cli.command_line import COMMANDS, CommandGroup, Exit, Invocation
-from aiflow_sdk.cli.console import format_table, plural, printable
+from aiflow_sdk.cli.console import format_table, printable
 from aiflow_sdk.cli.service import require_service
 from aiflow_sdk.cli.times import LIMIT, time_of
-from aiflow_sdk.errors import ConfigurationError, DataError
+from aiflow_sdk.errors import ConfigurationError, DataError, plural
 
 if TYPE_CHECKING:
     from aiflow_sdk.audit import AuditRow, Verdict
@@ -250,4 +250,5 @@ def _place(finding: dict[str, Any]) -> str:
 def _signed(verdict: dict[str, Any]) -> str:
     if not verdict["checkpoints"]:
         return "no checkpoint vouches for them, so a chain that was written anew would not be seen"
-    return f"{plural(verdict['checkpoints'], 'checkpoint')} agree, the last with row {verdict['signed_seq']}"
+    agree = "agrees" if verdict["checkpoints"] == 1 else "agree"
+    return f"{plural(verdict['checkpoints'], 'checkpoint')} {agree}, the last with row {verdict['signed_seq']}"

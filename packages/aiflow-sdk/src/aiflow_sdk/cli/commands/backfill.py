@@ -8,10 +8,10 @@ import click
 
 from aiflow_sdk.cli.arguments import only_pipeline, read_params
 from aiflow_sdk.cli.command_line import Invocation, subcommand
-from aiflow_sdk.cli.console import Console, format_next, format_seconds, plural
+from aiflow_sdk.cli.console import Console, format_next, format_seconds
 from aiflow_sdk.cli.diagnostics import exit_code, flatten_errors, print_errors, print_first_errors
 from aiflow_sdk.cli.orchestration import on_option, refuse_elsewhere
-from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.errors import AiflowError, plural
 
 
 @subcommand(

@@ -7,8 +7,9 @@ import sys
 import click
 
 from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
-from aiflow_sdk.cli.console import Console, plural
+from aiflow_sdk.cli.console import Console
 from aiflow_sdk.cli.diagnostics import exit_code, flatten_errors, print_errors, summarise_check
+from aiflow_sdk.errors import plural
 
 
 @subcommand(

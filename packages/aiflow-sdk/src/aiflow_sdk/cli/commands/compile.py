@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
-from aiflow_sdk.cli.console import Console, plural
+from aiflow_sdk.cli.console import Console
 from aiflow_sdk.cli.diagnostics import flatten_errors, print_errors, summarise_check
-from aiflow_sdk.errors import StoreError
+from aiflow_sdk.errors import StoreError, plural
 
 _ALLOCATIONS = 100_000
 

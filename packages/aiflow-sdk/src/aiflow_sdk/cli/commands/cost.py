@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from aiflow_sdk.cli.command_line import Invocation, subcommand
-from aiflow_sdk.cli.console import format_table, plural, printable
+from aiflow_sdk.cli.console import format_table, printable
 from aiflow_sdk.cli.service import require_service
 from aiflow_sdk.cli.times import time_of
+from aiflow_sdk.errors import plural
 
 _HOUR_SECONDS = 3600
 

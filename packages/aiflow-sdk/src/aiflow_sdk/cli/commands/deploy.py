@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
-from aiflow_sdk.cli.console import Console, format_next, format_table, plural
+from aiflow_sdk.cli.console import Console, format_next, format_table
 from aiflow_sdk.cli.diagnostics import flatten_errors, print_errors
 from aiflow_sdk.cli.releases import moment_of, release_data, short_version
 from aiflow_sdk.cli.screen import LiveBlock, spinner
 from aiflow_sdk.cli.service import tell_service
-from aiflow_sdk.errors import StoreError
+from aiflow_sdk.errors import StoreError, plural
 
 if TYPE_CHECKING:
     from aiflow_sdk.bundles import Publication
@@ -149,7 +149,8 @@ def _tell(invocation: Invocation, report: DeployReport, publication: Publication
     if not publication.is_new:
         console.print(f"nothing changed: '{name}' is at {version} in {place}")
         if publication.objects:
-            console.print(f"{plural(publication.objects, 'object')} {'would be' if dry else 'were'} written again")
+            written = "would be" if dry else "was" if publication.objects == 1 else "were"
+            console.print(f"{plural(publication.objects, 'object')} {written} written again")
         return
     if not publication.changes:
         console.print("  no pipeline changed; the code or what it needs installed did")

@@ -10,8 +10,8 @@ import click
 
 from aiflow_sdk.cli.arguments import compile_found, find_pipeline
 from aiflow_sdk.cli.command_line import Invocation, subcommand
-from aiflow_sdk.cli.console import Console, plural
-from aiflow_sdk.errors import StoreError
+from aiflow_sdk.cli.console import Console
+from aiflow_sdk.errors import StoreError, plural
 
 
 @subcommand(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiflow_sdk.cli.command_line import COMMANDS, CommandGroup, Exit, Invocation
-from aiflow_sdk.cli.console import Console, format_bytes, format_rows, format_table, plural, printable
+from aiflow_sdk.cli.console import Console, format_bytes, format_rows, format_table, printable
 from aiflow_sdk.cli.diagnostics import print_errors
-from aiflow_sdk.errors import AiflowError, ConfigurationError
+from aiflow_sdk.errors import AiflowError, ConfigurationError, plural
 
 if TYPE_CHECKING:
     from aiflow_sdk.local.comparison import TableDifference
@@ -65,6 +65,7 @@ def diff_command(invocation: Invocation, name: str, other: str | None) -> None:
 
     Rows, bytes, versions, columns and partitions are compared as the tables' logs tell them; no row is read, so a
     partition with as many rows and bytes counts as alike.
+    A table that NAME lacks and reads from OTHER is no difference.
     """
     from aiflow_sdk.local.comparison import compare_environments
 
@@ -85,8 +86,11 @@ def diff_command(invocation: Invocation, name: str, other: str | None) -> None:
             for line in _told(one, here.name, there.name):
                 console.print(printable(line))
     alike = sum(one.is_alike for one in found)
-    differing = plural(len(found) - alike, "table")
-    console.print(f"{differing} of {len(found)} differ between {here.name} and {there.name}, {alike} alike")
+    through = sum(one.place == "through" for one in found)
+    verb = "differs" if alike == len(found) - 1 else "differ"
+    differing = f"{plural(len(found) - alike, 'table')} of {len(found)} {verb}"
+    read = f", {through} not written in {here.name} and read from {there.name}" if through else ""
+    console.print(f"{differing} between {here.name} and {there.name}, {alike - through} alike{read}")
 
 
 @command.add(

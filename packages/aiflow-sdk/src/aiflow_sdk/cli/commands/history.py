@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiflow_sdk.cli.command_line import Invocation, subcommand
-from aiflow_sdk.cli.console import Console, cut, format_next, plural, printable
+from aiflow_sdk.cli.console import Console, cut, format_next, printable
 from aiflow_sdk.cli.releases import moment_of, note_words, release_data, short_version
 from aiflow_sdk.cli.service import find_recorded
 from aiflow_sdk.cli.times import LIMIT
-from aiflow_sdk.errors import AiflowError, ReceiverError, did_you_mean
+from aiflow_sdk.errors import AiflowError, ReceiverError, did_you_mean, plural
 
 if TYPE_CHECKING:
     from aiflow_sdk.deployment import HistoryEntry

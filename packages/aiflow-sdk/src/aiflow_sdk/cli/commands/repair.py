@@ -12,10 +12,11 @@ from typing import Any
 import click
 
 from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
-from aiflow_sdk.cli.console import Console, format_next, plural
+from aiflow_sdk.cli.console import Console, format_next
 from aiflow_sdk.cli.datasets import namespace_option
 from aiflow_sdk.cli.orchestration import on_option
 from aiflow_sdk.cli.partitions import Stretch, open_ledger, stretches_of
+from aiflow_sdk.errors import plural
 
 _HEARD_SECONDS = 30.0
 """How long a worker's last events may take to the service: a task does not wait for them."""

@@ -14,8 +14,7 @@ import click
 
 from aiflow_sdk.cli.arguments import compile_found, find_pipeline
 from aiflow_sdk.cli.command_line import Invocation, subcommand
-from aiflow_sdk.cli.console import plural
-from aiflow_sdk.errors import ConfigurationError, did_you_mean
+from aiflow_sdk.errors import ConfigurationError, did_you_mean, plural
 
 if TYPE_CHECKING:
     from aiflow_sdk.plan import Plan, Run

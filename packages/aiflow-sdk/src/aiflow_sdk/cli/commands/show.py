@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ from aiflow_sdk.cli.console import (
     format_rows,
     format_seconds,
     format_table,
-    plural,
 )
-from aiflow_sdk.errors import AiflowError, DocumentError
+from aiflow_sdk.cli.diagnostics import print_errors
+from aiflow_sdk.errors import AiflowError, ConfigurationError, DocumentError, plural
 from aiflow_sdk.local.store import short_run_id
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from aiflow_sdk.plan import Plan, PlanNode, Run
 
 _RUNS = 5
+_ABSENT = ("unknown-table", "input-absent")
+"""Not written yet: worth a line and no failure."""
 
 
 @subcommand(
@@ -74,12 +77,15 @@ def command(
     facts = _facts(invocation, plan, date, rows)
     if invocation.as_json:
         console.print_json({"pipeline": found.ir.to_dict(), "path": found.path, "line": found.line, **facts})
-        return
-    _print_pipeline(invocation, found, plan, facts)
+    else:
+        _print_pipeline(invocation, found, plan, facts)
+    if errors := [table["error"] for table in facts["tables"] if "error" in table]:
+        if not invocation.as_json:
+            print_errors(Console(sys.stderr), errors, invocation.root)
+        raise Exit(1)
 
 
 def _list(invocation: Invocation) -> None:
-    from aiflow_sdk.cli.diagnostics import print_errors
     from aiflow_sdk.graph import describe_pipeline
 
     found = discover_all(invocation)
@@ -114,8 +120,6 @@ def _list(invocation: Invocation) -> None:
                 f"next: aiflow init my_project"
             )
         if errors:
-            import sys
-
             print_errors(Console(sys.stderr), errors, invocation.project.root)
     if errors:
         raise Exit(1)
@@ -130,8 +134,15 @@ def _facts(invocation: Invocation, plan: Plan, date: str | None, rows: int) -> d
     runs = list_runs(root, pipeline=plan.pipeline_id, environment=plan.environment.name, limit=_RUNS)
     if date is None and plan.partition:
         date = next((record.run["partition_key"] for record in runs if record.state == "succeeded"), None)
-    first, _, last = (date or "").partition("..")
-    run = make_run(plan, partition=first or None, last_partition=last or None)
+    first, dots, last = (date or "").partition("..")
+    if dots and not last:
+        raise ConfigurationError(
+            "half-a-range",
+            f"the range begins ({first}) and it is not said where it ends",
+            hint=f"write {first}..{first}, or {first} alone",
+        )
+    # Of several partitions one may look at the rows, whether or not one run may make them.
+    run = make_run(plan.model_copy(update={"ranges": True}), partition=first or None, last_partition=last or None)
     return {
         "version": plan.version,
         "environment": plan.environment.name,
@@ -155,7 +166,8 @@ def _facts(invocation: Invocation, plan: Plan, date: str | None, rows: int) -> d
 
 
 def _table(invocation: Invocation, plan: Plan, sink: PlanNode, run: Run, limit: int) -> dict[str, Any]:
-    from aiflow_sdk.cli.tables import open_written, plain, read_rows
+    from aiflow_sdk.cli.tables import open_written, plain, read_rows, told_by
+    from aiflow_sdk.stores import store_failures
 
     facts: dict[str, Any] = {"sink": sink.id, "kind": sink.kind, "dataset": sink.dataset[1] if sink.dataset else None}
     facts["address"] = _newest_address(invocation, plan, sink.id)
@@ -163,13 +175,17 @@ def _table(invocation: Invocation, plan: Plan, sink: PlanNode, run: Run, limit: 
     if source is None:
         return facts
     try:
-        facts["rows"], facts["bytes"] = source.measure(run)
-        if limit:
-            sample, facts["columns"] = read_rows(source, run, limit)
-            facts["sample"] = [plain(row) for row in sample]
+        with store_failures(facts["address"] or invocation.environment.lake_address):
+            facts["rows"], facts["bytes"] = source.measure(run)
+            if limit:
+                sample, facts["columns"] = read_rows(source, run, limit)
+                facts["sample"] = [plain(row) for row in sample]
+        facts["partition"] = run.partition_text if told_by(sink, run) else None
     except AiflowError as error:
-        # Not written yet, or not for this partition: worth a line and no failure.
-        facts["missing"] = error.message
+        if error.code in _ABSENT:
+            facts["missing"] = error.message
+        else:
+            facts["error"] = error.to_dict()
     return facts
 
 
@@ -214,27 +230,32 @@ def _print_pipeline(invocation: Invocation, found: Discovered, plan: Plan, facts
         for line in format_table(console, rows, list(rows[0])):
             console.print(f"  {line}")
     for table in facts["tables"]:
-        _print_table(console, table, facts["partition"])
+        _print_table(console, table)
     name = plan.pipeline_id
-    date = facts["partition"]
-    words = ["run", name, *(["--date", date] if date != "-" else [])]
+    first, dots, last = facts["partition"].partition("..")
+    words = ["run", name, *(["--date", first] if first != "-" else [])]
+    if dots:
+        words = ["backfill", name, "--from", first, "--to", last]
     console.print()
     for line in format_next(console, "", [invocation.next_command(*words)]):
         console.print(line)
 
 
-def _print_table(console: Console, table: dict[str, Any], partition: str) -> None:
+def _print_table(console: Console, table: dict[str, Any]) -> None:
     style = console.style
     where = f"  {style(table['address'], 'dim')}" if table.get("address") else ""
     console.print(f"\n{style(table['dataset'] or table['sink'], 'bold')}  {table['kind']}{where}")
     if "missing" in table:
         console.print(f"  nothing there yet: {table['missing']}")
         return
+    if "error" in table:
+        console.print(f"  cannot be looked at: {table['error']['message']}")
+        return
     if "sample" not in table:
         return
     sample, columns = table["sample"], table["columns"]
     total = " ".join(filter(None, [format_rows(table.get("rows")), format_bytes(table.get("bytes"))]))
-    of = f" for {partition}" if partition != "-" else ""
+    of = f" for {table['partition']}" if table["partition"] else ""
     console.print(f"  {total or plural(len(sample), 'row')}{of}" + (f", the first {len(sample)}:" if sample else ""))
     for line in format_table(console, sample, columns) if sample else ():
         console.print(f"  {cut(line, console.width - 2) if console.is_terminal else line}")

@@ -12,9 +12,9 @@ import click
 
 from aiflow_sdk.cli.airflow_sync import Step, airflow_lines, sync_airflow
 from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
-from aiflow_sdk.cli.console import Console, plural
+from aiflow_sdk.cli.console import Console
 from aiflow_sdk.cli.service import record_deployments
-from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.errors import AiflowError, plural
 
 if TYPE_CHECKING:
     from aiflow_sdk.deployment import Recorded

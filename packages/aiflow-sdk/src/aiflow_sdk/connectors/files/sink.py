@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,9 +14,11 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.files.place import Format, Place, files_identity, format_of, is_one_file
+from aiflow_sdk.connectors.files.record import RECORD, Record, refuse_foreign_file, refuse_foreign_files
 from aiflow_sdk.connectors.files.text import folder_name, write_text
 from aiflow_sdk.connectors.onelake.identity import partition_app
 from aiflow_sdk.connectors.onelake.location import (
+    STAGING,
     below_lake,
     check_no_table,
     check_path,
@@ -27,6 +28,7 @@ from aiflow_sdk.connectors.onelake.location import (
     lock_key,
     staged_folder,
 )
+from aiflow_sdk.connectors.onelake.options import check_choice
 from aiflow_sdk.connectors.onelake.replacement import generation_apps
 from aiflow_sdk.connectors.onelake.values import shown_text
 from aiflow_sdk.connectors.parquet import missing_columns, partition_of, rows_outside, shared_schema, write_files
@@ -38,10 +40,6 @@ from aiflow_sdk.stores import FolderStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_RECORD = "_aiflow.json"
-"""Beside the data: which generation of which write lies there."""
-
 
 _READY = "ready-"
 
@@ -60,6 +58,8 @@ class FilesSink(Sink, kind="files"):
     partition_by: tuple[str, ...] = ()
     time: str | None = None
     """The partition column that holds the run's partition, where it is not plain which."""
+    foreign: str = "refuse"
+    """What becomes of files in the way that no files sink wrote there: ``refuse`` the run, or ``replace`` them."""
 
     _folders: dict[tuple[str, str, int, int], Path] = PrivateAttr(default_factory=dict)
 
@@ -71,6 +71,7 @@ class FilesSink(Sink, kind="files"):
                 f"files have no mode '{self.mode}'",
                 hint='write mode="overwrite", or write to a table',
             )
+        check_choice("bad-option", "foreign", self.foreign, ("refuse", "replace"))
         if is_deferred(self.path):
             return self
         check_path(self.path)
@@ -109,8 +110,8 @@ class FilesSink(Sink, kind="files"):
 
     def write(self, batches: pa.RecordBatchReader, request: Write) -> Written:
         """Write all batches, or nothing."""
-        folder = self._aside(request)
         order = self._order(request)
+        folder = self._aside(request)
         try:
             if self._format == "parquet":
                 files, schema = write_files(batches, folder, order, request)
@@ -118,7 +119,7 @@ class FilesSink(Sink, kind="files"):
                 files, schema = write_text(batches, folder, order, request, self._format)
             return self._publish(folder, files, schema, request)
         finally:
-            _clean(folder)
+            self._clean(folder)
 
     def identity(self, run: Run, node_id: str) -> str | None:
         """Return a fingerprint of the files of the run's partition, or None where there are none."""
@@ -133,9 +134,10 @@ class FilesSink(Sink, kind="files"):
         parts = [partition.key for partition in run.partitions] if time else [""]
         known: list[int] = []
         for one in parts:
-            noted = self._generations(store, self._record(f"{key}/{folder_name(time, one)}" if time else key))
+            key_of_record = self._record(f"{key}/{folder_name(time, one)}" if time else key)
+            record = Record.read(store, key_of_record) or Record()
             apps = self._apps(request, one)
-            known += [noted[app] for app in apps if app in noted]
+            known += [record.generations[app] for app in apps if app in record.generations]
         return max(known, default=None)
 
     def _apps(self, request: Write, part: str) -> list[str]:
@@ -154,6 +156,16 @@ class FilesSink(Sink, kind="files"):
         run = request.run
         name = f"files-{request.node_id}-{run.attempt}-{uuid4().hex[:16]}"
         return staged_folder(self.environment, run.run_id, str(run.execution), name)
+
+    def _clean(self, folder: Path) -> None:
+        """Remove what a write leaves aside, but for folders that it replaced: those are swept with the run's frames."""
+        for path in folder.iterdir():
+            if path.is_dir() and not path.name.startswith(_READY):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.is_file():
+                path.unlink(missing_ok=True)
+        root = lake_root(self.environment) / STAGING
+        FolderStore(root).prune(folder.relative_to(root).as_posix())
 
     def _order(self, request: Write) -> tuple[str, ...]:
         """Return the partition columns, that of the run's partition first: it is replaced as one folder."""
@@ -189,30 +201,21 @@ class FilesSink(Sink, kind="files"):
         written: list[DataFile] = []
         superseded = False
         with store.lock(lock_key(target)):
-            for one, inside in parts.items():
+            replaced: list[tuple[str, str, dict[str, int]]] = []
+            for one in parts:
                 apps = self._apps(request, one)
                 place = f"{key}/{folder_name(time, one)}" if time else key
-                record = self._record(place)
-                known = self._generations(store, record)
+                known = dict((Record.read(store, self._record(place)) or Record()).generations)
                 if max((known.get(app, 0) for app in apps), default=0) > run.generation:
                     superseded = True
                     continue
-                known.update(dict.fromkeys(apps, run.generation))
-                self._replace(store, place, folder, folder_name(time, one) if time else "", inside, schema, known)
-                written += inside
+                if self.foreign == "refuse":
+                    self._refuse_foreign(store, place, key)
+                replaced.append((one, place, known | dict.fromkeys(apps, run.generation)))
+            for one, place, known in replaced:
+                self._replace(store, place, folder, folder_name(time, one) if time else "", parts[one], schema, known)
+                written += parts[one]
         return self._written(written, told, superseded, schema, request)
-
-    def _generations(self, store: FolderStore, record: str) -> dict[str, int]:
-        """Return which generation of which write lies there. Raises ``StoreError`` for what is no such record."""
-        try:
-            known = json.loads(store.read(record) or b"{}")
-            return {str(app): int(generation) for app, generation in known.items()}
-        except (ValueError, TypeError, AttributeError) as error:
-            raise StoreError(
-                "unreadable-record",
-                f"{store.root / record} does not tell what was written there: {error}",
-                hint="remove the file if what lies beside it may be replaced",
-            ) from error
 
     def _replace(
         self,
@@ -222,13 +225,17 @@ class FilesSink(Sink, kind="files"):
         own: str,
         files: Sequence[DataFile],
         schema: Any,
-        record: Mapping[str, int],
+        generations: Mapping[str, int],
     ) -> None:
         """Publish the files at ``place``, in a folder with the record or as one file with the record after it."""
-        text = json.dumps(dict(record), sort_keys=True).encode()
         if is_one_file(self.path):
+            record = self._record(place)
+            if (
+                Record.read(store, record) is None
+            ):  # so that what lies there is its own, should the writer die in between
+                store.put(record, Record().text())
             store.publish(_one_file([folder / file.path for file in files], folder, schema), place, replace=True)
-            store.put(self._record(place), text)
+            store.put(record, Record(generations, frozenset({self.path.rpartition("/")[2]})).text())
             return
         ready = folder / f"{_READY}{uuid4().hex[:8]}"
         ready.mkdir()
@@ -239,14 +246,22 @@ class FilesSink(Sink, kind="files"):
             (folder / file.path).rename(target)
         if not files and not own and self._format == "parquet":
             _one_file([], ready, schema)
-        (ready / _RECORD).write_bytes(text)
+        names = frozenset(path.relative_to(ready).as_posix() for path in ready.rglob("*") if path.is_file())
+        (ready / RECORD).write_bytes(Record(generations, names).text())
         store.publish(ready, place, replace=True)  # what was there goes on being read, and is swept later
 
     def _record(self, place: str) -> str:
+        """Return the key of the record of the files at ``place``: in their folder, or beside the one file."""
         if not is_one_file(self.path):
-            return f"{place}/{_RECORD}"
+            return f"{place}/{RECORD}"
         folder, _, name = place.rpartition("/")
-        return f"{folder}/.{name}{_RECORD}" if folder else f".{name}{_RECORD}"
+        return f"{folder}/.{name}{RECORD}" if folder else f".{name}{RECORD}"
+
+    def _refuse_foreign(self, store: FolderStore, place: str, whole: str) -> None:
+        if is_one_file(self.path):
+            refuse_foreign_file(store, place, self._record(place))
+        else:
+            refuse_foreign_files(store, place, whole)
 
     def _files(self, run: Run, time: str | None) -> list[Path]:
         target = below_lake(self.environment, self.path)
@@ -291,10 +306,11 @@ class ParquetFilesSink(FilesSink, kind="files"):
 
     def destination(self, request: Write) -> Destination:
         """Return a folder of this write alone."""
-        key = _write_of(request)
+        key, order = _write_of(request), self._order(request)
         if key not in self._folders:
             self._folders[key] = self._aside(request)
-        return Destination(folder=str(self._folders[key]), partition_by=self._order(request))
+        root = lake_root(self.environment) / STAGING
+        return Destination(folder=str(self._folders[key]), partition_by=order, root=str(root))
 
     def commit(self, files: Sequence[DataFile], schema: Any, request: Write) -> Written:
         """Publish the files. Whatever fails, what was there before stays."""
@@ -307,18 +323,7 @@ class ParquetFilesSink(FilesSink, kind="files"):
             missing_columns(self.partition_by, pa.schema(schema).names, Write(request.node_id, request.run))
             return self._publish(folder, [file for file in files if file.rows], schema, request)
         finally:
-            _clean(folder)
-
-
-def _clean(folder: Path) -> None:
-    """Remove what a write leaves aside, but for the folders that it replaced: those are swept with the run's frames."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.name.startswith(_READY):
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.is_file():
-            path.unlink(missing_ok=True)
-    if not any(folder.iterdir()):
-        folder.rmdir()
+            self._clean(folder)
 
 
 def _write_of(request: Write) -> tuple[str, str, int, int]:

@@ -6,6 +6,9 @@ numbers. They survive checkpoints and log cleaning, so they and nothing beside t
 - ``aiflow:ENV/PROJECT/PIPELINE/NODE/PARTITION`` the generation of the newest execution that wrote the partition;
 - ``aiflow:files/OWNER`` how many files that an owner added the table holds (of added and merged rows);
 - ``aiflow:over/OWNER`` how many rows of others the owner's merged rows took the place of;
+- ``aiflow:under/OWNER`` whether (1, 0) a row that the owner merged stands beneath one of others;
+- ``aiflow:withdrawn`` how often rows in whose place those of others had stood were deleted or made lower, and
+  ``aiflow:since/OWNER`` how often that was when the owner merged its rows;
 - ``aiflow:made/COLUMN=VALUE`` the generation of whoever made a partition last;
 - ``aiflow:begun/COLUMN=VALUE`` how many pipelines make the partition by several sinks of which some have not written
   yet, and ``aiflow:waits/ENV/PROJECT/PIPELINE@COLUMN=VALUE`` whether (1, 0) that pipeline is one of them.
@@ -28,6 +31,8 @@ from aiflow_sdk.plan import Run
 _OWNED = re.compile(r"w-(?P<write>[0-9a-f]{16})/p-(?P<part>[0-9A-Za-z-]+)/g[0-9]+-")
 WHOLE = "all"
 """The part of a run that is for no partition, or for a range of them."""
+WITHDRAWN_APP = "aiflow:withdrawn"
+"""The name under which the log notes how often rows were deleted or lowered that had replaced those of others."""
 
 
 @dataclass(frozen=True, order=True)
@@ -70,6 +75,16 @@ class Owner:
     def over_app(self) -> str:
         """The name under which the log notes how many rows of others were replaced by the owner's."""
         return f"aiflow:over/{self.write}/{self.part}"
+
+    @property
+    def under_app(self) -> str:
+        """The name under which the log notes whether a row that the owner merged stands beneath one of others."""
+        return f"aiflow:under/{self.write}/{self.part}"
+
+    @property
+    def since_app(self) -> str:
+        """The name under which the log notes the number of ``WITHDRAWN_APP`` when the owner merged its rows."""
+        return f"aiflow:since/{self.write}/{self.part}"
 
     def may_have_written(self, path: str) -> bool:
         """Whether a table's file was written by the owner's sink, for whatever partition: a quick look at its path."""

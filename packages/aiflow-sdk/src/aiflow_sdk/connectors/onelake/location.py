@@ -13,16 +13,16 @@ from pathlib import Path
 from stat import S_ISLNK
 from typing import Any
 
-from aiflow_sdk.config import ENVIRONMENTS, Address, Environment, LakeRoot, resolve_secrets
+from aiflow_sdk.config import ENVIRONMENTS, GENERATIONS, LEDGER, Address, Environment, LakeRoot, resolve_secrets
 from aiflow_sdk.errors import ConfigurationError, UnknownNameError, did_you_mean
 from aiflow_sdk.ir import DatasetName
-from aiflow_sdk.stores import FolderStore, Store, driver_options, open_store
+from aiflow_sdk.stores import FolderStore, Store, driver_options, make_folder, open_store
 from aiflow_sdk.variables import has_secret, has_template
 
 STAGING = "_staging"
 _LOCKS = "_locks"
 _LOG = "_delta_log"
-RESERVED = frozenset({STAGING, _LOCKS, "_generations", "_ledger", ENVIRONMENTS})
+RESERVED = frozenset({STAGING, _LOCKS, GENERATIONS, LEDGER, ENVIRONMENTS})
 """Names below the lake's root that no table or file of a user has."""
 _SEGMENT = re.compile(r"[^\W_][\w-]*")
 _LONGEST_SEGMENT_BYTES = 200
@@ -166,7 +166,7 @@ def staged_folder(environment: Environment, *parts: str) -> Path:
     folder = root.joinpath(STAGING, *parts)
     if not folder.resolve().is_relative_to(root):
         raise outside(f"{STAGING}/{'/'.join(parts)}")
-    folder.mkdir(parents=True)
+    make_folder(folder)
     return folder
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.connectors.onelake.change import AddedFile, Change, Merge
 from aiflow_sdk.connectors.onelake.features import check_removable
-from aiflow_sdk.connectors.onelake.identity import Owner, rewritten_folder
+from aiflow_sdk.connectors.onelake.identity import WITHDRAWN_APP, Owner, rewritten_folder
 from aiflow_sdk.connectors.onelake.location import TablePlace
 from aiflow_sdk.connectors.onelake.rewriting import rewrite_files
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState
 from aiflow_sdk.connectors.parquet import FileGroup, group_files, scan_polars
-from aiflow_sdk.errors import DataError, unknown_name
+from aiflow_sdk.errors import DataError, plural, unknown_name
 from aiflow_sdk.plugins import Scan
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def merge_rows(change: Change, state: TableState, own: Sequence[ActiveFile], add
     others = _candidates([file for file in state.files if id(file) not in names], mine, keys)
     met = _met(change, state, others, mine, schema)
     over = state.generation(change.owner.over_app) or 0
-    stale = _taken_back(change, state, own, mine, schema) if own and over else None
+    stale, lowered = _taken_back(change, state, own, mine, schema) if own and over else (None, False)
     lost = met.filter(~pl.col(_OUTRANKED)).select(keys).unique()
     won = met.filter(pl.col(_OUTRANKED)).join(lost, on=keys, how="anti", nulls_equal=True)
 
@@ -108,13 +108,23 @@ def merge_rows(change: Change, state: TableState, own: Sequence[ActiveFile], add
     # What stays out stands beneath the row that it lost to, as what was replaced does beneath the one that replaced it.
     beneath = Counter(Owner.of_file(path) for path in _paths_within(state, met.join(lost, on=keys, how="semi")))
     noted = {owner.over_app: (state.generation(owner.over_app) or 0) + rows for owner, rows in beneath.items() if owner}
+    noted |= {owner.under_app: 1 for owner in {Owner.of_file(file.path) for file in removed} if owner}
+    noted[change.owner.under_app] = int(lost.height > 0)
+    deleted = stale is not None and stale.height > 0 and merge.withdrawn == "delete"
+    # What stood there before and is gone makes whoever wrote it out of date: see the sink's identity.
+    noted |= _withdrawals(change, state, 1 if deleted or lowered else 0)
     return Merged([*own, *removed], added, kept, {**noted, change.owner.over_app: over + won.height})
+
+
+def _withdrawals(change: Change, state: TableState, more: int) -> dict[str, int]:
+    number = (state.generation(WITHDRAWN_APP) or 0) + more
+    return {WITHDRAWN_APP: number, change.owner.since_app: number} if number else {}
 
 
 def _taken_back(
     change: Change, state: TableState, own: Sequence[ActiveFile], mine: pl.DataFrame, schema: pl.Schema
-) -> pl.DataFrame:
-    """Return the keys that the earlier executions' rows have and the new ones lack.
+) -> tuple[pl.DataFrame, bool]:
+    """Return the keys that earlier executions' rows have and the new ones lack, and whether some have a lower order.
 
     Raises ``DataError`` (``values-replaced``) unless the sink says what becomes of them.
     """
@@ -123,7 +133,7 @@ def _taken_back(
     merge, keys = _merge_of(change), list(_merge_of(change).keys)
     before = _rows(state.place, own, schema, merge)
     asked = [before.join(mine.lazy(), on=keys, how="anti").select(keys)]
-    if merge.order_by is not None and merge.withdrawn == "refuse":
+    if merge.order_by is not None:
         # What such a row took the place of may come after the new one, which then is not the one that stays.
         now = mine.lazy().select(*keys, pl.col(merge.order_by).alias(_NOW))
         found = before.join(now, on=keys, how="inner")
@@ -131,7 +141,7 @@ def _taken_back(
     stale, *lowered = pl.collect_all(asked, engine="streaming")
     if merge.withdrawn == "refuse" and any(found.height for found in (stale, *lowered)):
         raise _values_replaced(change, stale, lowered[0] if lowered else stale.clear())
-    return stale
+    return stale, any(found.height for found in lowered)
 
 
 def _is_greater(one: pl.Expr, other: pl.Expr) -> pl.Expr:
@@ -250,9 +260,9 @@ def _values_replaced(change: Change, stale: pl.DataFrame, lowered: pl.DataFrame)
     merge, keys = _merge_of(change), list(_merge_of(change).keys)
     told = []
     if stale.height:
-        told.append(f"{stale.height} keys less ({_shown(stale, keys)})")
+        told.append(f"{plural(stale.height, 'key')} fewer ({_shown(stale, keys)})")
     if lowered.height:
-        told.append(f"a lower '{merge.order_by}' for {lowered.height} keys ({_shown(lowered, keys)})")
+        told.append(f"a lower '{merge.order_by}' for {plural(lowered.height, 'key')} ({_shown(lowered, keys)})")
     return DataError(
         "values-replaced",
         f"{change.request.run.partition_text} has {' and '.join(told)} than its earlier execution merged into "

@@ -19,7 +19,7 @@ from aiflow_sdk.connectors.onelake.merging import merge_rows
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState
 from aiflow_sdk.connectors.onelake.values import shown_text, typed_value
 from aiflow_sdk.connectors.parquet import missing_partition_column, rows_outside
-from aiflow_sdk.errors import DataError
+from aiflow_sdk.errors import DataError, plural
 from aiflow_sdk.plugins import Write
 from aiflow_sdk.stores import store_failures
 
@@ -150,7 +150,7 @@ def _check_absent(change: Change, there: Sequence[ActiveFile], newest: Mapping[s
         f"{change.time}={change.request.run.partition_text} of '{change.name}'" if change.time else f"'{change.name}'"
     )
     rows = sum(file.rows or 0 for file in foreign)
-    what = f"{rows} rows" if foreign else f"what execution {earlier[-1]} made of it: no rows"
+    what = plural(rows, "row") if foreign else f"what execution {earlier[-1]} made of it: no rows"
     raise DataError(
         "already-exists",
         f"{where} holds {what}, and mode 'error_if_exists' replaces nothing",
@@ -177,9 +177,10 @@ def _own_files(change: Change, state: TableState) -> list[ActiveFile]:
     if noted is not None and noted != len(own):
         raise DataError(
             "rows-not-traceable",
-            f"an earlier execution added {noted} files to '{change.name}' for {change.request.run.partition_text}, and "
-            f"{len(own)} of them are there: somebody compacted or rewrote the table, so that its rows cannot be told "
-            "from others, and would stand there twice",
+            f"an earlier execution added {plural(noted, 'file')} to '{change.name}' for "
+            f"{change.request.run.partition_text}, and {len(own)} of them are there: "
+            "somebody compacted or rewrote the table, so that its rows cannot be told from others, and would stand "
+            "there twice",
             hint='restore the table to a version before that, or declare what may be replaced: mode="upsert" with keys '
             'into a new table, or mode="overwrite" with partition_by',
         )

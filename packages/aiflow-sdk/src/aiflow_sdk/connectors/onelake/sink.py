@@ -13,7 +13,7 @@ from pydantic import PrivateAttr, model_validator
 
 from aiflow_sdk.connectors.onelake.change import EVOLUTIONS, MODES, WITHDRAWN, Change, Merge, NewFile, effect_of
 from aiflow_sdk.connectors.onelake.commit import Committed, commit, may_land_later
-from aiflow_sdk.connectors.onelake.identity import Owner, new_folder, partition_app
+from aiflow_sdk.connectors.onelake.identity import WITHDRAWN_APP, Owner, new_folder, partition_app
 from aiflow_sdk.connectors.onelake.location import (
     TablePlace,
     check_alone,
@@ -37,7 +37,7 @@ from aiflow_sdk.errors import AiflowError, ConfigurationError, DefinitionError, 
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins import DataFile, Destination, Pending, Sink, Write, Written
-from aiflow_sdk.stores import FolderStore, store_failures, writing
+from aiflow_sdk.stores import FolderStore, discard_folder, make_folder, store_failures, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -150,7 +150,7 @@ class OneLakeSink(Sink, kind="onelake"):
             if place.folder is not None:
                 place.check_inside(self._prefixes[key])
                 with writing(place.folder):
-                    (place.folder / self._prefixes[key]).mkdir(parents=True)
+                    make_folder(place.folder / self._prefixes[key])
         known = state.types if state else {}
         return Destination(
             folder=place.address.joined(self._prefixes[key]).uri,
@@ -158,6 +158,7 @@ class OneLakeSink(Sink, kind="onelake"):
             types={column: arrow_name(kind) for column, kind in known.items()},
             widening=self.schema_evolution == "widen",
             storage_options=place.options,
+            root=place.lake.address.uri,
         )
 
     def prepare(self, files: Sequence[DataFile], schema: Any, request: Write) -> Pending:
@@ -234,9 +235,16 @@ class OneLakeSink(Sink, kind="onelake"):
             noted = state.generation(partition_app(run, run.partition_key, node_id))
             files = sum(Owner.of_file(file.path) == owner for file in state.files)
             # Where somebody rewrote or deleted some, it is not what the run made.
-            return f"generation {noted}" if noted is not None and state.generation(owner.files_app) == files else None
+            if noted is None or state.generation(owner.files_app) != files:
+                return None
+            return f"generation {noted}" + (" and keys withdrawn" if self._may_lack_rows(state, owner) else "")
         time = self.time or (self.partition_by[0] if len(self.partition_by) == 1 else None)
         return files_identity(self._of_run(state, run, time))
+
+    def _may_lack_rows(self, state: TableState, owner: Owner) -> bool:
+        """Whether a row that the owner merged may have been replaced by one that was deleted or lowered since."""
+        number = state.generation(WITHDRAWN_APP) if self.mode == "upsert" else None
+        return bool(number and number > (state.generation(owner.since_app) or 0) and state.generation(owner.under_app))
 
     @cached_property
     def place(self) -> TablePlace:
@@ -310,7 +318,8 @@ class OneLakeSink(Sink, kind="onelake"):
         except (AiflowError, OSError):
             return
         if place.folder is not None and not active & set(place.store.list(prefix)):
-            FolderStore(place.folder).delete_prefix(prefix)
+            with suppress(OSError, AiflowError):
+                discard_folder(str(place.folder / prefix), {}, place.lake.address.uri)
 
     def _of_run(self, state: TableState, run: Run, time: str | None) -> list[ActiveFile]:
         """Return the files of the run's partition, of a table without time column all of them."""

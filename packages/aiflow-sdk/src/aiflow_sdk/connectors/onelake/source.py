@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -32,11 +34,11 @@ from aiflow_sdk.connectors.parquet import (
     scan_arrow,
     scan_polars,
 )
-from aiflow_sdk.errors import ConfigurationError, DataError, did_you_mean, unknown_name
+from aiflow_sdk.errors import AiflowError, ConfigurationError, DataError, did_you_mean, plural, unknown_name
 from aiflow_sdk.frames import to_reader
 from aiflow_sdk.ir import DatasetName, FrozenMap, PlainMap
 from aiflow_sdk.plan import Run
-from aiflow_sdk.plugins import PartitionFacts, PartitionState, Predicate, Reading, Scan, Source, TableFacts
+from aiflow_sdk.plugins import Hidden, PartitionFacts, PartitionState, Predicate, Reading, Scan, Source, TableFacts
 
 if TYPE_CHECKING:
     import polars as pl
@@ -181,6 +183,22 @@ class OneLakeSource(Source, kind="onelake"):
             )
         return found
 
+    def hidden(self, column: str, keys: Sequence[str], timezone: str = "UTC") -> Hidden | None:
+        """Return which of these partitions the nearest environment has whose table the one that is read shadows."""
+        here = self._load().place.lake.environment
+        places = itertools.dropwhile(
+            lambda one: one.lake.environment != here, read_places(self.environment, self.table, self.path)
+        )
+        with suppress(AiflowError):  # what cannot be looked at is no answer
+            for place in itertools.islice(places, 1, None):
+                state = read_table(place)
+                if state is None or column not in state.partition_columns:
+                    continue
+                values = {key: frozenset([typed_value(key, state.types[column], column, timezone)]) for key in keys}
+                if found := tuple(key for key in keys if state.matching({column: values[key]})):
+                    return Hidden(here, place.lake.environment, found)
+        return None
+
     def identity(self, run: Run) -> str:
         """Return a fingerprint of the files that the run reads, and read this version of the table from now on."""
         state = self._load(fresh=True)
@@ -279,7 +297,7 @@ def _check_kept(state: TableState, name: str) -> None:
         raise DataError(
             "pinned-version-gone",
             f"version {version} of '{name}' in '{state.place.lake.environment}', which this run reads since it began, "
-            f"has lost {len(gone)} of its {len(state.files)} data files",
+            f"has lost {len(gone)} of its {plural(len(state.files), 'data file')}",
             hint="start a new run, which reads the newest version; vacuum that table with a longer retention",
             notes=[f"for instance {gone[0]}"],
         )

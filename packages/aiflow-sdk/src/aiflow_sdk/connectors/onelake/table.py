@@ -207,12 +207,19 @@ def _check_log(place: TablePlace) -> None:
         entries = [entry for entry in found if entry.name[:20].isdecimal()]
     begins = max((entry.name[:20] for entry in entries if ".checkpoint." in entry.name), default="")
     for entry in entries:
-        if entry.name[20:] == ".json" and entry.name[:20] > begins and not entry.stat().st_size:
+        if entry.name[20:] == ".json" and entry.name[:20] > begins and (fault := _fault_of(entry)):
             raise DataError(
                 "unreadable-table",
-                f"the table in {place.key} cannot be opened: its commit {int(entry.name[:20])} is empty",
+                f"the table in {place.key} cannot be opened: its commit {int(entry.name[:20])} is {fault}",
                 hint="its writer's machine may have died; remove the file from _delta_log, and write those rows again",
             )
+
+
+def _fault_of(commit: os.DirEntry[str]) -> str | None:
+    try:
+        return None if commit.stat().st_size else "empty"
+    except FileNotFoundError:  # else the log was cleaned just now
+        return "a link that leads nowhere" if commit.is_symlink() else None
 
 
 def _short(reason: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from aiflow_sdk.engines.publishing import discard
 from aiflow_sdk.engines.python.computation import computing
 from aiflow_sdk.engines.python.lake_type import narrow_types, typed_value
 from aiflow_sdk.engines.usercode import plugin_code
@@ -35,7 +36,6 @@ from aiflow_sdk.plugins import (
     refuse_null_folder,
     refuse_partition_type,
 )
-from aiflow_sdk.stores import open_folder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -72,7 +72,11 @@ def plan_write(frame: Frame, sink: Sink, request: Write, *, alone: bool) -> Plan
         if isinstance(sink, FileSink):
             with plugin_code(sink):
                 destination = sink.destination(request)
-            return _plan_files(lazy, sink, destination, request, where)
+            try:
+                return _plan_files(lazy, sink, destination, request, where)
+            except BaseException:  # Ctrl-C too leaves no folder behind; it goes on up
+                discard(destination)
+                raise
         with plugin_code(sink):
             columns = sink.partition_columns()
         lazy = _filled(lazy, columns, {}, request, where)
@@ -192,11 +196,10 @@ class FileWrite(PlannedWrite):
         if self.handed_over:
             return
         with suppress(OSError, AiflowError):  # what failed first is told; a vacuum will find the files
-            store = open_folder(self.folder, self.destination.storage_options)
-            store.delete_prefix("")
+            discard(self.destination)
             # One frame has failed, and polars may be a moment from making a file of another one.
             time.sleep(_MOMENT_SECONDS)
-            store.delete_prefix("")
+            discard(self.destination)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from aiflow_sdk.engines.publishing import publish_all
+from aiflow_sdk.engines.publishing import discard, publish_all
 from aiflow_sdk.engines.spark.embedded import Server
 from aiflow_sdk.engines.spark.failure import is_of_spark, query_failure, spark_failure, user_failure
 from aiflow_sdk.engines.spark.output import committed_schema, complete, list_files, write_parquet
@@ -159,12 +159,17 @@ class SparkTaskSession(Session):
         between two commands, what they share is computed twice.
         """
         names = ", ".join(f"'{write.request.node_id}'" for write in writes)
-        with _failures(f"computing {names}"), self._shared(writes) as shared:
-            outputs = []
-            for write in writes:
-                with placed(write.request.where), _failures(f"computing '{write.request.node_id}'"):
-                    outputs.append(_Output(self, write, shared[id(write.frame)]))
-        return publish_all(writes, [output.pend for output in outputs])
+        outputs: list[_Output] = []
+        try:
+            with _failures(f"computing {names}"), self._shared(writes) as shared:
+                for write in writes:
+                    with placed(write.request.where), _failures(f"computing '{write.request.node_id}'"):
+                        outputs.append(_Output(write))
+                        outputs[-1].compute(self, shared[id(write.frame)])
+            return publish_all(writes, [output.pend for output in outputs])
+        finally:
+            for output in outputs:
+                output.clean()
 
     def columns(self, frame: SparkFrame) -> tuple[tuple[str, str], ...] | None:
         with _failures("looking at a frame"):
@@ -271,20 +276,24 @@ class SparkTaskSession(Session):
 
 
 class _Output:
-    """One write whose rows are computed: what is left is to commit it."""
+    """One write: its rows are computed, then handed over to the sink."""
 
-    def __init__(self, session: SparkTaskSession, write: FrameWrite, frame: SparkFrame) -> None:
+    def __init__(self, write: FrameWrite) -> None:
         self._sink, self._request = write.sink, write.request
-        fill = write.request.fill
         self._destination: Destination | None = None
-        if not isinstance(write.sink, FileSink):
-            with _plugin_code(write.sink):
-                columns = write.sink.partition_columns()
+        self._is_handed_over = False
+
+    def compute(self, session: SparkTaskSession, frame: SparkFrame) -> None:
+        """Let Spark compute the rows, into files where the sink takes them: what is left is to commit it."""
+        fill = self._request.fill
+        if not isinstance(self._sink, FileSink):
+            with _plugin_code(self._sink):
+                columns = self._sink.partition_columns()
             frame = complete(frame, columns, {}, fill)
             self._batches, self._rows = session.to_batches(frame)
             return
-        with _plugin_code(write.sink):
-            self._destination = place = write.sink.destination(write.request)
+        with _plugin_code(self._sink):
+            self._destination = place = self._sink.destination(self._request)
         filled = [column for column in place.partition_by if column not in frame.columns]
         frame = complete(frame, place.partition_by, place.types, fill, widening=place.widening)
         self._schema = committed_schema(frame, place, filled)
@@ -296,8 +305,14 @@ class _Output:
         if self._destination is None:
             return Pending(self._write_batches, withdraw=lambda: None)
         assert isinstance(self._sink, FileSink)
+        self._is_handed_over = True
         with _plugin_code(self._sink):
             return pending_write(self._sink, self._files, self._schema, self._request)
+
+    def clean(self) -> None:
+        """Remove the files of a write that was not to be; those that the sink heard of are its own."""
+        if self._destination is not None and not self._is_handed_over:
+            discard(self._destination)
 
     def _write_batches(self) -> Written:
         written = self._sink.write(self._batches, self._request)
