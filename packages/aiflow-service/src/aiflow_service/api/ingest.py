@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -27,6 +28,8 @@ _ANY_EVENT = {"type": "object", "description": "A run, job or dataset event of O
 _ANYTHING = {"description": "An event; of one that is none the answer tells."}
 _QUICK_BYTES = 65_536
 """What is longer is read in a thread, so that others need not wait for it."""
+_READER = ThreadPoolExecutor(1, "reader")
+"""One: reading is work of the interpreter, and each thread more would keep the one that writes from its turn."""
 
 
 def _body_of(schema: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +44,7 @@ async def receive(request: Request, services: ServicesOf, sender: SenderOf) -> R
         if len(raw) < _QUICK_BYTES:
             submission = _submit(raw, sender)
         else:
-            submission = await asyncio.to_thread(_submit, raw, sender)
+            submission = await asyncio.get_running_loop().run_in_executor(_READER, _submit, raw, sender)
     except Refusal as refusal:
         await _keep(services, await _refusals_of([(raw, refusal)], sender))
         raise
@@ -66,7 +69,9 @@ async def receive_batch(request: Request, services: ServicesOf, sender: SenderOf
         if len(raw) < _QUICK_BYTES:
             submissions, refusals = _submit_batch(raw, sender)
         else:
-            submissions, refusals = await asyncio.to_thread(_submit_batch, raw, sender)
+            submissions, refusals = await asyncio.get_running_loop().run_in_executor(
+                _READER, _submit_batch, raw, sender
+            )
     except Refusal as refusal:
         await _keep(services, await _refusals_of([(raw, refusal)], sender))
         raise

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
 from aiflow_service.catalog.facts import facets_of
-from aiflow_service.database.bulk import fetched
+from aiflow_service.database.bulk import KeptStatement
 from aiflow_service.database.moments import moment_text
 from aiflow_service.database.tables import columns, dataset_names, datasets, edges, jobs, namespaces, teams
 
@@ -57,24 +57,25 @@ def datasets_named(
     connection: Connection, scope: Scope, *, namespace: str | None, name: str, limit: int
 ) -> Sequence[tuple[int, str]]:
     """Return the ids of the datasets that are known by a name, and their own namespaces, as :func:`list_datasets`."""
-    statement = _named(scope.team_ids, namespace is not None)
-    return fetched(connection.execute(statement, {"name": name, "namespace": namespace, "limit": limit}))
+    statement = _named(connection.dialect.name == "postgresql", scope.team_ids, namespace is not None)
+    return statement.read(connection, {"name": name, "namespace": namespace, "limit": limit})
 
 
 @lru_cache(maxsize=256)
-def _named(team_ids: frozenset[int] | None, has_namespace: bool) -> sa.Select[Any]:
+def _named(is_postgres: bool, team_ids: frozenset[int] | None, has_namespace: bool) -> KeptStatement:
     within = namespaces.alias()
     known = sa.select(dataset_names.c.dataset_id).join(within, within.c.id == dataset_names.c.namespace_id)
     known = known.where(dataset_names.c.name == sa.bindparam("name"))
     if has_namespace:
         known = known.where(within.c.name == sa.bindparam("namespace"))
-    return (
+    statement = (
         sa.select(datasets.c.id, namespaces.c.name)
         .join(namespaces, namespaces.c.id == datasets.c.namespace_id)
         .where(datasets.c.id.in_(known), datasets.c.merged_into.is_(None), Scope(team_ids).sees_dataset())
         .order_by(datasets.c.id)
         .limit(sa.bindparam("limit", type_=sa.Integer))
     )
+    return KeptStatement(statement, is_postgres=is_postgres)
 
 
 def find_job(connection: Connection, scope: Scope, job_id: int) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -25,7 +25,8 @@ from aiflow_service.database.tables import counters
 _WRITERS = 0x6169666C6F77  # "aiflow": the advisory lock of whoever writes
 _SQLITE_WAIT_SECONDS = 30
 _IS_UNBOUND = sa.text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
-_BIND = sa.text("SELECT set_config('aiflow.teams', :teams, true)")
+_BEGIN = f"SELECT pg_advisory_xact_lock({_WRITERS})"
+_BEGIN_SEEING = f"{_BEGIN}, set_config('aiflow.teams', '{SEES_ALL}', true)"
 _TEAMS = "set_config('aiflow.teams', %(teams)s, true)"
 _ROLE = f"set_config('role', '{READER}', true)"
 _PLANS = "set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_bitmapscan', 'off', true)"
@@ -52,6 +53,25 @@ class Writing:
         """Return the last number that was handed out, 0 if none was."""
         return self._numbers.get(name, 0)
 
+    @contextmanager
+    def ahead(self) -> Iterator[None]:
+        """Let statements that return nothing be sent one behind the other; what is wrong with one is raised by the end.
+
+        On PostgreSQL each would else be waited for, and then for the interpreter, which other threads have meanwhile.
+        """
+        if not self.is_postgres:
+            yield
+            return
+        dialect = self.connection.dialect
+        assert dialect.dbapi is not None
+        try:
+            with cast("Any", self.connection.connection.driver_connection).pipeline():
+                yield
+        except dialect.dbapi.Error as error:
+            raise DBAPIError.instance(
+                None, None, error, dialect.dbapi.Error, hide_parameters=True, dialect=dialect
+            ) from error
+
     def store_numbers(self) -> None:
         """Write down what was handed out."""
         raised = [(name, value) for name, value in self._numbers.items() if self._stored.get(name) != value]
@@ -70,6 +90,8 @@ class Database:
         self.is_unbound = False
         """Whether the database's user is one whom no policy binds; then reads for callers are another role's."""
         self._writers = threading.Lock()
+        self._kept: Connection | None = None
+        """The connection that wrote last."""
 
     @contextmanager
     def reading(self, *, keeps_plans: bool = False) -> Iterator[Connection]:
@@ -94,29 +116,65 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Writing]:
         """Give the one transaction that writes; it is durable when the block has ended, and gone where it raised."""
-        with self._writers, self.engine.connect() as connection:
-            if self.is_postgres:
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS)))
-                if not self.is_unbound:
-                    connection.execute(_BIND, {"teams": SEES_ALL})
-            else:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+        with self._writers:
+            connection = self._begin()
             try:
                 writing = Writing(connection)
                 yield writing
                 writing.store_numbers()
+                if self.is_postgres:
+                    connection.commit()
+                else:
+                    connection.exec_driver_sql("COMMIT")
+                kept = self.is_postgres
             except BaseException:  # whatever ended the block, nothing of it may stay; it goes on up
+                kept = False
                 if not self.is_postgres:
                     with suppress(DBAPIError):
                         connection.exec_driver_sql("ROLLBACK")
                 raise
-            if self.is_postgres:
-                connection.commit()
+            finally:
+                if kept:
+                    self._kept = connection
+                else:
+                    connection.close()
+
+    def _begin(self) -> Connection:
+        """Return a connection in a transaction that writes.
+
+        On PostgreSQL it is the last one again, whatever became of it meanwhile: to ask whether it is there takes as
+        long as to find out.
+        """
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            try:
+                self._start(kept)
+            except BaseException as error:  # whatever it is goes on up, but that the connection is gone
+                kept.close()
+                if not (isinstance(error, DBAPIError) and error.connection_invalidated):
+                    raise
             else:
-                connection.exec_driver_sql("COMMIT")
+                return kept
+        connection = self.engine.connect()
+        try:
+            self._start(connection)
+        except BaseException:  # likewise
+            connection.close()
+            raise
+        return connection
+
+    def _start(self, connection: Connection) -> None:
+        if not self.is_postgres:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.exec_driver_sql(_BEGIN if self.is_unbound else _BEGIN_SEEING)
 
     def close(self) -> None:
         """Close every connection."""
+        with self._writers:
+            if self._kept is not None:
+                self._kept.close()
+                self._kept = None
         self.engine.dispose()
 
 
@@ -167,6 +225,7 @@ def open_database(text: str, *, pool_size: int = 10) -> Database:
             "connect_timeout": 5,
             "application_name": "aiflow-service",
             "options": "-c timezone=UTC",
+            "cursor_factory": _binary_cursor,
             **_patience(),
         }
         engine = sa.create_engine(url, pool_pre_ping=True, connect_args=connect, **options)
@@ -203,6 +262,16 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _binary_cursor(connection: Any, **options: Any) -> Any:
+    """Return a cursor of psycopg to which numbers and bytes come as they are, not as texts that have to be read."""
+    from psycopg import Cursor
+    from psycopg.pq import Format
+
+    cursor = Cursor(connection, **options)
+    cursor.format = Format.BINARY
+    return cursor
 
 
 def _patience() -> Mapping[str, Any]:

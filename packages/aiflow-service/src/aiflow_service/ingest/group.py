@@ -22,7 +22,7 @@ from aiflow_service.ledger import making_parts, write_makings
 from aiflow_service.lineage import ColumnEdge, LineageMemory, write_column_edges, write_edges
 from aiflow_service.openlineage import DatasetMention, Event, EventKind
 from aiflow_service.openlineage.events import Name
-from aiflow_service.runs import RunFold, RunPart, write_runs
+from aiflow_service.runs import RunFold, RunPart, merge_runs
 
 _T = TypeVar("_T")
 Place: TypeAlias = tuple[int | None, int, DatasetMention, int]
@@ -149,10 +149,12 @@ class GroupWriter:
             self._row(names, numbers[digest], digest, one, body)
             for (digest, one), body in zip(new.items(), bodies, strict=True)
         ]
-        write_events(writing, rows)
-        ended, taken_over = write_runs(writing, list(_run_parts(new, numbers)), names.job, names.project)
-        write_makings(writing, list(making_parts(told)), names.job, taken_over)
-        return ended, later
+        changes = merge_runs(writing, list(_run_parts(new, numbers)), names.job, names.project)
+        with writing.ahead():
+            write_events(writing, rows)
+            changes.write(writing)
+        write_makings(writing, list(making_parts(told)), names.job, changes.taken_over)
+        return changes.ended, later
 
     def _write_later(self, writing: Writing, later: Sequence[Sent]) -> Sequence[Sent]:
         names = Names(writing, self._catalog, self._claims)

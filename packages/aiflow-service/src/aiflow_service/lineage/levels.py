@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
 from aiflow_service.database import now
-from aiflow_service.database.bulk import fetched, given_ids, is_given
+from aiflow_service.database.bulk import KeptStatement, given_ids, is_given, read_rows
 from aiflow_service.database.tables import columns, datasets, jobs
 from aiflow_service.lineage.writing import GRAIN
 
@@ -63,14 +63,14 @@ class EdgeReader:
             few = list(ids[begin : begin + size])
             begin += size
             given = {"ids": given_ids(few, is_postgres=self._is_postgres), **values, **self._values}
-            rows = fetched(self._connection.exec_driver_sql(statement(False), given))
+            rows = read_rows(self._connection, statement(False), given)
             yield rows
             if len(rows) < _PAGE // 4:
                 size *= 4
             last = (-1,) * places
             while len(rows) > _PAGE:
                 before = last
-                rows = fetched(self._connection.exec_driver_sql(statement(True), {**given, **_places(last)}))
+                rows = read_rows(self._connection, statement(True), {**given, **_places(last)})
                 yield rows
                 last = tuple(rows[-1][:places])
                 if last == before:
@@ -88,11 +88,11 @@ class NodeReader:
 
     def read_columns(self, ids: Sequence[int]) -> Sequence[Any]:
         """Return columns (id, dataset's id, name, type), of whichever dataset: see whether the caller sees that."""
-        return fetched(self._connection.execute(self._columns, self._value(ids)))
+        return self._columns.read(self._connection, self._value(ids))
 
     def read(self, kind: Kind, ids: Sequence[int]) -> Sequence[Any]:
         """Return those of the nodes that the caller sees."""
-        return fetched(self._connection.execute(self._statements[kind], self._value(ids)))
+        return self._statements[kind].read(self._connection, self._value(ids))
 
     def _value(self, ids: Sequence[int]) -> dict[str, Any]:
         return {"among": given_ids(ids, is_postgres=self._is_postgres)}
@@ -122,13 +122,16 @@ class Sight:
 
 
 @lru_cache(maxsize=256)
-def _nodes(is_postgres: bool, team_ids: frozenset[int] | None) -> dict[Kind, sa.Select[Any]]:
+def _nodes(is_postgres: bool, team_ids: frozenset[int] | None) -> dict[Kind, KeptStatement]:
     """Return the statements for whoever sees the things of these teams."""
     scope = Scope(team_ids)
     conditions = ((jobs, scope.sees(jobs.c.team_id)), (datasets, scope.sees_dataset()))
     job, dataset = (
-        sa.select(table.c.id, table.c.namespace_id, table.c.team_id, table.c.name, table.c.facts).where(
-            is_given(table.c.id, "among", is_postgres=is_postgres), sees
+        KeptStatement(
+            sa.select(table.c.id, table.c.namespace_id, table.c.team_id, table.c.name, table.c.facts).where(
+                is_given(table.c.id, "among", is_postgres=is_postgres), sees
+            ),
+            is_postgres=is_postgres,
         )
         for table, sees in conditions
     )
@@ -136,10 +139,11 @@ def _nodes(is_postgres: bool, team_ids: frozenset[int] | None) -> dict[Kind, sa.
 
 
 @lru_cache(maxsize=2)
-def _columns(is_postgres: bool) -> sa.Select[Any]:
+def _columns(is_postgres: bool) -> KeptStatement:
     column = columns.c
     among = is_given(column.id, "among", is_postgres=is_postgres)
-    return sa.select(column.id, column.dataset_id, column.name, column.type).where(among)
+    statement = sa.select(column.id, column.dataset_id, column.name, column.type).where(among)
+    return KeptStatement(statement, is_postgres=is_postgres)
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from aiflow_service.database.bulk import fetched, given_ids, is_given, select_in
+from aiflow_service.database.bulk import KeptStatement, given_ids, is_given, select_in
 from aiflow_service.database.moments import moment_text
 from aiflow_service.database.tables import declared_edges, declared_jobs, namespaces, teams
 from aiflow_service.lineage.writing import GRAIN
@@ -119,20 +119,20 @@ def names_of(connection: Connection, rows: Sequence[Any]) -> tuple[dict[int, str
         name: given_ids({row[place] for row in rows}, is_postgres=is_postgres)
         for place, name in ((1, "spaces"), (2, "teams"))
     }
-    for place, number, name in fetched(connection.execute(_names(is_postgres), asked)):
+    for place, number, name in _names(is_postgres).read(connection, asked):
         told[place][number] = name
     return told[1], told[2]
 
 
 @lru_cache(maxsize=2)
-def _names(is_postgres: bool) -> sa.CompoundSelect[Any]:
+def _names(is_postgres: bool) -> KeptStatement:
     of_each = [
         sa.select(sa.literal_column(place), table.c.id, table.c.name).where(
             is_given(table.c.id, name, is_postgres=is_postgres)
         )
         for place, table, name in (("1", namespaces, "spaces"), ("2", teams, "teams"))
     ]
-    return sa.union_all(*of_each)
+    return KeptStatement(sa.union_all(*of_each), is_postgres=is_postgres)
 
 
 def node_fields(
@@ -155,9 +155,6 @@ def owners_in(facts: bytes) -> list[str]:
 
 
 _AT = sa.bindparam("at", type_=sa.BigInteger)
-_DEPLOYED = sa.select(
-    declared_jobs.c.job_id, declared_jobs.c.since, declared_jobs.c.knows_reads, declared_jobs.c.knows_writes
-).where(declared_jobs.c.since <= _AT, declared_jobs.c.until.is_(None) | (declared_jobs.c.until > _AT))
 _ENDED = (
     sa.select(
         declared_edges.c.job_id,
@@ -172,8 +169,21 @@ _ENDED = (
 
 def _declared_jobs(connection: Connection, walk: TableWalk, at: int) -> dict[int, tuple[int, bool, bool]]:
     """Return, of the jobs that are deployed at a moment: since when, and whether all reads and writes are named."""
-    rows = select_in(connection, _DEPLOYED, declared_jobs.c.job_id, walk.found["job"], {"at": at})
+    is_postgres = connection.dialect.name == "postgresql"
+    asked = {"at": at, "jobs": given_ids(walk.found["job"], is_postgres=is_postgres)}
+    rows = _deployed(is_postgres).read(connection, asked)
     return {number: (since, bool(reads), bool(writes)) for number, since, reads, writes in rows}
+
+
+@lru_cache(maxsize=2)
+def _deployed(is_postgres: bool) -> KeptStatement:
+    job = declared_jobs.c
+    statement = sa.select(job.job_id, job.since, job.knows_reads, job.knows_writes).where(
+        job.since <= _AT,
+        job.until.is_(None) | (job.until > _AT),
+        is_given(job.job_id, "jobs", is_postgres=is_postgres),
+    )
+    return KeptStatement(statement, is_postgres=is_postgres)
 
 
 def _undeclared(

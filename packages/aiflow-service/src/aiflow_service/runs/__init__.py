@@ -10,7 +10,7 @@ from aiflow_service.runs.reading import (
     newest_change,
     team_of_run,
 )
-from aiflow_service.runs.writing import RunPart, write_runs
+from aiflow_service.runs.writing import RunPart, merge_runs
 
 __all__ = [
     "RunFilter",
@@ -20,7 +20,7 @@ __all__ = [
     "changed_since",
     "find_run",
     "list_runs",
+    "merge_runs",
     "newest_change",
     "team_of_run",
-    "write_runs",
 ]

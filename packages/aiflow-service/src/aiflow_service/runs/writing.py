@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import sqlalchemy as sa
 from msgspec import Struct
 
-from aiflow_service.database.bulk import insert_rows, select_in, update_rows
+from aiflow_service.database.bulk import insert_rows, read_rows, select_in, update_rows
 from aiflow_service.database.connection import Writing
 from aiflow_service.database.tables import DEFAULT_TEAM_ID, runs
 from aiflow_service.runs.fold import RunFold
@@ -37,6 +37,11 @@ _NAMES = (
 )
 _MAX_TEXT = 500
 _STORED = sa.select(runs.c.uid, runs.c.id, runs.c.team_id, runs.c.state, runs.c.fold)
+_EACH_STORED = """
+SELECT found.uid, found.id, found.team_id, found.state, found.fold FROM unnest(%(uids)s::text[]) AS given(uid)
+CROSS JOIN LATERAL (SELECT uid, id, team_id, state, fold FROM runs WHERE uid = given.uid OFFSET 0) AS found
+"""
+"""For PostgreSQL: a plan for ``= ANY`` that was made while there were few runs, and is kept, reads all of them."""
 
 
 class RunPart(Struct):
@@ -68,28 +73,45 @@ Place: TypeAlias = tuple[int, str]
 """A team, and a run's id in it."""
 
 
-def write_runs(
+class RunChanges(Struct):
+    """What a group of events changes of runs."""
+
+    ended: list[tuple[str, RunFold]]
+    """Those of whole pipelines and of others' jobs that have ended by it, with the pipeline or job."""
+    taken_over: dict[str, tuple[int, int]]
+    """By id those of the default team that became another's: its team and its job there."""
+    new: list[tuple[Any, ...]]
+    changed: list[tuple[Any, ...]]
+    used: list[tuple[Any, ...]]
+    billed: dict[int, RunFold]
+    billed_before: list[int]
+
+    def write(self, writing: Writing) -> None:
+        """Store it; nothing is asked for."""
+        update_rows(writing, runs, ("id", *_NAMES), self.changed)  # first: a row that is taken over leaves its place
+        insert_rows(writing, runs, ("id", "uid", *_NAMES), self.new)
+        write_usage(writing, self.used)
+        write_billed(writing, self.billed, self.billed_before)
+
+
+def merge_runs(
     writing: Writing,
     parts: Sequence[RunPart],
     job_id: Callable[[int, tuple[str, str]], int],
     project_id: Callable[[int, str], int],
-) -> tuple[list[tuple[str, RunFold]], dict[str, tuple[int, int]]]:
-    """Store what is said of runs.
+) -> RunChanges:
+    """Put what is said of runs together with what is stored, and return what that changes.
 
-    Returns those of whole pipelines and of others' jobs that have ended by it, and by id those of the default team
-    that became another's: its team and its job there.
     ``job_id`` and ``project_id`` say, by team, which ones names stand for. A run belongs to the team whose events
     tell of it or of a part of it, so that of two teams with one id each has its own.
     """
-    found = select_in(writing.connection, _STORED, runs.c.uid, {one.uid for one in parts})
     there = {
-        (row.team_id, row.uid): Stored(row.id, row.team_id, row.state, RunFold.from_bytes(row.fold)) for row in found
+        (team_id, uid): Stored(number, team_id, state, RunFold.from_bytes(fold))
+        for uid, number, team_id, state, fold in _stored(writing, sorted({one.uid for one in parts}))
     }
     taken = _take_over(parts, there)
     jobs: dict[Place, int] = {}
-    new, changed, ended, used = [], [], [], []
-    billed: dict[int, RunFold] = {}
-    billed_before: list[int] = []
+    changes = RunChanges([], {}, [], [], [], {}, [])
     for (team_id, uid), part in sorted(_together(parts, there).items()):
         row, fold = there.get((team_id, uid)) or taken.get((team_id, uid)), part.fold
         if row is not None and row.team_id == team_id:
@@ -100,21 +122,25 @@ def write_runs(
         jobs[team_id, uid] = values[_NAMES.index("job_id")]
         number = writing.number("runs") if row is None else row.id
         if row is None:
-            new.append((number, uid, *values))
+            changes.new.append((number, uid, *values))
         else:
-            changed.append((number, *values))
+            changes.changed.append((number, *values))
         if (task_id := values[_NAMES.index("task_id")]) and (row is not None or fold.state != "running"):
-            used.append(usage_row(fold, number, team_id, values[_NAMES.index("pipeline")], task_id))
-            billed[number] = fold
+            pipeline = values[_NAMES.index("pipeline")]
+            changes.used.append(usage_row(fold, number, team_id, pipeline, task_id))
+            changes.billed[number] = fold
             if row is not None:
-                billed_before.append(number)
+                changes.billed_before.append(number)
         if not task_id and fold.state != "running" and (row is None or row.state == "running"):
-            ended.append((values[4], fold))
-    update_rows(writing, runs, ("id", *_NAMES), changed)  # first: a row that is taken over leaves its team's place
-    insert_rows(writing, runs, ("id", "uid", *_NAMES), new)
-    write_usage(writing, used)
-    write_billed(writing, billed, billed_before)
-    return ended, {uid: (team_id, jobs[team_id, uid]) for team_id, uid in taken}
+            changes.ended.append((values[4], fold))
+    changes.taken_over.update((uid, (team_id, jobs[team_id, uid])) for team_id, uid in taken)
+    return changes
+
+
+def _stored(writing: Writing, uids: list[str]) -> Sequence[Any]:
+    if writing.is_postgres:
+        return read_rows(writing.connection, _EACH_STORED, {"uids": uids})
+    return select_in(writing.connection, _STORED, runs.c.uid, uids)
 
 
 def _take_over(parts: Sequence[RunPart], there: dict[Place, Stored]) -> dict[Place, Stored]:
