@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -343,6 +344,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the folder with logs and tables")
     is_kept = parser.parse_args().keep
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends the services too
     home = Path(tempfile.mkdtemp(prefix="aiflow-compose-"))
     home.chmod(0o755)
     try:
