@@ -124,13 +124,13 @@ class Service:
         return self.process.wait(30)
 
 
-def start_service(folder: Path, database: str, *arguments: str) -> Service:
+def start_service(folder: Path, database: str, *arguments: str, python: str | Path = sys.executable) -> Service:
     """Start a service on a free port and return once it answers."""
     number = next(_NUMBERS)
     log = folder / f"service-{number}.log"
     with log.open("wb") as written:
         process = subprocess.Popen(
-            [sys.executable, "-m", "aiflow_service", "--port", "0", "--database", database, *arguments],
+            [python, "-m", "aiflow_service", "--port", "0", "--database", database, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=written,
@@ -152,9 +152,11 @@ _NUMBERS = itertools.count()
 
 
 @contextmanager
-def running_service(folder: Path, database: str, *arguments: str) -> Iterator[Service]:
-    """Run a service until the block ends."""
-    service = start_service(folder, database, *arguments)
+def running_service(
+    folder: Path, database: str, *arguments: str, python: str | Path = sys.executable
+) -> Iterator[Service]:
+    """Run a service until the block ends; ``python`` of the environment that has it."""
+    service = start_service(folder, database, *arguments, python=python)
     try:
         yield service
     finally:

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from aiflow_service.access import EVERYTHING, Role, Scope
 from aiflow_service.database import Database, open_database
 from aiflow_service.database.bulk import insert_rows, upsert_rows
-from aiflow_service.database.memory import SizedMemory
+from aiflow_service.database.memory import TYPICAL_BYTES, Memory, SizedMemory
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import columns, datasets, jobs, namespaces
 from aiflow_service.events.writing import _EACH_OF_DAY
 from aiflow_service.ingest import GroupWriter, Submission
+from aiflow_service.masking import _is_name_of_secret, is_name_of_secret
 from aiflow_service.openlineage import Event, Refusal, read_event
-from aiflow_service.openlineage.mentions import _BY_TEXT, _LISTS
+from aiflow_service.openlineage.mentions import _LISTS
 from aiflow_service.openlineage.reading import _read_by_parts, _read_whole
 from aiflow_service.runs import RunFilter, changed_since, list_runs
 from service_trial import run_event, unique
@@ -173,13 +174,43 @@ def test_what_is_remembered_is_bounded_by_its_bytes() -> None:
     for number in range(100):
         memory.put(number, b"", 90)
     memory.put(101, b"", 101)  # too much by itself
-    assert memory.weight <= 1_000
+    assert sum(90 for number in range(100) if memory.get(number) is not None) == 990
     assert (memory.get(99), memory.get(0), memory.get(101)) == (b"", None, None)
+    lists = []
     for number in range(3_000):
         facets = {"x": {"_producer": "urn:t", "_schemaURL": "urn:t", "text": "x" * 3_000}}
-        event = {**run_event(job="sized"), "inputs": [{"namespace": "n", "name": f"t{number}", "facets": facets}]}
-        read_event(json.dumps(event).encode())
-    assert max(_BY_TEXT.weight, _LISTS.weight) <= 16 * 1024 * 1024
+        inputs = [{"namespace": "n", "name": f"t{number}", "facets": facets}]
+        raw = json.dumps({**run_event(job="sized"), "inputs": inputs}).encode()
+        read_event(raw)
+        lists.append(raw[raw.index(b'"inputs": ') + 10 : raw.index(b', "outputs"')])
+    kept = sum(len(text) for text in lists if _LISTS.get((False, text)) is not None)
+    assert 1024 * 1024 < kept < 16 * 1024 * 1024 / 2
+
+
+def test_long_names_are_remembered_in_no_more_room_than_short_ones() -> None:
+    short: Memory[tuple[str, str], int] = Memory(1_000)
+    long: Memory[tuple[str, str], int] = Memory(1_000)
+    for number in range(2_000):
+        short.learn(("onelake", f"raw.orders_{number}"), number)
+        long.learn(("x" * 1_000, "y" * 1_000 + str(number)), number)
+    long.learn(("x" * 1_000, "y" * 1_000 + "0"), 5)  # again, which weighs nothing more
+    short.keep()
+    long.keep()
+    assert sum(short.get(("onelake", f"raw.orders_{number}")) is not None for number in range(2_000)) == 1_000
+    kept = [number for number in range(2_000) if long.get(("x" * 1_000, "y" * 1_000 + str(number))) is not None]
+    assert kept == list(range(2_000 - len(kept), 2_000))
+    assert 100 < len(kept) < 1_000 * TYPICAL_BYTES / 2_000
+    long.forget()
+    long.learn(("x", "y"), 1)
+    long.keep()
+    assert long.get(("x", "y")) == 1
+
+
+def test_whether_a_long_name_is_one_of_a_secret_is_not_remembered() -> None:
+    before = _is_name_of_secret.cache_info().currsize
+    assert is_name_of_secret("x" * 100_000 + "_password")
+    assert not is_name_of_secret("x" * 100_000)
+    assert _is_name_of_secret.cache_info().currsize == before
 
 
 def test_live_runs_of_one_event_are_told_across_pages(stored: Database) -> None:

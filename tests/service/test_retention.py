@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from aiflow_sdk.errors import ConfigurationError
 from aiflow_service.audit import verify_entries
 from aiflow_service.database import open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.partitions import list_months, make_months, make_months_ahead, month_of, today
 from aiflow_service.database.tables import audit, billed_units, edges, events, refusals, runs, teams, usage
-from aiflow_service.keeping import Retention, RetentionKeeper, let_go, read_retention
+from aiflow_service.keeping import Retention, RetentionKeeper, let_go
+from aiflow_service.keeping.retention import UnknownTeam
 from filled_database import all_rows, some_events, write_events
-from service_trial import wait_until
+from service_trial import running_service, wait_until
 
 AGES = (500, 200, 50, 1)
 
@@ -166,28 +166,24 @@ def test_a_month_that_somebody_reads_is_dropped_later(aged) -> None:
     assert 500 not in ages(aged)[1]
 
 
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("[retention]\nevents_days = 0", "retention.events_days"),
-        ("[retention]\nevents_days = 'x'", "retention.events_days"),
-        ("[retention]\nevent_days = 3", "retention.event_days"),
-        ("retention = 3", "retention"),
-        ("[retention.teams]\ngrowth = 3", "retention.teams.growth"),
-        ("[retention.teams.growth]\nevents_days = -1", "retention.teams.growth.events_days"),
-        ("[retention", "cannot be read"),
-    ],
-)
-def test_settings_that_are_wrong_are_said_with_their_place(tmp_path, text: str, place: str) -> None:
-    file = tmp_path / "service.toml"
-    file.write_text(text, "utf-8")
-    with pytest.raises(ConfigurationError) as caught:
-        read_retention(file)
-    assert caught.value.code == "retention-settings"
-    assert place in caught.value.message
+def test_a_team_that_does_not_exist_keeps_everything_from_going_and_is_said(aged) -> None:
+    wrong = kept(events_days=30, teams={"grwth": {"events_days": 400}})
+    with pytest.raises(UnknownTeam, match="no team 'grwth': did you mean 'growth'"):
+        let_go(aged, wrong)
+    with closing(RetentionKeeper(aged, wrong)) as keeper:
+        wait_until(lambda: "retention.failed" in actions(aged))
+        assert not keeper.is_sound
+    assert ages(aged) == {1: set(AGES), 2: set(AGES)}
 
 
-def test_settings_may_say_nothing_of_it(tmp_path) -> None:
-    file = tmp_path / "service.toml"
-    file.write_text("[sign_in]\nissuer = 'https://x'\nclient_id = 'y'\n", "utf-8")
-    assert read_retention(file) == Retention()
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_service_says_for_how_long_it_keeps_things(database: str, tmp_path) -> None:
+    settings = tmp_path / "service.toml"
+    settings.write_text("[retention]\nevents_days = 40_000\n\n[retention.teams.default]\nruns_days = 30_000\n", "utf-8")
+    with running_service(tmp_path, database, "--settings", str(settings)) as service:
+        assert service.get("/readyz")["retention"] == {"events_days": 40_000, "runs_days": None}
+        told = service.get("/api/v1/teams/default")["retention"]
+        assert told == {"events_days": 40_000, "runs_days": 30_000}
+        (started,) = service.get("/api/v1/audit", action="service.started")["items"]
+        assert started["details"]["retention"]["events_days"] == 40_000
+        assert "40000" in service.log.read_text()

@@ -120,6 +120,14 @@ def test_the_command_of_the_package_says_what_is_wrong(tmp_path) -> None:
     assert ended.stderr.startswith("error[service-host]: ")
 
 
+@pytest.mark.parametrize("port", ["-1", "89170", "x", "٣"])
+def test_a_port_that_is_none_is_said_with_its_range(port: str) -> None:
+    command = [sys.executable, "-m", "aiflow_service", "--port", port]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "a port from 1 to 65535, or 0 for a free one" in ended.stderr
+
+
 def test_migrations_make_what_the_tables_say_and_go_back(database: str) -> None:
     opened = open_database(database)
     migrate(opened)

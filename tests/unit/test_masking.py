@@ -27,6 +27,7 @@ TEXTS = [
     f"curl https://x/?token={SECRET}",
     f"SharedAccessKey={SECRET}==;EntityPath=q",
     f"export AWS_SECRET_ACCESS_KEY={SECRET}",
+    f"--conf spark.hadoop.fs.s3a.secret.key={SECRET}",
     f"jdbc:postgresql://db/x?user=u&password={SECRET}",
     f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----",
     f"eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.{SECRET}",

@@ -27,7 +27,7 @@ from aiflow_sdk.service.logins import find_login, forget_login, has_login, keep_
 from aiflow_sdk.service.provider import SignIn, Tokens, find_provider
 from aiflow_service.access.oidc import Provider as Checker
 from aiflow_service.access.oidc import Untrusted
-from aiflow_service.access.signin import read_sign_in
+from aiflow_service.app.file import read_settings_file
 from harness.openid import openid_provider
 from service_trial import unique, wait_until
 
@@ -400,7 +400,7 @@ def test_a_file_that_holds_something_else_is_not_used(tmp_path, monkeypatch, kep
 
 
 def test_a_command_line_that_is_another_client_is_told_and_taken(fresh, tmp_path):
-    settings = read_sign_in(write_settings(tmp_path, fresh, command_line_client_id="aiflow-cli"))
+    settings = read_settings_file(write_settings(tmp_path, fresh, command_line_client_id="aiflow-cli")).sign_in
     assert settings is not None
     checker = Checker(settings)
     for audience in ("aiflow", "aiflow-cli", ["aiflow-cli", "other"]):

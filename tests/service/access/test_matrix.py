@@ -102,6 +102,7 @@ ROWS = {
     "GET /api/v1/datasets/{number}": one("/api/v1/datasets/{table_id}", "table_id", granted=True),
     "GET /api/v1/lineage/tables": one("/api/v1/lineage/tables?dataset={table}", "table", granted=True),
     "GET /api/v1/lineage/columns": one("/api/v1/lineage/columns?dataset={table}", "table", granted=True),
+    "GET /api/v1/lineage/ungranted": listed("/api/v1/lineage/ungranted"),
     "GET /api/v1/whoami": listed("/api/v1/whoami"),
     "GET /api/v1/teams": listed("/api/v1/teams"),
     "POST /api/v1/teams": Row("/api/v1/teams", "all", "admin", {"name": "{fresh}"}),

@@ -13,11 +13,10 @@ import pytest
 import sqlalchemy as sa
 
 from access_trial import Person
-from aiflow_sdk.errors import ConfigurationError
 from aiflow_service.access import Callers, Credential
 from aiflow_service.access.oidc import Identity, Provider, ProviderSilent, Untrusted
 from aiflow_service.access.roles import Role
-from aiflow_service.access.signin import SignIn, read_sign_in
+from aiflow_service.access.signin import SignIn
 from aiflow_service.database import open_database
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import tokens
@@ -219,34 +218,6 @@ def test_of_two_tokens_of_one_second_a_sign_in_counts(tmp_path):
     database.close()
 
 
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("", "[sign_in]"),
-        ("[sign_in\n", "cannot be read"),
-        ('[sign_in]\nissuer = "https://x.com"', "go together"),
-        ('[sign_in]\nissuer = "http://x.com"\nclient_id = "a"', "neither https"),
-        ('[sign_in]\nisuer = "https://x.com"', "isuer"),
-        ('[sign_in.groups]\neng = "growth:king"', "TEAM:ROLE"),
-        ('[sign_in]\nadmins = "ana"', "admins"),
-        ("[other]\na = 1", "[sign_in]"),
-    ],
-)
-def test_settings_that_are_wrong_are_told(tmp_path, text, why):
-    file = tmp_path / "service.toml"
-    file.write_text(text)
-    with pytest.raises(ConfigurationError) as caught:
-        read_sign_in(file)
-    assert caught.value.code == "sign-in-settings"
-    assert why in str(caught.value)
-
-
-def test_two_lines_suffice(tmp_path):
-    file = tmp_path / "service.toml"
-    file.write_text('[sign_in]\nissuer = "https://login.company.com"\nclient_id = "aiflow"\n')
-    assert read_sign_in(file).groups_claim == "groups"
-
-
 def test_a_providers_token_is_taken_with_what_its_groups_give(company):
     token = company.provider.token(sub="eng-1", groups=["data-eng"], email="eng@company.com", **VERIFIED)
     somebody = Person(company.service, token)
@@ -339,3 +310,10 @@ def test_a_browser_signs_in_with_pkce_and_out_again(company):
 @pytest.mark.parametrize("to", ["https://evil.com", "//evil.com", "/\\evil.com", "%0d%0aSet-Cookie:x", "/%0d%0ax"])
 def test_sign_in_leads_to_no_other_site(company, to):
     assert browse(f"{company.service.address}/api/v1/sign-in/begin?to={to}")[0] == 422
+
+
+def test_a_provider_may_send_along_what_it_likes(company):
+    home = f"{company.service.address}/api/v1/sign-in"
+    told = "state=forged&code=x&session_state=y&iss=https://login.company.com"
+    assert browse(f"{home}/return?{told}")[0] == 401  # and is not refused for what nobody reads
+    assert browse(f"{home}/begin?too=/runs")[0] == 422

@@ -23,11 +23,26 @@ _SHORTEST = 4
 _SHORTEST_LINE = 8
 """Of a secret of several lines, such as a private key, each line is hidden that is as long: logs hold single lines."""
 
-ISSUED_TOKEN = (
-    r"gh[oprsu]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,}|glpat-[A-Za-z0-9_-]{20,}"
-    r"|xox[bp]-[A-Za-z0-9-]{10,}|dapi[a-f0-9]{32}|AIza[A-Za-z0-9_-]{35}"
-)
-"""A pattern of tokens that GitHub, GitLab, Slack, Databricks and Google issue: by how they begin scanners know them."""
+REFERENCE = "secret://"
+"""Begins what stands for a secret, and is none."""
+
+# What secrets look like, for whoever refuses them in what is written and whoever hides them in what is sent. The first
+# has to be sure and the second to miss none, so that each puts its own pattern together of these.
+ISSUED_TOKENS = {
+    **dict.fromkeys(("gho_", "ghp_", "ghr_", "ghs_", "ghu_"), r"[A-Za-z0-9]{36,}"),
+    "github_pat_": r"[A-Za-z0-9_]{40,}",
+    "glpat-": r"[A-Za-z0-9_-]{20,}",
+    **dict.fromkeys(("xoxb-", "xoxp-"), r"[A-Za-z0-9-]{10,}"),
+    "dapi": r"[a-f0-9]{32}",
+    "AIza": r"[A-Za-z0-9_-]{35}",
+}
+"""Tokens that GitHub, GitLab, Slack, Databricks and Google issue: how they begin, by which scanners know them, and a
+pattern of how they go on."""
+ISSUED_TOKEN = "|".join(begin + rest for begin, rest in ISSUED_TOKENS.items())
+AWS_KEY_ID = r"(?:AKIA|ASIA)[A-Z0-9]{16}"
+PRIVATE_KEY = r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
+KINDS_OF_KEY = r"(?:api|access|account|private|secret|shared|signing|encryption)"
+"""What stands before ``key`` in the name of a secret one, other than of a primary or partition key."""
 
 _SIGNATURE = re.compile(r"(?:^|[?&])sig=([^&\s]+)")
 """Of a signed address or token (Azure's SAS) the part that opens doors: drivers put the parts in another order."""

@@ -7,19 +7,18 @@ import sys
 from pathlib import Path
 
 from aiflow_sdk.errors import AiflowError
-from aiflow_service.access.signin import read_sign_in
 from aiflow_service.app import Settings, serve
 from aiflow_service.app.administration import make_admin_token
 from aiflow_service.app.commands import add_commands, run_command
-from aiflow_service.app.settings import DEFAULT_PORT, default_database
-from aiflow_service.keeping import FOR_EVER, read_retention
+from aiflow_service.app.file import read_settings_file
+from aiflow_service.app.settings import DEFAULT_PORT, GREATEST_PORT, default_database
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until told to end; 0 when it was, 1 when it could not begin."""
     parser = argparse.ArgumentParser(prog="python -m aiflow_service", description="The metadata service of aiflow.")
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default %(default)s)")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one (default %(default)s)")
+    parser.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 takes a free one (default %(default)s)")
     parser.add_argument(
         "--database", help="sqlite:///FILE or postgresql://… (default .aiflow/service.db in this folder)"
     )
@@ -55,23 +54,29 @@ def main(arguments: list[str] | None = None) -> int:
         if given.admin_token:
             print(make_admin_token(database, given.admin_token))
             return 0
-        sign_in = read_sign_in(given.settings) if given.settings else None
+        file = read_settings_file(given.settings)
         settings = Settings(
             database,
             given.host,
             given.port,
             given.log_level,
-            sign_in,
+            file.sign_in,
             audit_checkpoints=given.audit_checkpoints,
             audit_key=given.audit_key,
             prices=given.prices,
-            retention=read_retention(given.settings) if given.settings else FOR_EVER,
+            retention=file.retention,
         )
         serve(settings, lambda address: print(f"aiflow service: {address}", flush=True))
     except AiflowError as error:
         print(f"error[{error.code}]: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= GREATEST_PORT):
+        raise argparse.ArgumentTypeError(f"a port from 1 to {GREATEST_PORT}, or 0 for a free one, not {text!r}")
+    return int(text)
 
 
 def _days(text: str) -> int:

@@ -14,12 +14,18 @@ from typing import Any
 
 import msgspec
 
-from aiflow_sdk.redaction import HIDDEN, ISSUED_TOKEN
+from aiflow_sdk.redaction import (
+    AWS_KEY_ID,
+    HIDDEN,
+    ISSUED_TOKEN,
+    ISSUED_TOKENS,
+    KINDS_OF_KEY,
+    PRIVATE_KEY,
+    REFERENCE,
+)
 
-_REFERENCE = "secret://"
 _NAME = re.compile(
-    r"passw|passphrase|secret|credential|authorization|cookie|signature|private[-_. ]?key"
-    r"|(?:api|access|account|shared|signing|encryption)[-_. ]?key"
+    rf"passw|passphrase|secret|credential|authorization|cookie|signature|{KINDS_OF_KEY}[-_. ]?key"
     r"|(?:token|(?:^|[^a-z])(?:pwd|sas))(?:$|[^a-z])",
     re.IGNORECASE,
 )
@@ -28,13 +34,14 @@ _MANY = re.compile(r"(?:passwords|secrets|credentials|tokens|cookies)", re.IGNOR
 # Nothing may be tried again over text that was looked through before: whoever sends decides how long that is.
 _TEXT = re.compile(
     r"""(?P<address>(?<=[a-z0-9+.-])://[^\s/:@"']*:)[^\s/"']+(?=@)"""
-    r"""|(?P<pair>(?:passw(?:or)?d|\bpwd|passphrase|secret|(?:api|access|account|shared|private|signing|encryption)[-_.]?key"""
+    rf"""|(?P<pair>(?:passw(?:or)?d|\bpwd|passphrase|{KINDS_OF_KEY}[-_.]?key|secret"""
     r"""|(?:access|auth|api|bearer|refresh|id|session|security)[-_.]?token|\btoken(?==)|[?&]sig(?==))[a-z_]{0,40}"""
     r"""\\?["']?\s*[=:](?!//|=)\s*)(?P<value>\\?"[^"]*"|'[^']*'|[^\s;&,"')}\]]+)"""
     r"""|(?P<scheme>\b(?:bearer|basic)\s+)[a-z0-9._~+/=-]{8,}"""
-    r"""|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\baiflow_[a-z0-9_-]{43}|(?<![a-z0-9_-])eyJ[a-z0-9_-]{8,}\.[a-z0-9_-]{8,}\.[a-z0-9_-]*"""
+    rf"""|\b{AWS_KEY_ID}\b"""
+    r"""|\baiflow_[a-z0-9_-]{43}|(?<![a-z0-9_-])eyJ[a-z0-9_-]{8,}\.[a-z0-9_-]{8,}\.[a-z0-9_-]*"""
     rf"""|\b(?:{ISSUED_TOKEN})"""
-    r"""|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.*?-----END [A-Z ]*PRIVATE KEY-----|.*)""",
+    rf"""|{PRIVATE_KEY}(?:.*?-----END [A-Z ]*PRIVATE KEY-----|.*)""",
     re.IGNORECASE | re.DOTALL,
 )
 _STRING = r'"(?:[^"\\]|\\.)*+"'
@@ -42,9 +49,7 @@ _KEYED = re.compile(rf'"((?:[^"\\]|\\.)*+)(?:"(?:(\s*+:\s*+){_STRING})?|$)')
 _NAMED = re.compile(rf'("(?:name|key)"\s*:\s*"((?:[^"\\]|\\.)*+)"\s*,\s*"value"\s*:\s*){_STRING}')
 """Members of objects, where what was sent is no whole JSON."""
 _SHORTEST = 8
-_ISSUED = ("ghp_", "gho_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "dapi", "AIza")
-"""Without any of these in it a text holds no :data:`~aiflow_sdk.redaction.ISSUED_TOKEN`."""
-_TEXT_SIGNS = (":", "=", " ", "AKIA", "ASIA", "eyJ", "aiflow_", *_ISSUED)
+_TEXT_SIGNS = (":", "=", " ", "AKIA", "ASIA", "eyJ", "aiflow_", *ISSUED_TOKENS)
 """Without any of these a text has nothing to hide: most are names."""
 _SIGNS = (
     *(b"passw", b"passphrase", b"secret", b"credential", b"authorization", b"cookie", b"signature", b"token", b"pwd"),
@@ -52,13 +57,14 @@ _SIGNS = (
     *(b"bearer", b"basic", b"akia", b"asia", b"eyj", b"sig=", b"\\u00"),
 )
 """Without any of these, in small letters and without what parts words, only an address or a token of ours is masked."""
-_ISSUED_BYTES = tuple(one.encode() for one in _ISSUED)
+_ISSUED_BYTES = tuple(one.encode() for one in ISSUED_TOKENS)
 _OURS = re.compile(rb"aiflow_[A-Za-z0-9_-]{43}")
 _BY_COLUMN = frozenset({"columnLineage", "dataQualityMetrics", "schema"})
 """Facets whose keys are columns: a column may be called ``password``, which is no secret."""
 _DECODER = msgspec.json.Decoder()
 _ENCODER = msgspec.json.Encoder()
 _DEEPEST = 100
+_REMEMBERED_LETTERS = 200
 
 
 def may_hold_secrets(raw: bytes) -> bool:
@@ -101,16 +107,21 @@ def hide_secrets_in_text(text: str) -> str:
     return _TEXT.sub(_replaced, text)
 
 
-@lru_cache(maxsize=10_000)
 def is_name_of_secret(name: str) -> bool:
     """Tell whether what is called so is a secret, however its words are joined."""
+    # What is long comes from whoever wants to fill the memory, and not again.
+    return _is_name_of_secret(name) if len(name) <= _REMEMBERED_LETTERS else _NAME.search(name) is not None
+
+
+@lru_cache(maxsize=10_000)
+def _is_name_of_secret(name: str) -> bool:
     return _NAME.search(name) is not None
 
 
 def _hide(value: Any, is_secret: bool, by_column: bool, depth: int) -> Any:
     match value:
         case str():
-            if is_secret and value and not value.startswith(_REFERENCE):
+            if is_secret and value and not value.startswith(REFERENCE):
                 return HIDDEN
             hidden = hide_secrets_in_text(value)
             return value if hidden == value else hidden

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import click
 
 from aiflow_sdk.cli.console import printable
-from aiflow_sdk.cli.service import require_service, show_rows
+from aiflow_sdk.cli.service import require_service, show_rows, tell
 from aiflow_sdk.errors import ReceiverError, unknown_name
 
 if TYPE_CHECKING:
@@ -95,11 +95,8 @@ def remove_item(invocation: Invocation, kind: Kind, name: str, team: str | None)
     service = require_service(invocation)
     _find(invocation, service, kind, name, team)
     told = service.delete(_with_team(path, team))
-    if invocation.as_json:
-        invocation.console.print_json(told)
-    else:
-        said = f"{kind} '{name}' is removed from {told['environment']}, by version {told['version']}; earlier ones stay"
-        invocation.console.print(said)
+    said = f"{kind} '{name}' is removed from {told['environment']}, by version {told['version']}; earlier ones stay"
+    tell(invocation, told, said)
 
 
 def read_json(text: str, what: str) -> Any:

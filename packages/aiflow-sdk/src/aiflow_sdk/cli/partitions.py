@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiflow_sdk.cli.service import require_service
-from aiflow_sdk.errors import UnknownNameError
+from aiflow_sdk.errors import ReceiverError, UnknownNameError
 
 if TYPE_CHECKING:
     from aiflow_sdk.cli.command_line import Invocation
@@ -56,8 +56,30 @@ class TableLedger:
 
 
 def open_ledger(invocation: Invocation, table: str) -> TableLedger:
-    """Return what is known of a table. Raises ``ConfigurationError`` (``no-service``), ``UnknownNameError``."""
-    return TableLedger(require_service(invocation), invocation.environment.name, table)
+    """Return what is known of a table.
+
+    Raises ``ConfigurationError`` (``no-service``), ``UnknownNameError``, and ``AccessError`` (``no-grant``) for one
+    that is another team's.
+    """
+    service = require_service(invocation)
+    try:
+        return TableLedger(service, invocation.environment.name, table)
+    except UnknownNameError:
+        _refuse_anothers(invocation, service, table)
+        raise
+
+
+def _refuse_anothers(invocation: Invocation, service: Service, table: str) -> None:
+    """Return if nobody else is known to own a table that the service does not tell of, or it cannot be asked."""
+    from aiflow_sdk.service import Touch, ask_grants, no_grant
+
+    touch = Touch(_LAKE, table, "read")
+    try:
+        said = ask_grants(service, invocation.project.name, invocation.environment.name, [touch])
+    except ReceiverError:
+        return  # as for viewers, who may not ask
+    if said.allows(touch, said.made_at) is False:
+        raise no_grant(said.team, [touch])
 
 
 def stretches_of(repairs: Iterable[Mapping[str, Any]]) -> list[Stretch]:

@@ -98,6 +98,15 @@ def show_rows(
         console.print(line)
 
 
+def tell(invocation: Invocation, data: Any, *lines: str) -> None:
+    """Tell what came of a command: the data where that is wanted, else in words."""
+    if invocation.as_json:
+        invocation.console.print_json(data)
+        return
+    for line in lines:
+        invocation.console.print(line)
+
+
 def find_recorded(invocation: Invocation, pipeline: str) -> RecordedPipeline | None:
     """Return what the service has recorded of a pipeline; None where there is no service, or it does not answer."""
     from aiflow_sdk.deployment import RecordedPipeline

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiflow_sdk.errors import AiflowError, ConfigurationError, DefinitionError, PluginError, Where, did_you_mean
-from aiflow_sdk.redaction import ISSUED_TOKEN, REDACTOR
+from aiflow_sdk.redaction import AWS_KEY_ID, ISSUED_TOKEN, KINDS_OF_KEY, PRIVATE_KEY, REDACTOR, REFERENCE
 
 if TYPE_CHECKING:
     from aiflow_sdk.config.environment import Environment
 
-SCHEME = "secret://"
+SCHEME = REFERENCE
 DEFAULT_PREFIX = "AIFLOW_SECRET_"
 """Begins the environment variables that hold secrets, so that no pipeline can ask for others (``PATH``)."""
 
@@ -34,15 +34,14 @@ PROVIDER_GROUP = "aiflow.secrets"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _LITERAL_NAME = re.compile(
-    r"(^|_)(password|passwd|pwd|passphrase|secret|token|credentials?|sas|"
-    r"(api|access|account|private|secret|shared|signing|encryption)_?key)$",
+    rf"(^|_)(password|passwd|pwd|passphrase|secret|token|credentials?|sas|{KINDS_OF_KEY}_?key)$",
     re.IGNORECASE,
 )
 # An address is sought by its "://": by the scheme before it, a text of 70,000 letters took the square of that.
 _LITERAL_TEXT = re.compile(
     r"""(?<=[a-z0-9+.-])://[^/\s:@]*:(?P<password>[^/\s@]+)@"""
     r"""|\b(?:password|pwd|accountkey|sharedaccesskey|sharedaccesssignature|client_secret|secretkey)\s*=\s*(?P<pair>[^;\s&]+)"""
-    r"""|\b(?P<aws>(?:AKIA|ASIA)[A-Z0-9]{16})\b|(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----)"""
+    rf"""|\b(?P<aws>{AWS_KEY_ID})\b|(?P<pem>{PRIVATE_KEY})"""
     rf"""|\b(?P<issued>{ISSUED_TOKEN})""",
     re.IGNORECASE,
 )

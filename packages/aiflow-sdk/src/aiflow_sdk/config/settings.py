@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from aiflow_sdk.config.secret import PROVIDERS, provider_names, secret_problems
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, Where, did_you_mean
@@ -43,7 +44,12 @@ def _is_table(value: Any) -> bool:
 
 
 def _is_web_address(value: Any) -> bool:
-    return _is_text(value) and re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", value) is not None
+    if not (_is_text(value) and re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", value)):
+        return False
+    try:
+        return urlsplit(str(value)).port != 0
+    except ValueError:  # a port that is no number, or is none from 0 to 65535
+        return False
 
 
 TEXT = Setting("text", _is_text)
@@ -52,6 +58,7 @@ POSITIVE = Setting("a number above 0", _is_positive)
 COUNT = Setting(
     "a whole number above 0", lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0
 )
+WEB_ADDRESS = Setting("an address http://… or https://…, with a port from 1 to 65535 if any", _is_web_address)
 TRUTH = Setting("true or false", lambda value: isinstance(value, bool))
 TABLE = Setting("a table", _is_table)
 
@@ -80,7 +87,7 @@ ENVIRONMENT_SETTINGS: Mapping[str, Setting] = {
     "spark": Setting("an address sc://…", lambda value: _is_text(value) and value.startswith("sc://")),
     "clusters": TABLE,
     "listeners": TABLE,
-    "service": Setting("an address http://… or https://…", _is_web_address),
+    "service": WEB_ADDRESS,
     "service_token": TEXT,
     "service_over_http": TRUTH,
     "grants_keep_hours": POSITIVE,
@@ -91,7 +98,7 @@ ENVIRONMENT_SETTINGS: Mapping[str, Setting] = {
     "bundles_storage": TABLE,
     "bundles_keep": COUNT,
     "bundles_keep_days": POSITIVE,
-    "airflow": Setting("an address http://… or https://…", _is_web_address),
+    "airflow": WEB_ADDRESS,
     "airflow_token": TEXT,
     "airflow_user": TEXT,
     "airflow_password": TEXT,

@@ -19,7 +19,7 @@ Name = tuple[str, str]
 """Namespace and name of a dataset."""
 
 
-class Touch(NamedTuple):
+class WantedAccess(NamedTuple):
     """A dataset that is to be read or written."""
 
     namespace: str
@@ -34,7 +34,7 @@ class _Owned(NamedTuple):
     names: tuple[Name, ...]
 
 
-def decide(connection: Connection, team_id: int, touches: Sequence[Touch]) -> list[dict[str, Any]]:
+def decide(connection: Connection, team_id: int, touches: Sequence[WantedAccess]) -> list[dict[str, Any]]:
     """Return for each dataset whether the team may touch it so, and until when, in their order.
 
     Its own it may, and what is nobody's: what no team claims and none is known to write. Of another
@@ -47,7 +47,7 @@ def decide(connection: Connection, team_id: int, touches: Sequence[Touch]) -> li
     return [_decision(one, owned[one.namespace, one.name], team_id, given) for one in touches]
 
 
-def _decision(touch: Touch, owned: _Owned, team_id: int, given: Mapping[int, Sequence[Any]]) -> dict[str, Any]:
+def _decision(touch: WantedAccess, owned: _Owned, team_id: int, given: Mapping[int, Sequence[Any]]) -> dict[str, Any]:
     told = {"namespace": touch.namespace, "name": touch.name, "access": "write" if touch.writes else "read"}
     if owned.team_id in (None, team_id):
         return {**told, "allowed": True, "until": None}

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from aiflow_sdk.errors import ConfigurationError
 from aiflow_sdk.web import is_loopback
 from aiflow_service.access.roles import Role, role_named
 
@@ -25,12 +22,29 @@ def _checked_place(text: str) -> str:
     return text
 
 
+def is_safe_address(address: str) -> bool:
+    """Tell whether nobody between here and there can read along: https, or this machine."""
+    parts = urlsplit(address)
+    if parts.scheme == "https":
+        return bool(parts.hostname)
+    return parts.scheme == "http" and is_loopback(parts.hostname or "")
+
+
+def _checked_address(text: str) -> str:
+    if text and not is_safe_address(text):
+        raise ValueError(f"{text} is neither https nor this machine's")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_checked_address)]
+
+
 class SignIn(BaseModel):
     """How people sign in. Without an issuer nobody does, and machine tokens alone are taken."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    issuer: str = ""
+    issuer: Address = ""
     """The address of the OpenID provider, as its tokens have it."""
     client_id: str = ""
     """What the provider calls this service; tokens must be made for it."""
@@ -47,8 +61,14 @@ class SignIn(BaseModel):
     """What a group gives: ``data-eng = "growth:editor"``; ``*:viewer`` is a role in every team."""
     admins: tuple[str, ...] = ()
     """Who administers everything, by subject or verified e-mail: whoever comes first needs nobody to let them in."""
-    address: str | None = None
+    address: Address | None = None
     """Where browsers reach this service, such as ``https://aiflow.company.com``; absent, where it listens."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.issuer) != bool(self.client_id):
+            raise ValueError("issuer and client_id go together")
+        return self
 
     @property
     def audiences(self) -> set[str]:
@@ -73,43 +93,3 @@ class SignIn(BaseModel):
             else:
                 roles[team] = max(role, roles.get(team, role))
         return roles, everywhere
-
-
-def read_sign_in(path: Path) -> SignIn | None:
-    """Read the table ``[sign_in]`` of a settings file, None where it has ``[retention]`` alone.
-
-    Raises ``ConfigurationError`` for what is wrong in it, and for a table that is neither.
-    """
-    hint = '[sign_in]\nissuer = "https://login.company.com"\nclient_id = "aiflow"'
-    try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError("sign-in-settings", f"{path} cannot be read: {error}", hint=hint) from error
-    tables = {"sign_in", "retention"}
-    if not told or set(told) - tables or not isinstance(told.get("sign_in", {}), dict):
-        says = f"{path} is to hold the tables [sign_in], [retention] or both, and no other"
-        raise ConfigurationError("sign-in-settings", says, hint=hint)
-    if "sign_in" not in told:
-        return None
-    try:
-        found = SignIn.model_validate(told["sign_in"])
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ConfigurationError("sign-in-settings", f"{path}: {place}: {first['msg']}", hint=hint) from error
-    if bool(found.issuer) != bool(found.client_id):
-        raise ConfigurationError("sign-in-settings", f"{path}: issuer and client_id go together", hint=hint)
-    for name, address in (("issuer", found.issuer), ("address", found.address)):
-        if address and not is_safe_address(address):
-            raise ConfigurationError(
-                "sign-in-settings", f"{path}: {name}: {address} is neither https nor this machine's", hint=hint
-            )
-    return found
-
-
-def is_safe_address(address: str) -> bool:
-    """Tell whether nobody between here and there can read along: https, or this machine."""
-    parts = urlsplit(address)
-    if parts.scheme == "https":
-        return bool(parts.hostname)
-    return parts.scheme == "http" and is_loopback(parts.hostname or "")

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aiflow_service.access import Role, Scope
-from aiflow_service.access.decisions import Touch, decide
+from aiflow_service.access.decisions import WantedAccess, decide
 from aiflow_service.access.grants import Granted, effective_grants, list_grants, make_grant, revoke_grant
 from aiflow_service.access.teams import any_team, find_team, list_teams
 from aiflow_service.api.answers import SAME, Cursor, Limit, answer, answer_object, place_of
@@ -119,7 +119,7 @@ def end_grant(number: Number, services: ServicesOf, scope: ScopeOf) -> Response:
 
 def _decided(services: Services, scope: Scope, asked: Question) -> tuple[int, dict[str, Any]]:
     sender = speak(scope, Role.OPERATOR)
-    touches = [Touch(one.namespace, one.name, one.access == "write") for one in asked.datasets]
+    touches = [WantedAccess(one.namespace, one.name, one.access == "write") for one in asked.datasets]
     with seeing(SEES_ALL), services.database.reading() as connection:
         team_id = sender.team_for(connection, asked.project, asked.environment)
         scope.require(Role.OPERATOR, team_id, asked.environment)

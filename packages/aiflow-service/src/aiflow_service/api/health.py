@@ -16,15 +16,19 @@ from aiflow_service.api.services import ScopeOf, ServicesOf
 router = APIRouter(tags=["health"], responses=PROBLEMS)
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def live() -> Response:
     """Say that the process answers."""
     return answer({"status": "ok"})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 def ready(services: ServicesOf) -> Response:
-    """Say whether requests can be served: the database answers."""
+    """Say whether requests can be served: the database answers. And for how many days things are kept, unless a team
+    has it otherwise, which is told at the team; null is for ever.
+    """
     try:
         with services.database.reading() as connection:
             connection.execute(sa.text("SELECT 1"))
@@ -32,7 +36,8 @@ def ready(services: ServicesOf) -> Response:
         return problem_response(
             503, "database-unreachable", "the database does not answer", headers={"Retry-After": "5"}
         )
-    return answer({"status": "ok", "database": "postgresql" if services.database.is_postgres else "sqlite"})
+    kind = "postgresql" if services.database.is_postgres else "sqlite"
+    return answer({"status": "ok", "database": kind, "retention": services.retention.model_dump(exclude={"teams"})})
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

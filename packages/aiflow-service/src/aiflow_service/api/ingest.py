@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -13,12 +14,13 @@ from starlette.responses import Response
 
 from aiflow_service.api.answers import answer
 from aiflow_service.api.figures import EVENTS
+from aiflow_service.api.parameters import refuse_unknown
 from aiflow_service.api.problem import PROBLEMS
 from aiflow_service.api.services import SenderOf, Services, ServicesOf
 from aiflow_service.database import now
 from aiflow_service.events import RefusedEvent
 from aiflow_service.ingest import Sender, Submission, split_batch, unpack
-from aiflow_service.ingest.writer import refusal_of
+from aiflow_service.ingest.writer import Written, refusal_of
 from aiflow_service.openlineage import Refusal, read_event
 from aiflow_service.openlineage.limits import MAX_BODY_BYTES, MAX_EVENT_BYTES
 
@@ -26,6 +28,8 @@ router = APIRouter(prefix="/api/v1", tags=["events"], responses=PROBLEMS)
 
 _ANY_EVENT = {"type": "object", "description": "A run, job or dataset event of OpenLineage 2-0-2."}
 _ANYTHING = {"description": "An event; of one that is none the answer tells."}
+_MOST_WARNINGS = 20
+"""How many an answer tells."""
 _QUICK_BYTES = 65_536
 """What is longer is read in a thread, so that others need not wait for it."""
 _READER = ThreadPoolExecutor(1, "reader")
@@ -38,9 +42,13 @@ def _body_of(schema: dict[str, Any]) -> dict[str, Any]:
 
 @router.post("/lineage", status_code=201, openapi_extra=_body_of(_ANY_EVENT))
 async def receive(request: Request, services: ServicesOf, sender: SenderOf) -> Response:
-    """Take one event. 201 means that it is durable, and in the next answer; the same one again counts once."""
+    """Take one event. 201 means that it is durable, and in the next answer; the same one again counts once.
+
+    `warnings`: what of it did not count, such as what it says of a dataset that is another team's.
+    """
     raw = await _read(request, services, sender, MAX_EVENT_BYTES)
     try:
+        await refuse_unknown(request)
         if len(raw) < _QUICK_BYTES:
             submission = _submit(raw, sender)
         else:
@@ -55,7 +63,10 @@ async def receive(request: Request, services: ServicesOf, sender: SenderOf) -> R
         raise written.unstorable[digest]
     number = written.outcome.numbers.get(digest)
     EVENTS.labels("duplicate" if number is None else "accepted").inc()
-    return answer({"status": "duplicate" if number is None else "accepted", "id": number}, 201)
+    told: dict[str, Any] = {"status": "duplicate" if number is None else "accepted", "id": number}
+    if warnings := _warnings(written, digest):
+        told["warnings"] = warnings
+    return answer(told, 201)
 
 
 @router.post(
@@ -63,9 +74,13 @@ async def receive(request: Request, services: ServicesOf, sender: SenderOf) -> R
     openapi_extra=_body_of({"type": "array", "items": _ANYTHING}),
 )
 async def receive_batch(request: Request, services: ServicesOf, sender: SenderOf) -> Response:
-    """Take a list of events. Those that are refused are listed by their place in it; the others land."""
+    """Take a list of events. Those that are refused are listed by their place in it; the others land.
+
+    `warnings`: what of them did not count, with their place too.
+    """
     raw = await _read(request, services, sender, MAX_BODY_BYTES)
     try:
+        await refuse_unknown(request)
         if len(raw) < _QUICK_BYTES:
             submissions, refusals = _submit_batch(raw, sender)
         else:
@@ -86,22 +101,40 @@ async def receive_batch(request: Request, services: ServicesOf, sender: SenderOf
     EVENTS.labels("accepted").inc(accepted)
     EVENTS.labels("duplicate").inc(received - len(failed) - accepted)
     EVENTS.labels("refused").inc(len(failed))
-    return answer(
-        {
-            "status": "partial_success" if failed else "success",
-            "summary": {
-                "received": received,
-                "successful": received - len(failed),
-                "failed": len(failed),
-                "retriable": 0,
-                "non_retriable": len(failed),
-            },
-            "failed_events": [
-                {"index": index, "reason": one.reason, "code": one.code, "place": one.place, "retriable": False}
-                for index, one in sorted(failed.items())
-            ],
-        }
+    told: dict[str, Any] = {
+        "status": "partial_success" if failed else "success",
+        "summary": {
+            "received": received,
+            "successful": received - len(failed),
+            "failed": len(failed),
+            "retriable": 0,
+            "non_retriable": len(failed),
+        },
+        "failed_events": [
+            {"index": index, "reason": one.reason, "code": one.code, "place": one.place, "retriable": False}
+            for index, one in sorted(failed.items())
+        ],
+    }
+    warnings = (
+        {"index": index, **one}
+        for index, submission in sorted(submissions.items())
+        for one in _warnings(written, submission.event.digest)
     )
+    if shown := list(islice(warnings, _MOST_WARNINGS)):
+        told["warnings"] = shown
+    return answer(told)
+
+
+def _warnings(written: Written, digest: bytes) -> list[dict[str, str]]:
+    """Return what the sender of an event has to know of it; whose a dataset is, is not told."""
+    return [
+        {
+            "code": "dataset-not-granted",
+            "reason": f"the dataset '{name}' ({namespace}) is another team's, which wrote it first or claims it: that "
+            "the job writes it is noted, and what is said of its columns and facts is not; ask for a grant to write",
+        }
+        for namespace, name in written.outcome.ungranted.get(digest, ())[:_MOST_WARNINGS]
+    ]
 
 
 async def _read(request: Request, services: Services, sender: Sender, most: int) -> bytes:

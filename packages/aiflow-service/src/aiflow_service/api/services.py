@@ -21,6 +21,7 @@ from aiflow_service.database import Database
 from aiflow_service.database.protection import SEES
 from aiflow_service.database.tables import DEFAULT_TEAM_ID
 from aiflow_service.ingest import EventWriter, Sender
+from aiflow_service.keeping import FOR_EVER, Retention
 
 
 class Changes:
@@ -60,6 +61,8 @@ class Services:
     """Absent in local mode, where nobody signs in."""
     address: str | None = None
     """Where browsers reach the service, if the settings say so."""
+    retention: Retention = FOR_EVER
+    """For how long things are kept."""
     is_ending: bool = False
     """Whether whoever listens has to be let go."""
 
@@ -185,7 +188,9 @@ def speak(scope: Scope, role: Role) -> Sender:
         raise Denied(scope.caller, role, most, team_id, "in a team")
     if len(able) > 1:
         raise Problem(
-            422, "team-ambiguous", "you are in several teams: send with a token of one, or name one with team="
+            422,
+            "team-ambiguous",
+            "you are in several teams: send with a token of one, or name one with team= where the request has it",
         )
     return Sender(able[0], False, scope.caller.environment)
 

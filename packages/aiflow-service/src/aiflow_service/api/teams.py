@@ -87,11 +87,11 @@ def new_team(wanted: NewTeam, services: ServicesOf, scope: ScopeOf) -> Response:
 
 @router.get("/teams/{team}")
 def team(team: TeamName, services: ServicesOf, scope: ScopeOf) -> Response:
-    """Tell of a team and the caller's role in it."""
+    """Tell of a team, the caller's role in it, and for how many days its things are kept; null is for ever."""
     with services.database.reading() as connection:
         number = find_team(connection, scope, team)
         (found,) = list_teams(connection, scope, after=number - 1, limit=1)
-    return answer(found)
+    return answer({**found, "retention": services.retention.of_team(team).model_dump()})
 
 
 @router.get("/teams/{team}/members")

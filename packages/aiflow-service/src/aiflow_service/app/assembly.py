@@ -16,6 +16,7 @@ from aiflow_service.access.signin import SignIn
 from aiflow_service.api import ROUTERS, Services
 from aiflow_service.api.figures import AUDIT_SOUND, GROUP, RUN_SECONDS, RUNS, WAITING, WRITING
 from aiflow_service.api.intake import Intake
+from aiflow_service.api.parameters import refuse_unknown
 from aiflow_service.api.passage import Passage
 from aiflow_service.api.problem import describe_problems, install
 from aiflow_service.api.services import Changes, scope_of
@@ -23,13 +24,18 @@ from aiflow_service.audit import AuditKeeper
 from aiflow_service.cost import NO_PRICES, Prices
 from aiflow_service.database import Database
 from aiflow_service.ingest import EventWriter, GroupWriter, Outcome
+from aiflow_service.keeping import FOR_EVER, Retention
 
 _MAX_LABELS = 2_000
 """How many pipelines have figures of their own; of more, those that come later are counted together."""
 
 
 def create_app(
-    database: Database, keeper: AuditKeeper, prices: Prices = NO_PRICES, sign_in: SignIn | None = None
+    database: Database,
+    keeper: AuditKeeper,
+    prices: Prices = NO_PRICES,
+    sign_in: SignIn | None = None,
+    retention: Retention = FOR_EVER,
 ) -> FastAPI:
     """Return the app on a database that is open and migrated.
 
@@ -50,8 +56,9 @@ def create_app(
         writer = EventWriter(GroupWriter(database), note)
         WAITING.set_function(lambda: writer.waiting_events)
         AUDIT_SOUND.set_function(lambda: float(keeper.is_sound))
+        app.openapi()  # the parameters that requests may have are those of it, and the first one need not wait for it
         address = sign_in.address if sign_in else None
-        app.state.services = Services(database, writer, changes, keeper, prices, callers, address)
+        app.state.services = Services(database, writer, changes, keeper, prices, callers, address, retention)
         try:
             yield
         finally:
@@ -64,7 +71,10 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        dependencies=[Depends(scope_of)],  # so that no route can forget to ask who calls
+        dependencies=[
+            Depends(scope_of),
+            Depends(refuse_unknown),
+        ],  # so that no route can forget who calls, and what for
     )
     for router in ROUTERS:
         app.include_router(router)

@@ -17,9 +17,9 @@ import uvicorn
 from aiflow_sdk.errors import ConfigurationError
 from aiflow_sdk.web import is_loopback
 from aiflow_service import __version__
-from aiflow_service.access.signin import read_sign_in
 from aiflow_service.api.figures import RETENTION_SOUND
 from aiflow_service.app.assembly import create_app
+from aiflow_service.app.file import read_settings_file
 from aiflow_service.app.folder import claimed_folder
 from aiflow_service.app.protocol import BoundedProtocol
 from aiflow_service.app.settings import DEFAULT_PORT, Settings, default_database
@@ -28,7 +28,7 @@ from aiflow_service.audit.entries import SERVICE
 from aiflow_service.cost import NO_PRICES, read_prices
 from aiflow_service.database import Database, open_database
 from aiflow_service.database.migration import migrate
-from aiflow_service.keeping import FOR_EVER, RetentionKeeper, read_retention
+from aiflow_service.keeping import FOR_EVER, RetentionKeeper
 from aiflow_service.logs import set_up_logs
 
 _GOODBYE_SECONDS = 10
@@ -52,16 +52,17 @@ def serve_project(
     The SDK's command line finds this through the entry point ``aiflow.services``.
     """
     address = database or default_database(folder)
+    file = read_settings_file(settings)
     configured = Settings(
         address,
         host,
         DEFAULT_PORT if port is None else port,
-        sign_in=read_sign_in(settings) if settings else None,
+        sign_in=file.sign_in,
         home=folder.absolute() / ".aiflow",
         audit_checkpoints=os.environ.get("AIFLOW_AUDIT_CHECKPOINTS"),
         audit_key=Path(key) if (key := os.environ.get("AIFLOW_AUDIT_KEY")) else None,
         prices=Path(prices) if (prices := os.environ.get("AIFLOW_PRICES")) else None,
-        retention=read_retention(settings) if settings else FOR_EVER,
+        retention=file.retention,
     )
     serve(configured, lambda said: on_ready(said, configured.sign_in is None))
 
@@ -83,6 +84,8 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     set_up_logs(settings.log_level)
     if settings.sign_in is None:
         _LOG.warning("nobody signs in: whoever is on this machine sees and may do everything")
+    if settings.retention != FOR_EVER:
+        _LOG.warning("what is too old is removed: %s", settings.retention.model_dump_json(exclude_unset=True))
     try:
         database = open_database(settings.database)
         try:
@@ -93,7 +96,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
                 closing(RetentionKeeper(database, settings.retention)) as retention,
             ):
                 RETENTION_SOUND.set_function(lambda: float(retention.is_sound))
-                app = create_app(database, keeper, prices, settings.sign_in)
+                app = create_app(database, keeper, prices, settings.sign_in, settings.retention)
                 # What is remembered lives long, what a request makes goes at once: a look through all seldom pays.
                 gc.freeze()
                 gc.set_threshold(20_000, 20, 50)
@@ -133,6 +136,7 @@ def _kept_audit(database: Database, settings: Settings) -> Iterator[AuditKeeper]
     keeper = AuditKeeper(database, CheckpointWriter(address, key))
     caller = Caller(SERVICE, origin=socket.gethostname())
     facts = {"version": __version__, "host": settings.host, "pid": os.getpid()}
+    facts |= {"retention": settings.retention.model_dump(exclude_unset=True)} if settings.retention != FOR_EVER else {}
     try:
         keeper.record(Entry(caller, "service.started", "service", "aiflow-service", details=facts))
         yield keeper

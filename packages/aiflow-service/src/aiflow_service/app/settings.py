@@ -10,6 +10,7 @@ from aiflow_service.database.connection import address_of
 from aiflow_service.keeping import FOR_EVER, Retention
 
 DEFAULT_PORT = 8765
+GREATEST_PORT = 65_535
 
 
 @dataclass(frozen=True)

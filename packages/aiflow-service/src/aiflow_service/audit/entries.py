@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 from msgspec import Struct
 
 from aiflow_sdk.audit import canonical_details
-from aiflow_sdk.redaction import HIDDEN, REDACTOR
+from aiflow_sdk.redaction import HIDDEN, REDACTOR, REFERENCE
 from aiflow_service.masking import hide_secrets_in_text, is_name_of_secret
 
 Result: TypeAlias = Literal["done", "denied", "failed"]
@@ -21,7 +21,6 @@ LOCAL = "local"
 
 _MAX_DETAILS = 16_384
 _MAX_TEXT = 500
-_REFERENCE = "secret://"
 
 
 class Caller(Struct, frozen=True):
@@ -89,7 +88,7 @@ def _clean(value: Any) -> Any:
 
 
 def _is_secret(name: str, value: Any) -> bool:
-    return isinstance(value, str) and not value.startswith(_REFERENCE) and is_name_of_secret(name)
+    return isinstance(value, str) and not value.startswith(REFERENCE) and is_name_of_secret(name)
 
 
 def _storable(text: str) -> str:

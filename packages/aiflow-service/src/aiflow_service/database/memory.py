@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -39,17 +40,21 @@ class SizedMemory(Generic[K, V]):
             while self._bytes > self._most:
                 self._bytes -= self._entries.pop(next(iter(self._entries)))[1]
 
-    @property
-    def weight(self) -> int:
-        """How many bytes all entries weigh."""
-        return self._bytes
+
+TYPICAL_BYTES = 256
+"""What a key weighs that nobody has made large on purpose; names may have 2,000 bytes, and keys hold several."""
 
 
 class Memory(Generic[K, V]):
-    """A bounded map that learns in a transaction and keeps what it learnt only once that is committed."""
+    """A bounded map that learns in a transaction and keeps what it learnt only once that is committed.
+
+    It keeps so many entries with keys of :data:`TYPICAL_BYTES`, and of larger ones fewer; values are small.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._bytes = 0
+        """What the keys of what is known weigh."""
         self._known: dict[K, V] = {}
         self._learnt: dict[K, V] = {}
 
@@ -65,10 +70,14 @@ class Memory(Generic[K, V]):
     def keep(self) -> None:
         """Keep what was learnt: it is committed. The oldest is forgotten where it becomes too much."""
         for key, value in self._learnt.items():
+            if key not in self._known:
+                self._bytes += weight_of(key)
             self._known[key] = value
         self._learnt.clear()
-        while len(self._known) > self._most:
-            del self._known[next(iter(self._known))]
+        while len(self._known) > self._most or self._bytes > self._most * TYPICAL_BYTES:
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            self._bytes -= weight_of(oldest)
 
     def drop(self) -> None:
         """Forget what was learnt: it was rolled back."""
@@ -77,4 +86,11 @@ class Memory(Generic[K, V]):
     def forget(self) -> None:
         """Forget everything."""
         self._known.clear()
+        self._bytes = 0
         self._learnt.clear()
+
+
+def weight_of(key: Hashable) -> int:
+    """Return how many bytes a key takes: a text, a number, or a tuple of keys."""
+    weight = sys.getsizeof(key)
+    return weight + sum(map(weight_of, key)) if type(key) is tuple else weight

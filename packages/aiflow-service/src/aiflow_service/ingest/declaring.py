@@ -6,7 +6,7 @@ from aiflow_service.access.teams import Claims
 from aiflow_service.catalog import CatalogMemory, Names
 from aiflow_service.database import Writing
 from aiflow_service.ingest.sender import PIPELINES
-from aiflow_service.lineage.declaring import Declaration, Touch, write_declarations
+from aiflow_service.lineage.declaring import Declaration, DeclaredTouch, write_declarations
 from aiflow_service.openlineage.events import Name
 from aiflow_service.registry.declaring import Declared, changes_of, declared_by
 
@@ -48,6 +48,6 @@ def _job_name(project: str, pipeline: str, environment: str) -> Name:
     return f"{PIPELINES}{environment}", f"{project}/{pipeline}"
 
 
-def _touches(names: Names, one: Declared) -> frozenset[Touch]:
+def _touches(names: Names, one: Declared) -> frozenset[DeclaredTouch]:
     reads = {(0, names.dataset(name)) for name in one.reads}
     return frozenset(reads | {(1, names.dataset(name)) for name in one.writes})

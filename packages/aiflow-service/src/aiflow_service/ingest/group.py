@@ -52,6 +52,8 @@ class Outcome(msgspec.Struct):
     """The pipelines (or jobs) of runs that have ended, and the runs."""
     last_number: int
     """Of all events that are stored."""
+    ungranted: dict[bytes, list[Name]]
+    """The datasets that an event says it writes, by digest, where they are another team's that has not granted it."""
 
 
 class GroupWriter:
@@ -130,20 +132,20 @@ class GroupWriter:
         for digest in stored:
             del new[digest]
         numbers = {digest: writing.number("events") for digest in new}
-        ended, later = self._derive(writing, new, numbers) if new else ([], [])
-        outcome = Outcome(numbers, write_refusals(writing, refused), ended, writing.last_number("events"))
+        ended, later, ungranted = self._derive(writing, new, numbers) if new else ([], [], {})
+        kept = write_refusals(writing, refused)
+        outcome = Outcome(numbers, kept, ended, writing.last_number("events"), ungranted)
         return outcome, later
 
     def _derive(
         self, writing: Writing, new: dict[bytes, Submission], numbers: dict[bytes, int]
-    ) -> tuple[list[tuple[str, RunFold]], Sequence[Sent]]:
+    ) -> tuple[list[tuple[str, RunFold]], Sequence[Sent], dict[bytes, list[Name]]]:
         names = Names(writing, self._catalog, self._claims)
         told = list(new.values())
         names.prepare_jobs((one.team_id, name) for one in told for name in _jobs_of(one.event))
         fresh = self._repeats.sort(told)
         later = self._repeats.take_later(fresh)
-        if fresh or later:
-            self._describe(writing, names, fresh, later)
+        ungranted = self._describe(writing, names, fresh, later) if fresh or later else {}
         bodies = compress_all([one.event.raw for one in told])
         rows = [
             self._row(names, numbers[digest], digest, one, body)
@@ -154,7 +156,7 @@ class GroupWriter:
             write_events(writing, rows)
             changes.write(writing)
         write_makings(writing, list(making_parts(told)), names.job, changes.taken_over)
-        return changes.ended, later
+        return changes.ended, later, ungranted
 
     def _write_later(self, writing: Writing, later: Sequence[Sent]) -> Sequence[Sent]:
         names = Names(writing, self._catalog, self._claims)
@@ -162,8 +164,13 @@ class GroupWriter:
         self._describe(writing, names, (), later)
         return later
 
-    def _describe(self, writing: Writing, names: Names, fresh: Sequence[Sent], later: Sequence[Sent]) -> None:
-        """Write what events say of jobs and datasets: all that is new, and the times of what was said again."""
+    def _describe(
+        self, writing: Writing, names: Names, fresh: Sequence[Sent], later: Sequence[Sent]
+    ) -> dict[bytes, list[Name]]:
+        """Write what events say of jobs and datasets: all that is new, and the times of what was said again.
+
+        Return, by digest, what they write and may not: that they do is noted, and nothing else that they say of it.
+        """
         rights = Rights(writing, names)
         for team_id, outputs in _written(fresh, with_symlinks=True):
             names.own_datasets(team_id, outputs)
@@ -197,6 +204,7 @@ class GroupWriter:
                 names.owner(names.dataset(mention.name)) == one.team_id for mention in one.event.datasets
             ):
                 self._repeats.learn(one)
+        return _ungranted(names, rights, fresh)
 
     def _write_facts(
         self,
@@ -288,6 +296,15 @@ def _written(told: Sequence[Sent], *, with_symlinks: bool) -> list[tuple[int, se
                     (mention.name, *(mention.symlinks if with_symlinks else ()))
                 )
     return sorted(found.items())
+
+
+def _ungranted(names: Names, rights: Rights, told: Sequence[Sent]) -> dict[bytes, list[Name]]:
+    found: dict[bytes, list[Name]] = {}
+    for one in told:
+        for mention in one.event.datasets:
+            if mention.is_output and not rights.may_describe(one, names.dataset(mention.name), mention.name):
+                found.setdefault(one.event.digest, []).append(mention.name)
+    return found
 
 
 def _places(names: Names, told: Sequence[Sent]) -> Iterable[Place]:

@@ -209,6 +209,7 @@ class EventWriter:
             first.refused | second.refused,
             first.ended + second.ended,
             max(first.last_number, second.last_number),
+            first.ungranted | second.ungranted,
         )
 
     def _patiently(self, submissions: Sequence[Submission], refused: Sequence[RefusedEvent]) -> Outcome:

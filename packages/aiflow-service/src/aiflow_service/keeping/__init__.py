@@ -1,6 +1,6 @@
 """Keeps what the service knows: backups, restoring them, moving to another database; and lets go what is too old."""
 
-from aiflow_service.keeping.retention import FOR_EVER, Retention, RetentionKeeper, let_go, read_retention
+from aiflow_service.keeping.retention import FOR_EVER, Retention, RetentionKeeper, let_go
 from aiflow_service.keeping.transfer import Transferred, back_up, move, restore
 
 __all__ = [
@@ -11,6 +11,5 @@ __all__ = [
     "back_up",
     "let_go",
     "move",
-    "read_retention",
     "restore",
 ]

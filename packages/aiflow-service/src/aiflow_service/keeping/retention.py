@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from aiflow_sdk.errors import ConfigurationError
+from aiflow_sdk.errors import did_you_mean
 from aiflow_service.audit import Caller, Entry, record
 from aiflow_service.audit.entries import SERVICE, Result
 from aiflow_service.database import MICROSECONDS, Database, Writing
@@ -34,7 +32,7 @@ _REST = sa.table(
 class TeamRetention(BaseModel):
     """For how many days a team's things are kept; None: for ever."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)  # else `true` would be one day
 
     events_days: int | None = Field(None, ge=1, le=100_000)
     """Events as they came, by their own time, and what was refused."""
@@ -47,23 +45,14 @@ class Retention(TeamRetention):
 
     teams: dict[str, TeamRetention] = Field(default_factory=dict)
 
+    def of_team(self, name: str) -> TeamRetention:
+        """Return what holds for a team: what it says of its own, else what is said for all."""
+        own = self.teams.get(name, TeamRetention())
+        return TeamRetention(**{**self.model_dump(exclude={"teams"}), **own.model_dump(exclude_unset=True)})
+
 
 FOR_EVER = Retention()
 """Nothing is removed."""
-
-
-def read_retention(path: Path) -> Retention:
-    """Read the table ``[retention]`` of a settings file, if it has one. Raises ``ConfigurationError``."""
-    hint = "[retention]\nevents_days = 400\n\n[retention.teams.growth]\nevents_days = 90"
-    try:
-        told = tomllib.loads(path.read_text(encoding="utf-8")).get("retention", {})
-        return Retention.model_validate(told)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError("retention-settings", f"{path} cannot be read: {error}", hint=hint) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, ("retention", *first["loc"])))
-        raise ConfigurationError("retention-settings", f"{path}: {place}: {first['msg']}", hint=hint) from error
 
 
 @dataclass(frozen=True)
@@ -79,6 +68,10 @@ class _Rule:
     def mine(self, column: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
         """Return the condition that a row is of these teams."""
         return column.not_in(self.team_ids) if self.is_rest else column.in_(self.team_ids)
+
+
+class UnknownTeam(Exception):  # noqa: N818 it is a finding as much as an error
+    """Settings say for how long a team's things are kept, and there is no such team."""
 
 
 class RetentionKeeper:
@@ -112,7 +105,7 @@ class RetentionKeeper:
     def _attempt(self, step: str, act: Callable[[], None]) -> None:
         try:
             act()
-        except SQLAlchemyError as error:  # what is in no month lies in the rest, what is too old goes later
+        except (SQLAlchemyError, UnknownTeam) as error:  # what is in no month lies in the rest, what is old goes later
             why = str(error).splitlines()[0]
             _LOG.warning("retention could not %s and waits for its next time: %s", step, why)
             if step not in self._failing:  # once, until it goes well again
@@ -142,7 +135,8 @@ def let_go(database: Database, retention: Retention, ending: threading.Event | N
     """Remove what is older than it is to be kept, a little at a time, until ``ending``. The audit says that it was.
 
     Lineage, the catalog, versions, the ledger and the audit itself stay. Raises what the database does; what keeps a
-    month from being dropped, once all else is done.
+    month from being dropped, once all else is done. Raises :class:`UnknownTeam`, and removes nothing, where a team's
+    name is wrong: what that one wants to keep longer than others would go with theirs.
     """
     ending = ending or threading.Event()
     rules = list(_rules(database, retention))
@@ -176,15 +170,13 @@ def _drop(database: Database, before: int) -> None:
 
 def _rules(database: Database, retention: Retention) -> Iterator[_Rule]:
     with database.reading() as connection:
-        statement = sa.select(teams.c.name, teams.c.id).where(teams.c.name.in_(list(retention.teams)))
-        ids = {row.name: row.id for row in connection.execute(statement)}
-    for name, kept in retention.teams.items():
-        if name in ids:
-            merged = {**retention.model_dump(exclude={"teams"}), **kept.model_dump(exclude_unset=True)}
-            yield _Rule((ids[name],), False, TeamRetention(**merged), name)
-        else:
-            _LOG.warning("retention is set for the team %s, which does not exist", name)
-    yield _Rule(tuple(sorted(ids.values())), True, retention, "*")
+        ids = {row.name: row.id for row in connection.execute(sa.select(teams.c.name, teams.c.id))}
+    if unknown := next((name for name in retention.teams if name not in ids), None):
+        near = did_you_mean(unknown, ids)
+        raise UnknownTeam(f"there is no team '{unknown}'" + (f": {near}" if near else ""))
+    for name in retention.teams:
+        yield _Rule((ids[name],), False, retention.of_team(name), name)
+    yield _Rule(tuple(sorted(ids[name] for name in retention.teams)), True, retention, "*")
 
 
 def _longest(rules: list[_Rule]) -> int | None:

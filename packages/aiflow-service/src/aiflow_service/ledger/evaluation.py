@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, Literal, cast, get_args
 
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.partitions import Grain, Partition, last_complete, partitions_between
 from aiflow_sdk.plan import Making, why_run
+from aiflow_service.database.memory import SizedMemory
 from aiflow_service.ledger.fold import MakingFold
 
 State = Literal["current", "stale", "incomplete", "absent"]
@@ -193,6 +194,7 @@ class Ledger:
         found = {use.node_id: self._newest(use) for use in made.reads}
         written = {use.node_id: made.run_uid for use in made.writes if not use.superseded}
         there = {use.node_id: self._writer(use) for use in made.writes if not use.superseded}
+        # What was not deployed has no params but those of its runs, which may be of one run alone: docs/registry.md.
         params = current.params if pipeline.current else made.making.params
         previous = replace(made.making, sources=read, sinks=written)
         return why_run(previous, replace(current, params=params, sources=found, sinks=there))
@@ -309,9 +311,17 @@ def _order(use: Use) -> tuple[int, int, str]:
     return (-1 if use.version is None else use.version, use.moment, use.run_uid)
 
 
-@lru_cache(maxsize=256)
+_RANGES: SizedMemory[tuple[Partition, Partition], tuple[str, ...]] = SizedMemory(64 * 1024 * 1024)
+"""By their ends; events decide how far apart these are."""
+_KEY_BYTES = 72
+
+
 def _keys_between(first: Partition, last: Partition) -> tuple[str, ...]:
-    return tuple(one.key for one in partitions_between(first, last))
+    found = _RANGES.get((first, last))
+    if found is None:
+        found = tuple(one.key for one in partitions_between(first, last))
+        _RANGES.put((first, last), found, len(found) * _KEY_BYTES)
+    return found
 
 
 def _fits(key: str, made: Made) -> bool:

@@ -11,7 +11,7 @@ from aiflow_service.database.bulk import insert_rows, is_among, select_in
 from aiflow_service.database.connection import Writing
 from aiflow_service.database.tables import declared_edges, declared_jobs
 
-Touch = tuple[int, int]
+DeclaredTouch = tuple[int, int]
 """0 where it is read or 1 where it is written, and the dataset's id."""
 
 
@@ -21,7 +21,7 @@ class Declaration:
 
     job_id: int
     at: int
-    touches: frozenset[Touch] | None
+    touches: frozenset[DeclaredTouch] | None
     knows_reads: bool = True
     knows_writes: bool = True
 
@@ -30,7 +30,7 @@ class Declaration:
 class _Told:
     """What holds of one job while its declarations are gone through, and what has held."""
 
-    touches: dict[Touch, int] = field(default_factory=dict)
+    touches: dict[DeclaredTouch, int] = field(default_factory=dict)
     deployed: tuple[int, int, int] | None = None
     edges: list[tuple[int, int, int, int, int | None]] = field(default_factory=list)
     jobs: list[tuple[int, int, int | None, int, int]] = field(default_factory=list)

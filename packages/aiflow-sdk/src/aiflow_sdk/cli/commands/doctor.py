@@ -31,6 +31,10 @@ EXTRAS = {
 """The extras of aiflow-sdk, each with the modules that it brings."""
 
 
+_SERVICE_SECONDS = 10.0
+_MOST_UNGRANTED = 20
+
+
 class Finding(NamedTuple):
     """One thing that was looked at."""
 
@@ -92,6 +96,7 @@ def _examine(invocation: Invocation, with_spark: bool) -> Iterator[Finding]:
         return  # nothing else can be looked at while the file is wrong
     yield from _guarded("configuration", lambda: _configuration(invocation))
     yield from _guarded("environment", lambda: _lake(invocation))
+    yield from _service(invocation)
     if invocation.project.python:
         yield _interpreter(invocation.project.root, invocation.project.python)
     yield from _guarded("pipelines", lambda: _pipelines(invocation))
@@ -212,6 +217,32 @@ def _store(environment: Environment) -> Finding:
             "use another store: commits of several writers would be lost in this one",
         )
     return Finding("ok", "lake", f"{address.uri}: reads, writes, and keeps the first of two conditional puts")
+
+
+def _service(invocation: Invocation) -> Iterator[Finding]:
+    """Tell whether the metadata service answers, and which tables the user's teams write that are another's."""
+    from aiflow_sdk.service import Service
+
+    try:
+        environment = invocation.environment
+        if environment.service is None:
+            return
+        service = Service(environment, timeout_seconds=_SERVICE_SECONDS, is_personal=True)
+        found = (service.get("lineage/ungranted", limit=_MOST_UNGRANTED) or {}).get("items", [])
+    except AiflowError as error:
+        yield Finding("warn", "service", str(error.message), error.hint or "")
+        return
+    yield Finding("ok", "service", environment.service)
+    for one in found:
+        job, dataset = one["job"]["name"], one["dataset"]
+        what = f"{dataset['name']} ({dataset['namespace']})" if dataset else "a table of several names"
+        yield Finding(
+            "warn",
+            "grants",
+            f"{job} writes {what}, which is another team's: it wrote it first, or claims it",
+            f"ask who else writes it for: aiflow grant add {dataset['name'] if dataset else 'TABLE'} "
+            f"--to {one['team']} --access write",
+        )
 
 
 def _interpreter(root: Path, python: str) -> Finding:

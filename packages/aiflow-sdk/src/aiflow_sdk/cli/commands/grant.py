@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiflow_sdk.cli.command_line import COMMANDS, CommandGroup, Invocation
-from aiflow_sdk.cli.service import require_service, show_rows
+from aiflow_sdk.cli.service import require_service, show_rows, tell
 
 if TYPE_CHECKING:
     from aiflow_sdk.service import Service
@@ -78,12 +78,9 @@ def add_command(
         "namespace": namespace,
     }
     made = service.post("grants", {key: value for key, value in wanted.items() if value is not None})
-    if invocation.as_json:
-        invocation.console.print_json(made)
-        return
     ends = f" until {made['until']}" if made["until"] else ""
     said = f"grant {made['id']}: {made['to_team']} may {made['access']} {made['dataset']} of {made['from_team']}{ends}"
-    invocation.console.print(said)
+    tell(invocation, made, said)
 
 
 @command.add("remove", "aiflow grant remove 7")
@@ -94,10 +91,7 @@ def remove_command(invocation: Invocation, number: int) -> None:
     It holds at once where the service is asked; tasks may go by what they heard within five minutes before.
     """
     require_service(invocation).delete(f"grants/{number}")
-    if invocation.as_json:
-        invocation.console.print_json({"id": number, "status": "revoked"})
-    else:
-        invocation.console.print(f"grant {number} is taken back")
+    tell(invocation, {"id": number, "status": "revoked"}, f"grant {number} is taken back")
 
 
 def _own_team(service: Service) -> str:

@@ -8,7 +8,7 @@ import click
 
 from aiflow_sdk.cli.command_line import COMMANDS, CommandGroup, Invocation
 from aiflow_sdk.cli.commands.token import ROLES
-from aiflow_sdk.cli.service import require_service, show_rows
+from aiflow_sdk.cli.service import require_service, show_rows, tell
 
 
 @click.group(
@@ -41,10 +41,7 @@ def list_command(invocation: Invocation) -> None:
 def add_command(invocation: Invocation, name: str) -> None:
     """Make the team NAME; for administrators."""
     made = require_service(invocation).post("teams", {"name": name})
-    if invocation.as_json:
-        invocation.console.print_json(made)
-    else:
-        invocation.console.print(f"there is a team '{made['name']}' now")
+    tell(invocation, made, f"there is a team '{made['name']}' now")
 
 
 @command.add("members", "aiflow team members growth --json")
@@ -66,10 +63,7 @@ def give_command(invocation: Invocation, team: str, number: int, role: str) -> N
     Whoever has signed in once has a number; for oneself `aiflow team list` tells it.
     """
     told = require_service(invocation).put(f"teams/{_part(team)}/members/{number}", {"role": role})
-    if invocation.as_json:
-        invocation.console.print_json(told)
-    else:
-        invocation.console.print(f"{number} is {role} in {team}")
+    tell(invocation, told, f"{number} is {role} in {team}")
 
 
 @command.add("take", "aiflow team take growth 12")
@@ -78,10 +72,7 @@ def give_command(invocation: Invocation, team: str, number: int, role: str) -> N
 def take_command(invocation: Invocation, team: str, number: int) -> None:
     """Take the role away that the principal NUMBER was given in TEAM; what its groups give stays. For owners."""
     told = require_service(invocation).delete(f"teams/{_part(team)}/members/{number}")
-    if invocation.as_json:
-        invocation.console.print_json(told)
-    else:
-        invocation.console.print(f"{number} has no role in {team} any more but what groups give")
+    tell(invocation, told, f"{number} has no role in {team} any more but what groups give")
 
 
 def _list(invocation: Invocation) -> None:

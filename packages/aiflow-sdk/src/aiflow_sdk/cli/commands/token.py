@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from aiflow_sdk.cli.command_line import COMMANDS, CommandGroup, Invocation
-from aiflow_sdk.cli.service import require_service, show_rows
+from aiflow_sdk.cli.service import require_service, show_rows, tell
 
 ROLES = ("viewer", "operator", "editor", "owner", "admin")
 """What a member may do, each all that the one before may and more."""
@@ -62,13 +62,8 @@ def create_command(
     made = require_service(invocation).post(
         "tokens", {key: value for key, value in wanted.items() if value is not None}
     )
-    if invocation.as_json:
-        invocation.console.print_json(made)
-        return
-    invocation.console.print(made["secret"])
-    invocation.console.print(
-        f"token {made['id']} '{name}', good until {made['expires_at']}; its secret is not shown again"
-    )
+    said = f"token {made['id']} '{name}', good until {made['expires_at']}; its secret is not shown again"
+    tell(invocation, made, made["secret"], said)
 
 
 @command.add("revoke", "aiflow token revoke 12")
@@ -76,10 +71,7 @@ def create_command(
 def revoke_command(invocation: Invocation, number: int) -> None:
     """Revoke the token NUMBER and those that were made with it, at once."""
     require_service(invocation).delete(f"tokens/{number}")
-    if invocation.as_json:
-        invocation.console.print_json({"id": number, "status": "revoked"})
-    else:
-        invocation.console.print(f"token {number} is revoked")
+    tell(invocation, {"id": number, "status": "revoked"}, f"token {number} is revoked")
 
 
 def _list(invocation: Invocation) -> None:
