@@ -16,7 +16,7 @@ BIN := .venv/bin
 # Three on two cores: much of what tests do is waiting.
 PYTEST_OPTIONS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo airflow test soak fuzz check bench format lock setup spark clean
+.PHONY: help demo airflow test compose soak fuzz check bench format lock setup spark clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ test: check ## Set up, check and run all tests (one: make test TESTS=tests/unit/
 	wait $$inside || code=$$((code | $$?))
 	cat build/tests-live.log build/tests-airflow.log
 	exit $$code
+
+compose: setup ## Start the services of deploy/compose.yaml as processes and run pipelines in them, on Celery.
+	@scripts/celery_environment.sh
+	$(BIN)/python scripts/try_compose.py
 
 soak: setup ## Send the service a million events, kill writers of the lake 5,000 times; EVENTS=100000 SOAK="--kills 500" for less.
 	@scripts/servers.sh
@@ -86,6 +90,7 @@ lock: ## Write locks/*.txt anew from locks/*.in; pins stay unless UPGRADE=1.
 	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEV_PACKAGES))) locks/dev.in -o locks/dev.txt
 	$(COMPILE) $(addprefix --no-emit-package ,$(notdir $(DEMO_PACKAGES))) -c locks/dev.txt locks/demo.in -o locks/demo.txt
 	$(COMPILE) $(addprefix --no-emit-package ,aiflow-sdk aiflow-airflow) locks/airflow.in -o locks/airflow.txt
+	$(COMPILE) $(addprefix --no-emit-package ,aiflow-sdk aiflow-airflow) -c locks/airflow.txt locks/celery.in -o locks/celery.txt
 	$(filter-out --generate-hashes,$(COMPILE)) --no-emit-package aiflow-sdk locks/examples.in -o examples/flights/requirements.txt
 	for example in hourly_daily user_features; do cp examples/flights/requirements.txt examples/$$example; done
 	$(COMPILE) locks/servers.in -o locks/servers.txt
@@ -94,6 +99,6 @@ lock: ## Write locks/*.txt anew from locks/*.in; pins stay unless UPGRADE=1.
 	$(COMPILE) locks/spark.in -o locks/spark.txt
 
 clean: ## Remove environments, caches and what runs left behind.
-	@rm -rf .venv .venv-uv .venv-servers .venv-spark .venv-airflow .aiflow build dist .pytest_cache .mypy_cache .ruff_cache \
+	@rm -rf .venv .venv-uv .venv-servers .venv-spark .venv-airflow .venv-celery .aiflow build dist .pytest_cache .mypy_cache .ruff_cache \
 		.import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -118,6 +118,7 @@ def test_the_pod_gets_what_the_pipeline_asks_for_and_keeps_the_rest(compiled: Co
     (container,) = pod.spec.containers
     assert (container.name, container.image, pod.spec.node_selector) == ("base", "airflow:3.3", {"a": "b"})
     assert container.resources.requests == {"cpu": "500m", "memory": "1Gi"}
+    assert container.resources.limits is None  # Airflow takes a container's resources whole, as the guide says
 
 
 @pytest.mark.usefixtures("starts_pods")

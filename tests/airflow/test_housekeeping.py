@@ -117,6 +117,12 @@ def test_a_task_starts_it_and_goes_on(home: Path, tmp_path: Path):
     assert [process] == LEFT
 
 
+def test_a_pod_of_one_task_stays_for_it(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AIRFLOW_IS_K8S_EXECUTOR_POD", "True")  # as Airflow sets it in its executor's pods
+    keep_house(home, None)
+    assert left(home) == NEW
+
+
 def test_a_folder_that_may_only_be_read_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     keep_house(home, None)

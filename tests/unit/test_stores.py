@@ -1,6 +1,7 @@
 """A store answers "not there yet" to exactly one, and shows nothing half."""
 
 import multiprocessing
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,6 +44,17 @@ def test_put_replaces(store):
     store.put("key", b"second")
     assert store.read("key") == b"second"
     assert store.list() == ["key"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_who_may_read_it_is_said_by_the_umask_as_of_any_file(store, mask, mode):
+    before = os.umask(mask)
+    try:
+        store.put("put", b"")
+        store.put_if_absent("absent", b"")
+    finally:
+        os.umask(before)
+    assert [store.path(key).stat().st_mode & 0o777 for key in ("put", "absent")] == [mode, mode]
 
 
 @pytest.mark.parametrize("round_", range(5))

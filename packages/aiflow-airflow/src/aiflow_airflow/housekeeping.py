@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from aiflow_airflow.aside import LEFT
+from aiflow_airflow.aside import LEFT, is_pod_of_one_task
 from aiflow_airflow.folders import remove_tree
 from aiflow_sdk.lineage import is_heard
 
@@ -26,6 +26,8 @@ KEEP_DAYS = 30.0
 
 Events that a listener has not heard are kept for good."""
 _EVERY_SECONDS = 86_400.0
+_POD_SECONDS = 120.0
+"""How long a pod of one task stays for it: what is not removed by then is tomorrow."""
 _STAMP = ".collected"
 _LOCK = ".collecting"
 
@@ -33,7 +35,8 @@ _LOCK = ".collecting"
 def keep_house(home: Path, objects: Path | None) -> None:
     """Start collecting ``home`` and the folder of kept ``objects``, each where a day has gone by since.
 
-    Costs a look at two files where it has not. Whatever goes wrong is logged and fails nothing.
+    Costs a look at two files where it has not. In a pod of one task, with which all would end, it is waited for.
+    Whatever goes wrong is logged and fails nothing.
     """
     try:
         wanted = [("home", home), *([("objects", objects)] if objects else [])]
@@ -52,6 +55,9 @@ def keep_house(home: Path, objects: Path | None) -> None:
                     start_new_session=True,  # it outlives this task
                 )
             )
+            if is_pod_of_one_task():
+                with suppress(subprocess.TimeoutExpired):
+                    LEFT[-1].wait(_POD_SECONDS)
     except Exception as error:  # noqa: BLE001 a task has ended well, and what is old can wait
         _log.warning("old environments and code are not removed: %s: %s", type(error).__name__, error)
 

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from aiflow_airflow.aside import LEFT
+from aiflow_airflow.aside import LEFT, is_pod_of_one_task
 from aiflow_sdk.channel import FORK, LOAD, address_of, user_of
 
 _log = logging.getLogger(__name__)
@@ -29,8 +29,6 @@ MINUTES_VARIABLE = "AIFLOW_WARM_MINUTES"
 MINUTES = 10.0
 MOST_SERVERS = 8
 """On a machine: each holds what it has imported."""
-_POD = "AIRFLOW_IS_K8S_EXECUTOR_POD"
-"""Airflow says so in a pod of one task, after which nobody comes."""
 _SECONDS = 2.0
 """How long a server has to answer; one that imports something just now may take longer, and is not waited for."""
 
@@ -176,7 +174,7 @@ def _connected(python: Path, variables: Mapping[str, str]) -> socket.socket | No
 
 
 def _idle_seconds() -> float:
-    if os.environ.get(_POD) or not sys.platform.startswith("linux"):
+    if is_pod_of_one_task() or not sys.platform.startswith("linux"):
         return 0.0
     stated = os.environ.get(MINUTES_VARIABLE, "")
     try:

@@ -226,14 +226,14 @@ _PART = ".part-"
 
 
 def _write_beside(target: Path, data: bytes) -> Path:
-    import tempfile
-
-    handle, name = tempfile.mkstemp(prefix=_PART, dir=target.parent)
+    part = target.with_name(f"{_PART}{os.urandom(8).hex()}")
+    # As any file: who reads a folder, Airflow's user for instance, is seldom who has published to it.
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    return Path(name)
+    return part
 
 
 def _is_part(name: str) -> bool:
