@@ -106,9 +106,7 @@ def write_contents(connection: Connection, header: Header, blocks: Iterable[Bloc
 def _table_for(connection: Connection, name: str, columns: Iterable[str]) -> sa.Table:
     """Return a table as the rows' migration made it; raises ``ConfigurationError`` where it is not what they are of."""
     if name in METADATA.tables:
-        # Columns alone: what SQLAlchemy reads of indexes it cannot read where rows come in binary.
-        there = sa.inspect(connection).get_columns(name)
-        table = sa.Table(name, sa.MetaData(), *(sa.Column(one["name"], one["type"]) for one in there))
+        table = sa.Table(name, sa.MetaData(), autoload_with=connection, resolve_fks=False)
         if set(columns) <= set(table.c.keys()):
             return table
     raise ConfigurationError(
