@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -112,18 +112,19 @@ class KeptStatement:
 
 
 def read_rows(connection: Connection, statement: str, values: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
-    """Return all rows of a text, as the driver makes them: of numbers, texts, bytes.
+    """Return all rows of a text, as the driver makes them: of numbers, texts, bytes; PostgreSQL's come in binary.
 
     SQLAlchemy takes a third of a millisecond for a statement, and a walk has a dozen. Raises what it would raise.
     """
     dialect = connection.dialect
     assert dialect.dbapi is not None
-    assert connection.connection.dbapi_connection is not None
+    options = {"binary": True} if dialect.name == "postgresql" else {}
     try:
-        cursor = connection.connection.dbapi_connection.cursor()
+        cursor = cast("Any", connection.connection.dbapi_connection).cursor(**options)
         try:
             cursor.execute(statement, values)
-            return cursor.fetchall()
+            rows: Sequence[tuple[Any, ...]] = cursor.fetchall()
+            return rows
         finally:
             cursor.close()
     except dialect.dbapi.Error as error:

@@ -235,7 +235,6 @@ def open_database(text: str, *, pool_size: int = 10) -> Database:
             "connect_timeout": 5,
             "application_name": "aiflow-service",
             "options": "-c timezone=UTC",
-            "cursor_factory": _binary_cursor,
             **_patience(),
         }
         engine = sa.create_engine(url, pool_pre_ping=True, connect_args=connect, **options)
@@ -272,16 +271,6 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _binary_cursor(connection: Any, **options: Any) -> Any:
-    """Return a cursor of psycopg to which numbers and bytes come as they are, not as texts that have to be read."""
-    from psycopg import Cursor
-    from psycopg.pq import Format
-
-    cursor = Cursor(connection, **options)
-    cursor.format = Format.BINARY
-    return cursor
 
 
 def _patience() -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from aiflow_service.database.bulk import insert_rows, select_in
+from aiflow_service.database.bulk import insert_rows, read_rows, select_in
 from aiflow_service.database.connection import Writing
 from aiflow_service.database.moments import MICROSECONDS
 from aiflow_service.database.tables import events
@@ -53,7 +53,7 @@ def known_digests(writing: Writing, digests: Iterable[tuple[int, bytes]]) -> set
     found: set[bytes] = set()
     for day, wanted in by_day.items():
         if writing.is_postgres:
-            rows = writing.connection.exec_driver_sql(_EACH_OF_DAY, {"digests": wanted, "day": day}).all()
+            rows = read_rows(writing.connection, _EACH_OF_DAY, {"digests": wanted, "day": day})
         else:
             rows = list(select_in(writing.connection, _OF_DAY, events.c.digest, wanted, {"day": day}))
         found.update(bytes(row[0]) for row in rows)
