@@ -3,12 +3,15 @@
 import json
 import shutil
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from aiflow_sdk.cli import main
-from aiflow_sdk.lineage import begin_hearing
+from aiflow_sdk.lineage import begin_hearing, receiver_in
+from aiflow_sdk.listeners.openlineage import OpenLineageListener
+from aiflow_sdk.runtime.courier import Courier
 from aiflow_service.keeping import back_up, restore
 from service_trial import Service, run_event, running_service, unique
 
@@ -92,3 +95,82 @@ def test_one_that_was_put_back_is_sent_what_it_has_lost(project, tmp_path, capsy
         assert (has(service, early), has(service, late)) == (True, True)
         assert len(service.get(f"/api/v1/runs/{early}/events")["items"]) == 1
         assert sync(project, service, capsys)["events"] == 0
+
+
+@pytest.fixture
+def courier_to() -> Iterator[Callable[[str], Courier]]:
+    """Return what makes a courier to the service at an address, as each process that sends has one."""
+    made = []
+
+    def make(address: str) -> Courier:
+        made.append(OpenLineageListener(url=address))
+        return Courier("service", made[-1], "dev")
+
+    yield make
+    for listener in made:
+        listener.close()
+
+
+def add_event(spool: Path) -> None:
+    with spool.open("a") as file:
+        file.write(json.dumps(run_event(job=unique("job"), run_id=spool.parent.name)) + "\n")
+
+
+def noted(courier: Courier, spool: Path) -> tuple[str, int]:
+    known = receiver_in(courier.position_of(spool).read_bytes())
+    assert known is not None
+    return known
+
+
+def test_two_that_send_one_spool_in_turn_send_each_event_once(project, tmp_path, courier_to) -> None:
+    spool = project / ".aiflow" / "runs" / spool_run(project) / "events.jsonl"
+    with running_service(tmp_path, f"sqlite:///{tmp_path / 'service.db'}") as service:
+        older, newer = courier_to(service.address), courier_to(service.address)
+        assert older.send(spool).events == 1
+        newest = [noted(older, spool)]
+        for courier in (newer, older, newer, older):
+            add_event(spool)
+            assert courier.send(spool).events == 1
+            newest.append(noted(courier, spool))
+            assert not courier.is_new_to(spool)
+        for courier in (newer, older):
+            courier.seal()
+            newest.append(noted(courier, spool))
+        assert newest == sorted(newest)
+        assert newest[-1][1] == 5
+
+
+def test_who_was_asked_before_the_service_was_another_asks_again(project, tmp_path, courier_to) -> None:
+    spool = project / ".aiflow" / "runs" / spool_run(project) / "events.jsonl"
+    (tmp_path / "second").mkdir()
+    with running_service(tmp_path, f"sqlite:///{tmp_path / 'service.db'}") as service:
+        older, port = courier_to(service.address), service.port
+        assert older.send(spool).events == 1
+        service.stop()
+    with running_service(tmp_path / "second", "sqlite:///service.db", "--port", str(port)) as service:
+        newer = courier_to(service.address)
+        newer.identify()  # as sync does, and a run does not
+        assert newer.is_new_to(spool)
+        assert newer.send(spool).events == 1
+        add_event(spool)
+        assert older.send(spool).events == 1
+        assert noted(older, spool)[0] == noted(newer, spool)[0] != ""
+
+
+def test_what_it_has_lost_is_sent_though_it_has_grown_since(project, tmp_path, courier_to) -> None:
+    spools = [project / ".aiflow" / "runs" / spool_run(project) / "events.jsonl" for _ in range(3)]
+    for _ in range(5):
+        add_event(spools[0])
+    with running_service(tmp_path, f"sqlite:///{tmp_path / 'service.db'}") as service:
+        first = courier_to(service.address)
+        for spool in reversed(spools):
+            first.send(spool)
+        for spool in spools:  # as if what it knew besides had been lost
+            position, _ = first.position_of(spool).read_text().splitlines()
+            first.position_of(spool).write_text(f"{position}\n{noted(first, spool)[0]} 9\n")
+        again = courier_to(service.address)
+        again.identify()
+        assert [again.is_new_to(spool) for spool in spools] == [True] * 3
+        for _ in range(3):
+            service.send(run_event(job=unique("job")))
+        assert [again.send(spool).events for spool in spools] == [6, 1, 1]

@@ -78,6 +78,8 @@ class Courier:
         self._has_asked = False
         self._sent: set[Path] = set()
         """Of which something was taken since it was noted how much the receiver knows."""
+        self._lost: dict[Path, tuple[str, int]] = {}
+        """Found to be new to the receiver, by what was noted then: it stays so while others are sent and it grows."""
 
     def begin(self, spool: Path) -> None:
         """Note that the run's events are for this listener, from the first one on."""
@@ -96,13 +98,19 @@ class Courier:
             os.close(handle)
         return True
 
-    def identify(self) -> None:
-        """Ask who hears, of the metadata service: by itself a courier asks behind the first event that was taken."""
+    def identify(self) -> bool:
+        """Ask who hears, of the metadata service, and tell whether it has answered.
+
+        By itself a courier asks behind the first event that was taken, and where what another has noted differs.
+        """
         self._has_asked = True
         if self.name != SERVICE:  # a stranger is sent what it was named for, and asked nothing
-            return
+            return False
+        heard = None
         with suppress(Exception):  # a stranger's code; what keeps it from answering is told by what is sent
-            self._receiver = self.listener.receiver()
+            heard = self.listener.receiver()
+        self._receiver = heard or self._receiver
+        return heard is not None
 
     def is_new_to(self, spool: Path) -> bool:
         """Tell whether what lies there was heard by another receiver than the one that hears now, or is lost there."""
@@ -110,7 +118,10 @@ class Courier:
             known = receiver_in(self.position_of(spool).read_bytes())
         except OSError:
             return False
-        return self._is_another(known)
+        if known is None or not self._is_another(known):
+            return False
+        self._lost[spool] = known
+        return True
 
     def seal(self) -> None:
         """Note beside what was sent how many events the receiver knows by now: with fewer it has lost some."""
@@ -122,22 +133,26 @@ class Courier:
                 handle = os.open(self.position_of(spool), os.O_RDWR | os.O_CLOEXEC)
                 try:
                     if try_lock(handle):  # else who sends just now notes it
-                        self._note(handle, position_in(os.pread(handle, _MOST_BYTES, 0)))
+                        stated = os.pread(handle, _MOST_BYTES, 0)
+                        self._note(handle, position_in(stated), receiver_in(stated))
                 finally:
                     os.close(handle)
         self._sent.clear()
 
     def _is_another(self, known: tuple[str, int] | None) -> bool:
-        if known is None or self._receiver is None:
+        if known is None or self._receiver is None or not _differs(known, self._receiver):
             return False
-        return known[0] != self._receiver.id or known[1] > self._receiver.events
+        # What is noted may be later than the answer: another process sends too, and has told it more, or another one.
+        return self.identify() and _differs(known, self._receiver)
 
-    def _note(self, handle: int, position: int) -> None:
+    def _note(self, handle: int, position: int, known: tuple[str, int] | None) -> None:
+        """Note how far it has come, and who hears unless a later word of that, or of another receiver, is there."""
         text = b"%0*d\n" % (_DIGITS, position)
-        if self._receiver is None:
+        heard = self._receiver
+        if heard is None or (known is not None and (known[0] != heard.id or known[1] >= heard.events)):
             os.pwrite(handle, text, 0)  # what stands behind it stays
             return
-        text += f"{self._receiver.id} {self._receiver.events}\n".encode()
+        text += f"{heard.id} {heard.events}\n".encode()
         os.pwrite(handle, text, 0)
         os.ftruncate(handle, len(text))
 
@@ -154,8 +169,8 @@ class Courier:
                 return sent
             stated = os.pread(handle, _MOST_BYTES, 0)
             position, known = position_in(stated), receiver_in(stated)
-            if self._is_another(known):
-                position = 0
+            if known is not None and (self._lost.get(spool) == known or self._is_another(known)):
+                position, known = 0, None
             with spool.open("rb") as file:
                 while sent.outcome is Outcome.DONE:
                     file.seek(position)
@@ -165,8 +180,8 @@ class Courier:
                     if sent.events and not self._has_asked:
                         self.identify()
                         if self._is_another(known):
-                            position = 0
-                    self._note(handle, position)
+                            position, known = 0, None
+                    self._note(handle, position, known)
                     if sent.events:
                         self._sent.add(spool)
         except FileNotFoundError:
@@ -258,6 +273,11 @@ class Courier:
         # Where the disk is full the event still lies in the spool.
         with suppress(OSError), path.open("a", encoding="utf-8", errors="replace") as file:
             file.writelines(texts)
+
+
+def _differs(known: tuple[str, int], heard: Receiver) -> bool:
+    """Tell whether one who has heard what is noted is another one, or knows less by now."""
+    return known[0] != heard.id or known[1] > heard.events
 
 
 def _parsed(line: bytes) -> Mapping[str, Any] | None:
