@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 namespace_option = click.option(
     "--namespace", metavar="NAME", help="Whose TABLE it is, where several have one of that name."
 )
-_LAKE = "onelake"
+LAKE = "onelake"
+"""The namespace of the lake's tables, which is meant where none is given."""
 _NEAR = 5
 
 
@@ -24,7 +25,7 @@ def find_dataset(service: Service, name: str, namespace: str | None = None) -> d
 
     Raises ``UnknownNameError`` (``ambiguous-table``), ``ReceiverError``.
     """
-    spaces = [namespace] if namespace is not None else [_LAKE, None]
+    spaces = [namespace] if namespace is not None else [LAKE, None]
     for space in spaces:
         found = (service.get("datasets", namespace=space, name=name, limit=_NEAR) or {}).get("items", [])
         if len(found) > 1:

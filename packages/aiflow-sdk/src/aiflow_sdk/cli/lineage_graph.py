@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from aiflow_sdk.cli.console import Console, printable
+from aiflow_sdk.cli.datasets import LAKE
 from aiflow_sdk.errors import plural
 from aiflow_sdk.graph.mermaid import escape
 
@@ -15,7 +16,6 @@ Way = Literal["up", "down"]
 Key = tuple[str, int]
 """What kind of node (``dataset``, ``job``, ``column``, ``hidden``), and its number."""
 
-_LAKE = "onelake"
 _PIPELINES = "aiflow/"
 _CHILDREN, _LINES = 30, 400
 _HIDDEN = "something that you may not see"
@@ -178,7 +178,7 @@ def impact_lines(console: Console, impact: Mapping[str, Any]) -> Iterator[str]:
 def table_name(one: Mapping[str, Any]) -> str:
     """Return a dataset's name; of what is not in the lake with its namespace."""
     name = printable(one["name"])
-    return name if one["namespace"] == _LAKE else f"{printable(one['namespace'] or '')}/{name}"
+    return name if one["namespace"] == LAKE else f"{printable(one['namespace'] or '')}/{name}"
 
 
 def _job_name(one: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiflow_sdk.cli.datasets import find_dataset, unknown_table
+from aiflow_sdk.cli.datasets import LAKE, find_dataset, unknown_table
 from aiflow_sdk.cli.service import require_service
 from aiflow_sdk.errors import ReceiverError, UnknownNameError
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from aiflow_sdk.service import Service
 
 COLOURS = {"current": "green", "stale": "yellow", "incomplete": "yellow", "absent": "red"}
-_LAKE = "onelake"
 _PAGE = 500
 
 
@@ -59,16 +58,17 @@ def open_ledger(invocation: Invocation, table: str, namespace: str | None = None
     service = require_service(invocation)
     try:
         return TableLedger(service, invocation.environment.name, table, namespace)
-    except UnknownNameError:
-        _refuse_anothers(invocation, service, table)
+    except UnknownNameError as error:
+        if error.code == "unknown-table":  # where several are, the user sees which
+            _refuse_anothers(invocation, service, table, namespace or LAKE)
         raise
 
 
-def _refuse_anothers(invocation: Invocation, service: Service, table: str) -> None:
+def _refuse_anothers(invocation: Invocation, service: Service, table: str, namespace: str) -> None:
     """Return if nobody else is known to own a table that the service does not tell of, or it cannot be asked."""
     from aiflow_sdk.service import Touch, ask_grants, no_grant
 
-    touch = Touch(_LAKE, table, "read")
+    touch = Touch(namespace, table, "read")
     try:
         said = ask_grants(service, invocation.project.name, invocation.environment.name, [touch])
     except ReceiverError:

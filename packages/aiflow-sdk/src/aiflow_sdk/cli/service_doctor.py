@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.cli.commands.doctor import Finding
+from aiflow_sdk.cli.commands.token import ROLES
 from aiflow_sdk.errors import AiflowError, plural
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ _ANSWER_SECONDS = 10.0
 _SKEW_SECONDS = 30.0
 _MOST_SKEW_SECONDS = 24 * 3600.0
 """An event of a later time is refused."""
-_ROLES = ("viewer", "operator", "editor", "owner", "admin")
 _SENDS = "operator"
 _MOST_UNGRANTED = 20
+_UNGRANTED_DAYS = 30
+"""A write that nobody has seen for longer is over: what a job has once written by mistake concerns nobody for ever."""
 
 
 def examine_service(invocation: Invocation) -> Iterator[Finding]:
@@ -94,8 +96,8 @@ def _identity(environment: Environment, service: Any, *, is_personal: bool = Fal
         todo = f"take one that is made for {environment.name}"
         yield Finding("fail", what, f"{said}, for the environment {limited} alone", todo)
         return
-    best = max((_ROLES.index(one) for one in (everywhere, *(t["role"] for t in teams)) if one in _ROLES), default=-1)
-    if not is_personal and best < _ROLES.index(_SENDS):
+    best = max((ROLES.index(one) for one in (everywhere, *(t["role"] for t in teams)) if one in ROLES), default=-1)
+    if not is_personal and best < ROLES.index(_SENDS):
         yield Finding("fail", what, f"{said}, which may send no events", f"make one with the role {_SENDS}")
         return
     yield Finding("ok", what, said)
@@ -109,12 +111,13 @@ def _guarded(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 def _ungranted(environment: Environment) -> Iterator[Finding]:
-    """Tell which tables the user's teams write that are another's."""
+    """Tell which tables the user's teams write, and wrote of late, that are another's."""
     from aiflow_sdk.service import Service
 
     try:
         service = Service(environment, timeout_seconds=_ANSWER_SECONDS, is_personal=True)
-        found = (service.get("lineage/ungranted", limit=_MOST_UNGRANTED) or {}).get("items", [])
+        since = (datetime.now(UTC) - timedelta(days=_UNGRANTED_DAYS)).isoformat(timespec="seconds")
+        found = (service.get("lineage/ungranted", since=since, limit=_MOST_UNGRANTED) or {}).get("items", [])
     except AiflowError:
         return  # why it does not answer is told already
     for one in found:
@@ -123,7 +126,8 @@ def _ungranted(environment: Environment) -> Iterator[Finding]:
         yield Finding(
             "warn",
             "grants",
-            f"{job} writes {what}, which is another team's: it wrote it first, or claims it",
+            f"{job} writes {what}, which is another team's: it wrote it first, or claims it; "
+            f"last seen {one['last_seen']}",
             f"ask who else writes it for: aiflow grant add {dataset['name'] if dataset else 'TABLE'} "
             f"--to {one['team']} --access write",
         )
