@@ -10,9 +10,9 @@ from sqlalchemy.engine import Connection
 
 from aiflow_service.access.changes import Change, record
 from aiflow_service.access.roles import Role
-from aiflow_service.access.scope import Scope, Unseen, is_in_force
+from aiflow_service.access.scope import Scope, Unseen, is_granted, is_in_force
 from aiflow_service.database import Writing, moment_text, now
-from aiflow_service.database.tables import claims, grants, teams
+from aiflow_service.database.tables import claims, datasets, grants, teams
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,21 @@ def effective_grants(connection: Connection, team_id: int) -> dict[str, Any]:
     }
 
 
-def writable(connection: Connection, team_id: int) -> list[tuple[int, str | None, str, bool]]:
-    """Return the grants by which a team may write: the granting team, namespace, name, whether it is a prefix."""
-    statement = sa.select(grants).where(grants.c.to_team_id == team_id, grants.c.writes == 1, is_in_force())
-    rows = connection.execute(statement)
-    return [(row.from_team_id, row.namespace, row.name, bool(row.is_prefix)) for row in rows]
+def givers_of_writes(connection: Connection, team_id: int) -> set[int]:
+    """Return the teams that let a team write something of theirs."""
+    statement = sa.select(grants.c.from_team_id).where(grants.c.to_team_id == team_id, grants.c.writes == 1)
+    return set(connection.execute(statement.where(is_in_force())).scalars())
+
+
+def may_write(connection: Connection, team_id: int, dataset_id: int) -> bool:
+    """Tell whether a dataset's owner lets a team write it."""
+    return connection.execute(_MAY_WRITE, {"dataset": dataset_id, "team": team_id}).first() is not None
+
+
+_MAY_WRITE = sa.select(datasets.c.id).where(
+    datasets.c.id == sa.bindparam("dataset"),
+    is_granted(datasets, [sa.bindparam("team", type_=sa.BigInteger)], writes=True),
+)
 
 
 def _concerns(scope: Scope) -> sa.ColumnElement[bool]:

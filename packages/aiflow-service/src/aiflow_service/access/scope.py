@@ -5,7 +5,7 @@ without it does not exist: :meth:`Scope.sees` stands in its WHERE. Every route t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -77,25 +77,7 @@ class Scope:
         """Return the condition that a row of ``datasets`` is visible: its team's, or granted under any of its names."""
         if self.team_ids is None:
             return sa.true()
-        return self.sees(table.c.team_id) | self._is_granted(table)
-
-    def _is_granted(self, table: sa.FromClause) -> sa.ColumnElement[bool]:
-        granted, named, within = grants.alias(), dataset_names.alias(), namespaces.alias()
-        begins = sa.func.substr(named.c.name, 1, sa.func.length(granted.c.name)) == granted.c.name
-        joined = granted.join(named, named.c.dataset_id == table.c.id).join(within, within.c.id == named.c.namespace_id)
-        return (
-            sa.select(sa.literal(1))
-            .select_from(joined)
-            .where(
-                granted.c.to_team_id.in_(sorted(self.team_ids or ())),
-                granted.c.from_team_id == table.c.team_id,
-                is_in_force(granted),
-                granted.c.namespace.is_(None) | (granted.c.namespace == within.c.name),
-                (named.c.name == granted.c.name) | ((granted.c.is_prefix == 1) & begins),
-            )
-            .correlate(table)
-            .exists()
-        )
+        return self.sees(table.c.team_id) | is_granted(table, sorted(self.team_ids))
 
     def role_in(self, team_id: int | None) -> Role | None:
         """Return the caller's role in a team, or in every team (``None``)."""
@@ -142,6 +124,32 @@ class Scope:
         if self.team_ids is None:
             return SEES_ALL
         return "{" + ",".join(map(str, sorted(self.team_ids))) + "}"
+
+
+def is_granted(
+    table: sa.FromClause, takers: Sequence[int | sa.ColumnElement[int]], *, writes: bool = False
+) -> sa.ColumnElement[bool]:
+    """Return the condition that the owner of a row of ``datasets`` has granted it to a team, to write if ``writes``.
+
+    A grant counts under any of the dataset's names. A taker is a team's number, or a column or parameter that has one.
+    """
+    granted, named, within = grants.alias(), dataset_names.alias(), namespaces.alias()
+    begins = sa.func.substr(named.c.name, 1, sa.func.length(granted.c.name)) == granted.c.name
+    joined = granted.join(named, named.c.dataset_id == table.c.id).join(within, within.c.id == named.c.namespace_id)
+    return (
+        sa.select(sa.literal(1))
+        .select_from(joined)
+        .where(
+            granted.c.to_team_id.in_(takers),
+            granted.c.from_team_id == table.c.team_id,
+            is_in_force(granted),
+            granted.c.namespace.is_(None) | (granted.c.namespace == within.c.name),
+            (named.c.name == granted.c.name) | ((granted.c.is_prefix == 1) & begins),
+            *([granted.c.writes == 1] if writes else ()),
+        )
+        .correlate_except(granted, named, within)
+        .exists()
+    )
 
 
 def is_in_force(table: sa.FromClause = grants) -> sa.ColumnElement[bool]:

@@ -13,10 +13,10 @@ from aiflow_service.api.answers import Cursor, Limit, Moment, answer, answer_pag
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
 from aiflow_service.api.services import ScopeOf, ServicesOf
 from aiflow_service.catalog import datasets_named, list_jobs
-from aiflow_service.catalog.ungranted import list_ungranted
 from aiflow_service.database.protection import SEES_ALL, seeing
 from aiflow_service.lineage import Basis, Direction, walk_columns, walk_tables
 from aiflow_service.lineage.columns import find_columns
+from aiflow_service.lineage.ungranted import list_ungranted
 
 router = APIRouter(prefix="/api/v1/lineage", tags=["lineage"], responses=PROBLEMS)
 
@@ -69,15 +69,18 @@ def tables(
 
 
 @router.get("/ungranted")
-def ungranted(services: ServicesOf, scope: ScopeOf, limit: Limit = 50, cursor: Cursor = None) -> Response:
+def ungranted(
+    services: ServicesOf, scope: ScopeOf, limit: Limit = 50, cursor: Cursor = None, since: Moment = None
+) -> Response:
     """List what the caller's jobs write although it is another team's, which has not granted it.
 
     Of such a dataset the owner alone says what columns it has, and its partitions are the owner's to see. Whose it is,
-    is not told; nor its name, where it has several.
+    is not told; nor its name, where it has several. `since` leaves out what was last seen before, to five minutes.
     """
+    seen_since = moment_in(since, "since")
     first, second = place_of(cursor, 2) or (0, 0)
     with seeing(SEES_ALL), services.database.reading() as connection:
-        found = list_ungranted(connection, scope, after=(first, second), limit=limit + 1)
+        found = list_ungranted(connection, scope, after=(first, second), limit=limit + 1, since=seen_since)
     place = found[limit - 1][0] if len(found) > limit else None
     return answer_page([told for _, told in found[:limit]], place)
 

@@ -171,11 +171,10 @@ class GroupWriter:
 
         Return, by digest, what they write and may not: that they do is noted, and nothing else that they say of it.
         """
-        rights = Rights(writing, names)
         for team_id, outputs in _written(fresh, with_symlinks=True):
             names.own_datasets(team_id, outputs)
         told = [(one, mention, one.event.time) for one in fresh for mention in one.event.datasets]
-        join_symlinks(writing, names, rights.may_describe, ((one, mention) for one, mention, _ in told))
+        join_symlinks(writing, names, Rights(writing, names).may_describe, ((one, mention) for one, mention, _ in told))
         for team_id, outputs in _written(fresh, with_symlinks=False):
             names.own_datasets(team_id, outputs)
             names.prepare_datasets(team_id, outputs, is_written=True)
@@ -184,6 +183,7 @@ class GroupWriter:
             new = (name for one in fresh if one.team_id == team_id for name in _datasets_of(one.event))
             known = (mention.name for one, mention, _ in again if one.team_id == team_id)
             names.prepare_datasets(team_id, {*new, *known})
+        rights = Rights(writing, names)
         places = list(_places(names, fresh))
         self._write_facts(writing, names, rights, [*told, *again], [*fresh, *later])
         write_edges(
@@ -217,7 +217,7 @@ class GroupWriter:
         places = [
             (number, mention, time)
             for one, mention, time in told
-            if rights.may_describe(one, number := names.dataset(mention.name), mention.name)
+            if rights.may_describe(one, number := names.dataset(mention.name))
         ]
         schemas = ((number, time, mention.schema) for number, mention, time in places if mention.schema)
         write_schemas(writing, names, self._catalog, schemas)
@@ -302,7 +302,7 @@ def _ungranted(names: Names, rights: Rights, told: Sequence[Sent]) -> dict[bytes
     found: dict[bytes, list[Name]] = {}
     for one in told:
         for mention in one.event.datasets:
-            if mention.is_output and not rights.may_describe(one, names.dataset(mention.name), mention.name):
+            if mention.is_output and not rights.may_describe(one, names.dataset(mention.name)):
                 found.setdefault(one.event.digest, []).append(mention.name)
     return found
 

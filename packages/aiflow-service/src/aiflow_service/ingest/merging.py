@@ -32,7 +32,7 @@ from aiflow_service.openlineage.events import Name
 def join_symlinks(
     writing: Writing,
     names: Names,
-    may_describe: Callable[[Sent, int, Name], bool],
+    may_describe: Callable[[Sent, int], bool],
     mentions: Iterable[tuple[Sent, DatasetMention]],
 ) -> None:
     """Give every dataset that has symlinks all its names. Each mention is given with the event that made it.
@@ -50,7 +50,7 @@ def join_symlinks(
         wanted = [
             name
             for name in dict.fromkeys((mention.name, *mention.symlinks))
-            if (found := names.known_dataset(name)) is None or may_describe(sent, found, name)
+            if (found := names.known_dataset(name)) is None or may_describe(sent, found)
         ]
         if mention.name not in wanted or names.claimed_by_others(sent.team_id, wanted, sent.speaks_for_all):
             continue

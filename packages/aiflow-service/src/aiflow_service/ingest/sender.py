@@ -8,12 +8,11 @@ from typing import Protocol
 
 from sqlalchemy.engine import Connection
 
-from aiflow_service.access.grants import writable
+from aiflow_service.access.grants import givers_of_writes, may_write
 from aiflow_service.access.teams import Claims, claiming_team
 from aiflow_service.catalog import Names
 from aiflow_service.database import Writing
 from aiflow_service.openlineage import Event, Refusal
-from aiflow_service.openlineage.events import Name
 
 PIPELINES = "aiflow/"
 """Begins the namespaces of the jobs of pipelines; the environment follows."""
@@ -66,23 +65,29 @@ def sort_by_claims(claims: Claims, sent: Iterable[Sent]) -> None:
 
 
 class Rights:
-    """Which datasets a sender may describe: its own and those granted for writing; of others, that it touches them."""
+    """Which datasets a sender may describe: its own and those granted for writing; of others, that it touches them.
+
+    What was found holds until a dataset gets another name.
+    """
 
     def __init__(self, writing: Writing, names: Names) -> None:
         self._writing = writing
         self._names = names
-        self._granted: dict[int, list[tuple[int, str | None, str, bool]]] = {}
+        self._givers: dict[int, set[int]] = {}
+        self._may_write: dict[tuple[int, int], bool] = {}
 
-    def may_describe(self, one: Sent, dataset_id: int, name: Name) -> bool:
+    def may_describe(self, one: Sent, dataset_id: int) -> bool:
         """Tell whether what an event says of a dataset counts: its columns, its facts, its other names."""
         owner = self._names.owner(dataset_id)
         if one.speaks_for_all or owner == one.team_id:
             return True
-        if one.team_id not in self._granted:
-            self._granted[one.team_id] = writable(self._writing.connection, one.team_id)
-        return any(
-            giver == owner
-            and namespace in (None, name[0])
-            and (name[1] == granted or (is_prefix and name[1].startswith(granted)))
-            for giver, namespace, granted, is_prefix in self._granted[one.team_id]
-        )
+        connection = self._writing.connection
+        if one.team_id not in self._givers:
+            self._givers[one.team_id] = givers_of_writes(connection, one.team_id)
+        if owner not in self._givers[one.team_id]:
+            return False
+        key = one.team_id, dataset_id
+        if key not in self._may_write:
+            self._names.store_datasets()  # a grant may name what was made a moment ago
+            self._may_write[key] = may_write(connection, *key)
+        return self._may_write[key]

@@ -12,18 +12,20 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from aiflow_service.access import Scope
-from aiflow_service.access.scope import is_in_force
+from aiflow_service.access.scope import is_granted
 from aiflow_service.database.bulk import select_in
 from aiflow_service.database.moments import moment_text
-from aiflow_service.database.tables import dataset_names, datasets, edges, grants, jobs, namespaces, teams
+from aiflow_service.database.tables import dataset_names, datasets, edges, jobs, namespaces, teams
+from aiflow_service.lineage.writing import GRAIN
 
 
 def list_ungranted(
-    connection: Connection, scope: Scope, *, after: tuple[int, int], limit: int
+    connection: Connection, scope: Scope, *, after: tuple[int, int], limit: int, since: int | None = None
 ) -> list[tuple[tuple[int, int], dict[str, Any]]]:
     """Return such writes of the caller's jobs, each behind its place in the list; whose a dataset is, is not told.
 
-    Nor is its name where it has several: that by which the job knows it may be one, and another the owner's alone. The
+    Those last seen before ``since`` are left out, to five minutes, as that is known. A dataset's name is not told
+    either where it has several: that by which the job knows it may be one, and another the owner's alone. The
     connection has to see all teams.
     """
     statement = (
@@ -38,7 +40,8 @@ def list_ungranted(
             datasets.c.is_owned == 1,
             datasets.c.team_id != jobs.c.team_id,
             sa.tuple_(edges.c.job_id, edges.c.dataset_id) > sa.tuple_(*after),
-            ~_is_granted(),
+            ~is_granted(datasets, [jobs.c.team_id], writes=True),
+            *([] if since is None else [edges.c.last_seen >= since - since % GRAIN]),
         )
         .order_by(edges.c.job_id, edges.c.dataset_id)
         .limit(limit)
@@ -46,26 +49,6 @@ def list_ungranted(
     rows = connection.execute(statement).all()
     names = _only_names(connection, {row.dataset_id for row in rows})
     return [((row.job_id, row.dataset_id), _told(row, names.get(row.dataset_id))) for row in rows]
-
-
-def _is_granted() -> sa.ColumnElement[bool]:
-    named, within = dataset_names.alias(), namespaces.alias()
-    begins = sa.func.substr(named.c.name, 1, sa.func.length(grants.c.name)) == grants.c.name
-    joined = grants.join(named, named.c.dataset_id == datasets.c.id).join(within, within.c.id == named.c.namespace_id)
-    return (
-        sa.select(sa.literal(1))
-        .select_from(joined)
-        .where(
-            grants.c.to_team_id == jobs.c.team_id,
-            grants.c.from_team_id == datasets.c.team_id,
-            grants.c.writes == 1,
-            is_in_force(),
-            grants.c.namespace.is_(None) | (grants.c.namespace == within.c.name),
-            (named.c.name == grants.c.name) | ((grants.c.is_prefix == 1) & begins),
-        )
-        .correlate(datasets, jobs)
-        .exists()
-    )
 
 
 def _only_names(connection: Connection, dataset_ids: set[int]) -> dict[int, dict[str, str]]:
