@@ -168,6 +168,8 @@ def test_what_it_has_lost_is_sent_though_it_has_grown_since(project, tmp_path, c
         for spool in spools:  # as if what it knew besides had been lost
             position, _ = first.position_of(spool).read_text().splitlines()
             first.position_of(spool).write_text(f"{position}\n{noted(first, spool)[0]} 9\n")
+        first.seal()
+        assert {noted(first, spool)[1] for spool in spools} == {9}
         again = courier_to(service.address)
         again.identify()
         assert [again.is_new_to(spool) for spool in spools] == [True] * 3
