@@ -59,7 +59,7 @@ def open_ledger(invocation: Invocation, table: str, namespace: str | None = None
     try:
         return TableLedger(service, invocation.environment.name, table, namespace)
     except UnknownNameError as error:
-        if error.code == "unknown-table":  # where several are, the user sees which
+        if error.code == "unknown-table":  # of several that are seen, the user says which
             _refuse_anothers(invocation, service, table, namespace or LAKE)
         raise
 

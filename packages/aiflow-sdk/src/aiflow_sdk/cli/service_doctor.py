@@ -111,7 +111,7 @@ def _guarded(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 def _ungranted(environment: Environment) -> Iterator[Finding]:
-    """Tell which tables the user's teams write, and wrote of late, that are another's."""
+    """Tell which tables that are another's the user's teams have written of late."""
     from aiflow_sdk.service import Service
 
     try:
