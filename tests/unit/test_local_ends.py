@@ -45,8 +45,8 @@ def lay(project: Path, run_id: str = "r1", state: str = "running") -> RunFolder:
     folder = RunFolder(project, run_id)
     folder.path.mkdir(parents=True)
     document = {"state": state, "started": 1.0, "seconds": 0.0, "version": "", "definition": ""}
-    run = {"run_id": run_id, "pipeline_id": "p", "project": "default", "environment": "dev", "cause": "manual"}
-    run |= {"trace_id": "", "execution": 1, "generation": 1}
+    run: dict[str, Any] = {"run_id": run_id, "pipeline_id": "p", "project": "default", "environment": "dev"}
+    run |= {"cause": "manual", "trace_id": "", "execution": 1, "generation": 1}
     (folder.path / "run.json").write_text(json.dumps({**document, "run": run}))
     (folder.path / "owner.lock").touch()
     for part, facets in ((run_id, {}), (f"{run_id}-1", {"parent": {}})):
