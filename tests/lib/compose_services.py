@@ -11,6 +11,7 @@ import os
 import pwd
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,9 +30,15 @@ _PORTS = {"postgres": 5432, "redis": 6379, "api-server": 8080}
 """Where services listen inside their containers."""
 _USER, _GROUP = "nobody", 0
 """As Airflow's image does it: a user who may nothing, and the group that owns what it needs."""
-_REDIS = "/usr/bin/redis-check-rdb"
-"""Debian's server, which goes by the name that it is called with; the package of this name starts no service."""
 _STOP_SECONDS = 30.0
+
+
+def _redis() -> str:
+    """Return the server, which goes by the name that it is called with: Debian's package of its tools starts none."""
+    found = shutil.which("redis-server") or shutil.which("redis-check-rdb")
+    if found is None:
+        raise FileNotFoundError("there is no redis-server: scripts/celery_environment.sh installs one")
+    return found
 
 
 def interpolate(text: str, variables: Mapping[str, str]) -> str:
@@ -176,7 +183,7 @@ class ComposeServices:
         home = self._owned(self.home / label)
         if name == "redis":
             program = home / "redis-server"
-            program.symlink_to(_REDIS)
+            program.symlink_to(_redis())
             command = [str(program), "--bind", "127.0.0.1", "--port", str(self.ports["redis"]), "--save", ""]
             variables = {}
         else:

@@ -18,6 +18,7 @@ from aiflow_sdk.connectors.parquet import FileGroup, scan_polars
 from aiflow_sdk.errors import AiflowError, DataError, DataNotReadyError
 from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins import NULL_FOLDER, FileSink, Predicate, Scan, Write, Written
+from aiflow_sdk.stores import FolderStore
 
 DAY, NEXT = "2026-11-20", "2026-11-21"
 
@@ -444,6 +445,18 @@ def test_files_that_no_sink_wrote_are_not_replaced_unless_that_is_declared(envir
     write(FilesSink.load({"path": path, "foreign": "replace"}, environment), {"id": [1]})
     write(FilesSink.load({"path": path}, environment), {"id": [2]}, run_of(DAY, 2))
     assert read(path, root="lake", format="csv" if "." in path else "parquet") == [{"id": 2}]
+
+
+def test_a_foreign_file_stays_one_where_its_writer_dies_before_it_is_replaced(environment, put, monkeypatch):
+    foreign = put("lake/one.csv", "theirs")
+    with monkeypatch.context() as patched:
+        patched.setattr(FolderStore, "publish", lambda *_, **__: 1 / 0)  # as a kill would end it there
+        with pytest.raises(ZeroDivisionError):
+            write(FilesSink.load({"path": "one.csv", "foreign": "replace"}, environment), {"id": [1]})
+    with pytest.raises(DataError) as caught:
+        write(FilesSink.load({"path": "one.csv"}, environment), {"id": [1]})
+    assert code(caught) == "foreign-files"
+    assert foreign.read_text() == "theirs"
 
 
 def test_a_file_put_beside_the_own_ones_is_not_replaced_either(environment, put, tmp_path):

@@ -32,14 +32,16 @@ def make_run(
     generation: int = 1,
     external_id: str = "",
     now: datetime | None = None,
+    any_range: bool = False,
 ) -> Run:
     """Return the run of a plan for a partition; without one for the last complete one.
 
-    ``last_partition`` makes it a range (included), where the pipeline takes ranges. Raises ``DefinitionError`` for a
+    ``last_partition`` makes it a range (included), where the pipeline takes ranges, or in any case with ``any_range``:
+    to look at, not to make. Raises ``DefinitionError`` for a
     partition of a pipeline that has none and for a param that refers to a secret, ``UnknownNameError`` for an unknown
     param, ``ConfigurationError`` for a param of another type than its default.
     """
-    first, last = _partitions(plan, partition, last_partition, now or datetime.now(UTC))
+    first, last = _partitions(plan, partition, last_partition, now or datetime.now(UTC), any_range)
     return Run.make(
         run_id=run_id or new_run_id(),
         environment=plan.environment.name,
@@ -70,7 +72,7 @@ def new_run_id() -> str:
 
 
 def _partitions(
-    plan: Plan, wanted: str | date | None, last: str | date | None, now: datetime
+    plan: Plan, wanted: str | date | None, last: str | date | None, now: datetime, any_range: bool
 ) -> tuple[Partition | None, Partition | None]:
     if plan.partition is None:
         if wanted is not None or last is not None:
@@ -98,7 +100,7 @@ def _partitions(
         )
     if end == first:
         return first, None
-    if not plan.ranges:
+    if not plan.ranges and not any_range:
         raise DefinitionError(
             "no-ranges",
             f"a run of '{plan.pipeline_id}' is for one {plan.partition}",

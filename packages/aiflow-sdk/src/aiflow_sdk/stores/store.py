@@ -84,7 +84,8 @@ def discard_folder(uri: str, options: Mapping[str, str], root: str = "") -> None
     place = parse_address(uri)
     if root and place.is_folder:
         store = FolderStore(Path(parse_address(root).path))
-        store.prune(Path(place.path).relative_to(store.root).as_posix())
+        if Path(place.path).is_relative_to(store.root):
+            store.prune(Path(place.path).relative_to(store.root).as_posix())
 
 
 def _opened(place: Address, options: Mapping[str, str]) -> Store:

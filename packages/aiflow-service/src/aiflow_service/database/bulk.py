@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import lru_cache
 from itertools import chain
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
-from aiflow_service.database.connection import Writing
+from aiflow_service.database.connection import Writing, driver_of
 
 Change: TypeAlias = Literal["new", "least", "greatest"]
 """What an upsert does with a column of a row that is there: take the new value, the lesser, the greater."""
@@ -116,21 +116,11 @@ def read_rows(connection: Connection, statement: str, values: Mapping[str, Any])
 
     SQLAlchemy takes a third of a millisecond for a statement, and a walk has a dozen. Raises what it would raise.
     """
-    dialect = connection.dialect
-    assert dialect.dbapi is not None
-    options = {"binary": True} if dialect.name == "postgresql" else {}
-    try:
-        cursor = cast("Any", connection.connection.dbapi_connection).cursor(**options)
-        try:
-            cursor.execute(statement, values)
-            rows: Sequence[tuple[Any, ...]] = cursor.fetchall()
-            return rows
-        finally:
-            cursor.close()
-    except dialect.dbapi.Error as error:
-        raise DBAPIError.instance(
-            statement, None, error, dialect.dbapi.Error, hide_parameters=True, dialect=dialect
-        ) from error
+    options = {"binary": True} if connection.dialect.name == "postgresql" else {}
+    with driver_of(connection) as driver, closing(driver.cursor(**options)) as cursor:
+        cursor.execute(statement, values)
+        rows: Sequence[tuple[Any, ...]] = cursor.fetchall()
+        return rows
 
 
 def is_among(connection: Connection, column: sa.ColumnElement[Any], values: Iterable[Any]) -> sa.ColumnElement[bool]:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -66,15 +66,8 @@ class Writing:
         if not self.is_postgres:
             yield
             return
-        dialect = self.connection.dialect
-        assert dialect.dbapi is not None
-        try:
-            with cast("Any", self.connection.connection.driver_connection).pipeline():
-                yield
-        except dialect.dbapi.Error as error:
-            raise DBAPIError.instance(
-                None, None, error, dialect.dbapi.Error, hide_parameters=True, dialect=dialect
-            ) from error
+        with driver_of(self.connection) as driver, driver.pipeline():
+            yield
 
     def store_numbers(self) -> None:
         """Write down what was handed out."""
@@ -256,6 +249,30 @@ def open_database(text: str, *, pool_size: int = 10) -> Database:
             retryable=True,
         ) from error
     return database
+
+
+@contextmanager
+def driver_of(connection: Connection) -> Iterator[Any]:
+    """Give the driver's own connection. What it raises comes out as SQLAlchemy would raise it; of one that is gone
+    both are told."""
+    dialect = connection.dialect
+    assert dialect.dbapi is not None
+    driver = connection.connection.dbapi_connection
+    try:
+        yield driver
+    except dialect.dbapi.Error as error:
+        is_gone = dialect.is_disconnect(error, driver, None)
+        if is_gone:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            None,
+            None,
+            error,
+            dialect.dbapi.Error,
+            hide_parameters=True,
+            connection_invalidated=is_gone,
+            dialect=dialect,
+        ) from error
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

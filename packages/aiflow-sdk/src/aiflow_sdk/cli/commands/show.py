@@ -142,7 +142,7 @@ def _facts(invocation: Invocation, plan: Plan, date: str | None, rows: int) -> d
             hint=f"write {first}..{first}, or {first} alone",
         )
     # Of several partitions one may look at the rows, whether or not one run may make them.
-    run = make_run(plan.model_copy(update={"ranges": True}), partition=first or None, last_partition=last or None)
+    run = make_run(plan, partition=first or None, last_partition=last or None, any_range=True)
     return {
         "version": plan.version,
         "environment": plan.environment.name,

@@ -230,9 +230,8 @@ class FilesSink(Sink, kind="files"):
         """Publish the files at ``place``, in a folder with the record or as one file with the record after it."""
         if is_one_file(self.path):
             record = self._record(place)
-            if (
-                Record.read(store, record) is None
-            ):  # so that what lies there is its own, should the writer die in between
+            # What lies there is then its own, should the writer die in between; what lay there before stays another's.
+            if Record.read(store, record) is None and not store.path(place).exists():
                 store.put(record, Record().text())
             store.publish(_one_file([folder / file.path for file in files], folder, schema), place, replace=True)
             store.put(record, Record(generations, frozenset({self.path.rpartition("/")[2]})).text())

@@ -8,7 +8,6 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -20,7 +19,7 @@ from aiflow_sdk.engines.publishing import discard
 from aiflow_sdk.engines.python.computation import computing
 from aiflow_sdk.engines.python.lake_type import narrow_types, typed_value
 from aiflow_sdk.engines.usercode import plugin_code
-from aiflow_sdk.errors import AiflowError, DataError, Where
+from aiflow_sdk.errors import DataError, Where
 from aiflow_sdk.frames import FrameKind, arrow_name, arrow_types, convert, polars_type, to_reader
 from aiflow_sdk.plugins import (
     NULL_FOLDER,
@@ -195,11 +194,10 @@ class FileWrite(PlannedWrite):
         """Remove the files of a write that was not to be; those that the sink heard of are its own."""
         if self.handed_over:
             return
-        with suppress(OSError, AiflowError):  # what failed first is told; a vacuum will find the files
-            discard(self.destination)
-            # One frame has failed, and polars may be a moment from making a file of another one.
-            time.sleep(_MOMENT_SECONDS)
-            discard(self.destination)
+        discard(self.destination)
+        # One frame has failed, and polars may be a moment from making a file of another one.
+        time.sleep(_MOMENT_SECONDS)
+        discard(self.destination)
 
 
 @dataclass
