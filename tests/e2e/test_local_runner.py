@@ -16,6 +16,8 @@ import pytest
 
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.local import BackfillRequest, RunRequest, backfill, list_runs, read_log, read_run, run_pipeline_locally
+from aiflow_sdk.local.ends import tell_ends
+from aiflow_sdk.local.store import RunFolder
 from projects import lay, processes_in
 
 DAY = "2026-11-20"
@@ -308,6 +310,40 @@ def test_a_second_process_still_knows_where_the_node_was_written(project) -> Non
     )
     assert error["where"]["path"] == "jobs.py"
     assert error["where"]["about"] == f"pipeline 'work', node 'made' of pipelines/work.py:{line}"
+
+
+def test_a_run_whose_process_is_being_replaced_is_nobody_elses_to_end_or_to_go_on_with(project) -> None:
+    folder = project(
+        'write(p, numbers(p).transform(id="made", engine="python", entrypoint="jobs:made", retries=1))',
+        """
+        def made(numbers: pl.DataFrame, context):
+            if context.attempt == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return numbers
+        """,
+    )
+    seen: list[str] = []
+
+    def look(record: dict[str, Any]) -> None:
+        if record["record"] == "worker-restarted":  # the next one is not there yet
+            tell_ends(folder)
+            (known,) = list_runs(folder)
+            seen.append(known.state)
+            with pytest.raises(AiflowError, match="is being done by another process"):
+                RunFolder(folder, known.run_id).own()
+
+    assert run_pipeline_locally(RunRequest(str(folder), "work", date=DAY), look).succeeded
+    assert seen == ["running"]
+    (spool,) = folder.glob(".aiflow/runs/*/events.jsonl")
+    told = [(event["job"]["name"], event["eventType"]) for event in map(json.loads, spool.read_text().splitlines())]
+    assert told == [
+        ("default/work", "START"),
+        ("default/work/made", "START"),
+        ("default/work/made", "FAIL"),
+        ("default/work/made", "START"),
+        ("default/work/made", "COMPLETE"),
+        ("default/work", "COMPLETE"),
+    ]
 
 
 HANG = 'subprocess.Popen(["sleep", "60"]); import re; re.match(r"(a|aa)+$", "a" * 60 + "b")  # holds Python\'s lock'

@@ -11,6 +11,7 @@ import pytest
 
 from aiflow_sdk.errors import ReceiverError
 from aiflow_sdk.events import Spool
+from aiflow_sdk.local import following
 from aiflow_sdk.local.following import Follower
 from aiflow_sdk.local.store import runs_folder
 from aiflow_sdk.plugins import Heard, Listener
@@ -96,3 +97,38 @@ def test_a_project_that_has_no_runs_or_loses_one_is_no_trouble(tmp_path, receive
     follower.send()
     spool.path.unlink()
     assert follower.send() is None
+
+
+def test_an_error_while_it_looks_ends_nothing(tmp_path, receiver, monkeypatch):
+    looked: list[float] = []
+
+    def fail(*_: Any) -> dict[str, int]:
+        looked.append(time.monotonic())
+        if len(looked) < 3:
+            raise RuntimeError("whatever it is")
+        return {}
+
+    monkeypatch.setattr(following, "tell_ends", fail)
+    monkeypatch.setattr(following, "_ENDS_SECONDS", 0.05)
+    spool_of(tmp_path, "1").append({"n": 1})
+    follower = Follower(tmp_path, receiver, "here")
+    follower.start()
+    until(lambda: receiver.told == [1])
+    follower.stop()
+    assert len(looked) >= 3
+
+
+def test_what_was_looked_at_is_passed_on_to_the_next_look(tmp_path, receiver, monkeypatch):
+    given: list[Mapping[str, int]] = []
+
+    def look(root: Path, looked_at: Mapping[str, int]) -> dict[str, int]:
+        given.append(looked_at)
+        return {"1": len(given)}
+
+    monkeypatch.setattr(following, "tell_ends", look)
+    monkeypatch.setattr(following, "_ENDS_SECONDS", 0.05)
+    follower = Follower(tmp_path, receiver, "here")
+    follower.start()
+    until(lambda: len(given) >= 3)
+    follower.stop()
+    assert given[:3] == [{}, {"1": 1}, {"1": 2}]

@@ -112,7 +112,7 @@ def test_a_run_whose_process_is_gone_is_interrupted_and_one_at_work_is_running(t
     folder.own()
     assert RunFolder(tmp_path, "r1").record().state == "running"
     with pytest.raises(RunError) as caught:
-        RunFolder(tmp_path, "r1").own()
+        RunFolder(tmp_path, "r1").own(wait_seconds=0.05)
     assert caught.value.code == "run-in-progress"
     folder.disown()
     RunFolder(tmp_path, "r1").own()

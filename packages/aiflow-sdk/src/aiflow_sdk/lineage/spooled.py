@@ -152,7 +152,8 @@ def settle(folder: Path) -> None:
 def end_open(path: Path) -> int:
     """Tell of a run whose process is gone, and of its attempts, that they have failed; returns how many had no end.
 
-    Whoever goes on with the run begins it again, which what is told then says. Raises ``StoreError``, ``OSError``.
+    Whoever goes on with the run begins it again, which what is told then says; the caller keeps others from that, and
+    from telling the same, meanwhile. Raises ``StoreError``, ``OSError``.
     """
     spool = Spool(path)
     last: dict[str, Mapping[str, Any]] = {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from aiflow_sdk.lineage import spools_below
@@ -15,6 +17,7 @@ from aiflow_sdk.runtime.courier import Courier, Outcome
 _LOOK_SECONDS = 0.5
 _ENDS_SECONDS = 10.0
 """How often it is looked for runs that were killed."""
+_LOGGER = logging.getLogger("aiflow.events")
 
 
 class Follower:
@@ -43,12 +46,17 @@ class Follower:
         self._courier.listener.close()
 
     def _follow(self) -> None:
-        looked_at = float("-inf")
+        looked = float("-inf")
+        looked_at: Mapping[str, int] = {}
         while not self._is_over.is_set():
-            if time.monotonic() - looked_at >= _ENDS_SECONDS:
-                tell_ends(self._root)
-                looked_at = time.monotonic()
-            pause = self.send() or _LOOK_SECONDS
+            try:
+                if time.monotonic() - looked >= _ENDS_SECONDS:
+                    looked = time.monotonic()
+                    looked_at = tell_ends(self._root, looked_at)
+                pause = self.send() or _LOOK_SECONDS
+            except Exception:  # the last guard of the thread: nobody would notice that no run is heard of any more
+                _LOGGER.exception("the runs in %s cannot be told of just now", self._folder)
+                pause = _ENDS_SECONDS
             self._is_over.wait(pause)
 
     def send(self) -> float | None:

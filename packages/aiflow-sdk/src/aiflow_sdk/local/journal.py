@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -143,7 +144,12 @@ def open_listener(
 def _spools_left(root: Path) -> Iterator[Path]:
     """Yield the spools of the newest runs that nobody does, the oldest first."""
     tell_ends(root)
-    for run_id in reversed(newest_run_ids(root, NEWEST_RUNS)):
+    try:
+        run_ids = newest_run_ids(root, NEWEST_RUNS)
+    except OSError:
+        return
+    for run_id in reversed(run_ids):
         folder = RunFolder(root, run_id)
-        if not folder.is_owned():
-            yield folder.events_path
+        with suppress(OSError):  # what cannot be read now is sent by the next one who can
+            if not folder.is_owned():
+                yield folder.events_path

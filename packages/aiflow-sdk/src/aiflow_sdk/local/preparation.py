@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 """The kind of cluster that is this machine."""
-_GONE_SECONDS = 10.0
-"""How long what a killed process had forked may take to be gone too."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,7 @@ def continue_runs(root: Path, run_ids: Sequence[str], loss: Loss | None) -> list
     runs: list[LiveRun] = []
     for run_id in run_ids:
         folder = RunFolder(root, run_id)
-        folder.own(wait_seconds=_GONE_SECONDS)
+        folder.own()
         runs.append(replace(load_run(root, run_id), folder=folder, told=[]))
     if loss:
         told = settle_loss([(live.folder, live.state) for live in runs], loss, time.time())

@@ -9,10 +9,14 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from aiflow_sdk.stores import try_lock
+
 SESSION_DIR = "AIFLOW_SESSION_DIR"
 """Environment variable: the folder. What lies in it serves every process of the session and ends with it."""
 SESSION_OWNER = "AIFLOW_SESSION_OWNER"
 """Environment variable: id of the process that began the session; a server of the session ends when it is gone."""
+_LOCK = "session.lock"
+"""The file in the folder that is locked while the process lives that began the session."""
 
 
 @contextmanager
@@ -20,11 +24,31 @@ def session() -> Iterator[dict[str, str]]:
     """Begin a session and yield its environment variables; what it started in the background ends with it."""
     folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"aiflow-{os.getpid()}-{os.urandom(6).hex()}")
     os.mkdir(folder, 0o700)  # fails if it is there: nobody else may have made it
+    lock = os.open(os.path.join(folder, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        try_lock(lock)  # nobody else knows of it
         yield {SESSION_DIR: folder, SESSION_OWNER: str(os.getpid())}
     finally:
         stop_servers(folder)
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def is_going_on(folder: str) -> bool:
+    """Whether the process lives that began a session; of another user's, whose folder is left, it is believed.
+
+    Raises ``OSError``.
+    """
+    try:
+        handle = os.open(os.path.join(folder, _LOCK), os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError:
+        return True
+    try:
+        return not try_lock(handle, shared=True)
+    finally:
+        os.close(handle)
 
 
 def stop_servers(folder: str) -> None:

@@ -2,23 +2,25 @@
 
 A run's folder holds ``run.json`` (request, names, state), ``plan.json``, ``tasks/<task>.json`` (its state), ``logs/``
 (one file of JSON lines an attempt, see :mod:`aiflow_sdk.local.records`) and ``events.jsonl``. Each file but the logs is
-replaced as a whole, so a reader never sees half of one. ``owner.lock`` is locked while a process does the run.
+replaced as a whole, so a reader never sees half of one. ``owner.lock`` says who does the run
+(:mod:`aiflow_sdk.local.ownership`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiflow_sdk.errors import DocumentError, RunError, UnknownNameError, Where, unknown_name
+from aiflow_sdk.errors import DocumentError, UnknownNameError, Where, unknown_name
 from aiflow_sdk.local.documents import is_moment, read_plan_document, read_run_document, read_task_document, reading
+from aiflow_sdk.local.ownership import LETTING_GO_SECONDS, Ownership
 from aiflow_sdk.local.state import RunState, TaskState
-from aiflow_sdk.stores import folder_name, replace_file, try_lock, writing
+from aiflow_sdk.stores import folder_name, replace_file, writing
 
 RUN_VERSION = 1
 HOME = ".aiflow"
@@ -30,7 +32,7 @@ class RunRecord:
 
     run: Mapping[str, Any]
     state: str
-    """``running``, ``succeeded``, ``failed``, ``cancelled``, or ``interrupted``: its process is gone without a word."""
+    """``running``, ``succeeded``, ``failed``, ``cancelled``, or ``interrupted``: who did it is gone without a word."""
     started: float
     seconds: float
     timeout_seconds: float | None
@@ -72,7 +74,7 @@ class RunFolder:
     def __init__(self, project: str | Path, run_id: str) -> None:
         self.run_id = run_id
         self.path = runs_folder(project) / run_id
-        self._lock: int | None = None
+        self._ownership = Ownership(self.path)
         self._document: dict[str, Any] = {}
 
     def create(
@@ -133,8 +135,9 @@ class RunFolder:
         """Return what is known of the run itself."""
         data = self._read()
         state = str(data["state"])
-        if state == "running" and self._lock is None and not self.is_owned():
-            state = "interrupted"
+        if state == "running" and not self._ownership.is_mine:
+            with reading(self.path / "owner.lock"):
+                state = "running" if self.is_owned() else "interrupted"
         return RunRecord(
             run=data["run"],
             state=state,
@@ -189,41 +192,28 @@ class RunFolder:
         """Where the run's events are kept."""
         return self.path / "events.jsonl"
 
-    def own(self, *, wait_seconds: float = 0) -> None:
+    def own(self, *, wait_seconds: float = LETTING_GO_SECONDS) -> None:
         """Mark this process as the one that does the run, until it ends.
 
-        Raises ``RunError`` where another one still does it after ``wait_seconds``.
+        Raises ``RunError`` where another one still does it after ``wait_seconds``, or will.
         """
-        with writing(self.path):
-            handle = os.open(self.path / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        deadline = time.monotonic() + wait_seconds
-        while not try_lock(handle):
-            if time.monotonic() >= deadline:
-                os.close(handle)
-                raise RunError(
-                    "run-in-progress",
-                    f"run {self.run_id} is being done by another process",
-                    hint="wait for it, or cancel it there",
-                )
-            time.sleep(0.01)
-        self._lock = handle
+        self._ownership.take(self.run_id, wait_seconds=wait_seconds)
 
     def disown(self) -> None:
         """Let the run go."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._ownership.leave()
 
     def is_owned(self) -> bool:
-        """Whether a process does the run."""
+        """Whether a process does the run, or its session goes on and starts the next one. Raises ``OSError``."""
+        return self._ownership.is_taken()
+
+    @contextmanager
+    def held(self) -> Iterator[bool]:
+        """Keep everybody from doing the run meanwhile; yields False where somebody does it. Raises ``OSError``."""
         try:
-            handle = os.open(self.path / "owner.lock", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            return not try_lock(handle, shared=True)
+            yield self._ownership.hold()
         finally:
-            os.close(handle)
+            self._ownership.leave()
 
     def _tasks(self) -> dict[str, TaskState]:
         with reading(self.path / "plan.json"):
