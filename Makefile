@@ -35,11 +35,12 @@ test: check ## Set up, check and run all tests (one: make test TESTS=tests/unit/
 	scripts/airflow_environment.sh
 	if [ -n "$(TESTS)" ]; then $(BIN)/python -m pytest $(PYTEST_OPTIONS) $(TESTS); exit; fi
 	# Those that talk to a live Airflow wait most of the time: all others run meanwhile, and give way to them, since
-	# they count seconds. What a shell puts into the background is deaf to Ctrl-C unless it is told otherwise.
+	# they count seconds. What a shell puts into the background is deaf to Ctrl-C unless it is told otherwise, and so is
+	# all of this where it was put there itself.
 	mkdir -p build
 	env --default-signal=INT $(BIN)/python -m pytest tests/airflow/live >build/tests-live.log 2>&1 & live=$$!
 	env --default-signal=INT nice -n 5 .venv-airflow/bin/python -m pytest tests/airflow >build/tests-airflow.log 2>&1 & inside=$$!
-	nice -n 5 $(BIN)/python -m pytest $(PYTEST_OPTIONS) --ignore tests/airflow && code=0 || code=$$?
+	env --default-signal=INT nice -n 5 $(BIN)/python -m pytest $(PYTEST_OPTIONS) --ignore tests/airflow && code=0 || code=$$?
 	wait $$live || code=$$((code | $$?))
 	wait $$inside || code=$$((code | $$?))
 	cat build/tests-live.log build/tests-airflow.log
