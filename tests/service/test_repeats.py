@@ -123,7 +123,7 @@ def test_a_group_that_is_rolled_back_leaves_nothing_to_be_written_later(stored: 
     writer, job, table = GroupWriter(stored), unique("job"), unique("table")
     writer.write([Submission(said(job, table, 0, ["a"], "ann"), 1, 1)])
     with monkeypatch.context() as patched:
-        patched.setattr(group, "merge_runs", lambda *_: 1 / 0)
+        patched.setattr(group, "merge_runs", lambda *_: 1 / 0)  # the group breaks off half written
         with pytest.raises(ZeroDivisionError):
             writer.write([Submission(said(job, table, 200, ["a"], "ann"), 1, 1)])
     assert writer.is_settled

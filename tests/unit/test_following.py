@@ -108,8 +108,8 @@ def test_an_error_while_it_looks_ends_nothing(tmp_path, receiver, monkeypatch):
             raise RuntimeError("whatever it is")
         return {}
 
-    monkeypatch.setattr(following, "tell_ends", fail)
-    monkeypatch.setattr(following, "_ENDS_SECONDS", 0.05)
+    monkeypatch.setattr(following, "tell_ends", fail)  # what no known error does
+    monkeypatch.setattr(following, "_ENDS_SECONDS", 0.05)  # ten in truth
     spool_of(tmp_path, "1").append({"n": 1})
     follower = Follower(tmp_path, receiver, "here")
     follower.start()
@@ -125,8 +125,8 @@ def test_what_was_looked_at_is_passed_on_to_the_next_look(tmp_path, receiver, mo
         given.append(looked_at)
         return {"1": len(given)}
 
-    monkeypatch.setattr(following, "tell_ends", look)
-    monkeypatch.setattr(following, "_ENDS_SECONDS", 0.05)
+    monkeypatch.setattr(following, "tell_ends", look)  # to see what it is given
+    monkeypatch.setattr(following, "_ENDS_SECONDS", 0.05)  # ten in truth
     follower = Follower(tmp_path, receiver, "here")
     follower.start()
     until(lambda: len(given) >= 3)

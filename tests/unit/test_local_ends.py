@@ -122,7 +122,7 @@ def test_while_an_end_is_told_nobody_else_tells_it_or_goes_on_with_the_run(tmp_p
         return end_open(path)
 
     resumes = threading.Thread(target=own)
-    monkeypatch.setattr(ends, "end_open", end)
+    monkeypatch.setattr(ends, "end_open", end)  # others look in the middle of it
     tell_ends(tmp_path)
     assert owned.wait(5)
     resumes.join()
@@ -138,7 +138,7 @@ def test_what_was_looked_at_is_read_again_only_when_something_was_added(tmp_path
         read.append(self.run_id)
         return record(self)
 
-    monkeypatch.setattr(RunFolder, "record", recorded)
+    monkeypatch.setattr(RunFolder, "record", recorded)  # the true one, counted
     looked_at = tell_ends(tmp_path)
     assert read == ["r1", "r0"]
     assert looked_at == {one.run_id: one.events_path.stat().st_size for one in (folder, done)}
@@ -172,7 +172,7 @@ def test_what_cannot_be_read_is_left_alone_and_ends_nobody(tmp_path, monkeypatch
     def refuse(path: Path) -> list[str]:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)  # root may list any folder
     with pytest.raises(PermissionError):
         os.listdir(runs_folder(tmp_path))
     assert tell_ends(tmp_path, {"r0": 1}) == {"r0": 1}

@@ -20,8 +20,7 @@ from aiflow_service.database.connection import Writing, driver_of
 Change: TypeAlias = Literal["new", "least", "greatest"]
 """What an upsert does with a column of a row that is there: take the new value, the lesser, the greater."""
 
-_POSTGRES: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it so
-_PSYCOPG: sa.Dialect = psycopg.dialect()  # type: ignore[no-untyped-call]  # likewise
+_POSTGRES: sa.Dialect = psycopg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it so
 _NAMED: sa.Dialect = sqlite.dialect(paramstyle="named")
 _NONE: Mapping[str, Any] = {}
 _NARROWED: WeakKeyDictionary[sa.Select[Any], dict[tuple[str, str], sa.Select[Any]]] = WeakKeyDictionary()
@@ -96,7 +95,7 @@ class KeptStatement:
     """
 
     def __init__(self, statement: sa.SelectBase, *, is_postgres: bool) -> None:
-        dialect = _PSYCOPG if is_postgres else _NAMED
+        dialect = _POSTGRES if is_postgres else _NAMED
         compiled = statement.compile(dialect=dialect)
         self._asked = {name for name, one in compiled.binds.items() if one.required}
         state = compiled.construct_expanded_state(dict.fromkeys(self._asked))  # its lists are spelled out
