@@ -52,30 +52,37 @@ def main() -> int:
     return _serve(port)
 
 
-def _end(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _serve(port: int) -> int:
     # Airflow is a session of its own: whatever ends this process, a terminal that is closed too, has to end it.
+    airflow: subprocess.Popen[str] | None = None
+    told_to_end = False
+
+    def end(number: int, frame: object) -> None:
+        nonlocal told_to_end
+        told_to_end = True
+        if airflow is not None:  # raised while the process is being started, nobody would know it
+            raise KeyboardInterrupt
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # but not with nohup
-            signal.signal(number, _end)
-    airflow = subprocess.Popen(
-        [
-            ROOT / ".venv-airflow" / "bin" / "python",
-            "-m",
-            "aiflow_airflow.standalone",
-            f"--home={HOME}",
-            f"--store={STORE}",
-            f"--environment={ENVIRONMENT}",
-            f"--port={port}",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+            signal.signal(number, end)
     try:
+        airflow = subprocess.Popen(
+            [
+                ROOT / ".venv-airflow" / "bin" / "python",
+                "-m",
+                "aiflow_airflow.standalone",
+                f"--home={HOME}",
+                f"--store={STORE}",
+                f"--environment={ENVIRONMENT}",
+                f"--port={port}",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        if told_to_end:
+            return 0
         assert airflow.stdout is not None
         for line in airflow.stdout:
             if line.startswith("Airflow: "):
@@ -88,7 +95,7 @@ def _serve(port: int) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        if airflow.poll() is None:
+        if airflow is not None and airflow.poll() is None:
             airflow.send_signal(signal.SIGINT)
             airflow.wait()
 
