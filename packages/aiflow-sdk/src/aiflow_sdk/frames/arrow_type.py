@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.frames.kind import FrameKind, kind_of
@@ -126,6 +127,7 @@ def arrow_name(dtype: pl.DataType) -> str:
             return kind.lower()
 
 
+@lru_cache(maxsize=4096)
 def polars_type(name: str) -> pl.DataType | None:
     """Return the polars type of an Arrow type name; None for one that polars has no like of."""
     import polars as pl

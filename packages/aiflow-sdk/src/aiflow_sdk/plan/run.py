@@ -106,8 +106,11 @@ class Run(Frozen):
     @property
     def partitions(self) -> tuple[Partition, ...]:
         """All partitions that the run is for, in order; empty where it has none."""
-        first, last = self.partition, self.last_partition
-        return tuple(partitions_between(first, last)) if first and last else ()
+        first = self.partition
+        if first is None or self.last_partition_key is None:
+            return (first,) if first else ()
+        last = self.last_partition
+        return tuple(partitions_between(first, last)) if last else ()
 
     @property
     def partition_text(self) -> str:

@@ -111,11 +111,15 @@ def _sum_up(state: TableState) -> TableState:
     from deltalake.exceptions import DeltaError
 
     remember(state)
-    if (state.version + 1) % _CHECKPOINT_COMMITS == 0:
+    if _is_time_to_sum_up(state.version):
         with suppress(AiflowError, DeltaError, OSError):  # the write stands without it, and the next one will try again
             if "delta.checkpointInterval" not in state.table.metadata().configuration:
                 state.table.create_checkpoint()
     return state
+
+
+def _is_time_to_sum_up(version: int) -> bool:
+    return (version + 1) % _CHECKPOINT_COMMITS == 0
 
 
 class _SchemaChangedError(Exception):
@@ -156,6 +160,7 @@ def _check_partitions(change: Change, state: TableState) -> None:
 
 def _write(change: Change, state: TableState | None, done: Replacement) -> TableState:
     """Commit, and return the version that this made."""
+    from deltalake import PostCommitHookProperties
     from deltalake.transaction import create_table_with_add_actions
 
     now = int(time.time() * 1000)
@@ -180,6 +185,10 @@ def _write(change: Change, state: TableState | None, done: Replacement) -> Table
         state.table.schema(),
         list(state.partition_columns),
         commit_properties=properties,
+        # It lists the whole log; what may go, a checkpoint has summed up.
+        post_commithook_properties=PostCommitHookProperties(
+            cleanup_expired_logs=None if _is_time_to_sum_up(state.version + 1) else False
+        ),
     )
     made_of = [ActiveFile(file.path, file.bytes, now, file.rows, file.partition) for file in (*done.added, *done.kept)]
     return state.after(done.removed, made_of, done.noted)

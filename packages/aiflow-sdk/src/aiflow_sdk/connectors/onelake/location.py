@@ -69,7 +69,8 @@ class TablePlace:
 
     def check_inside(self, key: str) -> None:
         """Raise ``ConfigurationError`` (``outside-lake``) where a link leads a folder below the table out of it."""
-        if self.folder is not None and not (self.folder / key).resolve().is_relative_to(self.folder):
+        base = f"{self.address.path.rstrip('/')}/"
+        if self.address.is_folder and not _follow(base, key).startswith(base):
             raise outside(f"{self.key}/{key}")
 
     @cached_property

@@ -243,7 +243,7 @@ def _counts(
                 change_of[owner] += sign
     counted = {change.owner} if change.mode in ("append", "upsert") else set()
     if state is not None:
-        counted |= {owner for owner in change_of if state.generation(owner.files_app) is not None}
+        counted |= {owner for owner in change_of.keys() - counted if state.generation(owner.files_app) is not None}
     if not counted:
         return {}
     there = Counter(

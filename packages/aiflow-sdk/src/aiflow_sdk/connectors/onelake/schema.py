@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.errors import DataError, did_you_mean
@@ -41,6 +42,10 @@ _ADVICE = {
     "Interval": "write it as text",
     "Decimal256": "Delta's decimals have at most 38 digits",
 }
+_PLAIN = re.compile(
+    r"arro3\.core\.DataType<(?:Boolean|Int(?:8|16|32|64)|Float(?:32|64)|Utf8(?:View)?|Date32|Decimal128\()"
+)
+"""Types, as arro3 shows them, that Delta has just so."""
 
 
 def delta_schema(schema: Any) -> Schema:
@@ -48,6 +53,18 @@ def delta_schema(schema: Any) -> Schema:
 
     Raises ``DataError`` (``unsupported-type``) naming all columns that a Delta table cannot hold as they are.
     """
+    # That of polars: a backfill writes frames of the same columns, one after the other.
+    return _of_polars(tuple(schema.items())) if isinstance(schema, Mapping) else _of_arrow(schema)
+
+
+@lru_cache(maxsize=256)
+def _of_polars(columns: tuple[tuple[str, Any], ...]) -> Schema:
+    import polars as pl
+
+    return _of_arrow(pl.Schema(columns))
+
+
+def _of_arrow(schema: Any) -> Schema:
     from arro3.core import DataType
     from arro3.core import Schema as ArrowSchema
     from deltalake import Schema
@@ -55,15 +72,18 @@ def delta_schema(schema: Any) -> Schema:
     arrow = ArrowSchema.from_arrow(schema)
     fields = [arrow.field(index) for index in range(len(arrow.names))]
     check_names([field.name for field in fields], "the frame")
-    problems = [problem for field in fields for problem in _problems(field.type, field.name)]
+    special = [field for field in fields if not _PLAIN.match(str(field.type))]
+    problems = [problem for field in special for problem in _problems(field.type, field.name)]
     if problems:
         raise DataError(
             "unsupported-type",
             "; ".join(problems),
             hint="cast in the transform that makes the frame",
         )
-    found: Schema = Schema.from_arrow(ArrowSchema([_in_utc(field).with_nullable(True) for field in fields]))
-    if not any(DataType.is_nested(field.type) for field in fields):
+    if special:
+        fields = [_in_utc(field) for field in fields]
+    found: Schema = Schema.from_arrow(ArrowSchema([field.with_nullable(True) for field in fields]))
+    if not any(DataType.is_nested(field.type) for field in special):
         return found
     return Schema.from_json(json.dumps(_all_nullable(json.loads(found.to_json()))))
 

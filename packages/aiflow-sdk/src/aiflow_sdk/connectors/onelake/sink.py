@@ -28,7 +28,7 @@ from aiflow_sdk.connectors.onelake.merging import check_rows
 from aiflow_sdk.connectors.onelake.options import check_choice, check_format, check_one_place
 from aiflow_sdk.connectors.onelake.pending import PendingRows
 from aiflow_sdk.connectors.onelake.replacement import generation_apps
-from aiflow_sdk.connectors.onelake.schema import arrow_name, column_types, delta_schema
+from aiflow_sdk.connectors.onelake.schema import arrow_name, delta_schema
 from aiflow_sdk.connectors.onelake.source import total_rows
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, files_identity, read_table
 from aiflow_sdk.connectors.onelake.values import shown_text, typed_value
@@ -233,7 +233,7 @@ class OneLakeSink(Sink, kind="onelake"):
         if self.mode in ("append", "upsert"):
             owner = Owner.of_run(run, node_id)
             noted = state.generation(partition_app(run, run.partition_key, node_id))
-            files = sum(Owner.of_file(file.path) == owner for file in state.files)
+            files = sum(owner.may_have_written(file.path) and Owner.of_file(file.path) == owner for file in state.files)
             # Where somebody rewrote or deleted some, it is not what the run made.
             if noted is None or state.generation(owner.files_app) != files:
                 return None
@@ -256,8 +256,7 @@ class OneLakeSink(Sink, kind="onelake"):
         state = read_table(place)
         # A frame without rows often knows no types; it fits a table that is there.
         frame = delta_schema(schema) if state is None or any(file.rows for file in files) else state.table.schema()
-        columns = tuple(column_types(frame))
-        missing_columns(self.partition_by, columns, Write(request.node_id, request.run))
+        missing_columns(self.partition_by, [field.name for field in frame.fields], Write(request.node_id, request.run))
         if request.time is not None and request.time not in self.partition_by:
             raise ConfigurationError(
                 "no-time-column",

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from aiflow_sdk.connectors.onelake import features
 from aiflow_sdk.connectors.onelake.location import TablePlace
 from aiflow_sdk.connectors.onelake.schema import column_types
+from aiflow_sdk.connectors.onelake.transactions import read_transactions
 from aiflow_sdk.connectors.onelake.values import plain_float
 from aiflow_sdk.errors import DataError, MissingExtraError
 from aiflow_sdk.stores import store_error
@@ -58,7 +59,7 @@ class TableState:
     )
     """Partition column → value → its files, as they are asked for."""
     noted: dict[str, int | None] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What the log notes for applications, as far as it was asked or is known: each question reads the log."""
+    """What the log notes for applications, as far as it was asked or is known."""
     _writable: set[features.Effect] = field(default_factory=set, init=False, repr=False, compare=False)
     """The effects of writes that the table was found to allow."""
 
@@ -73,12 +74,15 @@ class TableState:
     def after(self, removed: Iterable[ActiveFile], added: Iterable[ActiveFile], noted: Mapping[str, int]) -> TableState:
         """Return the table as the next version has it, where that was made of this one: it need not be read.
 
-        What changes the columns makes another kind of version.
+        What changes the columns, the protocol or the properties makes another kind of version.
         """
         gone = {file.path for file in removed}
         files = (*(file for file in self.files if file.path not in gone), *added)
         state = replace(self, version=self.version + 1, files=files, _opened=None)
         state.noted.update({**self.noted, **noted})
+        state._writable.update(self._writable)
+        if "_is_all_noted" in self.__dict__:
+            state.__dict__["_is_all_noted"] = self._is_all_noted
         return state
 
     def matching(self, allowed: Allowed) -> list[ActiveFile]:
@@ -103,9 +107,17 @@ class TableState:
 
     def generation(self, app: str) -> int | None:
         """Return what the table's log notes for an application, or None."""
-        if app not in self.noted:
+        if app not in self.noted and not self._is_all_noted:
             self.noted[app] = self.table.transaction_version(app)
-        return self.noted[app]
+        return self.noted.get(app)
+
+    @cached_property
+    def _is_all_noted(self) -> bool:
+        """Whether ``noted`` holds all that the log notes."""
+        found = read_transactions(self.place, self.version)
+        for app, number in (found or {}).items():
+            self.noted.setdefault(app, number)
+        return found is not None
 
     @property
     def has_deletion_vectors(self) -> bool:
