@@ -72,6 +72,10 @@ class Timer:
 
     def __init__(self, ours: Callable[[], object], rival: Callable[[], object], times: int) -> None:
         self._pairs: list[tuple[tuple[float, float], tuple[float, float]]] = []
+        self.more(ours, rival, times)
+
+    def more(self, ours: Callable[[], object], rival: Callable[[], object], times: int) -> None:
+        """Run two others in turn, after one warm-up of each, and count them with those before."""
         for number in range(times + 1):
             two = [("ours", ours), ("rival", rival)]
             # Who goes first changes, so that neither profits from what the other left in caches.
@@ -167,23 +171,26 @@ def lake_overwrite() -> list[Row]:
 
 
 def lake_append() -> list[Row]:
-    """Rows of lineitem added to a table: a day of shipments to a year's, and all of SF1 to itself."""
+    """Rows of lineitem added to a table: a day of shipments to a year's and to a day's, and all of SF1 to itself."""
+    one = lineitem(1)
     rows = []
-    for name, frame, days, times in (("day", lineitem(1), 365, 15), ("sf1", lineitem(None), None, 5)):
-        ours = Ours(f"append_{name}", frame, None, mode="append", partition_by=["dt"])
-        _, bare = new_table(f"append_{name}_bare")
-        for target in (ours.folder, bare):
-            _bare_write(target, lineitem(days), "overwrite")
-        runs = iter(DAY + timedelta(days=number) for number in range(1000))
+    for name, frame, there in (("day", one, lineitem(365)), ("small", one, one)):
+        timer = Timer(*_appends(name, frame, there), 14)
+        for _ in range(4):  # to new tables: of more commits, those of delta-rs have no checkpoint before the hundredth
+            timer.more(*_appends(name, frame, there), 14)
+        rows += timer.rows(f"lake_append_{name}", 1.1)
+    whole = lineitem(None)
+    return rows + Timer(*_appends("sf1", whole, whole), 5).rows("lake_append_sf1", 1.1)
 
-        def add(ours: Ours = ours, frame: pl.DataFrame = frame, runs: Iterator[date] = runs) -> None:
-            ours.write(frame, next(runs))
 
-        def bare_add(bare: Path = bare, frame: pl.DataFrame = frame) -> None:
-            _bare_write(bare, frame, "append")
-
-        rows += Timer(add, bare_add, times).rows(f"lake_append_{name}", 1.1)
-    return rows
+def _appends(name: str, frame: pl.DataFrame, there: pl.DataFrame) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return what adds a frame, as a run for another day each time, and what adds it by delta-rs, to two new tables."""
+    ours = Ours(f"append_{name}", frame, None, mode="append", partition_by=["dt"])
+    _, bare = new_table(f"append_{name}_bare")
+    for target in (ours.folder, bare):
+        _bare_write(target, there, "overwrite")
+    days = iter(DAY + timedelta(days=number) for number in range(1000))
+    return lambda: ours.write(frame, next(days)), lambda: _bare_write(bare, frame, "append")
 
 
 PARTITIONS = 1000

@@ -39,6 +39,29 @@ def test_a_second_put_changes_nothing(store):
     assert store.read("key") == b"first"
 
 
+@pytest.mark.parametrize("key", ["out/a", "out/deep/a", "in/out/a", "loop/a"])
+def test_nothing_is_written_where_a_link_leads_out(store, tmp_path, key):
+    (tmp_path / "outside").mkdir()
+    (store.root / "in").mkdir(parents=True)
+    for link in (store.root / "out", store.root / "in/out"):
+        link.symlink_to(tmp_path / "outside")
+    (store.root / "loop").symlink_to("in/out")
+    for write in (store.put_if_absent, store.put):
+        with pytest.raises(StoreError) as caught:
+            write(key, b"1")
+        assert caught.value.code == "outside-store"
+    assert os.listdir(tmp_path / "outside") == []
+
+
+def test_a_link_within_the_store_is_followed_and_so_is_one_to_it(store, tmp_path):
+    (store.root / "there").mkdir(parents=True)
+    (store.root / "link").symlink_to("there")
+    (tmp_path / "other").symlink_to(store.root)
+    assert store.put_if_absent("link/deep/a", b"1")
+    assert FolderStore(tmp_path / "other").put_if_absent("there/b", b"2")
+    assert store.list("there") == ["there/b", "there/deep/a"]
+
+
 def test_put_replaces(store):
     store.put("key", b"first")
     store.put("key", b"second")
