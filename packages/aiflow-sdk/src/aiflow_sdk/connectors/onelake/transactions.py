@@ -51,8 +51,9 @@ def _of_checkpoint(log: Path, version: int) -> dict[str, int] | None:
     if (pl := sys.modules.get("polars")) is None:
         return None
     try:
-        read = pl.read_parquet(log / f"{version:020}.checkpoint.parquet", columns=["txn"], glob=False)
-    except pl.exceptions.PolarsError:
+        checkpoint = log / f"{version:020}.checkpoint.parquet"
+        read = pl.read_parquet(checkpoint, columns=["txn"], glob=False, hive_partitioning=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):  # of a file that is damaged either may come
         return None
     told = read["txn"].drop_nulls().struct
     return dict(zip(told.field("appId").to_list(), told.field("version").to_list(), strict=True))
