@@ -228,8 +228,11 @@ class FolderStore:
 
         target = self._target(key)
         with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file = target.open("a")
+            try:
+                file = target.open("a")
+            except FileNotFoundError:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file = target.open("a")
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
