@@ -250,7 +250,6 @@ class BundleStore(BundleReader):
     def _what_is_there(self, version: str | None, documents: Documents) -> _Known:
         """Return what the version before holds: what became of its pipelines, and which objects need not be written."""
         known = _Known(version)
-        # What a newer aiflow deployed is replaced as what is damaged is.
         before = None if version is None else if_there(self.project, or_damaged=True, or_newer=True)(version)
         old = dict(before.shards) if before else {}
         new = documents.document.shards
