@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from aiflow_sdk.local import session as sessions
 from aiflow_sdk.local.session import SESSION_DIR, is_going_on, session, stop_servers, sweep_sessions
+from aiflow_sdk.stores import try_lock
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -93,10 +93,13 @@ def test_what_killed_sessions_left_is_removed_by_the_next_one(tmp_path: Path, mo
 
 def test_a_session_that_is_only_beginning_is_not_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    lock = sessions.try_lock
-    monkeypatch.setattr(  # the true one, after somebody else's sweep between folder and lock
-        sessions, "try_lock", lambda handle, **how: (how or sweep_sessions(str(tmp_path)), lock(handle, **how))[1]
-    )
+
+    def swept_before(handle: int, *, shared: bool = False) -> bool:
+        if not shared:
+            sweep_sessions(str(tmp_path))  # somebody else's, between the folder and its lock
+        return try_lock(handle, shared=shared)
+
+    monkeypatch.setattr("aiflow_sdk.local.session.try_lock", swept_before)
     with session() as environment:
         assert is_going_on(environment[SESSION_DIR])
 
