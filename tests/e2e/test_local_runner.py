@@ -470,13 +470,16 @@ def test_many_independent_tasks_run_at_once_and_no_more_than_allowed(project) ->
         """,
         """
         import threading
-        lock, at_once, most = threading.Lock(), 0, 0
+        lock, all_there, at_once, most = threading.Lock(), threading.Event(), 0, 0
         def busy(numbers: pl.DataFrame, context):
             global at_once, most
             with lock:
                 at_once += 1
                 most = max(most, at_once)
                 Path("most").write_text(str(most))
+                if at_once == 5:
+                    all_there.set()
+            all_there.wait(60)  # on a busy machine the fifth comes late
             print("I am", context.node_id)
             time.sleep(0.02)
             with lock:
