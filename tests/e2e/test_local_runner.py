@@ -930,6 +930,34 @@ def test_a_definition_runs_in_this_process_with_functions_that_exist_only_here(p
     assert read_run(folder, summary.run_id)[0].state == "succeeded"
 
 
+def test_the_end_of_a_run_is_nobody_elses_to_tell_before_it_is_told(project, monkeypatch) -> None:
+    from aiflow_sdk import pipeline, sink, source
+    from aiflow_sdk.local import run_definition
+    from aiflow_sdk.local.journal import Journal
+
+    folder = project(KEEP)
+    record_of = Journal.record
+
+    def looked(journal: Journal, live: Any, record: dict[str, Any]) -> None:
+        if record["record"] == "run-finished":
+            assert json.loads((live.folder.path / "run.json").read_text())["state"] == "succeeded"
+            tell_ends(folder)
+        record_of(journal, live, record)
+
+    monkeypatch.setattr(Journal, "record", looked)  # the true one, and before it somebody who looks
+
+    @pipeline(id="notebook", schedule="@daily")
+    def notebook(p: Any) -> None:
+        numbers = p.read(source.onelake("numbers", table="raw.numbers", partitions={"dt": "{{ ds }}"}))
+        p.write(numbers, sink.onelake("result", table="out.here", partition_by=["dt"]))
+
+    assert run_definition(notebook, date=DAY, root=folder).succeeded
+    (spool,) = folder.glob(".aiflow/runs/*/events.jsonl")
+    told = [(event["job"]["name"], event["eventType"]) for event in map(json.loads, spool.read_text().splitlines())]
+    assert [kind for name, kind in told if name == "default/notebook"] == ["START", "COMPLETE"]
+    assert tell_ends(folder).keys() == {spool.parent.name}
+
+
 def sparks() -> list[str]:
     """The embedded Spark servers that were told of a session of this process."""
     servers = []
