@@ -241,3 +241,25 @@ def test_a_database_that_is_not_there_is_told_and_none_is_made(tmp_path, words) 
     assert ended.returncode == 1
     assert f"there is no database at {tmp_path}/a/servce.db" in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_move_to_the_same_file_under_another_path_is_refused(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill("sqlite:///service.db").close()
+    assert main(["move", "--from", "sqlite:///service.db", "--to", f"sqlite:///{tmp_path}/./service.db"]) == 1
+    assert "both addresses are the same database's" in capsys.readouterr().err
+
+
+class Interrupting:
+    """A finder of modules during which Ctrl-C is pressed, always at the same place."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "aiflow_service.app.command_line":
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_the_command_loads_is_no_traceback(monkeypatch, capsys) -> None:
+    monkeypatch.delitem(sys.modules, "aiflow_service.app.command_line", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    assert main(["backup", "kept"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
