@@ -193,6 +193,7 @@ def test_what_cannot_be_read_or_written_is_said(backup: Path, tmp_path) -> None:
         with pytest.raises((ConfigurationError, StoreError)) as caught:
             act()
         assert caught.value.code == code
+        assert ".part" not in str(caught.value)
 
 
 def killed(action: str, file: Path, address: str) -> None:
@@ -222,7 +223,7 @@ def test_interrupted_it_leaves_nothing_half(backup: Path, tmp_path, monkeypatch)
 
     blocks = Archive.blocks
     monkeypatch.setattr(Archive, "blocks", interrupted)  # Ctrl-C in the middle, always at the same place
-    assert main(["restore", str(backup), "--database", f"sqlite:///{tmp_path / 'new.db'}"]) == 1
+    assert main(["restore", str(backup), "--database", f"sqlite:///{tmp_path / 'new.db'}"]) == 130
     with closing(sqlite3.connect(tmp_path / "new.db")) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
 

@@ -13,6 +13,9 @@ from aiflow_sdk.errors import plural
 from aiflow_service.database.connection import failure_of
 from aiflow_service.keeping import Transferred, back_up, move, restore
 
+_INTERRUPTED = 130
+"""The exit code of what Ctrl-C stopped, as of `aiflow`."""
+
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """Add the commands to those of the service; without one it serves."""
@@ -32,7 +35,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(given: argparse.Namespace, database: str) -> int:
-    """Do what was asked for and say what was done; 1 where it was interrupted, which leaves nothing behind.
+    """Do what was asked for and say what was done; 130 where it was interrupted, which leaves nothing behind.
 
     Raises what the action does, and what :func:`failure_of` says where the database fails in the middle.
     """
@@ -48,7 +51,7 @@ def run_command(given: argparse.Namespace, database: str) -> int:
         raise failure_of(error) from error
     except KeyboardInterrupt:
         print("interrupted: nothing was changed", file=sys.stderr)
-        return 1
+        return _INTERRUPTED
     _tell(done, what)
     return 0
 
