@@ -72,6 +72,8 @@ def test_what_was_done_is_listed_exported_and_verified(service: Service, folder,
     assert main(["-C", str(folder), "audit", "verify", "--key", "x.pem"]) == 2
     assert main(["-C", str(folder), "audit", "verify", "--checkpoints", place, "--key", str(file)]) == 1
     assert "audit-key" in capsys.readouterr().err
+    assert main(["-C", str(folder), "audit", "verify", "--checkpoints", place, "--key", str(folder / "no.pem")]) == 1
+    assert "no.pem cannot be read: No such file or directory" in capsys.readouterr().err
 
 
 def test_without_a_service_it_is_said_what_to_do(tmp_path, capsys) -> None:

@@ -233,6 +233,18 @@ def test_a_database_that_crashes_and_restarts_under_load_is_waited_for(own_postg
         check_once(senders, service, address)
 
 
+def test_a_service_that_ends_while_its_database_is_away_says_so(own_postgres, tmp_path) -> None:
+    service = start_service(tmp_path, own_postgres.database())
+    own_postgres.stop()
+    try:
+        assert service.stop() == 1
+    finally:
+        own_postgres.start()
+    log = service.log.read_text()
+    assert "error[database-unreachable]: the database gave up: " in log
+    assert "Traceback" not in log
+
+
 def fill_disk(folder: Path, leaving: int) -> Path:
     """Write a file that leaves so many bytes free."""
     ballast = folder / "ballast"

@@ -193,6 +193,7 @@ def test_what_cannot_be_read_or_written_is_said(backup: Path, tmp_path) -> None:
         with pytest.raises((ConfigurationError, StoreError)) as caught:
             act()
         assert caught.value.code == code
+        assert ".part" not in str(caught.value)
 
 
 def killed(action: str, file: Path, address: str) -> None:
@@ -222,7 +223,7 @@ def test_interrupted_it_leaves_nothing_half(backup: Path, tmp_path, monkeypatch)
 
     blocks = Archive.blocks
     monkeypatch.setattr(Archive, "blocks", interrupted)  # Ctrl-C in the middle, always at the same place
-    assert main(["restore", str(backup), "--database", f"sqlite:///{tmp_path / 'new.db'}"]) == 1
+    assert main(["restore", str(backup), "--database", f"sqlite:///{tmp_path / 'new.db'}"]) == 130
     with closing(sqlite3.connect(tmp_path / "new.db")) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
 
@@ -241,3 +242,25 @@ def test_a_database_that_is_not_there_is_told_and_none_is_made(tmp_path, words) 
     assert ended.returncode == 1
     assert f"there is no database at {tmp_path}/a/servce.db" in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_move_to_the_same_file_under_another_path_is_refused(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill("sqlite:///service.db").close()
+    assert main(["move", "--from", "sqlite:///service.db", "--to", f"sqlite:///{tmp_path}/./service.db"]) == 1
+    assert "both addresses are the same database's" in capsys.readouterr().err
+
+
+class Interrupting:
+    """A finder of modules during which Ctrl-C is pressed, always at the same place."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "aiflow_service.app.command_line":
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_the_command_loads_is_no_traceback(monkeypatch, capsys) -> None:
+    monkeypatch.delitem(sys.modules, "aiflow_service.app.command_line", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    assert main(["backup", "kept"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

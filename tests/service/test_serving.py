@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from aiflow_sdk.errors import AiflowError
+from aiflow_service.__main__ import main
 from aiflow_service.app import Settings, serve
 from aiflow_service.app.folder import claimed_folder
 from aiflow_service.database import open_database
@@ -100,6 +101,22 @@ def test_a_database_that_cannot_be_opened_is_said_without_its_password(address: 
         open_database(address)
     assert caught.value.code == code
     assert "geheim" not in str(caught.value)
+
+
+def test_a_user_of_the_database_that_may_make_no_tables_is_told_what_it_lacks(postgres, tmp_path, capsys) -> None:
+    address = postgres.database()
+    database = open_database(address)
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("REVOKE CREATE ON SCHEMA public FROM PUBLIC"))  # as PostgreSQL is from 15 on
+        connection.execute(sa.text("DROP ROLE IF EXISTS guest"))
+        connection.execute(sa.text("CREATE ROLE guest LOGIN"))
+    database.close()
+    as_guest = address.replace("//aiflow@", "//guest@")
+    told = refused(database=as_guest, home=tmp_path)
+    assert told.code == "database-refused"
+    assert "permission denied for schema public" in str(told)
+    assert main(["--admin-token", "--database", as_guest]) == 1
+    assert "error[database-refused]: " in capsys.readouterr().err
 
 
 def test_a_schema_of_a_newer_service_is_left_alone(tmp_path) -> None:

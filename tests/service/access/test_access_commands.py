@@ -136,7 +136,9 @@ def test_tokens_are_made_listed_and_revoked(company, typed):
     (listed,) = [one for one in typed.data("token") if one["id"] == made["id"]]
     assert (listed["role"], listed["environment"], listed["principal"]) == ("operator", "prod", "airflow")
     assert made["secret"] not in typed.words("token", "list")
-    assert "its secret is not shown again" in typed.words("token", "create", "other", *wanted)
+    said = typed.words("token", "create", "other", *wanted, "--days", "366")
+    assert "as long as the token that made it, and not 366 days; its secret is not shown again" in said
+    assert "as long as" not in typed.words("token", "create", "third", *wanted, "--days", "1")
     assert typed.data("token", "revoke", str(made["id"]))["status"] == "revoked"
     assert "revoked" in typed.words("token")
     assert "answered 404" in typed.error("token", "revoke", str(2**40))["message"]

@@ -2,90 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 
-from aiflow_sdk.errors import AiflowError
-from aiflow_service.app import Settings, serve
-from aiflow_service.app.administration import make_admin_token
-from aiflow_service.app.commands import add_commands, run_command
-from aiflow_service.app.file import read_settings_file
-from aiflow_service.app.settings import DEFAULT_PORT, GREATEST_PORT, default_database
-from aiflow_service.database.connection import address_of, is_absent
+_INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until told to end; 0 when it was, 1 when it could not begin."""
-    parser = argparse.ArgumentParser(prog="python -m aiflow_service", description="The metadata service of aiflow.")
-    parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default %(default)s)")
-    parser.add_argument("--port", type=_port, default=DEFAULT_PORT, help="0 takes a free one (default %(default)s)")
-    parser.add_argument(
-        "--database", help="sqlite:///FILE or postgresql://… (default .aiflow/service.db in this folder)"
-    )
-    parser.add_argument(
-        "--audit-checkpoints",
-        metavar="ADDRESS",
-        help="where they are kept (default audit-checkpoints beside the database)",
-    )
-    parser.add_argument(
-        "--audit-key", metavar="FILE", type=Path, help="what signs them (default audit.key beside the database)"
-    )
-    parser.add_argument("--prices", metavar="FILE", type=Path, help="what processors and memory cost, as TOML")
-    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
-    parser.add_argument(
-        "--settings",
-        type=Path,
-        help="a TOML file with [sign_in], how people sign in, and [retention], how long things are kept",
-    )
-    parser.add_argument(
-        "--admin-token",
-        metavar="DAYS",
-        type=_days,
-        nargs="?",
-        const=1,
-        help="print a new administrator's token for a day, or so many (at most 366), and end",
-    )
-    add_commands(parser)
-    given = parser.parse_args(arguments)
-    database = given.database or default_database(Path())
+    """Serve until told to end, or do what else was asked for; 0 when it was done, 1 when not, 130 stopped by Ctrl-C."""
     try:
-        if given.command is not None:
-            return run_command(given, database)
-        if given.admin_token:
-            if is_absent(database):
-                print(f"there was no database at {address_of(database).database}: a new one is made", file=sys.stderr)
-            print(make_admin_token(database, given.admin_token))
-            return 0
-        file = read_settings_file(given.settings)
-        settings = Settings(
-            database,
-            given.host,
-            given.port,
-            given.log_level,
-            file.sign_in,
-            audit_checkpoints=given.audit_checkpoints,
-            audit_key=given.audit_key,
-            prices=given.prices,
-            retention=file.retention,
-        )
-        serve(settings, lambda address: print(f"aiflow service: {address}", flush=True))
-    except AiflowError as error:
-        print(f"error[{error.code}]: {error}", file=sys.stderr)
-        return 1
-    return 0
+        from aiflow_service.app.command_line import run  # takes seconds, in which somebody may press Ctrl-C
 
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) <= GREATEST_PORT):
-        raise argparse.ArgumentTypeError(f"a port from 1 to {GREATEST_PORT}, or 0 for a free one, not {text!r}")
-    return int(text)
-
-
-def _days(text: str) -> int:
-    if not (text.isdecimal() and 1 <= int(text) <= 366):
-        raise argparse.ArgumentTypeError(f"a number of days from 1 to 366, not {text!r}")
-    return int(text)
+        return run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":

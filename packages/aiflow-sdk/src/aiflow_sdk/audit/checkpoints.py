@@ -97,7 +97,7 @@ def open_checkpoints(
     """
     store = open_store(address, root=root, storage=storage)
     names = store.list()
-    keys = [_read_key(path.read_bytes() if path.is_file() else b"", str(path)) for path in trusted]
+    keys = [_read_key(_content(path), str(path)) for path in trusted]
     if not keys:
         keys = [_read_key(store.read(name) or b"", name) for name in names if _KEY_NAME.fullmatch(name)]
     by_id = {key_id(key): key for key in keys}
@@ -165,6 +165,15 @@ def _thinned(numbers: list[int]) -> list[int]:
     half = _MOST_READ // 2
     older = numbers[:-half]
     return [*older[:: len(older) // half + 1], *numbers[-half:]]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            "audit-key", f"{path} cannot be read: {error.strerror}", hint="name the key-….pem that the service wrote"
+        ) from error
 
 
 def _read_key(text: bytes, place: str) -> Ed25519PublicKey:

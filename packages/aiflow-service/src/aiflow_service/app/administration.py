@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from aiflow_service.access import EVERYTHING, Role
 from aiflow_service.access.tokens import Narrowing, make_token
 from aiflow_service.database import MICROSECONDS, now, open_database
+from aiflow_service.database.connection import failure_of
 from aiflow_service.database.migration import migrate
 
 _DAY_SECONDS = 24 * 3600
@@ -13,7 +16,7 @@ _DAY_SECONDS = 24 * 3600
 def make_admin_token(address: str, days: int = 1) -> str:
     """Return the secret of a new token that administers everything for some days: the way in where nobody has one yet.
 
-    Raises what opening the database does.
+    Raises what opening the database does, and what :func:`failure_of` says where it fails then.
     """
     database = open_database(address)
     try:
@@ -21,5 +24,7 @@ def make_admin_token(address: str, days: int = 1) -> str:
         wanted = Narrowing("first administrator", None, Role.ADMIN, None, now() + days * _DAY_SECONDS * MICROSECONDS)
         with database.writing() as writing:
             return make_token(writing, EVERYTHING, wanted, "first administrator")[1]
+    except SQLAlchemyError as error:
+        raise failure_of(error) from error
     finally:
         database.close()

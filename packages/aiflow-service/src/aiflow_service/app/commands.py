@@ -9,8 +9,12 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from aiflow_sdk.errors import StoreError, plural
+from aiflow_sdk.errors import plural
+from aiflow_service.database.connection import failure_of
 from aiflow_service.keeping import Transferred, back_up, move, restore
+
+_INTERRUPTED = 130
+"""The exit code of what Ctrl-C stopped, as of `aiflow`."""
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +35,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(given: argparse.Namespace, database: str) -> int:
-    """Do what was asked for and say what was done; 1 where it was interrupted, which leaves nothing behind.
+    """Do what was asked for and say what was done; 130 where it was interrupted, which leaves nothing behind.
 
-    Raises what the action does, and ``StoreError`` where the database fails in the middle.
+    Raises what the action does, and what :func:`failure_of` says where the database fails in the middle.
     """
     try:
         match given.command:
@@ -44,15 +48,10 @@ def run_command(given: argparse.Namespace, database: str) -> int:
             case _:
                 done, what = move(given.source, given.target), "moved"
     except SQLAlchemyError as error:
-        raise StoreError(
-            "database-unreachable",
-            f"the database gave up, and nothing was changed: {str(error).splitlines()[0]}",
-            hint="see that it runs and has room",
-            retryable=True,
-        ) from error
+        raise failure_of(error) from error
     except KeyboardInterrupt:
         print("interrupted: nothing was changed", file=sys.stderr)
-        return 1
+        return _INTERRUPTED
     _tell(done, what)
     return 0
 

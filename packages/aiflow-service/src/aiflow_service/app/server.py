@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from pathlib import Path
 
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
 from aiflow_sdk.errors import ConfigurationError
 from aiflow_sdk.web import is_loopback
@@ -27,7 +28,7 @@ from aiflow_service.audit import AuditKeeper, Caller, CheckpointMemory, Checkpoi
 from aiflow_service.audit.entries import SERVICE
 from aiflow_service.cost import NO_PRICES, read_prices
 from aiflow_service.database import Database, open_database
-from aiflow_service.database.connection import address_of, is_absent
+from aiflow_service.database.connection import address_of, failure_of, is_absent
 from aiflow_service.database.identity import ensure_identity
 from aiflow_service.database.migration import migrate
 from aiflow_service.keeping import FOR_EVER, RetentionKeeper
@@ -73,7 +74,8 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; ``on_ready`` is told the address once it answers.
 
     Raises ``ConfigurationError`` or ``StoreError`` where it cannot begin: a port that is taken, a host that is not this
-    machine's, a database that does not open or that a newer service has migrated.
+    machine's, a database that does not open, that a newer service has migrated or whose user may not migrate it; and
+    where the database is not there when it ends.
     """
     if settings.sign_in is None and not is_loopback(settings.host):
         raise ConfigurationError(
@@ -120,6 +122,8 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
                 address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
                 with suppress(KeyboardInterrupt):  # it is raised again once all is written
                     _Server(config, lambda: on_ready(address)).run(sockets=[listening])
+        except SQLAlchemyError as error:  # while it begins, or when its end is to be recorded
+            raise failure_of(error) from error
         finally:
             database.close()
     finally:

@@ -16,15 +16,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from aiflow_sdk.errors import ConfigurationError, StoreError
+from aiflow_sdk.errors import AiflowError, ConfigurationError, StoreError
 from aiflow_service.database.protection import READER, SEES, SEES_ALL
 from aiflow_service.database.tables import counters
 
 _WRITERS = 0x6169666C6F77  # "aiflow": the advisory lock of whoever writes
 _SQLITE_WAIT_SECONDS = 30
 _IS_UNBOUND = sa.text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+_MAY_NOT = "42501"  # insufficient_privilege, of PostgreSQL
 _BEGIN = f"SELECT pg_advisory_xact_lock({_WRITERS})"
 _BEGIN_SEEING = f"{_BEGIN}, set_config('aiflow.teams', '{SEES_ALL}', true)"
 _TEAMS = "set_config('aiflow.teams', %(teams)s, true)"
@@ -249,6 +250,24 @@ def open_database(text: str, *, pool_size: int = 10) -> Database:
             retryable=True,
         ) from error
     return database
+
+
+def failure_of(error: SQLAlchemyError) -> AiflowError:
+    """Return what is said of a database that failed in the middle: its own first line, and no statement."""
+    cause = getattr(error, "orig", None)
+    why = str(cause or error).splitlines()[0]
+    if getattr(cause, "sqlstate", None) == _MAY_NOT:
+        return ConfigurationError(
+            "database-refused",
+            f"the database's user may not do what the service does: {why}",
+            hint="make that user the owner of the database: ALTER DATABASE name OWNER TO user",
+        )
+    return StoreError(
+        "database-unreachable",
+        f"the database gave up: {why}; what was being changed is not",
+        hint="see that it runs and has room",
+        retryable=True,
+    )
 
 
 @contextmanager

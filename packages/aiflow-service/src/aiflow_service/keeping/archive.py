@@ -52,7 +52,9 @@ def write_archive(path: Path, header: Header, blocks: Iterable[Block]) -> tuple[
         raise
     except OSError as error:
         raise StoreError(
-            "backup-unwritable", f"{path} cannot be written: {error}", hint="name a file in a folder with enough space"
+            "backup-unwritable",
+            f"{path} cannot be written: {error.strerror}",
+            hint="name a file in a folder that is there and has enough space",
         ) from error
     return digest, counts
 

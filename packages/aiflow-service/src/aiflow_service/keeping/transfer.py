@@ -10,6 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from msgspec import Struct
+from sqlalchemy.engine import URL
 
 from aiflow_sdk.audit import DATABASE_FILLED
 from aiflow_sdk.errors import ConfigurationError
@@ -76,7 +77,7 @@ def move(source: str, target: str) -> Transferred:
 
     Raises ``ConfigurationError`` where a service uses the first, or the second holds something.
     """
-    if address_of(source) == address_of(target):
+    if _place_of(source) == _place_of(target):
         raise ConfigurationError(
             "database-address", "both addresses are the same database's", hint="name an empty one with --to"
         )
@@ -112,6 +113,13 @@ def _fill(database: Database, header: Header, blocks: Iterable[Block], facts: di
             renew_identity(writing)
         writing.store_numbers()
     return Transferred(rows, findings=tuple(finding.says for finding in verdict.findings))
+
+
+def _place_of(address: str) -> URL:
+    """Return an address with SQLite's file as it is called from the root, however it was written."""
+    url = address_of(address)
+    is_file = url.get_backend_name() == "sqlite" and url.database
+    return url.set(database=str(Path(str(url.database)).resolve())) if is_file else url
 
 
 def _refuse_absent(address: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -9,9 +10,12 @@ import click
 from aiflow_sdk.cli.command_line import COMMANDS, CommandGroup, Invocation
 from aiflow_sdk.cli.service import require_service, show_rows, tell
 from aiflow_sdk.cli.times import NUMBER
+from aiflow_sdk.errors import plural
 
 ROLES = ("viewer", "operator", "editor", "owner", "admin")
 """What a member may do, each all that the one before may and more."""
+
+_HOUR = timedelta(hours=1)
 
 
 @click.group(
@@ -63,7 +67,11 @@ def create_command(
     made = require_service(invocation).post(
         "tokens", {key: value for key, value in wanted.items() if value is not None}
     )
-    said = f"token {made['id']} '{name}', good until {made['expires_at']}; its secret is not shown again"
+    ends = datetime.fromisoformat(made["expires_at"])
+    asked = datetime.now(ends.tzinfo) + timedelta(days=days)
+    # Clocks of two machines differ by some minutes.
+    cut = f", as long as the token that made it, and not {plural(days, 'day')}" if asked - ends > _HOUR else ""
+    said = f"token {made['id']} '{name}', good until {made['expires_at']}{cut}; its secret is not shown again"
     tell(invocation, made, made["secret"], said)
 
 
