@@ -49,7 +49,7 @@ def build_pipeline(
     settled: PipelineIR | None = None
     with draft.noting(where):
         # The settings are looked at without the nodes too, so that a wrong node hides no wrong setting.
-        settled = make(PipelineIR, **fields) if not problems else None
+        settled = make(PipelineIR, fields) if not problems else None
     try:
         _check_function(function)
         function(PipelineBuilder(draft))

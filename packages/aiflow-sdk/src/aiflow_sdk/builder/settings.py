@@ -9,7 +9,7 @@ from functools import lru_cache
 from types import NoneType
 from typing import Any, TypeAlias
 
-from aiflow_sdk.builder.guard import expect, plain_map, refuse_foreign, wrong_value
+from aiflow_sdk.builder.guard import MAPPING, expect, plain_map, refuse_foreign, wrong_value
 from aiflow_sdk.errors import AiflowError, DefinitionError
 from aiflow_sdk.factories import FROM_SCHEDULE
 from aiflow_sdk.ir import DatasetCondition
@@ -129,7 +129,7 @@ def _partition(value: Any, schedule: Any) -> str | None:
 
 
 def _params(name: str, value: Any) -> Mapping[str, Any]:
-    params = expect(name, value if value is not None else {}, Mapping, "a dict")
+    params = expect(name, value if value is not None else {}, MAPPING, "a dict")
     for key in params:
         if not (isinstance(key, str) and _WORD.fullmatch(key)):
             raise DefinitionError(

@@ -72,6 +72,8 @@ def declare(type: Literal["source", "sink"], kind: str, options: dict[str, Any])
 def _named(
     type: str, kind: str, names: tuple[str, ...], positional: tuple[Any, ...], options: dict[str, Any]
 ) -> dict[str, Any]:
+    if not positional:
+        return options
     twice = [name for name in names[: len(positional)] if name in options]
     if len(positional) > len(names) or twice:
         most = f"takes {plural(len(names), 'argument')} without a name ({', '.join(names)}), not {len(positional)}"
@@ -87,6 +89,7 @@ def _named(
 def _is_default(value: Any, default: Any) -> bool:
     if default is ...:
         return False
-    if value is None or (not default and isinstance(value, Mapping | list | tuple) and not value):
-        return True
+    if type(value) is not str:  # as most are: to ask an abstract class is slow
+        if value is None or (not default and isinstance(value, (dict, list, tuple, Mapping)) and not value):
+            return True
     return type(value) is type(default) and bool(value == default)

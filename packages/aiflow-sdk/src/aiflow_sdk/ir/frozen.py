@@ -179,11 +179,17 @@ def thaw(value: Any) -> Any:
     return value
 
 
+EMPTY = FrozenMap()
+"""The map with nothing in it: the default of fields, which is known again without being compared."""
+
+
 def freeze_map(value: Any) -> FrozenMap:
     """Return a mapping, or what makes one, as a :class:`FrozenMap`; None as an empty one."""
     if type(value) is FrozenMap:
         return value
-    return FrozenMap(value if isinstance(value, Mapping) else dict(value or {}))
+    if not value:
+        return EMPTY
+    return FrozenMap(value if isinstance(value, Mapping) else dict(value))
 
 
 Keys: TypeAlias = tuple[tuple[str, str, Any], ...]
@@ -196,14 +202,16 @@ def spell(value: object, keys: Keys) -> dict[str, Any]:
     return {
         key: item if type(item) in _SCALARS else _plain(item)
         for name, key, default in keys
-        if (item := held[name]) is not default and not _is(item, default)
+        if name in held and (item := held[name]) is not default and not _is(item, default)
     }
 
 
 def spell_full(value: object, keys: Keys) -> dict[str, Any]:
     """Return the fields of a value as JSON-ready data, every one."""
-    held = vars(value)
-    return {key: item if type(item := held[name]) in _SCALARS else _plain(item, full=True) for name, key, _ in keys}
+    return {
+        key: item if type(item := getattr(value, name)) in _SCALARS else _plain(item, full=True)
+        for name, key, _ in keys
+    }
 
 
 def _is(value: Any, default: Any) -> bool:
