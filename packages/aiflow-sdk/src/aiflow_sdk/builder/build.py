@@ -7,7 +7,15 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from inspect import (
+    CO_ASYNC_GENERATOR,
+    CO_COROUTINE,
+    CO_GENERATOR,
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isgeneratorfunction,
+)
+from types import FunctionType
 from typing import Any
 
 from aiflow_sdk.builder.draft import Draft
@@ -74,14 +82,21 @@ def build_pipeline(
     return Built(ir, {"": where, **draft.locations}, draft.functions)
 
 
+_DEFERS = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
+
+
 def _check_function(function: Callable[..., Any]) -> None:
-    if iscoroutinefunction(function) or isgeneratorfunction(function) or isasyncgenfunction(function):
+    code = getattr(function, "__code__", None)
+    # A plain function says it itself; inspect, which is asked of methods, partials and whatever else, looks long.
+    is_plain = type(function) is FunctionType and not (function.__dict__ or code.co_flags & _DEFERS)
+    if not is_plain and (
+        iscoroutinefunction(function) or isgeneratorfunction(function) or isasyncgenfunction(function)
+    ):
         raise DefinitionError(
             "bad-pipeline-function",
             "a pipeline function with yield or async declares nothing when it is called",
             hint="write a plain def",
         )
-    code = getattr(function, "__code__", None)
     if code is not None and code.co_argcount == 0 and not code.co_flags & 0x04:
         raise DefinitionError(
             "bad-pipeline-function",

@@ -56,10 +56,11 @@ def _checked(name: str, value: Any) -> Any:
     return _CHECKS[name](name, value)
 
 
-_REPEATED = (str, bool, int, NoneType)
+_REPEATED = frozenset({str, bool, int, NoneType})
 """Kinds of values that pipelines are given alike, mostly defaults. What is made of one never changes."""
 
 _checked_before = lru_cache(maxsize=4096, typed=True)(_checked)
+_grain_of = lru_cache(maxsize=1024)(infer_grain)
 
 
 def _text(name: str, value: Any) -> str:
@@ -122,7 +123,7 @@ def _timezone(name: str, value: Any) -> str:
 
 def _partition(value: Any, schedule: Any) -> str | None:
     if value == FROM_SCHEDULE:
-        return infer_grain(schedule) if isinstance(schedule, str) else None
+        return _grain_of(schedule) if isinstance(schedule, str) else None
     if value is not None and value not in GRAINS:
         raise wrong_value("partition", value, "one of " + ", ".join(map(repr, GRAINS)) + " or None")
     return str(value) if value else None

@@ -129,19 +129,20 @@ def _one_function(fn: Any, entrypoint: Any) -> Any:
 
 
 def _params(params: Mapping[str, Any] | None, more_params: Mapping[str, Any]) -> FrozenMap:
-    stated = expect("params", params if params is not None else {}, MAPPING, "a dict")
-    if twice := sorted(stated.keys() & more_params.keys()):
+    stated = expect("params", params, MAPPING, "a dict") if params is not None else {}
+    if twice := stated and sorted(stated.keys() & more_params.keys()):
         raise DefinitionError(
             "duplicate-param", f"the param '{twice[0]}' is given twice", hint="leave one of them away"
         )
-    for name, value in {**stated, **more_params}.items():
+    every = {**stated, **more_params} if stated else more_params
+    for name, value in every.items():
         if isinstance(value, Dataset):
             raise DefinitionError(
                 "dataset-as-param",
                 f"the param '{name}' is a dataset",
                 hint=f"several inputs: p.transform(first, {name}, id=…); the function gets them by id",
             )
-    return plain_map({**stated, **more_params})
+    return plain_map(every)
 
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def recorded(method: Callable[P, Declaration]) -> Callable[P, Declaration]:
     @functools.wraps(method)
     def record(face: Any, *positional: Any, **options: Any) -> Declaration:
         given = _named(face.type, kind, names, positional, options)
-        return declare(face.type, kind, {k: v for k, v in given.items() if not _is_default(v, defaults.get(k, ...))})
+        said = {k: v for k, v in given.items() if k not in defaults or not _is_default(v, defaults[k])}
+        return declare(face.type, kind, said)
 
     return record  # type: ignore[return-value]  # as typed by the method
 
@@ -87,8 +88,6 @@ def _named(
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    if default is ...:
-        return False
     if type(value) is not str:  # as most are: to ask an abstract class is slow
         if value is None or (not default and isinstance(value, (dict, list, tuple, Mapping)) and not value):
             return True

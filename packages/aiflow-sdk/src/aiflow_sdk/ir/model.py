@@ -149,12 +149,14 @@ class PipelineIR(Value):
     """Sorted by id."""
 
     def _settle(self) -> None:
-        self.__dict__["tags"] = tuple(sorted(set(self.tags)))
+        if self.tags:
+            self.__dict__["tags"] = tuple(sorted(set(self.tags)))
         about = f"pipeline '{self.id}'"
         check_id(self.id, _PIPELINE_ID, "pipeline id", about)
         if self.extra.get("project") is not None:
             check_id(str(self.extra["project"]), _PIPELINE_ID, "project", about)
-        self._settle_nodes()
+        if self.node_list:
+            self._settle_nodes()
 
     def _settle_nodes(self) -> None:
         self.__dict__["node_list"] = tuple(sorted(self.node_list, key=_id_of))
@@ -203,10 +205,12 @@ class PipelineIR(Value):
     @cached_property
     def order(self) -> tuple[str, ...]:
         """The ids of all nodes, each after its inputs, otherwise sorted. Raises ``DefinitionError`` for a cycle."""
-        waiting = {node.id: len(set(node.input_ids)) for node in self.node_list}
+        waiting: dict[str, int] = {}
         readers: dict[str, list[str]] = {node.id: [] for node in self.node_list}
         for node in self.node_list:
-            for input_id in set(node.input_ids):
+            inputs = set(node.input_ids)
+            waiting[node.id] = len(inputs)
+            for input_id in inputs:
                 readers[input_id].append(node.id)
         order: list[str] = []
         layer = [node_id for node_id, count in waiting.items() if not count]
@@ -215,10 +219,11 @@ class PipelineIR(Value):
             for node_id in layer:
                 del waiting[node_id]
             above, layer = layer, []
-            for reader in (reader for node_id in above for reader in readers[node_id]):
-                waiting[reader] -= 1
-                if not waiting[reader]:
-                    layer.append(reader)
+            for node_id in above:
+                for reader in readers[node_id]:
+                    waiting[reader] -= 1
+                    if not waiting[reader]:
+                        layer.append(reader)
         if waiting:
             raise DefinitionError(
                 "cycle",
@@ -231,8 +236,8 @@ class PipelineIR(Value):
     def with_nodes(self, nodes: Iterable[NodeIR]) -> PipelineIR:
         """Return the pipeline with these nodes in place of its own. Raises ``DefinitionError``."""
         made = object.__new__(PipelineIR)
-        held = vars(self)
-        vars(made).update({name: held[name] for name in self.LIMITS if name in held}, node_list=tuple(nodes))
+        vars(made).update({name: held for name, held in vars(self).items() if name in self.LIMITS})
+        vars(made)["node_list"] = tuple(nodes)
         made._settle_nodes()
         return made
 
