@@ -230,7 +230,7 @@ def x(p):
 
 
 @pytest.mark.parametrize("line", ["bool(p.vars['run_date'])", "len(orders)", "p.read(3)", "p.vars['nonsense']"])
-@pytest.mark.parametrize("folder", [".", "pipelines/deep"])
+@pytest.mark.parametrize("folder", [".", "pipelines/deep", ".."])
 def test_every_error_shows_the_file_as_seen_from_the_project(tmp_path, monkeypatch, line, folder):
     path = tmp_path / "pipelines" / "deep" / "vv.py"
     path.parent.mkdir(parents=True)

@@ -15,7 +15,7 @@ from inspect import (
     iscoroutinefunction,
     isgeneratorfunction,
 )
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from aiflow_sdk.builder.draft import Draft
@@ -86,9 +86,9 @@ _DEFERS = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
 def _check_function(function: Callable[..., Any]) -> None:
-    code = getattr(function, "__code__", None)
-    # A plain function says it itself; inspect, which is asked of methods, partials and whatever else, looks long.
-    is_plain = type(function) is FunctionType and not (function.__dict__ or code.co_flags & _DEFERS)
+    code: CodeType | None = getattr(function, "__code__", None)
+    # A plain function's code says it; inspect, which is asked of methods, partials and whatever else, looks long.
+    is_plain = type(function) is FunctionType and not function.__dict__ and code and not code.co_flags & _DEFERS
     if not is_plain and (
         iscoroutinefunction(function) or isgeneratorfunction(function) or isasyncgenfunction(function)
     ):

@@ -88,7 +88,9 @@ def _named(
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    if type(value) is not str:  # as most are: to ask an abstract class is slow
-        if value is None or (not default and isinstance(value, (dict, list, tuple, Mapping)) and not value):
-            return True
+    if value is None:
+        return True
+    # Most are text, and to ask an abstract class is slow.
+    if type(value) is not str and not default and isinstance(value, Mapping | list | tuple) and not value:
+        return True
     return type(value) is type(default) and bool(value == default)

@@ -204,10 +204,11 @@ def spell(value: object, keys: Keys) -> dict[str, Any]:
     held = vars(value)
     said: dict[str, Any] = {}
     for name, key, default in keys:
-        if name in held and (item := held[name]) is not default:
-            # True == 1 == 1.0 in Python, but not in meaning.
-            if type(item) is not type(default) or item != default:
-                said[key] = item if type(item) in _SCALARS else _plain(item)
+        if name not in held or (item := held[name]) is default:
+            continue
+        # True == 1 == 1.0 in Python, but not in meaning.
+        if type(item) is not type(default) or item != default:
+            said[key] = item if type(item) in _SCALARS else _plain(item)
     return said
 
 
