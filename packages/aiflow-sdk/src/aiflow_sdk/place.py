@@ -19,8 +19,8 @@ _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 def caller() -> Where:
     """Return the line from which aiflow was called."""
     frame = sys._getframe(1)
-    # Not by its code, which every look at is told to audit hooks, and discovery has one.
-    while (frame.f_globals.get("__file__") or "").startswith(_HERE) and frame.f_back:
+    # Known by its globals: each look at a frame's code is told to audit hooks, of which discovery has one.
+    while str(frame.f_globals.get("__file__")).startswith(_HERE) and frame.f_back:
         frame = frame.f_back
     return Where(relative_path(frame.f_code.co_filename), frame.f_lineno)
 
