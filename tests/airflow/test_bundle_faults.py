@@ -17,10 +17,13 @@ from aiflow_airflow.bundle import AiflowBundle
 from aiflow_airflow.deployed import POINTER, Deployed
 from aiflow_airflow.layout import file_of
 from aiflow_airflow.shims import dags_of
+from airflow.dag_processing.bundles.base import BundleVersion
+from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 
 from aiflow_sdk.bundles import BundleDocument, BundleStore, Content, Entry, StoredFile, digest, shard_of
 from aiflow_sdk.bundles.airflow import BROKEN_TAG
+from aiflow_sdk.bundles.reader import object_key, release_key
 from aiflow_sdk.config import load_project
 from aiflow_sdk.deployment import deploy_project
 from aiflow_sdk.errors import AiflowError, StoreError
@@ -186,6 +189,111 @@ def test_a_plan_of_a_newer_version_is_told_and_the_others_go_on(ids: tuple[str, 
     assert broken(dags) == {newer}
     assert "error[newer-document]" in str(dags[newer].doc_md)
     assert len(dags) == 1 + len(ids)
+
+
+def publish_newer(store: BundleStore, project: str) -> str:
+    """Publish a version of a project as a newer aiflow would, whose document this one cannot read."""
+    newest = store.newest()
+    assert newest is not None
+    bundle = store.bundle(newest.version)
+    document = json.loads(store.read(bundle.projects[project])) if project in bundle.projects else {"project": project}
+    newer = json.dumps({**document, "project_format": 2}).encode()
+    whole = BundleDocument("test", {**bundle.projects, project: digest(newer)}).to_bytes()
+    for content in (newer, whole):
+        store.store.put(object_key(digest(content)), content)
+    release = replace(
+        newest, number=newest.number + 1, version=digest(whole), project=project, project_version=digest(newer)
+    )
+    assert store.store.put_if_absent(release_key(release.number), release.to_bytes())
+    return digest(newer)
+
+
+def refusal(bundle: AiflowBundle) -> str:
+    """Return the import error that Airflow shows; nothing where there is none."""
+    path = bundle.path / "newer_documents.py"
+    if not path.exists():
+        return ""
+    parsed = DagBag(path, load_op_links=False, bundle_path=bundle.path, bundle_name=bundle.name)
+    assert not parsed.dags
+    (told,) = parsed.import_errors.values()
+    return str(told)
+
+
+@pytest.fixture
+def other(ids: tuple[str, ...]) -> str:
+    """A pipeline of the project ``other`` whose DAG lies in the same shard."""
+    return next(one for one in IDS if shard_of(f"other.{one}") == shard_of(f"shop.{ids[0]}"))
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_a_project_of_a_newer_format_stays_what_it_was_and_keeps_no_other_back(
+    ids: tuple[str, ...],
+    deploy: Callable[..., None],
+    store: BundleStore,
+    open_bundle: Callable[..., AiflowBundle],
+    other: str,
+    monkeypatch: pytest.MonkeyPatch,
+    is_empty: bool,
+):
+    bundle = None if is_empty else open_bundle()
+    newer = publish_newer(store, "shop")
+    deploy("other", (other,))
+    if bundle is None:
+        bundle = open_bundle()
+    else:
+        os.utime(shim_of(bundle, f"shop.{ids[0]}"), (1, 1))
+        bundle.refresh()
+    newest = store.newest()
+    assert newest is not None
+    assert bundle.get_current_version() == BundleVersion(newest.version)
+    dags = parse(bundle)
+    assert len(dags) == len(ids) + 1
+    assert broken(dags) == set()
+    told = refusal(bundle)
+    assert f"project 'shop', version {newer[:12]}" in told
+    assert "format 2; this aiflow reads formats up to 1" in told
+    assert "upgrade aiflow-sdk (in Airflow's environment too)" in told
+    assert "its DAGs stay those of version" in told
+    # A task of a run that begins now does what its DAG shows, on a machine that has looked for nothing.
+    for dag_id in (f"shop.{ids[0]}", f"other.{other}"):
+        assert parse_one(open_bundle(newest.version), dag_id) is not None
+
+    # The next publish of another comes too, and once Airflow's side was upgraded the project itself.
+    deploy("other", (other,), code="another")
+    bundle.refresh()
+    assert bundle.get_current_version() != BundleVersion(newest.version)
+    assert refusal(bundle) == told
+    monkeypatch.setattr("aiflow_sdk.bundles.model.PROJECT_FORMAT", 2)  # as the newer one has it
+    bundle = open_bundle()
+    assert refusal(bundle) == ""
+    assert Deployed.lying_in(bundle.path).document("shop") == store.project(newer)
+    assert len(parse(bundle)) == len(ids) + 1
+    # Going back the wrong way round takes nobody else's publishes either.
+    monkeypatch.undo()
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH", str(bundle.base_dir.parent))
+    deploy("other", (other,), code="a third")
+    bundle = open_bundle()
+    assert refusal(bundle) == told
+    assert broken(parse(bundle)) == set()
+
+
+def test_a_project_of_which_all_is_of_a_newer_format_is_told_and_not_shown(
+    ids: tuple[str, ...],
+    deploy: Callable[..., None],
+    store: BundleStore,
+    open_bundle: Callable[..., AiflowBundle],
+    other: str,
+):
+    bundle = open_bundle()
+    publish_newer(store, "future")
+    deploy("other", (other,))
+    bundle.refresh()
+    assert len(parse(bundle)) == len(ids) + 1
+    assert "project 'future'" in refusal(bundle)
+    assert "none of its DAGs is shown" in refusal(bundle)
+    deploy("future", (other,))
+    bundle.refresh()
+    assert refusal(bundle) == ""
 
 
 def test_a_document_that_is_gone_leaves_what_was_there_before(

@@ -40,9 +40,8 @@ def make_old(*paths: Path, days: float = 40) -> None:
 def nothing_left() -> None:
     """End what other tests have left running."""
     while LEFT:
-        process = LEFT.pop()
-        process.kill()
-        process.wait()
+        with LEFT.pop() as process:  # which closes its pipes and waits
+            process.kill()
 
 
 @pytest.fixture

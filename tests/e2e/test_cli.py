@@ -396,6 +396,26 @@ def test_a_run_goes_on_when_nobody_reads_its_view(project: Path) -> None:
     assert run["state"] == "succeeded"
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_backfill_ends_as_by_ctrl_c_when_nobody_reads_on(project: Path, more: list[str]) -> None:
+    first = LAST - datetime.timedelta(days=39)
+    backfill = f"{' '.join(AIFLOW)} backfill daily_revenue --from {first} --to {LAST}"
+    command = f"{' '.join([backfill, *more])} | head -2; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], cwd=project, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (130, "")
+    assert len(result.stdout.splitlines()) == 2
+    runs = json.loads(aiflow("runs", "--limit", 40, "--json", folder=project).stdout)
+    assert 0 < len(runs) < 20
+    assert {run["state"] for run in runs} <= {"succeeded", "cancelled"}
+
+
+def test_a_backfill_of_which_nothing_runs_may_be_read_in_part(made: Path) -> None:
+    backfill = f"{' '.join(AIFLOW)} backfill daily_revenue --from {BEFORE} --to {LAST} --dry-run"
+    command = f"{backfill} | true; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], cwd=made, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_a_run_imports_nothing_heavy_beside_its_child(made: Path) -> None:
     program = (
         "import sys\nfrom aiflow_sdk.cli import main\n"

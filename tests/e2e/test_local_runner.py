@@ -619,6 +619,88 @@ def test_ctrl_c_cancels_and_the_run_can_be_resumed(project, number: signal.Signa
     assert len(rows(folder)) == 4
 
 
+DIES_ONCE_IT_IS_SAVED = """
+def second(first: pl.DataFrame, context) -> pl.DataFrame:
+    from aiflow_sdk.local.store import RunFolder
+    save = RunFolder.save
+    def dying(folder, state, **facts):
+        save(folder, state, **facts)
+        if state.state != "running":
+            os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+    RunFolder.save = dying
+    return first
+"""
+BREAKS_OFF = """
+import os, signal
+from aiflow_sdk.local import supervisor
+def show(record):
+    if record["record"] == "task-started" and record["task_id"] == "second":
+        {}
+"""
+KILLS_THE_CHILD = "os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)"
+DIES_ONCE_IT_IS_SETTLED = f"""
+{BREAKS_OFF.format(KILLS_THE_CHILD)}
+settle = supervisor.settle_end
+def dying(*arguments, **how):
+    settle(*arguments, **how)
+    os.kill(os.getpid(), signal.SIGKILL)
+supervisor.settle_end = dying  # the true one, and then the kill
+"""
+
+
+@pytest.mark.parametrize(
+    ("job", "program", "code", "ends"),
+    [
+        (DIES_ONCE_IT_IS_SAVED, "", -9, ("succeeded", "COMPLETE", "COMPLETE")),
+        (SLOW_SECOND, DIES_ONCE_IT_IS_SETTLED, -9, ("cancelled", "ABORT", "ABORT")),
+        (SLOW_SECOND, BREAKS_OFF.format("raise ValueError"), 1, ("cancelled", "ABORT", "ABORT")),
+    ],
+)
+def test_an_end_that_was_written_and_not_told_is_told_by_the_next_who_looks(project, job, program, code, ends) -> None:
+    folder = project(TWO_TASKS, job)
+    process = start_in_background(folder, f"{program}\n{RUN_PROGRAM}")
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    (known,) = list_runs(folder)
+    assert known.state == ends[0]
+    (spool,) = folder.glob(".aiflow/runs/*/events.jsonl")
+    deadline = time.monotonic() + 10
+    before = spool.read_text()
+    while spool.read_text() == before and time.monotonic() < deadline:  # who did it is only just going
+        tell_ends(folder)
+    assert ends_of(folder) == {"work": ends[1], "work/first": "COMPLETE", "work/second": ends[2]}
+    told = spool.read_text()
+    tell_ends(folder)
+    assert spool.read_text() == told
+    last = json.loads(told.splitlines()[-1])
+    assert last["job"]["name"] == "default/work"
+    assert ("outputStatistics" in last["outputs"][0].get("outputFacets", {})) == (ends[1] == "COMPLETE")
+    if ends[0] == "cancelled":
+        (folder / "mended").touch()
+        assert run(folder, date=None, resume=known.run_id)[0].succeeded
+
+
+def test_an_end_that_somebody_told_meanwhile_is_not_told_again(project) -> None:
+    folder = project(TWO_TASKS, SLOW_SECOND)
+    program = f"""
+from aiflow_sdk.events import Spool
+{BREAKS_OFF.format(KILLS_THE_CHILD)}
+settle = supervisor.settle_end
+def settled(folder, *arguments, **how):
+    told = settle(folder, *arguments, **how)
+    Spool(folder.events_path).append({{"eventType": "ABORT", "run": {{"runId": folder.run_id}}}})  # the other's
+    return told
+supervisor.settle_end = settled
+{RUN_PROGRAM}
+"""
+    process = start_in_background(folder, program)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    (spool,) = folder.glob(".aiflow/runs/*/events.jsonl")
+    assert spool.read_text().count('"ABORT"') == 1
+
+
 def test_a_second_ctrl_c_kills_what_does_not_listen(project) -> None:
     folder = project(
         TWO_TASKS,
@@ -846,6 +928,34 @@ def test_a_definition_runs_in_this_process_with_functions_that_exist_only_here(p
     assert len(rows(folder, "out/here")) == 3
     assert kinds(records) == ["run-started", "task-started", "task-finished", "run-finished"]
     assert read_run(folder, summary.run_id)[0].state == "succeeded"
+
+
+def test_the_end_of_a_run_is_nobody_elses_to_tell_before_it_is_told(project, monkeypatch) -> None:
+    from aiflow_sdk import pipeline, sink, source
+    from aiflow_sdk.local import run_definition
+    from aiflow_sdk.local.journal import Journal
+
+    folder = project(KEEP)
+    record_of = Journal.record
+
+    def looked(journal: Journal, live: Any, record: dict[str, Any]) -> None:
+        if record["record"] == "run-finished":
+            assert json.loads((live.folder.path / "run.json").read_text())["state"] == "succeeded"
+            tell_ends(folder)
+        record_of(journal, live, record)
+
+    monkeypatch.setattr(Journal, "record", looked)  # the true one, and before it somebody who looks
+
+    @pipeline(id="notebook", schedule="@daily")
+    def notebook(p: Any) -> None:
+        numbers = p.read(source.onelake("numbers", table="raw.numbers", partitions={"dt": "{{ ds }}"}))
+        p.write(numbers, sink.onelake("result", table="out.here", partition_by=["dt"]))
+
+    assert run_definition(notebook, date=DAY, root=folder).succeeded
+    (spool,) = folder.glob(".aiflow/runs/*/events.jsonl")
+    told = [(event["job"]["name"], event["eventType"]) for event in map(json.loads, spool.read_text().splitlines())]
+    assert [kind for name, kind in told if name == "default/notebook"] == ["START", "COMPLETE"]
+    assert tell_ends(folder).keys() == {spool.parent.name}
 
 
 def sparks() -> list[str]:

@@ -206,7 +206,7 @@ def unique(name: str) -> str:
     return f"{name}-{uuid.uuid4().hex[:8]}"
 
 
-def wait_until(condition: Any, seconds: float = 20.0) -> None:
+def wait_until(condition: Any, seconds: float = 60.0) -> None:
     """Wait until a condition holds, or fail."""
     deadline = time.monotonic() + seconds
     while not condition():

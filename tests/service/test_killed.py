@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 from aiflow_sdk.cli import main
 from service_trial import running_service, wait_until
@@ -43,14 +44,20 @@ def test_a_run_that_was_killed_with_all_its_processes_ends_for_the_service(tmp_p
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         (run,) = service.get("/api/v1/runs", state="running")["items"]
-        for _ in range(2):
+
+        def events_sent() -> int:
             capsys.readouterr()
             assert main(["-C", str(project), "sync", "--json"]) == 0
             (account,) = json.loads(capsys.readouterr().out)["listeners"]
-        assert account["events"] == 0  # it is told once
-        told = service.get(f"/api/v1/runs/{run['run_id']}")
-        assert told["state"] == "failed"
-        assert told["error"]["code"] == "worker-died"
+            return int(account["events"])
+
+        def told() -> dict[str, Any]:
+            return service.get(f"/api/v1/runs/{run['run_id']}")
+
+        # Its worker is a session of its own, which ends once it finds itself alone; until then the run goes on.
+        wait_until(lambda: events_sent() and told()["state"] == "failed")
+        assert events_sent() == 0  # it is told once
+        assert told()["error"]["code"] == "worker-died"
         assert service.get("/api/v1/runs", state="running", parts="true")["items"] == []
         # It stays one that may be gone on with.
         (project / "go").touch()

@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -108,6 +110,22 @@ def test_a_table_is_repaired_by_one_command_with_what_follows(capsys: Any, root:
     assert (done[-1]["record"], done[-1]["made"], done[-1]["left"]) == ("repair-finished", 3, [])
     assert sum(one["record"] == "run-finished" for one in done) == 3
     assert states(capsys, root, sums) == states(capsys, root, table) == [("current", None)] * 2
+
+
+def test_a_repair_ends_when_nobody_reads_on(capsys: Any, root: Path, table: str) -> None:
+    flows = root / "pipelines" / "flows.py"
+    today = datetime.now(UTC).date()
+    first = str(today - timedelta(days=60))
+    flows.write_text(flows.read_text().replace('start_date="2026-11-01"', f'start_date="{first}"'))
+    typed(capsys, root, "run", "first", "--date", first)
+    due = len(typed(capsys, root, "repair", table, "--dry-run"))
+    assert due == 59
+    command = f"{sys.executable} -m aiflow_sdk.cli -C {root} repair {table} | head -2; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (130, "")
+    states = [run["state"] for run in typed(capsys, root, "runs", "--limit", "200")]
+    assert 1 < len(states) < due // 2
+    assert set(states) <= {"succeeded", "cancelled"}
 
 
 def test_what_a_repair_cannot_make_current_is_told_with_the_reason(capsys: Any, root: Path, table: str) -> None:

@@ -136,6 +136,12 @@ def test_prints_do_no_harm_and_are_noted(tmp_path: Path) -> None:
     assert all(part in note for part in ("pipelines/a.py", "hello", "from a shell", "raw"))
 
 
+def test_what_imports_leaves_the_processor_to_what_compiles(tmp_path: Path) -> None:
+    text = "import os\nprint('nice', os.nice(0))\n"
+    (note,) = discover(write(tmp_path, {"pipelines/a.py": text + a_pipeline("a")})).notes
+    assert f"nice {min(os.nice(0) + 3, 19)}" in note
+
+
 def test_what_a_module_starts_does_not_outlive_discovery(tmp_path: Path) -> None:
     text = "import subprocess\nopen('pid.txt', 'w').write(str(subprocess.Popen(['sleep', '600']).pid))\n"
     discovery = discover(write(tmp_path, {"pipelines/a.py": text + a_pipeline("a")}))

@@ -273,3 +273,16 @@ def test_a_line_that_is_being_written_is_not_passed_over(tmp_path):
     delivery.notice(spool)
     close_all([delivery], 10)
     assert heard == [1, 2]
+
+
+@pytest.mark.parametrize("size", [1, 8_192, 100_000])
+def test_the_last_event_of_a_spool_is_read_alone_and_only_if_it_is_whole(tmp_path, size):
+    spool = Spool(tmp_path / "events.jsonl")
+    for number in range(3):
+        spool.append({"number": number, "text": "x" * size})
+    assert (spool.last() or {})["number"] == 2
+    with spool.path.open("ab") as file:
+        file.write(b'{"number": 3')
+    assert spool.last() is None
+    spool.append({"number": 4})
+    assert spool.last() == {"number": 4}

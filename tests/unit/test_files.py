@@ -474,6 +474,38 @@ def test_a_file_put_beside_the_own_ones_is_not_replaced_either(environment, put,
     assert sorted((tmp_path / "lake/out").rglob("*")) == before
 
 
+LITTER = {".DS_Store": b"\0\0\0\1Bud1", "Thumbs.db": b"\xd0\xcf", "Desktop.ini": b"[.ShellClassInfo]"}
+
+
+def test_what_operating_systems_leave_in_a_folder_refuses_no_run_and_goes_with_it(environment, read, tmp_path):
+    sink = FilesSink.load({"path": "out", "partition_by": ["dt"]}, environment)
+    rows = {"id": [1, 2], "dt": [DAY, NEXT]}
+    litter = {**LITTER, "._part-0.parquet": b"\0\5\x16\7\0\2\0\0Mac OS X"}
+    folders = [tmp_path / "lake/out", tmp_path / f"lake/out/dt={DAY}"]
+    for folder in folders:
+        folder.mkdir(parents=True)  # before the sink has written anything, too
+        for name, content in litter.items():
+            (folder / name).write_bytes(content)
+    write(sink, rows, run_of(DAY, last=NEXT), "dt")
+    assert not (folders[1] / ".DS_Store").exists()
+    assert (folders[0] / ".DS_Store").exists()  # only the partitions were replaced
+    write(sink, rows, run_of(None, 2))
+    assert [path.name for path in folders[0].iterdir() if path.name in litter] == []
+    assert len(read("out", root="lake", format="parquet")) == 2
+
+
+@pytest.mark.parametrize("name", ["._theirs.parquet", ".DS_Store/x", "Thumbs.db.parquet", "desktop.ini"])
+def test_what_only_looks_like_litter_is_not_replaced(environment, put, tmp_path, name):
+    if name == "desktop.ini":
+        (tmp_path / "lake/out").mkdir(parents=True)
+        (tmp_path / f"lake/out/{name}").symlink_to(tmp_path)
+    else:
+        put(f"lake/out/{name}", "theirs")
+    with pytest.raises(DataError) as caught:
+        write(FilesSink.load({"path": "out"}, environment), {"id": [1]})
+    assert code(caught) == "foreign-files"
+
+
 def test_days_that_were_written_at_once_or_one_by_one_are_of_the_same_sink(environment, read):
     sink = FilesSink.load({"path": "out", "partition_by": ["dt"]}, environment)
     both = {"id": [1, 2], "dt": [DAY, NEXT]}

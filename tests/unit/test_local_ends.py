@@ -51,6 +51,8 @@ def lay(project: Path, run_id: str = "r1", state: str = "running") -> RunFolder:
     (folder.path / "owner.lock").touch()
     for part, facets in ((run_id, {}), (f"{run_id}-1", {"parent": {}})):
         Spool(folder.events_path).append({"eventType": "START", "run": {"runId": part, "facets": facets}})
+    if state != "running":
+        Spool(folder.events_path).append({"eventType": "COMPLETE", "run": {"runId": run_id}})
     return folder
 
 

@@ -24,9 +24,9 @@ from typing import Any
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
 from airflow.sdk import get_parsing_context
 
-from aiflow_airflow.deployed import POINTER, Deployed, open_bundles
+from aiflow_airflow.deployed import POINTER, Deployed, is_newer, open_bundles
 from aiflow_airflow.layout import depth_of, divide, files_of, shard_in, undivided
-from aiflow_airflow.shims import read_lacking, start_ahead, write_shim
+from aiflow_airflow.shims import read_lacking, start_ahead, write_refusing_shim, write_shim
 from aiflow_sdk.bundles import Entry
 from aiflow_sdk.errors import AiflowError, DocumentError
 
@@ -36,6 +36,8 @@ _LAID_OUT = "laid_out"
 """Says which version's shims are all there and touched."""
 _LEFT_OUT = "left_out"
 """Names the projects whose documents could not be had when nothing else was here yet, one a line."""
+_NEWER = "newer_documents.py"
+"""Fails to be parsed while a project's documents are of a newer format than is read here: Airflow shows why."""
 _NEEDED_TO_PARSE = (
     "aiflow_airflow.dag",
     # Airflow looks at each task for these when it serializes it.
@@ -57,6 +59,8 @@ class AiflowBundle(BaseDagBundle):
         self._address = store
         self._environment = environment
         self._storage = dict(storage or {})
+        self._knows_newer = False
+        """Whether this process has looked which of the documents that lie here it cannot read."""
 
     @property
     def path(self) -> Path:
@@ -99,7 +103,7 @@ class AiflowBundle(BaseDagBundle):
             before = _lying_in(self.path)
             is_whole = before is not None and _read(self.path / _LAID_OUT) == before.version
             if release and not (before and is_whole and before.version == release.version):
-                deployed = self._deployed(release.version)
+                deployed = self._deployed(release.version).looked_through()
                 left_out = self._left_out(deployed, self._missed() if before else None)
                 # Where somebody was broken off, nobody knows which shims are as they should be.
                 self._lay_out(deployed, before if is_whole else None, left_out)
@@ -118,16 +122,20 @@ class AiflowBundle(BaseDagBundle):
         """Return the projects that are not shown because their documents cannot be had.
 
         On a machine where nothing is yet (``missed`` is None) one of them keeps the others back no more; where it is
-        shown already, the version that is here stays, whole. Raises what passes by itself.
+        shown already, the version that is here stays, whole, unless a newer aiflow than this wrote them: that is no
+        damage, and may last. Raises what passes by itself.
         """
-        if missed is not None and not missed:
-            return frozenset()
         failures = deployed.unknown()
+        newer = frozenset(name for name, error in failures.items() if is_newer(error))
+        if missed is not None and not missed:
+            return newer
         if passing := next((error for error in failures.values() if error.retryable), None):
             raise passing
         for name, error in failures.items():
+            if name in newer:
+                continue  # these are told by an import error
             _log.error("the DAGs of project %s are not known: %s", name, error)
-        return frozenset(failures if missed is None else missed & failures.keys())
+        return newer | frozenset(failures if missed is None else missed & failures.keys())
 
     def _lay_out_version(self, deployed: Deployed) -> None:
         """Write the pointer of a version that never changes, and the shims by which somebody may look at it.
@@ -155,7 +163,7 @@ class AiflowBundle(BaseDagBundle):
         changed: dict[str, Mapping[str, Entry]] = {}
         redone = []
         for number, parts in shards.items():
-            if before and before.parts(number, without=missed) == parts:
+            if before and self._parts(before, number, missed) == parts:
                 continue
             redone.append(number)
             entries = deployed.entries(parts)
@@ -180,7 +188,24 @@ class AiflowBundle(BaseDagBundle):
                 os.utime(path)
             else:
                 write_shim(path)
+        self._tell_newer(deployed)
         (folder / _LAID_OUT).write_text(deployed.version)  # last: a break before it has all laid out anew
+
+    def _tell_newer(self, deployed: Deployed) -> None:
+        path = self.path / _NEWER
+        if told := deployed.tell_newer():
+            _log.error("%s", told)
+            write_refusing_shim(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _parts(before: Deployed, number: str, missed: frozenset[str]) -> tuple[tuple[str, str], ...] | None:
+        """Return what a shard was made of; None where that is not known any more."""
+        try:
+            return before.parts(number, without=missed)
+        except AiflowError:
+            return None
 
     @staticmethod
     def _shown(before: Deployed, number: str, depth: int, missed: frozenset[str]) -> Mapping[str, Mapping[str, Entry]]:
@@ -191,6 +216,13 @@ class AiflowBundle(BaseDagBundle):
             return {}
 
     def _heal(self, deployed: Deployed) -> None:
+        if not self._knows_newer:
+            newer = deployed.newer().keys()
+            self._knows_newer = True
+            if newer != (deployed.instead or {}).keys() | (newer & self._missed()):  # Airflow's side is another now
+                found = self._deployed(deployed.version).looked_through()
+                self._lay_out(found, deployed, self._left_out(found, self._missed()))
+                return
         if (missed := self._missed()) and (missed - (unknown := deployed.unknown().keys())):
             self._lay_out(deployed, None, missed & unknown)
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +48,9 @@ class Deployed(ObjectReader):
     depths: Mapping[str, int] | None = None
     """How often each shard was divided when the files were laid out, those that were; None where nobody laid them out
     by it, so that a file shows all that it may."""
+    instead: Mapping[str, str] | None = None
+    """Project whose document is of a newer format than is read here → its version that stands for it meanwhile; None
+    where nobody looked for one."""
     lacking: set[str] = field(default_factory=set, compare=False)
     """Digests of the objects that could not be had."""
 
@@ -64,6 +67,7 @@ class Deployed(ObjectReader):
                 stated["storage"],
                 Path(stated["objects"]),
                 stated.get("depths"),
+                stated.get("instead"),
             )
         except (OSError, ValueError, KeyError) as error:
             raise DocumentError(
@@ -99,18 +103,80 @@ class Deployed(ObjectReader):
         Raises ``AiflowError`` where the document of another project cannot be had.
         """
         names = sorted(self.projects.keys() - set(without))
-        shards = ((name, self.project(self.projects[name]).shards.get(number)) for name in names)
+        shards = ((name, self.document(name).shards.get(number)) for name in names)
         return tuple((name, sha) for name, sha in shards if sha)
 
     def unknown(self) -> dict[str, AiflowError]:
         """Return the projects whose documents cannot be had or understood, and why."""
         failures: dict[str, AiflowError] = {}
-        for name, version in self.projects.items():
+        for name in self.projects:
             try:
-                self.project(version)
+                self.document(name)
             except AiflowError as error:
                 failures[name] = error
         return failures
+
+    def document(self, name: str) -> ProjectDocument:
+        """Return a project's document; where it is of a newer format than is read here, what stands for it.
+
+        That is the newest version of the project deployed before that can be read: the machines of one Airflow, which
+        are of one version, find the same. Raises ``AiflowError``.
+        """
+        if version := (self.instead or {}).get(name):
+            return self.project(version)
+        try:
+            return self.project(self.projects[name])
+        except DocumentError as error:
+            if is_newer(error) and self.instead is None and (found := self._readable_before(name)):
+                return self.project(found)
+            raise
+
+    def looked_through(self) -> Deployed:
+        """Return this with what stands for the projects whose documents are of a newer format than is read here."""
+        found = {name: self._readable_before(name) for name in self.newer()}
+        return replace(self, instead={name: version for name, version in found.items() if version})
+
+    def newer(self) -> dict[str, AiflowError]:
+        """Return the projects whose own documents are of a newer format than is read here, and what says so.
+
+        Raises what passes by itself: whether one is newer is not known then.
+        """
+        failures: dict[str, AiflowError] = {}
+        for name, version in self.projects.items():
+            try:
+                self.project(version)
+            except AiflowError as error:  # one that is not newer is told by who needs it
+                if is_newer(error):
+                    failures[name] = error
+                elif error.retryable:
+                    raise
+        return failures
+
+    def tell_newer(self) -> str:
+        """Return what people are told of those projects, a line each; nothing where there is none."""
+        lines = []
+        for name, error in sorted(self.newer().items()):
+            version = (self.instead or {}).get(name)
+            stands = f"its DAGs stay those of version {version[:12]}" if version else "none of its DAGs is shown"
+            lines.append(f"project '{name}', version {self.projects[name][:12]}: {error}; until then {stands}")
+        return "\n".join(lines)
+
+    def _readable_before(self, name: str) -> str | None:
+        """Return the newest version of a project that was deployed before this one and can be read."""
+        releases = iter(self.store.releases())
+        for release in releases:
+            if release.version == self.version:
+                break
+        for release in releases:
+            if release.project == name:
+                try:
+                    self.project(release.project_version)
+                except AiflowError as error:
+                    if error.retryable:
+                        raise
+                else:
+                    return release.project_version
+        return None
 
     def entries(self, parts: Iterable[tuple[str, str]]) -> dict[str, Entry]:
         """Return the pipelines of a shard of such parts, by DAG id."""
@@ -118,7 +184,7 @@ class Deployed(ObjectReader):
 
     def pipelines(self, project: str, shard: str) -> Iterator[Found]:
         """Yield a project's pipelines of a shard (digest of its document), sorted."""
-        document = self.project(self.projects[project])
+        document = self.document(project)
         for dag_id, entry in sorted(self.shard(shard).items()):
             yield Found(dag_id, document, entry)
 
@@ -131,7 +197,7 @@ class Deployed(ObjectReader):
         failure: AiflowError | None = None
         for name in self._owners(dag_id):
             try:
-                project = self.project(self.projects[name])
+                project = self.document(name)
                 if (sha := project.shards.get(number)) and (entry := self.shard(sha).get(dag_id)):
                     return Found(dag_id, project, entry)
             except AiflowError as error:
@@ -189,4 +255,9 @@ def open_bundles(address: str, environment: str, storage: Mapping[str, Any]) -> 
     return BundleStore.open(address, environment, storage=resolve_secrets(dict(storage), Environment(environment)))
 
 
-_STATED = ("version", "address", "environment", "storage", "objects", "depths")
+def is_newer(error: AiflowError) -> bool:
+    """Whether a document could not be read because a newer aiflow wrote it."""
+    return error.code == "newer-document"
+
+
+_STATED = ("version", "address", "environment", "storage", "objects", "depths", "instead")

@@ -32,6 +32,8 @@ REMEMBERED_SECONDS = 30.0
 RETRYABLE_REMEMBERED_SECONDS = 5.0
 """The same of a failure that may pass by itself: less than most retry delays."""
 _DAY_SECONDS = 86_400
+_REMOVALS, _REMOVAL_SECONDS = 10, 0.1
+"""How often it is tried to remove a folder, and the pause in between."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Make = Callable[[Path], None]
@@ -274,10 +276,14 @@ class SharedFolders:
 
 def remove_tree(folder: Path) -> None:
     """Remove a folder and all below it, also where nothing in it may be written; what cannot be removed stays."""
-    for place, _, _ in os.walk(folder):
-        with suppress(OSError):
-            os.chmod(place, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(_REMOVALS):
+        for place, _, _ in os.walk(folder):
+            with suppress(OSError):
+                os.chmod(place, 0o700)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_REMOVAL_SECONDS)  # what a dead maker had started may write into it until it finds its files gone
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiflow_airflow.layout import shard_in, shown_in
-from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.errors import AiflowError, DocumentError
 from aiflow_sdk.stores import replace_file
 
 if TYPE_CHECKING:
@@ -31,9 +31,30 @@ globals().update(dags_of(__file__))
 '''
 
 
+REFUSING_SHIM = '''"""An error, no DAG: what Airflow's side of aiflow is too old for. Written by aiflow; do not edit."""
+
+from aiflow_airflow.shims import refuse_newer
+
+refuse_newer(__file__)
+'''
+
+
 def write_shim(path: Path) -> None:
     """Write a shim, in one step."""
     replace_file(path, SHIM)
+
+
+def write_refusing_shim(path: Path) -> None:
+    """Write the shim that says what cannot be read, in one step."""
+    replace_file(path, REFUSING_SHIM)
+
+
+def refuse_newer(file: str) -> None:
+    """Raise ``DocumentError`` (``newer-document``) naming the projects that a newer aiflow deployed than this one."""
+    from aiflow_airflow.deployed import Deployed
+
+    if told := Deployed.lying_in(Path(file).parent).tell_newer():
+        raise DocumentError("newer-document", told)
 
 
 def read_lacking(shim: Path) -> list[str]:

@@ -21,7 +21,7 @@ from aiflow_sdk.bundles.model import (
     read_places,
     read_shard,
 )
-from aiflow_sdk.errors import StoreError
+from aiflow_sdk.errors import DocumentError, StoreError
 from aiflow_sdk.stores import Store, open_store
 
 _THREADS = 16
@@ -173,14 +173,19 @@ def _reading(address: str) -> Iterator[None]:
         ) from error
 
 
-def if_there(read: Callable[[str], _R], *, or_damaged: bool = False) -> Callable[[str], _R | None]:
-    """Return the reader that answers None where an object is gone; with ``or_damaged`` where it is spoilt too."""
-    codes = ("missing-object", "damaged-object") if or_damaged else ("missing-object",)
+def if_there(
+    read: Callable[[str], _R], *, or_damaged: bool = False, or_newer: bool = False
+) -> Callable[[str], _R | None]:
+    """Return the reader that answers None where an object is gone.
+
+    With ``or_damaged`` where it is spoilt too, with ``or_newer`` where it is a document of a newer format.
+    """
+    codes = ["missing-object", *(["damaged-object"] * or_damaged), *(["newer-document"] * or_newer)]
 
     def read_or_none(sha: str) -> _R | None:
         try:
             return read(sha)
-        except StoreError as error:
+        except (StoreError, DocumentError) as error:
             if error.code not in codes:
                 raise
             return None

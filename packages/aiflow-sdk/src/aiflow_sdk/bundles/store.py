@@ -250,7 +250,7 @@ class BundleStore(BundleReader):
     def _what_is_there(self, version: str | None, documents: Documents) -> _Known:
         """Return what the version before holds: what became of its pipelines, and which objects need not be written."""
         known = _Known(version)
-        before = None if version is None else if_there(self.project, or_damaged=True)(version)
+        before = None if version is None else if_there(self.project, or_damaged=True, or_newer=True)(version)
         old = dict(before.shards) if before else {}
         new = documents.document.shards
         differing = [shard for shard in sorted({*old, *new}) if old.get(shard) != new.get(shard)]
@@ -280,11 +280,15 @@ class BundleStore(BundleReader):
     def _refuse_taken(
         self, project: str, added: Mapping[str, set[str]], bundle: BundleDocument, entries: Mapping[str, Entry]
     ) -> None:
-        """Raise ``DefinitionError`` (``duplicate-dag-id``) where another project has one of these DAG ids."""
+        """Raise ``DefinitionError`` (``duplicate-dag-id``) where another project has one of these DAG ids.
+
+        One that cannot be read, because it is damaged or a newer aiflow deployed it, keeps nobody from publishing.
+        """
         others = [(name, version) for name, version in bundle.projects.items() if name != project]
         if not added or not others:
             return
-        read_project, read_shard = if_there(self.project, or_damaged=True), if_there(self.shard, or_damaged=True)
+        read_project = if_there(self.project, or_damaged=True, or_newer=True)
+        read_shard = if_there(self.shard, or_damaged=True)
         documents = side_by_side(read_project, [version for _, version in others])
         asked = [
             (name, shard, document.shards[shard])

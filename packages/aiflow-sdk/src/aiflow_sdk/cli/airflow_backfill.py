@@ -113,14 +113,15 @@ def _watch(
     record = _started(deployed, request, backfill.due, backfill.skipped)
     runs = invocation.next_command("runs", deployed.pipeline_id, "--on", "airflow")
     try:
-        if invocation.as_json:
-            console.print_json({**record, "backfill_id": backfill.id})
-            return watch_backfill(airflow, deployed, backfill, console.print_json).exit_code
-        from aiflow_sdk.cli.backfill_screen import BackfillScreen
+        with console.ending_with_reader():
+            if invocation.as_json:
+                console.print_json({**record, "backfill_id": backfill.id})
+                return watch_backfill(airflow, deployed, backfill, console.print_json).exit_code
+            from aiflow_sdk.cli.backfill_screen import BackfillScreen
 
-        with BackfillScreen(console) as screen:
-            screen.take(record)
-            outcome = watch_backfill(airflow, deployed, backfill, screen.take)
+            with BackfillScreen(console) as screen:
+                screen.take(record)
+                outcome = watch_backfill(airflow, deployed, backfill, screen.take)
     except KeyboardInterrupt:
         about = {"pipeline_id": deployed.pipeline_id, "backfill_id": backfill.id}
         following = [runs, airflow.page_of(deployed.dag_id)]

@@ -9,7 +9,8 @@ import shutil
 import sys
 import threading
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from aiflow_sdk.errors import plural
@@ -24,7 +25,7 @@ _PLAIN = str.maketrans(
 
 
 class Console:
-    """One output. A reader that goes away (``aiflow … | head``) silences it; nothing is raised."""
+    """One output. A reader that goes away (``aiflow … | head``) silences it."""
 
     def __init__(self, stream: TextIO | None = None, *, as_json: bool = False) -> None:
         self.stream = stream if stream is not None else sys.stdout
@@ -33,6 +34,7 @@ class Console:
         self.is_terminal = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.has_colour = self.is_terminal and not os.environ.get("NO_COLOR")
         self.is_closed = False
+        self._ends_with_reader = False
         self._lock = threading.RLock()
         self._encoding = self.stream.encoding or "utf-8"
 
@@ -51,6 +53,15 @@ class Console:
         if not self.has_colour or not text or not names:
             return text
         return f"\x1b[{';'.join(_STYLES[name] for name in names)}m{text}\x1b[0m"
+
+    @contextmanager
+    def ending_with_reader(self) -> Iterator[None]:
+        """Meanwhile a reader that goes away is a ``KeyboardInterrupt``, once: work of hours is not done for nobody."""
+        before, self._ends_with_reader = self._ends_with_reader, True
+        try:
+            yield
+        finally:
+            self._ends_with_reader = before
 
     def print(self, text: str = "") -> None:
         """Write a line."""
@@ -76,6 +87,8 @@ class Console:
                 self.is_closed = True
                 # What is still buffered must go somewhere, or Python complains when it ends.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+                if self._ends_with_reader:
+                    raise KeyboardInterrupt from None
 
 
 def text_width(text: str) -> int:

@@ -10,15 +10,15 @@ from typing import Any
 from aiflow_sdk.compiler.subject import Subject
 from aiflow_sdk.config import Environment
 from aiflow_sdk.errors import AiflowError, PluginError, ProblemsError, Where
-from aiflow_sdk.ir import DatasetName, FrozenMap, NodeIR, thaw
+from aiflow_sdk.ir import DatasetName, NodeIR, thaw
 from aiflow_sdk.plugins import Family, Plugin, Sink, Source
 
 
-def dataset_of(subject: Subject, node: NodeIR, stated: Mapping[str, Any] | None = None) -> DatasetName | None:
+def dataset_of(subject: Subject, node: NodeIR) -> DatasetName | None:
     """Return how lineage calls a connector's dataset; None where a template or a secret decides it, so that the run
     tells. Raises ``PluginError`` for a stranger's plugin that fails."""
     # Which partitions are read has no part in the name, and follows the run as a rule.
-    loaded = _loaded(subject, node, _without_partitions(node, stated))
+    loaded = _loaded(subject, node, whole=False)
     if loaded is None:
         return None
     with asked(subject, node, type(loaded), "dataset"):
@@ -55,7 +55,7 @@ def replaces_run(subject: Subject, sink: NodeIR) -> bool:
 
 def arrow_schema(subject: Subject, source: NodeIR) -> Any:
     """Return the columns of a source where they are known, else None."""
-    loaded = _loaded(subject, source, _without_partitions(source))
+    loaded = _loaded(subject, source, whole=False)
     if not isinstance(loaded, Source):
         return None
     with asked(subject, source, type(loaded), "arrow_schema"):
@@ -65,29 +65,29 @@ def arrow_schema(subject: Subject, source: NodeIR) -> Any:
             return None  # not there yet: the run will tell
 
 
-def _without_partitions(node: NodeIR, stated: Mapping[str, Any] | None = None) -> FrozenMap:
-    options = FrozenMap({**node.options, **stated}) if stated else node.options
-    return options.without("partitions")
-
-
 def check_place(subject: Subject, sink: NodeIR) -> None:
     """Raise ``ConfigurationError`` where a sink would write outside the environment, as far as is known yet."""
-    loaded = _loaded(subject, sink, sink.options)
+    loaded = _loaded(subject, sink)
     if isinstance(loaded, Sink):
         with asked(subject, sink, type(loaded), "check_place"):
             loaded.check_place()
 
 
-def _loaded(subject: Subject, node: NodeIR, options: FrozenMap) -> Source | Sink | None:
-    """Return the node's connector with these raw options, None where only a run can tell them.
+def _loaded(subject: Subject, node: NodeIR, *, whole: bool = True) -> Source | Sink | None:
+    """Return the node's connector with its raw options, None where only a run can tell them.
 
-    It is frozen, and asked many things in one compilation, so it is made once.
+    If not ``whole``, without the partitions that it asks for. It is frozen, and asked many things in one compilation,
+    so it is made once.
     """
-    key = (node.id, options)
+    whole = whole or "partitions" not in node.options
+    key = (node.id, whole)
     if key not in subject.loaded:
         family: Family[Any] = subject.registry.sources if node.type == "source" else subject.registry.sinks
-        plugin = family.get(node.kind or "", where=subject.where(node))
-        subject.loaded[key] = plugin.try_load(options, subject.environment, where=subject.where(node))
+        where = subject.where(node)
+        options = node.options if whole else node.options.without("partitions")
+        subject.loaded[key] = family.get(node.kind or "", where=where).try_load(
+            options, subject.environment, where=where
+        )
     return subject.loaded[key]
 
 
@@ -95,7 +95,7 @@ def check_options(subject: Subject, node: NodeIR, plugin: type[Plugin]) -> list[
     """Return what is wrong with a connector's options; where nothing is, the connector is there to be asked."""
     try:
         with asked(subject, node, plugin, "problems"):
-            _loaded(subject, node, node.options)
+            _loaded(subject, node)
     except ProblemsError as error:
         return list(error.problems)
     except AiflowError as error:
@@ -115,7 +115,7 @@ def _ask(subject: Subject, sink: NodeIR, method: str, read: Callable[[Any], Any]
 
 def _sink(subject: Subject, node: NodeIR) -> Sink:
     """Return the sink; while templates stand in its options, one that holds them raw, to be asked of columns alone."""
-    loaded = _loaded(subject, node, node.options)
+    loaded = _loaded(subject, node)
     if isinstance(loaded, Sink):
         return loaded
     if node.id not in subject.raw:

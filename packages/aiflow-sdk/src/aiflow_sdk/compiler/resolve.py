@@ -114,20 +114,20 @@ def resolve_resources(subject: Subject, node: NodeIR) -> tuple[str, str, FrozenM
     """Return the ``module:object`` of the node's engine, its cluster, and the engine's options spelled out."""
     engine = subject.registry.engines.get(node.engine or "")
     reference = subject.registry.engines.reference(node.engine or "")
-    return reference, cluster_of(subject, node), FrozenMap(engine.spelled_out(engine_options(node)))
+    return reference, cluster_of(subject, node), engine.spelled_out(engine_options(node))
 
 
 def copy_resources(subject: Subject) -> tuple[str, str, FrozenMap]:
     """Return the same for a task that only copies a source into sinks."""
     engine = subject.registry.engines.get("python")
-    return subject.registry.engines.reference("python"), LOCAL, FrozenMap(engine.spelled_out({}))
+    return subject.registry.engines.reference("python"), LOCAL, engine.spelled_out({})
 
 
 def _connector(
     subject: Subject, node: NodeIR, plugin: Any, family: Any, stated: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     options = {**with_grains(subject, node.options), **(stated or {})}
-    name = dataset_of(subject, node, stated)
+    name = dataset_of(subject, node)
     reference = family.reference(node.kind)
     return {
         "id": node.id,
@@ -135,7 +135,7 @@ def _connector(
         "kind": node.kind,
         "plugin": reference,
         "code": project_code(subject, reference),
-        "options": FrozenMap(plugin.spelled_out(options)),
+        "options": plugin.spelled_out(options),
         "dataset": tuple(name) if name else None,
         "input_ids": node.input_ids,
     }

@@ -10,7 +10,7 @@ from typing import Any
 from aiflow_sdk.code import CodeIndex
 from aiflow_sdk.config import Environment, Project
 from aiflow_sdk.errors import AiflowError, Where
-from aiflow_sdk.ir import FrozenMap, NodeIR, PipelineIR
+from aiflow_sdk.ir import NodeIR, PipelineIR
 from aiflow_sdk.place import node_place
 from aiflow_sdk.plugins import Registry, Sink, Source
 
@@ -27,8 +27,9 @@ class Subject:
     locations: Mapping[str, Where] = field(default_factory=dict)
     here: bool = False
     """Whether functions that exist only in this process may stand in the plan."""
-    loaded: dict[tuple[str, FrozenMap], Source | Sink | None] = field(default_factory=dict, compare=False, repr=False)
-    """By node id and options the connectors that were made to be asked; None where only a run can tell the options."""
+    loaded: dict[tuple[str, bool], Source | Sink | None] = field(default_factory=dict, compare=False, repr=False)
+    """By node id the connectors that were made to be asked, with the partitions that are asked for and without; None
+    where only a run can tell the options."""
     raw: dict[str, Sink] = field(default_factory=dict, compare=False, repr=False)
     """By node id the sinks that hold templates as they stand."""
     answers: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)

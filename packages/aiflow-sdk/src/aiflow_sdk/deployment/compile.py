@@ -78,7 +78,12 @@ def compile_project(
         if not memory.remembers(names.home(pipeline), pipeline.fingerprint):
             compiler.compile_early(pipeline, code)
 
-    discovery = discover(project, twice=True, ready=compile_early, meanwhile=memory.load)
+    def get_ready() -> None:
+        memory.load()
+        if not memory.homes:  # later ones mostly find that no plan changes
+            compiler.prepare()
+
+    discovery = discover(project, twice=True, ready=compile_early, meanwhile=get_ready)
     compiler.enter(discovery)
     index = discovery.code or CodeIndex(project.root)
     codes = _Codes(index)
@@ -134,6 +139,15 @@ class _Compiler:
         # Compiled while others are still being imported, which takes two processes as long.
         self._early: dict[tuple[str, str, str], str] = {}
 
+    def prepare(self) -> Workspace:
+        """Load what making plans needs, which takes about as long as a child takes to start."""
+        from aiflow_sdk.deployment import check  # noqa: F401 for what it imports
+        from aiflow_sdk.workspace import Workspace
+
+        if self._workspace is None:
+            self._workspace = Workspace(self._project, self._registry, self._discovery.marked)
+        return self._workspace
+
     def enter(self, discovery: Discovery) -> None:
         """Go on with what was discovered, the project's own plugins included."""
         self._discovery = discovery
@@ -155,12 +169,10 @@ class _Compiler:
         return self._compile(pipeline, code) if early is None else early
 
     def _compile(self, pipeline: Discovered, code: CodeIndex) -> str | list[AiflowError]:
+        workspace = self.prepare()
         from aiflow_sdk.deployment.check import compile_or_tell
-        from aiflow_sdk.workspace import Workspace
 
-        if self._workspace is None:
-            self._workspace = Workspace(self._project, self._registry, self._discovery.marked)
-        found = compile_or_tell(pipeline, code, self._environment, self._workspace)
+        found = compile_or_tell(pipeline, code, self._environment, workspace)
         return found if isinstance(found, list) else found.to_json()
 
 

@@ -12,6 +12,9 @@ from typing import Any
 
 from aiflow_sdk.errors import StoreError
 
+_LAST_BYTES = 8192
+"""The last event mostly stands in so many."""
+
 
 class Spool:
     """A file of JSON lines that is only ever added to, by any number of processes and threads."""
@@ -52,6 +55,22 @@ class Spool:
                     continue
                 if isinstance(event, dict):
                     yield event
+
+    def last(self) -> dict[str, Any] | None:
+        """Return the newest event, if what was added last is a whole one; nothing else is read."""
+        size, length = self.path.stat().st_size, _LAST_BYTES
+        while True:
+            with self.path.open("rb") as file:
+                file.seek(max(0, size - length))
+                lines = file.read().rstrip(b"\n").split(b"\n")
+            if len(lines) > 1 or length >= size:
+                break
+            length *= 4
+        try:
+            event = json.loads(lines[-1])
+        except ValueError:
+            return None
+        return event if isinstance(event, dict) else None
 
     def _ends_whole(self) -> bool:
         with self.path.open("rb") as file:

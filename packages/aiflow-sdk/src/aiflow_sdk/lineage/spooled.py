@@ -155,10 +155,17 @@ def end_open(path: Path) -> int:
     Whoever goes on with the run begins it again, which what is told then says; the caller keeps others from that, and
     from telling the same, meanwhile. Raises ``StoreError``, ``OSError``.
     """
-    spool = Spool(path)
+    left = open_starts(path)
+    for start in left:
+        Spool(path).append(_failed(start))
+    return len(left)
+
+
+def open_starts(path: Path) -> list[Mapping[str, Any]]:
+    """Return the events that began what has no end in a spool: of attempts, and then of their run."""
     last: dict[str, Mapping[str, Any]] = {}
     starts: dict[str, Mapping[str, Any]] = {}
-    for event in spool:
+    for event in Spool(path):
         try:
             run_id = str(event["run"]["runId"])
             last[run_id] = event
@@ -166,10 +173,14 @@ def end_open(path: Path) -> int:
                 starts[run_id] = event
         except (KeyError, TypeError):
             continue  # whatever it is, it begins nothing
-    left = [start for run_id, start in starts.items() if last[run_id].get("eventType") not in _ENDS]
-    for start in reversed(left):  # its attempts before the run
-        spool.append(_failed(start))
-    return len(left)
+    return [start for run_id, start in reversed(starts.items()) if last[run_id].get("eventType") not in _ENDS]
+
+
+def ends_with(path: Path, run_id: str) -> bool:
+    """Whether the last that a spool tells is the end of a run: nothing that is told follows it."""
+    event = Spool(path).last() or {}
+    run = event.get("run")
+    return isinstance(run, dict) and run.get("runId") == run_id and event.get("eventType") in _ENDS
 
 
 def _is_end_of(start: Mapping[str, Any], event: Mapping[str, Any]) -> bool:

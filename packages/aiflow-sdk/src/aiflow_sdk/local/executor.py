@@ -136,8 +136,12 @@ class Executor:
 
     def _save(self, live: LiveRun) -> None:
         live.folder.save(live.state)
-        live.folder.disown()
-        self._tell(live, run_finished(live.state))
+        record = run_finished(live.state)
+        try:
+            self.record_event(live, record)  # while it is ours: others tell the end of a run that nobody does
+        finally:
+            live.folder.disown()
+        self.emit(record)
 
     def _tell(self, live: LiveRun, record: Record) -> None:
         self.record_event(live, record)

@@ -13,9 +13,9 @@ from aiflow_sdk.config import Environment, Project, resolve_secrets
 from aiflow_sdk.errors import Where
 from aiflow_sdk.events import Spool
 from aiflow_sdk.lineage import RECORDS, Lineage, event_of_record
-from aiflow_sdk.local.ends import NEWEST_RUNS, tell_ends
+from aiflow_sdk.local.ends import NEWEST_RUNS, results_of, tell_ends
 from aiflow_sdk.local.store import RunFolder, newest_run_ids
-from aiflow_sdk.plan import Plan, Run, TaskResult
+from aiflow_sdk.plan import Plan, Run
 from aiflow_sdk.plugins import Listener, Registry
 from aiflow_sdk.runtime.delivery import Delivery, close_all
 from aiflow_sdk.runtime.engine_version import installed_version
@@ -85,13 +85,7 @@ class Journal:
         if run_id not in self._lineages:
             self._lineages[run_id] = Lineage(live.plan, live.run, installed_version)
             self._begin(live)
-        results = {
-            task.task_id: TaskResult.from_dict(
-                {"task_id": task.task_id, "seconds": task.seconds or 0, "nodes": task.nodes}
-            )
-            for task in (live.state.tasks.values() if record["record"] == "run-finished" else ())
-            if task.state == "succeeded"
-        }
+        results = results_of(live.state) if record["record"] == "run-finished" else {}
         event = event_of_record(self._lineages[run_id], record, results)
         if event is None:
             return

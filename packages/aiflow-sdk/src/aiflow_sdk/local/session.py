@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -15,23 +16,55 @@ SESSION_DIR = "AIFLOW_SESSION_DIR"
 """Environment variable: the folder. What lies in it serves every process of the session and ends with it."""
 SESSION_OWNER = "AIFLOW_SESSION_OWNER"
 """Environment variable: id of the process that began the session; a server of the session ends when it is gone."""
+_NAME = re.compile(r"aiflow-\d+-[0-9a-f]{12}")
+"""Of the folder of a session that holds its lock, or is over."""
 _LOCK = "session.lock"
 """The file in the folder that is locked while the process lives that began the session."""
 
 
 @contextmanager
 def session() -> Iterator[dict[str, str]]:
-    """Begin a session and yield its environment variables; what it started in the background ends with it."""
-    folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"aiflow-{os.getpid()}-{os.urandom(6).hex()}")
-    os.mkdir(folder, 0o700)  # fails if it is there: nobody else may have made it
-    lock = os.open(os.path.join(folder, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Begin a session and yield its environment variables; what it started in the background ends with it.
+
+    What sessions of this user left that were killed is removed.
+    """
+    home = os.environ.get("TMPDIR") or "/tmp"
+    folder = os.path.join(home, f"aiflow-{os.getpid()}-{os.urandom(6).hex()}")
+    made = f"{folder}.part"
+    os.mkdir(made, 0o700)  # fails if it is there: nobody else may have made it
+    lock = os.open(os.path.join(made, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try_lock(lock)  # before it has its name: nobody finds one that seems forsaken
+    os.rename(made, folder)
     try:
-        try_lock(lock)  # nobody else knows of it
+        sweep_sessions(home)
         yield {SESSION_DIR: folder, SESSION_OWNER: str(os.getpid())}
     finally:
         stop_servers(folder)
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def sweep_sessions(home: str) -> None:
+    """Remove the folders of this user's sessions whose process was killed. Any number of processes may at once.
+
+    Their servers end by themselves. A folder without a lock is left alone: nobody can tell whose it is.
+    """
+    with suppress(OSError), os.scandir(home) as entries:
+        for entry in entries:
+            if _NAME.fullmatch(entry.name):
+                with suppress(OSError):  # another one removes it
+                    if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                        _remove_forsaken(entry.path)
+
+
+def _remove_forsaken(folder: str) -> None:
+    handle = os.open(os.path.join(folder, _LOCK), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        # Shared: whoever asks meanwhile whether the session goes on is not told so by this.
+        if try_lock(handle, shared=True):
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(handle)
 
 
 def is_going_on(folder: str) -> bool:

@@ -203,6 +203,15 @@ class RunFolder:
         """Let the run go."""
         self._ownership.leave()
 
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Do the run meanwhile. Raises as :meth:`own`."""
+        self.own()
+        try:
+            yield
+        finally:
+            self.disown()
+
     def is_owned(self) -> bool:
         """Whether a process does the run, or its session goes on and starts the next one. Raises ``OSError``."""
         return self._ownership.is_taken()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -191,4 +191,24 @@ def summarize_run(folder: RunFolder) -> RunSummary:
         },
         errors=tuple(errors_of(state)),
         superseded=state.superseded,
+    )
+
+
+def summarize_backfill(
+    begun: Mapping[str, Any], folders: Iterable[RunFolder], seconds: float, *, cancelled: bool
+) -> BackfillSummary:
+    """Return what came of a backfill, as its ``backfill-started`` record and the folders of its runs tell it."""
+    runs = sorted(map(summarize_run, folders), key=lambda run: run.partition)
+    failed = any(run.state == "failed" for run in runs)
+    return BackfillSummary(
+        pipeline_id=begun["pipeline_id"],
+        environment=begun["environment"],
+        first=begun["first"],
+        last=begun["last"],
+        state="cancelled" if cancelled else "failed" if failed else "succeeded",
+        seconds=seconds,
+        runs=tuple(runs),
+        skipped=tuple(item["partition"] for item in begun["partitions"] if not item["reason"]),
+        reasons={item["partition"]: item["reason"] for item in begun["partitions"] if item["reason"]},
+        made_in={item["partition"]: item["made_in"] for item in begun["partitions"] if not item["reason"]},
     )

@@ -29,7 +29,7 @@ from aiflow_sdk.local.session import SESSION_DIR, session, stop_servers
 from aiflow_sdk.local.settling import settle_end, settle_loss
 from aiflow_sdk.local.state import Loss
 from aiflow_sdk.local.store import RunFolder
-from aiflow_sdk.local.summary import BackfillSummary, RunSummary, summarize_run
+from aiflow_sdk.local.summary import BackfillSummary, RunSummary, summarize_backfill, summarize_run
 from aiflow_sdk.redaction import REDACTOR
 
 CANCEL_GRACE_SECONDS = 5.0
@@ -46,8 +46,9 @@ def run_pipeline_locally(request: RunRequest, on_record: OnRecord | None = None)
     """Do one run in a child process and return what came of it; a run that fails is returned, not raised.
 
     ``on_record`` hears every record as it comes (:mod:`aiflow_sdk.local.records`), in this thread. Raises the
-    ``AiflowError`` of a run that could not begin. Ctrl-C (SIGINT, SIGTERM) ends the child and gives a run that is
-    ``cancelled`` and can be resumed; before the run has begun it is a ``KeyboardInterrupt``.
+    ``AiflowError`` of a run that could not begin. Ctrl-C (SIGINT, SIGTERM, or ``on_record`` raises
+    ``KeyboardInterrupt``) ends the child and gives a run that is ``cancelled`` and can be resumed; before the run has
+    begun it is a ``KeyboardInterrupt``.
     """
     supervisor = _Supervisor(request, on_record or (lambda record: None))
     return supervisor.supervise(lambda: summarize_run(supervisor.folders[-1]))
@@ -79,7 +80,7 @@ class _Watched:
 class _Supervisor:
     def __init__(self, request: RunRequest | BackfillRequest, on_record: OnRecord) -> None:
         self.request = request
-        self.on_record = on_record
+        self._on_record = on_record
         self.live: dict[str, _Watched] = {}
         self.folders: list[RunFolder] = []
         """Of every run, in the order of their beginnings."""
@@ -122,6 +123,13 @@ class _Supervisor:
             self._abandon()
             os.close(self._wake_read)
             os.close(self._wake_write)
+
+    def on_record(self, record: Record) -> None:
+        """Tell a record. Whoever hears it may have had enough."""
+        try:
+            self._on_record(record)
+        except KeyboardInterrupt:
+            self.interrupts += 1
 
     @property
     def cancelled(self) -> bool:
@@ -353,7 +361,9 @@ class _Supervisor:
 
 def _finish_backfill(supervisor: _Supervisor, began: float) -> BackfillSummary:
     """Tell what came of the backfill, and return it."""
-    summary = _summarize_backfill(supervisor, time.time() - began)
+    summary = summarize_backfill(
+        supervisor.plan_record, supervisor.folders, time.time() - began, cancelled=supervisor.cancelled
+    )
     supervisor.on_record(
         make_record(
             "backfill-finished",
@@ -369,24 +379,6 @@ def _finish_backfill(supervisor: _Supervisor, began: float) -> BackfillSummary:
         )
     )
     return summary
-
-
-def _summarize_backfill(supervisor: _Supervisor, seconds: float) -> BackfillSummary:
-    runs = sorted((summarize_run(folder) for folder in supervisor.folders), key=lambda run: run.partition)
-    told = supervisor.plan_record
-    failed = any(run.state == "failed" for run in runs)
-    return BackfillSummary(
-        pipeline_id=told["pipeline_id"],
-        environment=told["environment"],
-        first=told["first"],
-        last=told["last"],
-        state="cancelled" if supervisor.cancelled else "failed" if failed else "succeeded",
-        seconds=seconds,
-        runs=tuple(runs),
-        skipped=tuple(item["partition"] for item in told["partitions"] if not item["reason"]),
-        reasons={item["partition"]: item["reason"] for item in told["partitions"] if item["reason"]},
-        made_in={item["partition"]: item["made_in"] for item in told["partitions"] if not item["reason"]},
-    )
 
 
 def _error_of(data: Mapping[str, Any]) -> AiflowError:

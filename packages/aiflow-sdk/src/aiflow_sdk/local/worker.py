@@ -144,15 +144,22 @@ class _Work:
         return prepare(project, request.pipeline, request.environment, watched)
 
     def _close(self, project: Project, runs: Mapping[str, Sequence[Record]]) -> None:
-        """Spool the events of runs that ended without a process, and let the listeners hear of them."""
+        """Spool the events of runs that ended without a process, and let the listeners hear of them.
+
+        What somebody else has told meanwhile, or goes on with, is left alone.
+        """
+        from aiflow_sdk.errors import RunError
+        from aiflow_sdk.lineage import ends_with
         from aiflow_sdk.local.preparation import load_run
 
         journal: Journal | None = None
         for run_id, records in runs.items():
             live = load_run(project.root, run_id)
             journal = journal or self._journal(project, live.plan)
-            for record in records:
-                journal.record(live, record)
+            with suppress(RunError), live.folder.owned():
+                if not ends_with(live.folder.events_path, run_id):
+                    for record in records:
+                        journal.record(live, record)
         if journal:
             journal.close()
 

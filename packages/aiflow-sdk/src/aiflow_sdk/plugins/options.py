@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.errors import AiflowError, ConfigurationError, ProblemsError, Where, did_you_mean
-from aiflow_sdk.ir import thaw
+from aiflow_sdk.ir import FrozenMap, freeze, thaw
 from aiflow_sdk.variables import has_secret, has_template
 
 
@@ -84,9 +84,9 @@ class Plugin(BaseModel):
         return []
 
     @classmethod
-    def spelled_out(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the raw options with every default beside them, JSON-ready."""
-        return {**_defaults(cls), **thaw(options)}
+    def spelled_out(cls, options: Mapping[str, Any]) -> FrozenMap:
+        """Return the raw options with every default beside them."""
+        return FrozenMap({**_defaults(cls), **options})
 
     def __repr__(self) -> str:
         """Name the plugin and its options, without their values: one of them may be a secret's."""
@@ -99,9 +99,9 @@ class Plugin(BaseModel):
 
 
 @cache
-def _defaults(plugin: type[Plugin]) -> dict[str, Any]:
+def _defaults(plugin: type[Plugin]) -> Mapping[str, Any]:
     return {
-        name: to_jsonable_python(thaw(field.get_default(call_default_factory=True)))
+        name: freeze(to_jsonable_python(thaw(field.get_default(call_default_factory=True))))
         for name, field in plugin.model_fields.items()
         if not field.is_required()
     }

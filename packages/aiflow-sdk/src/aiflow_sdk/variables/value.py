@@ -33,7 +33,7 @@ def canonicalise(value: Any) -> Any:
 
 def names_in(value: Any) -> set[str]:
     """Return the canonical names of the variables that ``value`` refers to: ``ds``, ``params.region``, …"""
-    return {reference.name for text in texts_in(value) if has_template(text) for reference in references(text)}
+    return {name for text in texts_in(value) if has_template(text) for name in _names_of(text)}
 
 
 def secrets_in(value: Any) -> set[str]:
@@ -64,6 +64,11 @@ def secret_name(text: str) -> str | None:
             hint="the whole value is the reference, 'secret://name', of letters, digits, '_', '.', '-' and '/'",
         )
     return found[1]
+
+
+@lru_cache(maxsize=4096)
+def _names_of(text: str) -> tuple[str, ...]:
+    return tuple(reference.name for reference in references(text))
 
 
 @lru_cache(maxsize=4096)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 
 import click
 
@@ -52,7 +53,7 @@ def command(
     """Run PIPELINE for each partition from D to D that is not up to date.
 
     A partition is up to date when the same definition, code, params and inputs made what lies there. Ctrl-C ends it
-    cleanly; the same command goes on where it stopped.
+    cleanly, as does a reader of what it prints who goes away; the same command goes on where it stopped.
 
     With --on airflow it is a backfill of Airflow's, of a deployed pipeline on whatever schedule: a run for each
     partition that has had none. Ctrl-C then ends the watching alone, and the same command looks on.
@@ -81,15 +82,17 @@ def command(
         python=project.python,
     )
     console = invocation.console
+    lasting = nullcontext() if dry else console.ending_with_reader()
     if invocation.as_json:
-        return backfill(request, console.print_json).exit_code
+        with lasting:
+            return backfill(request, console.print_json).exit_code
     from aiflow_sdk.cli.backfill_screen import BackfillScreen
 
     typed = [*(word for param in params for word in ("--param", param)), *(["--force"] if force else [])]
     again = invocation.next_command("backfill", request.pipeline, "--from", first, "--to", last, *typed)
     screen = BackfillScreen(console)
     try:
-        with screen:
+        with screen, lasting:
             summary = backfill(request, screen.take)
     except AiflowError as error:
         if not screen.done:

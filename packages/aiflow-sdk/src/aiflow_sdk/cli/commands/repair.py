@@ -38,6 +38,7 @@ def command(invocation: Invocation, table: str, down: bool, dry: bool, namespace
     """Run what makes the partitions of TABLE that `aiflow status` does not call current, and no others.
 
     Each pipeline runs after those that make what it reads. It may be broken off and repeated: what is done is current.
+    A reader of what it prints who goes away ends it, as Ctrl-C does.
     """
     ledger = open_ledger(invocation, table, namespace)
     repairs = ledger.repairs(down=down)
@@ -55,8 +56,10 @@ def command(invocation: Invocation, table: str, down: bool, dry: bool, namespace
         )
     again = invocation.next_command("repair", table, *options)
     made = 0
+    run = _run_on_airflow if place == "airflow" else _run_here
     for stretch in stretches:
-        code, number = _run_on_airflow(invocation, stretch) if place == "airflow" else _run_here(invocation, stretch)
+        with console.ending_with_reader():
+            code, number = run(invocation, stretch)
         made += number
         if code:
             if not invocation.as_json:

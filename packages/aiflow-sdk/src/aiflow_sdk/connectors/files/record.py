@@ -13,6 +13,10 @@ from aiflow_sdk.stores import FolderStore
 
 RECORD = "_aiflow.json"
 _SHOWN_FILES = 5
+_LITTER = (".ds_store", "thumbs.db", "desktop.ini")
+"""What macOS and Windows put into folders that somebody looks at."""
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"
+"""How a file begins in which macOS keeps what another file system cannot hold of the file beside it (RFC 1740)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ def refuse_foreign_files(store: FolderStore, place: str, whole: str) -> None:
         _refuse(store, place, [file for file in _files_below(target) if file not in own])
 
 
-def _refuse(store: FolderStore, place: str, foreign: Sequence[Path]) -> None:
+def _refuse(store: FolderStore, place: str, found: Sequence[Path]) -> None:
+    foreign = [file for file in found if not _is_litter(file)]
     if not foreign:
         return
     names = [file.relative_to(store.root).as_posix() for file in sorted(foreign)]
@@ -84,6 +89,16 @@ def _refuse(store: FolderStore, place: str, foreign: Sequence[Path]) -> None:
         f"the run would replace {plural(len(names), 'file')} at '{place}' that no files sink wrote there: {shown}",
         hint='move them away, write to a path of its own, or declare foreign="replace" if they may go',
     )
+
+
+def _is_litter(file: Path) -> bool:
+    """Whether an operating system left the file there: it is nobody's data, and goes with the folder."""
+    if file.is_symlink():
+        return False
+    if file.name.startswith("._"):
+        with file.open("rb") as stream:
+            return stream.read(len(_APPLE_DOUBLE)) == _APPLE_DOUBLE
+    return file.name.lower() in _LITTER
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

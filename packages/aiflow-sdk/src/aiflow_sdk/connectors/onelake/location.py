@@ -157,7 +157,7 @@ def lake_root(environment: Environment) -> Path:
 def below_lake(environment: Environment, path: str) -> Path:
     """Return ``path`` below the lake's folder, links resolved. Raises ``ConfigurationError`` (``outside-lake``)."""
     lake_root(environment)
-    return Path(_place(environment.lake_root, environment, path).address.path)
+    return Path(_place(environment.lake_root, environment, _key(None, path)).address.path)
 
 
 def staged_folder(environment: Environment, *parts: str) -> Path:
@@ -200,31 +200,31 @@ def read_places(environment: Environment, table: str | None, path: str | None) -
 
 
 def _key(table: str | None, path: str | None) -> str:
+    """Return the key below the lake's root that a name or a path means, checked as far as its text alone tells."""
     if table is not None:
         check_table_name(table)
         return table.replace(".", "/")
-    return path or ""
+    check_path(path or "")
+    return posixpath.normpath(path or "").strip("/")
 
 
-def _place(root: LakeRoot, environment: Environment, path: str) -> TablePlace:
-    check_path(path)
-    key = posixpath.normpath(path).strip("/")
+def _place(root: LakeRoot, environment: Environment, key: str) -> TablePlace:
     storage = resolve_secrets(dict(root.storage), environment)
     if not root.address.is_folder:
         if set(key) & set("%?#"):  # drivers disagree about them in addresses
-            raise _bad_path(f"the path '{path}' has one of % ? #")
+            raise _bad_path(f"the path '{key}' has one of % ? #")
         return TablePlace(root, key, storage)
     # Text, not Path: a compilation asks it of every sink.
     base = root.address.path.rstrip("/") + "/"
     found = _follow(base, key)
     if not found.startswith(base):
-        raise outside(path)
-    if os.path.islink(f"{found}/_delta_log"):  # a write would commit to the table that it leads to
-        raise outside(f"{path}/_delta_log")
-    key = found.removeprefix(base)
-    if key.split("/")[0] in RESERVED:
-        raise outside(path)
-    return TablePlace(root, key, storage)
+        raise outside(key)
+    if os.path.islink(f"{found}/{_LOG}"):  # a write would commit to the table that it leads to
+        raise outside(f"{key}/{_LOG}")
+    target = found.removeprefix(base)
+    if target.split("/")[0] in RESERVED:
+        raise outside(key)
+    return TablePlace(root, target, storage)
 
 
 def _follow(base: str, key: str) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import PrivateAttr, model_validator
+from pydantic import model_validator
 
 from aiflow_sdk.connectors.onelake.change import EVOLUTIONS, MODES, WITHDRAWN, Change, Merge, NewFile, effect_of
 from aiflow_sdk.connectors.onelake.commit import Committed, commit, may_land_later
@@ -76,8 +76,6 @@ class OneLakeSink(Sink, kind="onelake"):
     """The partition column that holds the run's partition, where it is not plain which."""
     schema_evolution: str = "none"
     """Which changes of the columns a write may make: ``none``, ``add_columns``, or ``widen`` (types too)."""
-
-    _prefixes: dict[_WriteKey, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -245,6 +243,11 @@ class OneLakeSink(Sink, kind="onelake"):
         """Whether a row that the owner merged may have been replaced by one that was deleted or lowered since."""
         number = state.generation(WITHDRAWN_APP) if self.mode == "upsert" else None
         return bool(number and number > (state.generation(owner.since_app) or 0) and state.generation(owner.under_app))
+
+    @cached_property
+    def _prefixes(self) -> dict[_WriteKey, str]:
+        # A private attribute of pydantic's would cost the compiler, which writes nothing, as much as a few fields.
+        return {}
 
     @cached_property
     def place(self) -> TablePlace:

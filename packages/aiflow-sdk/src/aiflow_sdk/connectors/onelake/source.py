@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.onelake.catalog import facts_of, lake_tables
@@ -47,6 +49,18 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+@dataclass
+class _Found:
+    """Which state of the table is read."""
+
+    pinned: tuple[str, int] | None = None
+    """The environment whose lake is read, and the version."""
+    is_fixed: bool = False
+    """Whether the run said so, and not what was found first."""
+    state: TableState | None = None
+    """What was read last."""
+
+
 class OneLakeSource(Source, kind="onelake"):
     """A table of the lake, or some of its partitions."""
 
@@ -64,13 +78,6 @@ class OneLakeSource(Source, kind="onelake"):
     as_of: datetime | None = None
     """Instead of ``version``: the newest one of that moment; without a time zone it is meant in UTC."""
 
-    _pinned: tuple[str, int] | None = PrivateAttr(default=None)
-    """The environment whose lake is read, and the version."""
-    _is_fixed: bool = PrivateAttr(default=False)
-    """Whether the run said so, and not what was found first."""
-    _state: TableState | None = PrivateAttr(default=None)
-    """What was read last."""
-
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         check_one_place(self.kind, self.table, self.path)
@@ -84,6 +91,11 @@ class OneLakeSource(Source, kind="onelake"):
                 "bad-option", "'onelake' has both 'version' and 'as_of'", hint="leave one of them out"
             )
         return self
+
+    @cached_property
+    def _found(self) -> _Found:
+        # Private attributes of pydantic's would cost the compiler, which reads nothing, as much as a few fields.
+        return _Found()
 
     @property
     def name(self) -> str:
@@ -202,7 +214,7 @@ class OneLakeSource(Source, kind="onelake"):
     def identity(self, run: Run) -> str:
         """Return a fingerprint of the files that the run reads, and read this version of the table from now on."""
         state = self._load(fresh=True)
-        self._pinned = state.place.lake.environment, state.version
+        self._found.pinned = state.place.lake.environment, state.version
         return files_identity(state.matching(self._allowed(state, run.timezone)))
 
     @classmethod
@@ -222,7 +234,7 @@ class OneLakeSource(Source, kind="onelake"):
 
     def pin(self, environment: str, version: int) -> None:
         """Read this version, in the lake of that environment, from now on."""
-        self._pinned, self._is_fixed = (environment, version), True
+        self._found.pinned, self._found.is_fixed = (environment, version), True
 
     def measure(self, run: Run) -> tuple[int | None, int | None]:
         """Return rows and bytes of the wanted partitions, as the table's log tells them."""
@@ -232,17 +244,18 @@ class OneLakeSource(Source, kind="onelake"):
 
     def _load(self, *, fresh: bool = False) -> TableState:
         """Return the table: as it is now if ``fresh`` (unless a version was asked for), else as it was read before."""
-        pinned = self._pinned if self._is_fixed or not fresh else None
-        if self._state is not None and pinned == (self._state.place.lake.environment, self._state.version):
-            return self._state
+        found = self._found
+        pinned = found.pinned if found.is_fixed or not fresh else None
+        if found.state is not None and pinned == (found.state.place.lake.environment, found.state.version):
+            return found.state
         for place in read_places(self.environment, self.table, self.path):
             if pinned is not None and pinned[0] != place.lake.environment:
                 continue
             if (state := self._version_of(place, None if pinned is None else pinned[1])) is not None:
                 state.check_readable(self.name)
-                if self._is_fixed:
+                if found.is_fixed:
                     _check_kept(state, self.name)
-                self._state = state
+                found.state = state
                 return state
         raise unknown_table(self.environment, self.name)
 
