@@ -2,13 +2,16 @@
 
 import json
 import pickle
+import re
 import time
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from aiflow_sdk.config import Environment, Secret, resolve_secret, resolve_secrets, secret_problems
 from aiflow_sdk.errors import ConfigurationError
+from aiflow_sdk.redaction import ISSUED_TOKENS
 
 VALUE = "hunter2-in-the-clear"
 
@@ -113,3 +116,30 @@ def test_a_long_text_is_looked_through_once(piece: str) -> None:
 def test_a_password_in_an_address_is_found(text: str) -> None:
     assert [problem.code for problem in secret_problems({"note": text})] == ["literal-secret"]
     assert not list(secret_problems({"note": text.replace(":pw", "")}))
+
+
+def shortest(begin: str, rest: str) -> str:
+    """Return the shortest text that begins so and goes on as the pattern says: a class of characters, so many times."""
+    times = re.search(r"\{(\d+),?\}$", rest)
+    assert times
+    return begin + "a" * int(times[1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(shortest(begin, rest) for begin, rest in ISSUED_TOKENS.items()),
+        "AKIA" + "A" * 16,
+        "-----BEGIN PRIVATE KEY-----",
+        "pwd=x",
+        "a://:b@",
+    ],
+)
+def test_the_shortest_secret_of_each_kind_is_found(text: str) -> None:
+    assert [problem.code for problem in secret_problems([{"note": text}])] == ["literal-secret"]
+
+
+def test_what_holds_no_text_holds_no_secret() -> None:
+    assert not list(secret_problems({"password": [None, True, 1, 2.5, {}, []]}))
+    found = list(secret_problems(MappingProxyType({"database": MappingProxyType({"password": "hunter2"})})))
+    assert [problem.message.split("'")[1] for problem in found] == ["database.password"]

@@ -230,14 +230,14 @@ def x(p):
 
 
 @pytest.mark.parametrize("line", ["bool(p.vars['run_date'])", "len(orders)", "p.read(3)", "p.vars['nonsense']"])
-@pytest.mark.parametrize("folder", [".", "pipelines/deep"])
+@pytest.mark.parametrize("folder", [".", "pipelines/deep", ".."])
 def test_every_error_shows_the_file_as_seen_from_the_project(tmp_path, monkeypatch, line, folder):
     path = tmp_path / "pipelines" / "deep" / "vv.py"
     path.parent.mkdir(parents=True)
     (tmp_path / "aiflow.toml").touch()
     path.write_text(PLACES.format(line=line))
     monkeypatch.chdir(tmp_path / folder)
-    module = {"__name__": "vv"}
+    module = {"__name__": "vv", "__file__": path}  # a path and no text, as some people set it
     exec(compile(path.read_text(), str(path), "exec"), module)
     with pytest.raises(Exception) as caught:  # noqa: PT011 each of another kind
         module["x"]()

@@ -180,6 +180,26 @@ def test_defaults_spelled_out_and_key_order_change_no_fingerprint():
     assert spelled.fingerprint == PIPELINE.fingerprint
 
 
+def test_a_default_is_no_other_value_for_being_given():
+    given = {name: value for name, value in SOURCE if value == getattr(NodeIR, name, ...)}
+    spelled = NodeIR.make(**{**dict(SOURCE), **{name: freeze(thaw(value)) for name, value in given.items()}})
+    assert len(given) > 10
+    for one in (spelled, pickle.loads(pickle.dumps(spelled)), pickle.loads(pickle.dumps(SOURCE))):
+        assert (one, hash(one), repr(one), dict(one)) == (SOURCE, hash(SOURCE), repr(SOURCE), dict(SOURCE))
+        assert (one.to_dict(), one.to_full_dict()) == (SOURCE.to_dict(), SOURCE.to_full_dict())
+
+
+def test_other_nodes_leave_the_settings_as_they_are():
+    settings = {"tags": ("b", "a"), "extra": {"project": "shop"}, "retries": 2}
+    whole = PipelineIR.make(id="sums", nodes=(SINK, TRANSFORM, SOURCE), **settings)
+    assert whole.order == ("orders", "sums", "out")
+    again = PipelineIR.make(id="sums", **settings).found_in("/somewhere").with_nodes(reversed(whole.node_list))
+    assert (again, again.to_json(), again.order, again.origin) == (whole, whole.to_json(), whole.order, None)
+    assert whole.with_nodes((SOURCE,)).order == ("orders",)
+    with pytest.raises(UnknownNameError):
+        whole.with_nodes((SINK,))
+
+
 def test_true_is_not_one():
     one = NodeIR.make(id="t", type="transform", engine="python", entrypoint="m:f", params={"x": 1})
     true = NodeIR.make(id="t", type="transform", engine="python", entrypoint="m:f", params={"x": True})

@@ -19,7 +19,8 @@ _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 def caller() -> Where:
     """Return the line from which aiflow was called."""
     frame = sys._getframe(1)
-    while frame.f_code.co_filename.startswith(_HERE) and frame.f_back:
+    # Known by its globals: each look at a frame's code is told to audit hooks, of which discovery has one.
+    while str(frame.f_globals.get("__file__")).startswith(_HERE) and frame.f_back:
         frame = frame.f_back
     return Where(relative_path(frame.f_code.co_filename), frame.f_lineno)
 
@@ -71,7 +72,17 @@ def _place(error: AiflowError, where: Where) -> None:
 
 def relative_path(filename: str) -> str:
     """Return the path as it is shown: below the project, else below the current folder, else as it is."""
-    return filename if filename.startswith("<") else _relative(filename, os.getcwd())
+    if filename.startswith("<"):
+        return filename
+    # A file of a project is called the same wherever one stands; where that is the system has to be asked.
+    return _in_project(filename) or _relative(filename, os.getcwd())
+
+
+@lru_cache(maxsize=1024)
+def _in_project(filename: str) -> str | None:
+    """Return a full path as seen from its project, the nearest folder with an aiflow.toml; None where there is none."""
+    is_known = os.path.isabs(filename) and _project(os.path.dirname(os.path.abspath(filename)))
+    return _relative(filename, os.sep) if is_known else None
 
 
 @lru_cache(maxsize=1024)

@@ -7,7 +7,15 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from inspect import (
+    CO_ASYNC_GENERATOR,
+    CO_COROUTINE,
+    CO_GENERATOR,
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isgeneratorfunction,
+)
+from types import CodeType, FunctionType
 from typing import Any
 
 from aiflow_sdk.builder.draft import Draft
@@ -49,7 +57,7 @@ def build_pipeline(
     settled: PipelineIR | None = None
     with draft.noting(where):
         # The settings are looked at without the nodes too, so that a wrong node hides no wrong setting.
-        settled = make(PipelineIR, **fields) if not problems else None
+        settled = make(PipelineIR, fields) if not problems else None
     try:
         _check_function(function)
         function(PipelineBuilder(draft))
@@ -74,14 +82,21 @@ def build_pipeline(
     return Built(ir, {"": where, **draft.locations}, draft.functions)
 
 
+_DEFERS = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
+
+
 def _check_function(function: Callable[..., Any]) -> None:
-    if iscoroutinefunction(function) or isgeneratorfunction(function) or isasyncgenfunction(function):
+    code: CodeType | None = getattr(function, "__code__", None)
+    # A plain function's code says it; inspect, which is asked of methods, partials and whatever else, looks long.
+    is_plain = type(function) is FunctionType and not function.__dict__ and code and not code.co_flags & _DEFERS
+    if not is_plain and (
+        iscoroutinefunction(function) or isgeneratorfunction(function) or isasyncgenfunction(function)
+    ):
         raise DefinitionError(
             "bad-pipeline-function",
             "a pipeline function with yield or async declares nothing when it is called",
             hint="write a plain def",
         )
-    code = getattr(function, "__code__", None)
     if code is not None and code.co_argcount == 0 and not code.co_flags & 0x04:
         raise DefinitionError(
             "bad-pipeline-function",

@@ -28,7 +28,7 @@ class Draft:
 
     def add(self, where: Where, **fields: Any) -> None:
         """Add a node. Raises ``DefinitionError``."""
-        node: NodeIR = make(NodeIR, **fields)
+        node: NodeIR = make(NodeIR, fields)
         if node.id in self.nodes:
             raise DefinitionError(
                 "duplicate-node-id",

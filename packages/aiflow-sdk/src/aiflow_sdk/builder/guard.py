@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiflow_sdk.config import secret_problems
 from aiflow_sdk.errors import AiflowError, DefinitionError
 from aiflow_sdk.factories import Declaration
-from aiflow_sdk.ir import FrozenMap, Value
+from aiflow_sdk.ir import EMPTY, FrozenMap, Value
 from aiflow_sdk.variables import canonicalise
 
 if TYPE_CHECKING:
@@ -17,24 +17,29 @@ if TYPE_CHECKING:
 
 
 _HARMLESS = frozenset({str, int, float, bool, NoneType})
+MAPPING = (dict, Mapping)
+"""What is asked of a dict first, because to ask an abstract class is slow."""
 
 
-def plain_map(values: Mapping[str, Any]) -> FrozenMap:
-    """Return the author's values as frozen plain data, templates in their one spelling, or raise what is wrong."""
+def plain_map(values: Mapping[str, Any], **ours: str) -> FrozenMap:
+    """Return the author's values as frozen plain data, templates in their one spelling, or raise what is wrong.
+
+    ``ours`` is added to them, and is not looked at.
+    """
     if not values:
-        return FrozenMap()
+        return FrozenMap(ours) if ours else EMPTY
     for name, value in values.items():
         if type(value) not in _HARMLESS:
             refuse_foreign(value, str(name))
     plain = canonicalise(values)
     for problem in secret_problems(plain):
         raise problem
-    return FrozenMap(plain)
+    return FrozenMap(plain | ours if ours else plain)
 
 
 def refuse_foreign(value: Any, name: str) -> None:
     """Raise ``DefinitionError`` where the value, or one inside it, belongs to Airflow or is a pipeline's own part."""
-    if isinstance(value, Mapping):
+    if isinstance(value, MAPPING):
         for key, item in value.items():
             if type(item) not in _HARMLESS:
                 refuse_foreign(item, f"{name}.{key}")
@@ -65,7 +70,7 @@ def is_airflow(value: Any) -> bool:
     return any(isinstance(module, str) and module.split(".")[0] == "airflow" for module in modules)
 
 
-def make(kind: type[Value], **fields: Any) -> Any:
+def make(kind: type[Value], fields: Mapping[str, Any]) -> Any:
     """Return ``kind(**fields)``; what pydantic says becomes a ``DefinitionError`` in the author's words."""
     try:
         return kind(**fields)

@@ -15,6 +15,7 @@ from aiflow_sdk.builder.transform import OWN_NAMES, node_fields, output_fields
 from aiflow_sdk.errors import DefinitionError
 from aiflow_sdk.factories import Declaration
 from aiflow_sdk.frames.query import names_of
+from aiflow_sdk.ir import FrozenMap
 from aiflow_sdk.place import caller
 from aiflow_sdk.variables import Variable, Variables, canonicalise
 
@@ -265,11 +266,11 @@ def _not_a_dataset(value: object, hint: str) -> DefinitionError:
     return DefinitionError("not-a-dataset", f"{value!r} is no dataset", hint=hint)
 
 
-def _with_kind(declaration: Declaration, options: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_kind(declaration: Declaration, options: Mapping[str, Any]) -> FrozenMap:
     if "kind" in options:
         raise DefinitionError(
             "bad-arguments",
             f"'kind' is no option of {declaration.type}s",
             hint=f"write {declaration.type}.{options['kind']}(…)",
         )
-    return {**plain_map(options), "kind": declaration.kind}
+    return plain_map(options, kind=declaration.kind)

@@ -9,7 +9,7 @@ from functools import lru_cache
 from types import NoneType
 from typing import Any, TypeAlias
 
-from aiflow_sdk.builder.guard import expect, plain_map, refuse_foreign, wrong_value
+from aiflow_sdk.builder.guard import MAPPING, expect, plain_map, refuse_foreign, wrong_value
 from aiflow_sdk.errors import AiflowError, DefinitionError
 from aiflow_sdk.factories import FROM_SCHEDULE
 from aiflow_sdk.ir import DatasetCondition
@@ -56,10 +56,11 @@ def _checked(name: str, value: Any) -> Any:
     return _CHECKS[name](name, value)
 
 
-_REPEATED = (str, bool, int, NoneType)
+_REPEATED = frozenset({str, bool, int, NoneType})
 """Kinds of values that pipelines are given alike, mostly defaults. What is made of one never changes."""
 
 _checked_before = lru_cache(maxsize=4096, typed=True)(_checked)
+_grain_of = lru_cache(maxsize=1024)(infer_grain)
 
 
 def _text(name: str, value: Any) -> str:
@@ -122,14 +123,14 @@ def _timezone(name: str, value: Any) -> str:
 
 def _partition(value: Any, schedule: Any) -> str | None:
     if value == FROM_SCHEDULE:
-        return infer_grain(schedule) if isinstance(schedule, str) else None
+        return _grain_of(schedule) if isinstance(schedule, str) else None
     if value is not None and value not in GRAINS:
         raise wrong_value("partition", value, "one of " + ", ".join(map(repr, GRAINS)) + " or None")
     return str(value) if value else None
 
 
 def _params(name: str, value: Any) -> Mapping[str, Any]:
-    params = expect(name, value if value is not None else {}, Mapping, "a dict")
+    params = expect(name, value if value is not None else {}, MAPPING, "a dict")
     for key in params:
         if not (isinstance(key, str) and _WORD.fullmatch(key)):
             raise DefinitionError(

@@ -7,11 +7,11 @@ from typing import Any
 
 from aiflow_sdk.builder.dataset import Dataset
 from aiflow_sdk.builder.entrypoint import resolve_entrypoint
-from aiflow_sdk.builder.guard import expect, is_airflow, plain_map, refuse_foreign
+from aiflow_sdk.builder.guard import MAPPING, expect, is_airflow, plain_map, refuse_foreign
 from aiflow_sdk.code import Made, Unreadable, written_defaults
 from aiflow_sdk.errors import DefinitionError
 from aiflow_sdk.factories import TRANSFORM_MARK, resources
-from aiflow_sdk.ir import FrozenMap
+from aiflow_sdk.ir import EMPTY, FrozenMap
 
 OWN_NAMES = frozenset(
     {
@@ -45,12 +45,12 @@ def node_fields(
             defaults = getattr(named, TRANSFORM_MARK, {})
         given = {**defaults, **given}
     external = expect("external", given.pop("external", False), bool, "True or False")
-    needed = plain_map(expect("resources", given.pop("resources", {}), Mapping, "what resources.spark(…) gives"))
+    needed = plain_map(expect("resources", given.pop("resources", EMPTY), MAPPING, "what resources.spark(…) gives"))
     engine = expect(
         "engine", given.pop("engine", None) or needed.get("engine") or "python", str, "text such as 'spark'"
     )
     if schema := given.pop("output_schema", None):
-        schema = plain_map(expect("output_schema", schema, Mapping, "a dict from column to type"))
+        schema = plain_map(expect("output_schema", schema, MAPPING, "a dict from column to type"))
     all_params = _params(params, more_params)
     if external:
         # It writes there by itself: the names are for it, and no sink of ours stands for them.
@@ -62,7 +62,7 @@ def node_fields(
         "sql": sql,
         "params": all_params,
         # An engine that is named alone says nothing that `engine` does not.
-        "resources": needed if needed.keys() - {"engine"} or needed.get("engine") not in (None, engine) else {},
+        "resources": needed if needed.keys() - {"engine"} or needed.get("engine") not in (None, engine) else EMPTY,
         "output_schema": schema,
         "external": external,
     }, function
@@ -129,19 +129,20 @@ def _one_function(fn: Any, entrypoint: Any) -> Any:
 
 
 def _params(params: Mapping[str, Any] | None, more_params: Mapping[str, Any]) -> FrozenMap:
-    stated = expect("params", params if params is not None else {}, Mapping, "a dict")
-    if twice := sorted(stated.keys() & more_params.keys()):
+    stated = expect("params", params, MAPPING, "a dict") if params is not None else {}
+    if twice := stated and sorted(stated.keys() & more_params.keys()):
         raise DefinitionError(
             "duplicate-param", f"the param '{twice[0]}' is given twice", hint="leave one of them away"
         )
-    for name, value in {**stated, **more_params}.items():
+    every = {**stated, **more_params} if stated else more_params
+    for name, value in every.items():
         if isinstance(value, Dataset):
             raise DefinitionError(
                 "dataset-as-param",
                 f"the param '{name}' is a dataset",
                 hint=f"several inputs: p.transform(first, {name}, id=…); the function gets them by id",
             )
-    return plain_map({**stated, **more_params})
+    return plain_map(every)
 
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:

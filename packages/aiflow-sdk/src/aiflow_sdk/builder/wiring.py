@@ -10,8 +10,9 @@ from aiflow_sdk.errors import DefinitionError
 from aiflow_sdk.ir import FrozenMap, NodeIR
 from aiflow_sdk.partitions import is_window
 
-_PLACE = ("table", "path", "stream", "topic", "feature_group")
-_SCOPE = ("connection", "url", "database", "schema", "bucket")
+_PLACE = frozenset({"table", "path", "stream", "topic", "feature_group"})
+_PLACE_OR_SCOPE = _PLACE | {"connection", "url", "database", "schema", "bucket"}
+_SAME = FrozenMap({"$window": "same"})
 
 
 def wiring_problems(draft: Draft) -> Iterator[tuple[str, DefinitionError]]:
@@ -54,12 +55,11 @@ def wiring_problems(draft: Draft) -> Iterator[tuple[str, DefinitionError]]:
 def one_spelling(node: NodeIR, partition: str | None) -> NodeIR:
     """Return a source with ``window.same()`` of a day, week or month written as ``{{ ds }}``, which means the same."""
     partitions = node.params.get("partitions") if node.type == "source" else None
-    if partition in (None, "hour") or not isinstance(partitions, Mapping):
+    if partition in (None, "hour") or type(partitions) is not FrozenMap:
         return node
-    same = FrozenMap({"$window": "same"})
-    spelled = {column: "{{ ds }}" if value == same else value for column, value in partitions.items()}
-    if spelled == partitions:
+    if not any(type(value) is FrozenMap and value == _SAME for value in partitions.values()):
         return node
+    spelled = {column: "{{ ds }}" if value == _SAME else value for column, value in partitions.items()}
     return NodeIR.make(**{**dict(node), "params": {**node.params, "partitions": spelled}})
 
 
@@ -67,8 +67,8 @@ def _place(node: NodeIR) -> tuple[Any, ...] | None:
     options: Mapping[str, Any] = node.params
     if node.type == "source" and node.kind == "files" and options.get("root") != "lake":
         return None  # the project's own files; sinks write into the lake
-    named = tuple(map(options.get, _PLACE))
-    return (node.kind, *named, *map(options.get, _SCOPE)) if any(named) else None
+    said = [(name, value) for name, value in options.items() if name in _PLACE_OR_SCOPE and value is not None]
+    return (node.kind, *said) if any(value for name, value in said if name in _PLACE) else None
 
 
 def _reads_another_time(source: NodeIR) -> bool:

@@ -105,9 +105,11 @@ def _defaults(module: str, function: str, roots: tuple[str, ...], chain: int) ->
     if path is None or status is None:
         path = module_file(module, roots)
         status = _status(path) if path else None
-    if path is None or status is None or not path.endswith(".py") or not chain:
+        if path is None or status is None or not path.endswith(".py"):
+            return {}
+        _paths[module, roots] = path
+    if not chain:
         return {}
-    _paths[module, roots] = path
     try:
         read = _read(module, path, status.st_mtime_ns, status.st_size)
     except (OSError, SyntaxError, ValueError):

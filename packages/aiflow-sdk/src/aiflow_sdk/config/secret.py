@@ -45,6 +45,8 @@ _LITERAL_TEXT = re.compile(
     rf"""|\b(?P<issued>{ISSUED_TOKEN})""",
     re.IGNORECASE,
 )
+_SHORTEST_KEY = 15
+"""How many characters what ``_LITERAL_TEXT`` finds has at least, but for pairs and addresses."""
 _LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*=\s*(.*)")
 
 
@@ -220,18 +222,26 @@ def _open_provider(provider: str, options: tuple[tuple[str, Any], ...]) -> Secre
 def secret_problems(value: Any, name: str = "", *, where_it_stands: str = "the pipeline") -> Iterator[DefinitionError]:
     """Yield an error for each text in plain data that looks like a secret. The text itself is not shown."""
     match value:
-        case Mapping():
+        case str():
+            if value and not (value.startswith(SCHEME) and _NAME.fullmatch(value.removeprefix(SCHEME))):
+                found = None if _is_surely_none(value) else _LITERAL_TEXT.search(value)
+                if found and "{{" not in next(text for text in found.groups() if text):
+                    yield _literal_secret(name, "a password or key stands in the text of", where_it_stands)
+                elif _is_secrets_name(name.rpartition(".")[2]) and "{{" not in value:
+                    yield _literal_secret(name, "plain text is given for", where_it_stands)
+        case None | int() | float():  # as mappings, whose abstract class is slow to ask, after what is common
+            pass
+        case dict() | Mapping():
             for key, item in value.items():
                 yield from secret_problems(item, f"{name}.{key}".lstrip("."), where_it_stands=where_it_stands)
         case list() | tuple():
             for item in value:
                 yield from secret_problems(item, name, where_it_stands=where_it_stands)
-        case str() if value and not (value.startswith(SCHEME) and _NAME.fullmatch(value.removeprefix(SCHEME))):
-            found = _LITERAL_TEXT.search(value)
-            if found and "{{" not in next(text for text in found.groups() if text):
-                yield _literal_secret(name, "a password or key stands in the text of", where_it_stands)
-            elif _is_secrets_name(name.rpartition(".")[2]) and "{{" not in value:
-                yield _literal_secret(name, "plain text is given for", where_it_stands)
+
+
+def _is_surely_none(text: str) -> bool:
+    """Whether the text is too short for any key, and no pair or address: most are, and the pattern takes its time."""
+    return len(text) < _SHORTEST_KEY and "=" not in text and "://" not in text
 
 
 @lru_cache(maxsize=1024)

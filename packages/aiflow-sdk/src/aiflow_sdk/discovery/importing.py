@@ -32,6 +32,7 @@ from aiflow_sdk.ir import PipelineIR
 from aiflow_sdk.plugins import MARK
 
 _FRESH_SECONDS = 2.0
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 @dataclass
@@ -139,8 +140,10 @@ class Importer:
         ir: PipelineIR = built.ir
         home = getattr(definition, "__module__", None) or module.name
         held = vars(sys.modules[home]).values() if home in sys.modules and home != module.name else ()
+        # All but always it is one file.
+        paths = {path: self._relative(path) for path in {place.path for place in built.locations.values()}}
         places = {
-            node_id: [self._relative(place.path), place.line, place.column, place.about]
+            node_id: [paths[place.path], place.line, place.column, place.about]
             for node_id, place in built.locations.items()
         }
         text, fingerprint = ir.to_json_and_fingerprint()
@@ -153,7 +156,7 @@ class Importer:
             "fingerprint": fingerprint,
             "entrypoints": "\n".join(sorted({node.entrypoint for node in ir.node_list if node.entrypoint})),
             "ir": text,
-            "locations": json.dumps(places, separators=(",", ":"), ensure_ascii=False),
+            "locations": _encode(places),
         }
 
     def _look_around(self, imported: Imported) -> None:

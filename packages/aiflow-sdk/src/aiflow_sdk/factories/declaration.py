@@ -49,7 +49,8 @@ def recorded(method: Callable[P, Declaration]) -> Callable[P, Declaration]:
     @functools.wraps(method)
     def record(face: Any, *positional: Any, **options: Any) -> Declaration:
         given = _named(face.type, kind, names, positional, options)
-        return declare(face.type, kind, {k: v for k, v in given.items() if not _is_default(v, defaults.get(k, ...))})
+        said = {k: v for k, v in given.items() if k not in defaults or not _is_default(v, defaults[k])}
+        return declare(face.type, kind, said)
 
     return record  # type: ignore[return-value]  # as typed by the method
 
@@ -72,6 +73,8 @@ def declare(type: Literal["source", "sink"], kind: str, options: dict[str, Any])
 def _named(
     type: str, kind: str, names: tuple[str, ...], positional: tuple[Any, ...], options: dict[str, Any]
 ) -> dict[str, Any]:
+    if not positional:
+        return options
     twice = [name for name in names[: len(positional)] if name in options]
     if len(positional) > len(names) or twice:
         most = f"takes {plural(len(names), 'argument')} without a name ({', '.join(names)}), not {len(positional)}"
@@ -85,8 +88,9 @@ def _named(
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    if default is ...:
-        return False
-    if value is None or (not default and isinstance(value, Mapping | list | tuple) and not value):
+    if value is None:
+        return True
+    # Most are text, and to ask an abstract class is slow.
+    if type(value) is not str and not default and isinstance(value, Mapping | list | tuple) and not value:
         return True
     return type(value) is type(default) and bool(value == default)

@@ -33,9 +33,12 @@ class FrozenMap(Mapping[str, Any]):
             for key in source:
                 if type(key) is not str or not key.isascii():
                     _check_key(key)
-            self._items = {
-                key: value if type(value := source[key]) in _FROZEN else freeze(value) for key in sorted(source)
-            }
+            self._items = frozen = {}
+            for key in sorted(source):
+                value = source[key]
+                kind = type(value)
+                is_frozen = kind in _FROZEN or (kind is str and value.isascii())
+                frozen[key] = value if is_frozen else freeze(value)
 
     def without(self, *keys: str) -> FrozenMap:
         """Return the map without these keys, itself where it has none of them."""
@@ -179,11 +182,17 @@ def thaw(value: Any) -> Any:
     return value
 
 
+EMPTY = FrozenMap()
+"""The map with nothing in it: the default of fields, which is known again without being compared."""
+
+
 def freeze_map(value: Any) -> FrozenMap:
     """Return a mapping, or what makes one, as a :class:`FrozenMap`; None as an empty one."""
     if type(value) is FrozenMap:
         return value
-    return FrozenMap(value if isinstance(value, Mapping) else dict(value or {}))
+    if not value:
+        return EMPTY
+    return FrozenMap(value if isinstance(value, Mapping) else dict(value))
 
 
 Keys: TypeAlias = tuple[tuple[str, str, Any], ...]
@@ -193,22 +202,22 @@ Keys: TypeAlias = tuple[tuple[str, str, Any], ...]
 def spell(value: object, keys: Keys) -> dict[str, Any]:
     """Return the fields of a value as JSON-ready data, those at their default left out."""
     held = vars(value)
-    return {
-        key: item if type(item) in _SCALARS else _plain(item)
-        for name, key, default in keys
-        if (item := held[name]) is not default and not _is(item, default)
-    }
+    said: dict[str, Any] = {}
+    for name, key, default in keys:
+        if name not in held or (item := held[name]) is default:
+            continue
+        # True == 1 == 1.0 in Python, but not in meaning.
+        if type(item) is not type(default) or item != default:
+            said[key] = item if type(item) in _SCALARS else _plain(item)
+    return said
 
 
 def spell_full(value: object, keys: Keys) -> dict[str, Any]:
     """Return the fields of a value as JSON-ready data, every one."""
-    held = vars(value)
-    return {key: item if type(item := held[name]) in _SCALARS else _plain(item, full=True) for name, key, _ in keys}
-
-
-def _is(value: Any, default: Any) -> bool:
-    # True == 1 == 1.0 in Python, but not in meaning.
-    return type(value) is type(default) and bool(value == default)
+    return {
+        key: item if type(item := getattr(value, name)) in _SCALARS else _plain(item, full=True)
+        for name, key, _ in keys
+    }
 
 
 def _plain(value: Any, *, full: bool = False) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from operator import attrgetter
 from typing import Literal, NamedTuple, Self, assert_never
 
 from aiflow_sdk.errors import DefinitionError, Where, unknown_name
 from aiflow_sdk.ir.canonical import canonical_json, fingerprint_of_json
-from aiflow_sdk.ir.frozen import FrozenMap
+from aiflow_sdk.ir.frozen import EMPTY, FrozenMap
 from aiflow_sdk.ir.schedule import DatasetCondition
 from aiflow_sdk.ir.value import Value, limited
 from aiflow_sdk.partitions import Grain
@@ -48,9 +49,9 @@ class NodeIR(Value):
     """``pkg.mod:function`` of a transform in Python."""
     sql: str | None = None
     """The query of a transform in SQL; ``{node}`` names an input."""
-    params: FrozenMap = FrozenMap()
+    params: FrozenMap = EMPTY
     """Of a source or sink its options with ``kind``, raw (templates not rendered); of a transform the user's own."""
-    resources: FrozenMap = FrozenMap()
+    resources: FrozenMap = EMPTY
     """``engine``, ``cluster`` and what the engine may be given; empty means the environment's default."""
     input_ids: tuple[str, ...] = ()
     output_schema: FrozenMap | None = None
@@ -124,7 +125,7 @@ class PipelineIR(Value):
     owner: str = ""
     sla_minutes: float | None = 60.0
     tags: tuple[str, ...] = ()
-    extra: FrozenMap = FrozenMap()
+    extra: FrozenMap = EMPTY
     """``project``, ``team``, ``env``, ``cost_center`` and whatever else the author labels the pipeline with."""
     description: str = ""
     start_date: str | None = None
@@ -139,7 +140,7 @@ class PipelineIR(Value):
     max_active_runs: int = limited(16, ge=1)
     concurrency: int | None = limited(None, ge=1)
     notify: tuple[str, ...] = ()
-    params: FrozenMap = FrozenMap()
+    params: FrozenMap = EMPTY
     partition: Grain | None = None
     """What one run is for."""
     ranges: bool = False
@@ -148,12 +149,18 @@ class PipelineIR(Value):
     """Sorted by id."""
 
     def _settle(self) -> None:
-        tags, nodes_by_id = sorted(set(self.tags)), sorted(self.node_list, key=lambda node: node.id)
-        self.__dict__.update(tags=tuple(tags), node_list=tuple(nodes_by_id))
+        if self.tags:
+            self.__dict__["tags"] = tuple(sorted(set(self.tags)))
         about = f"pipeline '{self.id}'"
         check_id(self.id, _PIPELINE_ID, "pipeline id", about)
         if self.extra.get("project") is not None:
             check_id(str(self.extra["project"]), _PIPELINE_ID, "project", about)
+        if self.node_list:
+            self._settle_nodes()
+
+    def _settle_nodes(self) -> None:
+        self.__dict__["node_list"] = tuple(sorted(self.node_list, key=_id_of))
+        about = f"pipeline '{self.id}'"
         nodes: dict[str, NodeIR] = {}
         for node in self.node_list:
             if node.id in nodes:
@@ -198,10 +205,12 @@ class PipelineIR(Value):
     @cached_property
     def order(self) -> tuple[str, ...]:
         """The ids of all nodes, each after its inputs, otherwise sorted. Raises ``DefinitionError`` for a cycle."""
-        waiting = {node.id: len(set(node.input_ids)) for node in self.node_list}
+        waiting: dict[str, int] = {}
         readers: dict[str, list[str]] = {node.id: [] for node in self.node_list}
         for node in self.node_list:
-            for input_id in set(node.input_ids):
+            inputs = set(node.input_ids)
+            waiting[node.id] = len(inputs)
+            for input_id in inputs:
                 readers[input_id].append(node.id)
         order: list[str] = []
         layer = [node_id for node_id, count in waiting.items() if not count]
@@ -210,10 +219,11 @@ class PipelineIR(Value):
             for node_id in layer:
                 del waiting[node_id]
             above, layer = layer, []
-            for reader in (reader for node_id in above for reader in readers[node_id]):
-                waiting[reader] -= 1
-                if not waiting[reader]:
-                    layer.append(reader)
+            for node_id in above:
+                for reader in readers[node_id]:
+                    waiting[reader] -= 1
+                    if not waiting[reader]:
+                        layer.append(reader)
         if waiting:
             raise DefinitionError(
                 "cycle",
@@ -226,8 +236,9 @@ class PipelineIR(Value):
     def with_nodes(self, nodes: Iterable[NodeIR]) -> PipelineIR:
         """Return the pipeline with these nodes in place of its own. Raises ``DefinitionError``."""
         made = object.__new__(PipelineIR)
-        vars(made).update({name: vars(self)[name] for name in self.LIMITS}, node_list=tuple(nodes))
-        made._settle()
+        vars(made).update({name: held for name, held in vars(self).items() if name in self.LIMITS})
+        vars(made)["node_list"] = tuple(nodes)
+        made._settle_nodes()
         return made
 
     @property
@@ -258,6 +269,9 @@ class PipelineIR(Value):
         after = canonical_json({key: value for key, value in content.items() if key > _VERSION})
         before, after = before[:-1], f",{after[1:]}" if after != "{}" else "}"
         return f'{before},"{_VERSION}":{IR_VERSION}{after}', fingerprint_of_json(before + after)
+
+
+_id_of = attrgetter("id")
 
 
 def check_id(text: str, form: re.Pattern[str], what: str, about: str) -> None:

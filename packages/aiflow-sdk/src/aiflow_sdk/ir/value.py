@@ -40,10 +40,11 @@ class Limited(NamedTuple):
 
 
 class Field(NamedTuple):
-    """One field: its name and its check."""
+    """One field: its name, its check and its default."""
 
     name: str
     check: Check
+    default: Any
 
 
 class _OtherFormError(Exception):
@@ -58,12 +59,16 @@ def limited(
 
 
 class Value:
-    """A value that never changes, refuses unknown fields and hashes by its content."""
+    """A value that never changes, refuses unknown fields and hashes by its content.
+
+    It holds what it was given: a field at its default is read from the class.
+    """
 
     LIMITS: ClassVar[Mapping[str, Limited]] = {}
     """What the class says of each field, by name."""
     KEYS: ClassVar[Keys] = ()
-    DEFAULTS: ClassVar[Mapping[str, Any]] = {}
+    NEEDED: ClassVar[frozenset[str]] = frozenset()
+    """The names of the fields without a default."""
 
     def __init_subclass__(cls) -> None:
         stated = {name: getattr(cls, name, REQUIRED) for name in cls.__annotations__}
@@ -73,7 +78,7 @@ class Value:
                 setattr(cls, name, limits.default)
             elif name in cls.__dict__:
                 delattr(cls, name)
-        cls.DEFAULTS = {name: said.default for name, said in cls.LIMITS.items() if said.default is not REQUIRED}
+        cls.NEEDED = frozenset(name for name, said in cls.LIMITS.items() if said.default is REQUIRED)
         cls.KEYS = tuple((name, limits.alias or name, limits.default) for name, limits in cls.LIMITS.items())
 
     def __init__(self, **given: Any) -> None:
@@ -143,17 +148,15 @@ def _content(value: Any) -> tuple[Any, ...]:
 
 def _checked(kind: type[Value], given: Mapping[str, Any]) -> dict[str, Any]:
     fields = _known.get(kind) or _learn(kind)
-    values = dict(kind.DEFAULTS)
+    values: dict[str, Any] = {}
     for key, value in given.items():
         if key not in fields:
             raise _OtherFormError
-        name, check = fields[key]
+        name, check, default = fields[key]
         # A default need not be looked at, and is what most fields are given.
-        if value is not kind.DEFAULTS.get(name, REQUIRED):
+        if value is not default:
             values[name] = check(value)
-        else:
-            values[name] = value
-    if len(values) != len(kind.KEYS):
+    if not values.keys() >= kind.NEEDED:
         raise _OtherFormError
     return values
 
@@ -165,8 +168,8 @@ _known: dict[type[Value], Mapping[str, Field]] = {}
 def _learn(kind: type[Value]) -> Mapping[str, Field]:
     types = get_annotations(kind, eval_str=True)
     fields: dict[str, Field] = {}
-    for name, key, _ in kind.KEYS:
-        fields[name] = fields[key] = Field(name, _check_of(types[name], kind.LIMITS[name]))
+    for name, key, default in kind.KEYS:
+        fields[name] = fields[key] = Field(name, _check_of(types[name], kind.LIMITS[name]), default)
     _known[kind] = fields
     return fields
 
