@@ -81,6 +81,14 @@ def head() -> str:
     return max(Path(migrate.__code__.co_filename).parent.glob("migrations/versions/0*.py")).name[:4]
 
 
+def test_a_database_of_sqlite_is_made_for_its_owner_alone(tmp_path) -> None:
+    file = tmp_path / "new" / "service.db"
+    database = open_database(f"sqlite:///{file}")
+    migrate(database)
+    modes = {one.stat().st_mode & 0o777 for one in file.parent.glob("service.db*")}  # those that SQLite puts beside it
+    assert modes == {0o600}
+
+
 def test_a_backup_restores_every_row_into_either_kind(database: str, target: str, tmp_path, capsys) -> None:
     source = fill(database)
     rows = all_rows(source)

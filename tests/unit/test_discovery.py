@@ -136,6 +136,35 @@ def test_prints_do_no_harm_and_are_noted(tmp_path: Path) -> None:
     assert all(part in note for part in ("pipelines/a.py", "hello", "from a shell", "raw"))
 
 
+HALVES = """
+from aiflow_sdk import pipeline, sink, source
+
+@pipeline(id="owner", schedule=None, owner="\\ud800")
+def owner(p):
+    p.write(p.read(source.files(id="a", path="a.csv")), sink.onelake(id="b", table="a.b"))
+
+@pipeline(id="time", schedule="0 3 * * *\\udcff", owner="me")
+def time(p):
+    p.write(p.read(source.files(id="a", path="a.csv")), sink.onelake(id="b", table="a.b"))
+
+@pipeline(id="query", schedule=None, owner="me")
+def query(p):
+    a = p.read(source.files(id="a", path="a.csv"))
+    p.write(p.sql("select '\\udfff' from {a}", a, id="q"), sink.onelake(id="b", table="a.b"))
+"""
+
+
+def test_half_a_character_is_told_of_where_it_stands_and_hides_no_other_pipeline(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"pipelines/a.py": HALVES + a_pipeline("sound"), "pipelines/b.py": a_pipeline("b")}
+    discovery = discover(write(tmp_path, files), twice=True)
+    assert ids(discovery) == ["sound", "b"]
+    assert [(problem.code, problem.where and problem.where.about) for problem in discovery.problems] == [
+        ("not-plain-data", "pipeline 'owner'"),
+        ("bad-schedule", "pipeline 'time'"),
+        ("not-plain-data", "pipeline 'query', node 'q'"),
+    ]
+
+
 def test_what_imports_leaves_the_processor_to_what_compiles(tmp_path: Path) -> None:
     text = "import os\nprint('nice', os.nice(0))\n"
     (note,) = discover(write(tmp_path, {"pipelines/a.py": text + a_pipeline("a")})).notes

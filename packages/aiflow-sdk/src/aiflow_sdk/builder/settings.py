@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from aiflow_sdk.builder.guard import MAPPING, expect, plain_map, refuse_foreign, wrong_value
 from aiflow_sdk.errors import AiflowError, DefinitionError
 from aiflow_sdk.factories import FROM_SCHEDULE
-from aiflow_sdk.ir import DatasetCondition
+from aiflow_sdk.ir import DatasetCondition, freeze
 from aiflow_sdk.partitions import GRAINS, infer_grain, normalise_schedule
 from aiflow_sdk.partitions.zone import find_zone
 
@@ -64,7 +64,7 @@ _grain_of = lru_cache(maxsize=1024)(infer_grain)
 
 
 def _text(name: str, value: Any) -> str:
-    return str(expect(name, value, str, "text"))
+    return str(freeze(expect(name, value, str, "text")))
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:

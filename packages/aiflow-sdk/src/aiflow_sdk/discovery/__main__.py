@@ -33,7 +33,7 @@ def main() -> None:
     for descriptor in (answer_fd, trace_fd):
         os.set_inheritable(descriptor, False)
     request = json.load(sys.stdin.buffer)
-    answer = open(answer_fd, "w", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 until the process ends
+    answer = open(answer_fd, "w", encoding="utf-8", errors="surrogatepass")  # noqa: SIM115 until the process ends
     if request["path"] is not None:
         sys.path[:] = request["path"]
     os.environ.pop("PYTHONPATH", None)

@@ -127,13 +127,14 @@ class Importer:
             try:
                 with self._guard:
                     built = definition.build()
+                record = self._record(definition, built, path, line, module)
             except BaseException as error:  # user code may raise anything, sys.exit included
                 if self._interruptible and isinstance(error, KeyboardInterrupt):
                     raise
                 about = f"pipeline '{definition._pipeline_id}'"
                 imported.problems.extend(self._problems(error, module, Where(path, line, about=about)))
                 continue
-            imported.pipelines.append(self._record(definition, built, path, line, module))
+            imported.pipelines.append(record)
             imported.built[built.ir.id] = (built.ir, built.functions)
 
     def _record(self, definition: Any, built: Any, path: str, line: int, module: Module) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Self, assert_never
 
 from aiflow_sdk.errors import DefinitionError, Where, unknown_name
 from aiflow_sdk.ir.canonical import canonical_json, fingerprint_of_json
-from aiflow_sdk.ir.frozen import EMPTY, FrozenMap
+from aiflow_sdk.ir.frozen import EMPTY, FrozenMap, freeze
 from aiflow_sdk.ir.schedule import DatasetCondition
 from aiflow_sdk.ir.value import Value, limited
 from aiflow_sdk.partitions import Grain
@@ -99,6 +99,9 @@ class NodeIR(Value):
                 where=Where(about=about),
                 hint="choose another id",
             )
+        for text in (self.engine, self.entrypoint, self.sql):
+            if text is not None and not text.isascii():
+                freeze(text)  # half a character stands in no document
         match self.type:
             case "source":
                 whole = self.kind and not (self.input_ids or self.engine or self.entrypoint or self.sql)

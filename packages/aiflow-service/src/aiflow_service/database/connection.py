@@ -7,6 +7,7 @@ can wait for each other. Writes are collected into groups (:mod:`aiflow_service.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -217,6 +218,8 @@ def open_database(text: str, *, pool_size: int = 10) -> Database:
             )
         with suppress(OSError):  # what cannot be made cannot be opened either, which says why
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            # For its owner alone, as a backup is; SQLite's files beside it take over its mode.
+            os.close(os.open(url.database, os.O_RDONLY | os.O_CREAT, 0o600))
         engine = sa.create_engine(
             url,
             poolclass=sa.QueuePool,
