@@ -87,14 +87,14 @@ def map_texts(value: Any, change: Callable[[str], str]) -> Any:
     match value:
         case str():
             return change(value) if "{" in value or "}" in value or SCHEME in value else value
-        case os.PathLike():  # a variable is one too
-            return change(os.fspath(value))
-        case Window():
-            return value.to_json()
         case list() | tuple():
             return [map_texts(item, change) for item in value]
-        case Mapping():
+        case dict() | Mapping():  # before what only an abstract class tells, which is slow to ask
             return {_checked_key(key): map_texts(item, change) for key, item in value.items()}
+        case Window():
+            return value.to_json()
+        case os.PathLike():  # a variable is one too
+            return change(os.fspath(value))
         case _:
             return value
 
