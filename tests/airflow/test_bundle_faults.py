@@ -31,6 +31,7 @@ from aiflow_sdk.deployment import deploy_project
 from aiflow_sdk.errors import AiflowError, StoreError
 from aiflow_sdk.ir import FrozenMap
 from aiflow_sdk.plugins import installed_registry
+from aiflow_sdk.stores import Store
 
 IDS = tuple(f"p{number}" for number in range(200))
 PIPELINE = """
@@ -322,7 +323,12 @@ def reads(store: BundleStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys that are read from the store, as they are."""
     kind, keys = type(store.store), list[str]()
     real = kind.read
-    monkeypatch.setattr(kind, "read", lambda self, key: keys.append(key) or real(self, key))  # the real one, counted
+
+    def read(one: Store, key: str) -> bytes | None:
+        keys.append(key)
+        return real(one, key)
+
+    monkeypatch.setattr(kind, "read", read)  # the real one, counted
     return keys
 
 
