@@ -56,8 +56,14 @@ def started(variables: dict[str, str], seconds: float = 60) -> subprocess.Popen[
     os.environ[MINUTES_VARIABLE] = str(seconds / 60)
     keep_warm(PYTHON, variables, Path("none"), "t")
     del os.environ[MINUTES_VARIABLE]
-    until(lambda: address_of(PYTHON, variables) in str(warm._servers()))
+    until(lambda: listens(address_of(PYTHON, variables)))
     return LEFT[-1]
+
+
+def listens(address: str) -> bool:
+    """Whether a server answers: one that has its address is not always at it yet."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        return connection.connect_ex(f"\0{address}") == 0
 
 
 def forked(variables: dict[str, str]) -> tuple[warm.Forked, int]:

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 
 import projects
 from aiflow_sdk.partitions import due_partitions
-from projects import AIFLOW, lay, processes_in
+from projects import AIFLOW, lay, left_in
 
 DAYS = [f"2026-11-{day:02}" for day in range(16, 28)]
 """Twelve days, Monday to Friday of the next week but one."""
@@ -99,10 +98,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def project(tmp_path: Path) -> Iterator[Path]:
     root = make_project(tmp_path / "project")
     yield root
-    deadline = time.monotonic() + 10
-    while (left := processes_in(root)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not left, "a process of the backfill was left behind"
+    assert not left_in(root), "a process of the backfill was left behind"
 
 
 def start_and_stop(root: Path, number: signal.Signals, record: str, after: int, slowly_seconds: float = 0.15) -> int:

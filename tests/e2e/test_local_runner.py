@@ -18,7 +18,7 @@ from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.local import BackfillRequest, RunRequest, backfill, list_runs, read_log, read_run, run_pipeline_locally
 from aiflow_sdk.local.ends import tell_ends
 from aiflow_sdk.local.store import RunFolder
-from projects import lay, processes_in
+from projects import lay, left_in, processes_in
 
 DAY = "2026-11-20"
 
@@ -72,7 +72,7 @@ def project(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         return tmp_path
 
     yield make
-    assert not processes_in(tmp_path), "a process of the run was left behind"
+    assert not left_in(tmp_path), "a process of the run was left behind"
 
 
 def _days(count: int) -> list[str]:
@@ -607,7 +607,7 @@ def test_ctrl_c_cancels_and_the_run_can_be_resumed(project, number: signal.Signa
     out, _ = process.communicate(timeout=20)
     assert time.monotonic() - began < 10
     assert process.returncode == 130, out
-    assert processes_in(folder) == []
+    assert left_in(folder) == []
     (record,) = list_runs(folder)
     assert record.state == "cancelled"
     assert ends_of(folder) == {"work": "ABORT", "work/first": "COMPLETE", "work/second": "ABORT"}
@@ -743,10 +743,8 @@ def test_nothing_outlives_a_supervisor_that_was_killed(project) -> None:
     assert len(processes_in(folder)) >= 2
     process.kill()
     process.communicate(timeout=10)
+    assert left_in(folder) == []
     deadline = time.monotonic() + 5
-    while processes_in(folder) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert processes_in(folder) == []
     while (record := list_runs(folder)[0]).state == "running" and time.monotonic() < deadline:
         time.sleep(0.05)
     assert record.state == "interrupted"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,3 +57,11 @@ def processes_in(folder: Path) -> list[str]:
         except OSError:
             continue
     return [command for command in found if command]  # of one that is just ending there is no command any more
+
+
+def left_in(folder: Path, seconds: float = 10.0) -> list[str]:
+    """Those of :func:`processes_in` that do not end meanwhile: one that was killed takes a moment to be gone."""
+    deadline = time.monotonic() + seconds
+    while (left := processes_in(folder)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
