@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.errors import AiflowError, StoreError
 from aiflow_service.__main__ import main
 from aiflow_service.app import Settings, serve
 from aiflow_service.app.folder import claimed_folder
 from aiflow_service.database import open_database
+from aiflow_service.database.connection import told_failures
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import METADATA
 from service_trial import run_event, running_service, start_service
@@ -117,6 +120,38 @@ def test_a_user_of_the_database_that_may_make_no_tables_is_told_what_it_lacks(po
     assert "permission denied for schema public" in str(told)
     assert main(["--admin-token", "--database", as_guest]) == 1
     assert "error[database-refused]: " in capsys.readouterr().err
+
+
+def test_a_statement_that_is_wrong_is_no_database_that_is_away(database: str) -> None:
+    with closing(open_database(database)) as opened:
+        for statement in ("SELECT 1 FROM nowhere", "SELECT :nothing"):  # no such table; a parameter without a value
+            with pytest.raises(SQLAlchemyError), told_failures(), opened.reading() as connection:
+                connection.execute(sa.text(statement))
+
+
+def test_a_table_that_is_gone_ends_a_command_with_what_is_wrong(tmp_path) -> None:
+    address = f"sqlite:///{tmp_path / 'service.db'}"
+    with closing(open_database(address)) as opened:
+        migrate(opened)
+    with closing(sqlite3.connect(tmp_path / "service.db")) as connection, connection:
+        connection.execute("DROP TABLE tokens")
+    with pytest.raises(SQLAlchemyError, match="no such table: tokens"):
+        main(["--admin-token", "--database", address])
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OperationalError(None, None, sqlite3.OperationalError("disk\nI/O")), "disk"),
+        (InterfaceError(None, None, sqlite3.InterfaceError("")), "InterfaceError"),
+        (PoolTimeoutError("all are taken"), "all are taken"),
+    ],
+)
+def test_a_database_that_gives_up_is_told_in_a_line(error: SQLAlchemyError, why: str) -> None:
+    with pytest.raises(StoreError) as caught, told_failures():
+        raise error
+    assert (caught.value.code, caught.value.retryable) == ("database-unreachable", True)
+    assert caught.value.message == f"the database gave up: {why}; what was being changed is likely not"
 
 
 def test_a_schema_of_a_newer_service_is_left_alone(tmp_path) -> None:

@@ -7,10 +7,8 @@ import re
 import sys
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from aiflow_sdk.errors import plural
-from aiflow_service.database.connection import failure_of
+from aiflow_service.database.connection import told_failures
 from aiflow_service.keeping import Transferred, back_up, move, restore
 
 _INTERRUPTED = 130
@@ -37,23 +35,26 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 def run_command(given: argparse.Namespace, database: str) -> int:
     """Do what was asked for and say what was done; 130 where it was interrupted, which leaves nothing behind.
 
-    Raises what the action does, and what :func:`failure_of` says where the database fails in the middle.
+    Raises what the action does, and what :func:`told_failures` does where the database fails in the middle.
     """
     try:
-        match given.command:
-            case "backup":
-                done, what = back_up(database, given.file), f"backed up to {given.file}"
-            case "restore":
-                done, what = restore(given.file, database, given.digest), f"restored from {given.file}"
-            case _:
-                done, what = move(given.source, given.target), "moved"
-    except SQLAlchemyError as error:
-        raise failure_of(error) from error
+        with told_failures():
+            done, what = _act(given, database)
     except KeyboardInterrupt:
         print("interrupted: nothing was changed", file=sys.stderr)
         return _INTERRUPTED
     _tell(done, what)
     return 0
+
+
+def _act(given: argparse.Namespace, database: str) -> tuple[Transferred, str]:
+    match given.command:
+        case "backup":
+            return back_up(database, given.file), f"backed up to {given.file}"
+        case "restore":
+            return restore(given.file, database, given.digest), f"restored from {given.file}"
+        case _:
+            return move(given.source, given.target), "moved"
 
 
 def _tell(done: Transferred, what: str) -> None:

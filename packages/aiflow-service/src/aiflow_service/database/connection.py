@@ -8,6 +8,7 @@ can wait for each other. Writes are collected into groups (:mod:`aiflow_service.
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,7 +18,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from aiflow_sdk.errors import AiflowError, ConfigurationError, StoreError
 from aiflow_service.database.protection import READER, SEES, SEES_ALL
@@ -255,19 +257,34 @@ def open_database(text: str, *, pool_size: int = 10) -> Database:
     return database
 
 
-def failure_of(error: SQLAlchemyError) -> AiflowError:
-    """Return what is said of a database that failed in the middle: its own first line, and no statement."""
-    cause = getattr(error, "orig", None)
-    why = str(cause or error).splitlines()[0]
+@contextmanager
+def told_failures() -> Iterator[None]:
+    """Raise an ``AiflowError`` where the database fails in the middle; what is a fault of ours stays as it was."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        if (told := _failure_of(error)) is None:
+            raise
+        raise told from error
+
+
+def _failure_of(error: SQLAlchemyError) -> AiflowError | None:
+    """Return what is said of a database that failed: its own first line, and no statement; None where it did not."""
+    cause = getattr(error, "orig", None) or error
+    why = next(iter(str(cause).splitlines()), type(cause).__name__)
     if getattr(cause, "sqlstate", None) == _MAY_NOT:
         return ConfigurationError(
             "database-refused",
             f"the database's user may not do what the service does: {why}",
             hint="make that user the owner of the database: ALTER DATABASE name OWNER TO user",
         )
+    if not isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
+        return None
+    if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+        return None  # the statement is wrong, of a table that is not there for instance
     return StoreError(
         "database-unreachable",
-        f"the database gave up: {why}; what was being changed is not",
+        f"the database gave up: {why}; what was being changed is likely not",  # the answer to COMMIT may be lost
         hint="see that it runs and has room",
         retryable=True,
     )
