@@ -19,12 +19,14 @@ from aiflow_sdk.errors import AiflowError, StoreError
 from aiflow_service.__main__ import main
 from aiflow_service.app import Settings, serve
 from aiflow_service.app.folder import claimed_folder
+from aiflow_service.app.settings import FILES_LIE
 from aiflow_service.database import open_database
 from aiflow_service.database.connection import told_failures
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import METADATA
 from service_trial import run_event, running_service, start_service
 
+DOCS = Path(__file__).parents[2] / "docs"
 AIFLOW = Path(sys.executable).parent / "aiflow"
 
 
@@ -76,6 +78,18 @@ def test_a_folder_serves_one_database_at_a_time_and_its_replicas(tmp_path) -> No
             assert caught.value.code == "service-folder"
             assert str(os.getpid()) in caught.value.message
             assert database in caught.value.message
+
+
+def test_where_its_own_files_lie_is_told_in_the_same_words_everywhere(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Settings("sqlite:///db/service.db").folder == tmp_path / "db"
+    assert Settings("postgresql://db.example/aiflow").folder == tmp_path / ".aiflow"
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    for told in (capsys.readouterr().out, *((DOCS / name).read_text("utf-8") for name in ("errors.md", "audit.md"))):
+        words = " ".join(told.replace("`", "").split())
+        assert FILES_LIE in words
+        assert "beside the database" not in words
 
 
 def test_a_folder_that_cannot_be_written_to_is_said() -> None:

@@ -11,7 +11,7 @@ from aiflow_service.app.administration import make_admin_token
 from aiflow_service.app.commands import add_commands, run_command
 from aiflow_service.app.file import read_settings_file
 from aiflow_service.app.server import serve
-from aiflow_service.app.settings import DEFAULT_PORT, GREATEST_PORT, Settings, default_database
+from aiflow_service.app.settings import DEFAULT_PORT, FILES_LIE, GREATEST_PORT, Settings, default_database
 from aiflow_service.database.connection import address_of, is_absent
 
 
@@ -26,10 +26,10 @@ def run(arguments: list[str] | None) -> int:
     parser.add_argument(
         "--audit-checkpoints",
         metavar="ADDRESS",
-        help="where they are kept (default audit-checkpoints beside the database)",
+        help=f"where they are kept (default audit-checkpoints {FILES_LIE})",
     )
     parser.add_argument(
-        "--audit-key", metavar="FILE", type=Path, help="what signs them (default audit.key beside the database)"
+        "--audit-key", metavar="FILE", type=Path, help=f"what signs them (default audit.key {FILES_LIE})"
     )
     parser.add_argument("--prices", metavar="FILE", type=Path, help="what processors and memory cost, as TOML")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
