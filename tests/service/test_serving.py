@@ -218,6 +218,23 @@ def test_it_knows_what_it_was_told_when_it_starts_again(database: str, tmp_path)
         assert service.get(f"/api/v1/runs/{event['run']['runId']}")["state"] == "succeeded"
 
 
+def test_files_of_sqlite_that_others_may_read_are_told_with_what_to_type(tmp_path) -> None:
+    file = tmp_path / "of ours.db"
+    told = []
+    for mode in (None, 0o644, 0o640):
+        if mode is not None:
+            file.chmod(mode)
+        with running_service(tmp_path, f"sqlite:///{file}") as service:
+            service.stop()
+        lines = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
+        told.append([(line["level"], line["message"]) for line in lines if "chmod" in line["message"]])
+        if mode is not None:
+            assert file.stat().st_mode & 0o777 == mode  # somebody may have meant it
+    files = f"'{file}' '{file}-wal' '{file}-shm'"
+    words = f"others than the owner may read the database's files; if they are not meant to: chmod 600 {files}"
+    assert told == [[], [("warning", words)], [("warning", words)]]
+
+
 def test_logs_are_json_with_the_senders_trace(tmp_path) -> None:
     with running_service(tmp_path, f"sqlite:///{tmp_path / 'service.db'}") as service:
         trace = os.urandom(16).hex()

@@ -6,6 +6,7 @@ import errno
 import gc
 import logging
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from aiflow_service.audit import AuditKeeper, Caller, CheckpointMemory, Checkpoi
 from aiflow_service.audit.entries import SERVICE
 from aiflow_service.cost import NO_PRICES, read_prices
 from aiflow_service.database import Database, open_database
-from aiflow_service.database.connection import address_of, is_absent, told_failures
+from aiflow_service.database.connection import address_of, is_absent, readable_by_others, told_failures
 from aiflow_service.database.identity import ensure_identity
 from aiflow_service.database.migration import migrate
 from aiflow_service.keeping import FOR_EVER, RetentionKeeper
@@ -96,6 +97,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         with closing(open_database(settings.database)) as database, told_failures():
             migrate(database)
             ensure_identity(database)
+            _warn_of_readers(settings.database)
             with (
                 _claimed(settings),
                 _kept_audit(database, settings) as keeper,
@@ -123,6 +125,15 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
                     _Server(config, lambda: on_ready(address)).run(sockets=[listening])
     finally:
         listening.close()
+
+
+def _warn_of_readers(address: str) -> None:
+    """Warn of files of the database that others may read, as earlier versions made them: somebody may have meant it."""
+    if files := readable_by_others(address):
+        named = shlex.join(str(file) for file in files)
+        _LOG.warning(
+            "others than the owner may read the database's files; if they are not meant to: chmod 600 %s", named
+        )
 
 
 def _claimed(settings: Settings) -> AbstractContextManager[None]:

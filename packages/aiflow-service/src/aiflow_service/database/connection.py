@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,20 @@ def is_absent(text: str) -> bool:
     """Tell whether an address names a file of SQLite that is not there: opening it makes an empty one."""
     url = address_of(text)
     return url.get_backend_name() == "sqlite" and bool(url.database) and not Path(str(url.database)).exists()
+
+
+def readable_by_others(text: str) -> Sequence[Path]:
+    """Return those files of an address of SQLite that others than their owner may read; none of PostgreSQL."""
+    url = address_of(text)
+    if url.get_backend_name() != "sqlite":
+        return ()
+    found = []
+    for ending in ("", "-wal", "-shm"):
+        file = Path(f"{url.database}{ending}").absolute()
+        with suppress(OSError):  # it is not there
+            if file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+                found.append(file)
+    return found
 
 
 def open_database(text: str, *, pool_size: int = 10) -> Database:
