@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -316,6 +317,27 @@ def test_a_stream_that_knows_no_signs_gets_plain_ones() -> None:
     stream = io.TextIOWrapper(raw, encoding="ascii")
     Console(stream).print("▸ a … b · 漢")
     assert raw.getvalue() == b"> a ... b - ?\n"
+
+
+@pytest.mark.parametrize("gone_before", [False, True])
+def test_work_of_hours_is_not_done_for_a_reader_who_is_gone(gone_before: bool) -> None:
+    reading, writing = os.pipe()
+    done = []
+
+    def work() -> None:
+        with console.ending_with_reader():
+            console.print("heard by nobody")
+            done.append("an hour's work")
+
+    with os.fdopen(writing, "w") as stream:
+        console = Console(stream)
+        os.close(reading)
+        if gone_before:
+            console.print("nor was this")
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        console.print("what is said of the end")
+    assert done == []
 
 
 def test_wide_signs_take_two_columns() -> None:

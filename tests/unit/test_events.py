@@ -278,6 +278,7 @@ def test_a_line_that_is_being_written_is_not_passed_over(tmp_path):
 @pytest.mark.parametrize("size", [1, 8_192, 100_000])
 def test_the_last_event_of_a_spool_is_read_alone_and_only_if_it_is_whole(tmp_path, size):
     spool = Spool(tmp_path / "events.jsonl")
+    assert spool.last() is None
     for number in range(3):
         spool.append({"number": number, "text": "x" * size})
     assert (spool.last() or {})["number"] == 2

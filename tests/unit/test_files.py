@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -494,11 +495,14 @@ def test_what_operating_systems_leave_in_a_folder_refuses_no_run_and_goes_with_i
     assert len(read("out", root="lake", format="parquet")) == 2
 
 
-@pytest.mark.parametrize("name", ["._theirs.parquet", ".DS_Store/x", "Thumbs.db.parquet", "desktop.ini"])
+@pytest.mark.parametrize("name", ["._theirs.parquet", "._pipe", ".DS_Store/x", "Thumbs.db.parquet", "desktop.ini"])
 def test_what_only_looks_like_litter_is_not_replaced(environment, put, tmp_path, name):
     if name == "desktop.ini":
         (tmp_path / "lake/out").mkdir(parents=True)
         (tmp_path / f"lake/out/{name}").symlink_to(tmp_path)
+    elif name == "._pipe":
+        (tmp_path / "lake/out").mkdir(parents=True)
+        os.mkfifo(tmp_path / f"lake/out/{name}")  # to open it would wait for somebody to write
     else:
         put(f"lake/out/{name}", "theirs")
     with pytest.raises(DataError) as caught:

@@ -131,6 +131,20 @@ def test_while_an_end_is_told_nobody_else_tells_it_or_goes_on_with_the_run(tmp_p
     assert told(folder) == [*ENDED, ("r1", "START")]
 
 
+@pytest.mark.parametrize("start", [{}, {"facets": None}, {"facets": {"aiflow_run": {"task_id": "t"}}}])
+def test_a_run_that_cannot_be_read_leaves_the_others_their_ends(tmp_path, start):
+    newer = lay(tmp_path, "r2")
+    document = json.loads((newer.path / "run.json").read_text())
+    document["run"]["of_a_newer_release"] = 1
+    (newer.path / "run.json").write_text(json.dumps({**document, "state": "succeeded"}))
+    (newer.path / "plan.json").write_text('{"plan_version": 1, "tasks": []}')
+    Spool(newer.events_path).append({"eventType": "START", "run": {"runId": "r2-1", **start}})
+    kept = told(newer)
+    folder = lay(tmp_path)
+    assert tell_ends(tmp_path).keys() == {"r1"}
+    assert (told(folder), told(newer)) == (ENDED, kept)
+
+
 def test_what_was_looked_at_is_read_again_only_when_something_was_added(tmp_path, monkeypatch):
     folder, done = lay(tmp_path), lay(tmp_path, "r0", "succeeded")
     read: list[str] = []

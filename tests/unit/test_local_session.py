@@ -123,6 +123,17 @@ def test_what_is_no_killed_session_of_this_user_is_not_swept(tmp_path: Path, mon
     sweep_sessions(str(tmp_path / "nowhere"))
 
 
+def test_what_was_killed_before_it_had_its_name_is_swept_once_it_is_old(tmp_path: Path) -> None:
+    begun = tmp_path / "aiflow-1-0123456789ab.part"
+    begun.mkdir()
+    (begun / "session.lock").touch()
+    sweep_sessions(str(tmp_path))
+    assert begun.exists()  # it may be about to take its lock
+    os.utime(begun, (0, 0))
+    sweep_sessions(str(tmp_path))
+    assert not begun.exists()
+
+
 def test_sessions_that_begin_at_once_leave_each_other_alone(tmp_path: Path) -> None:
     killed = [kill_a_session(tmp_path) for _ in range(3)]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

@@ -69,6 +69,25 @@ def test_links_and_whole_paths_cannot_leave_the_lake_either(tmp_path, path):
     assert caught.value.code in ("outside-lake", "bad-table-path")
 
 
+@pytest.mark.parametrize("key", ["../other", "..", "dt=1/../../other", "../../lake/../outside", "link", "link/x"])
+def test_what_lies_below_a_table_does_not_leave_it(tmp_path, key):
+    (tmp_path / "lake/raw/x").mkdir(parents=True)
+    (tmp_path / "lake/raw/x/link").symlink_to(tmp_path)
+    place = OneLakeSink.load({"table": "raw.x"}, Environment(lake=str(tmp_path / "lake"))).place
+    place.check_inside("w-1/dt=..2")
+    with pytest.raises(ConfigurationError) as caught:
+        place.check_inside(key)
+    assert caught.value.code == "outside-lake"
+
+
+def test_copies_of_a_source_are_pinned_each_by_itself():
+    source = OneLakeSource.load({"table": "raw.x"}, Environment())
+    source.pin("dev", 3)
+    other = source.model_copy()
+    other.pin("dev", 9)
+    assert (source._found.pinned, other._found.pinned) == (("dev", 3), ("dev", 9))
+
+
 def test_a_table_behind_a_link_out_of_the_lake_is_refused(tmp_path):
     (tmp_path / "outside").mkdir()
     (tmp_path / "lake").mkdir()

@@ -1,4 +1,4 @@
-"""What a table's log notes is read at once: the same that delta-rs says of each application, or nothing."""
+"""What a log notes is read at once: what delta-rs says of each application, those that expire too, or nothing."""
 
 import os
 import time

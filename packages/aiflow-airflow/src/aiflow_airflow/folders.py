@@ -33,7 +33,7 @@ RETRYABLE_REMEMBERED_SECONDS = 5.0
 """The same of a failure that may pass by itself: less than most retry delays."""
 _DAY_SECONDS = 86_400
 _REMOVALS, _REMOVAL_SECONDS = 10, 0.1
-"""How often it is tried to remove a folder, and the pause in between."""
+"""How often it is tried to remove what a dead maker left, and the pause in between."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Make = Callable[[Path], None]
@@ -118,7 +118,7 @@ class SharedFolders:
                 return found
             self._raise_remembered(key, asked)
             for leftover in self.root.glob(f".making-{key}-*"):  # its maker is dead, or we would not be alone
-                remove_tree(leftover)
+                _remove_half_made(leftover)
             try:
                 return self._make(key, make)
             except AiflowError as error:
@@ -165,7 +165,7 @@ class SharedFolders:
                 elif name.startswith(".making-"):
                     with self._alone_at_once(name.split("-")[1]) as alone:
                         if alone:
-                            remove_tree(path)
+                            _remove_half_made(path)
                 elif name.endswith(".failed"):
                     if _time_of(path) < time.time() - _DAY_SECONDS:
                         path.unlink(missing_ok=True)
@@ -276,14 +276,19 @@ class SharedFolders:
 
 def remove_tree(folder: Path) -> None:
     """Remove a folder and all below it, also where nothing in it may be written; what cannot be removed stays."""
+    for place, _, _ in os.walk(folder):
+        with suppress(OSError):
+            os.chmod(place, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_half_made(folder: Path) -> None:
+    """Remove what a dead maker left: what it had started may write into it until it finds its files gone."""
     for _ in range(_REMOVALS):
-        for place, _, _ in os.walk(folder):
-            with suppress(OSError):
-                os.chmod(place, 0o700)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         if not folder.exists():
             return
-        time.sleep(_REMOVAL_SECONDS)  # what a dead maker had started may write into it until it finds its files gone
+        time.sleep(_REMOVAL_SECONDS)
 
 
 @contextmanager

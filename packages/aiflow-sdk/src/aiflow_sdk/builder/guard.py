@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiflow_sdk.config import secret_problems
 from aiflow_sdk.errors import AiflowError, DefinitionError
 from aiflow_sdk.factories import Declaration
-from aiflow_sdk.ir import EMPTY, FrozenMap, Value
+from aiflow_sdk.ir import EMPTY_MAP, FrozenMap, Value
 from aiflow_sdk.variables import canonicalise
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def plain_map(values: Mapping[str, Any], **ours: str) -> FrozenMap:
     ``ours`` is added to them, and is not looked at.
     """
     if not values:
-        return FrozenMap(ours) if ours else EMPTY
+        return FrozenMap(ours) if ours else EMPTY_MAP
     for name, value in values.items():
         if type(value) not in _HARMLESS:
             refuse_foreign(value, str(name))

@@ -11,7 +11,7 @@ from aiflow_sdk.builder.guard import MAPPING, expect, is_airflow, plain_map, ref
 from aiflow_sdk.code import Made, Unreadable, written_defaults
 from aiflow_sdk.errors import DefinitionError
 from aiflow_sdk.factories import TRANSFORM_MARK, resources
-from aiflow_sdk.ir import EMPTY, FrozenMap
+from aiflow_sdk.ir import EMPTY_MAP, FrozenMap
 
 OWN_NAMES = frozenset(
     {
@@ -45,7 +45,7 @@ def node_fields(
             defaults = getattr(named, TRANSFORM_MARK, {})
         given = {**defaults, **given}
     external = expect("external", given.pop("external", False), bool, "True or False")
-    needed = plain_map(expect("resources", given.pop("resources", EMPTY), MAPPING, "what resources.spark(…) gives"))
+    needed = plain_map(expect("resources", given.pop("resources", EMPTY_MAP), MAPPING, "what resources.spark(…) gives"))
     engine = expect(
         "engine", given.pop("engine", None) or needed.get("engine") or "python", str, "text such as 'spark'"
     )
@@ -62,7 +62,7 @@ def node_fields(
         "sql": sql,
         "params": all_params,
         # An engine that is named alone says nothing that `engine` does not.
-        "resources": needed if needed.keys() - {"engine"} or needed.get("engine") not in (None, engine) else EMPTY,
+        "resources": needed if needed.keys() - {"engine"} or needed.get("engine") not in (None, engine) else EMPTY_MAP,
         "output_schema": schema,
         "external": external,
     }, function

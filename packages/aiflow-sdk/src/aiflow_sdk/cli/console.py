@@ -56,7 +56,12 @@ class Console:
 
     @contextmanager
     def ending_with_reader(self) -> Iterator[None]:
-        """Meanwhile a reader that goes away is a ``KeyboardInterrupt``, once: work of hours is not done for nobody."""
+        """Meanwhile a reader that goes away is a ``KeyboardInterrupt``, once: work of hours is not done for nobody.
+
+        One that has gone before is it at once.
+        """
+        if self.is_closed:
+            raise KeyboardInterrupt
         before, self._ends_with_reader = self._ends_with_reader, True
         try:
             yield

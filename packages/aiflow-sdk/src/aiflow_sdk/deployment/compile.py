@@ -140,7 +140,7 @@ class _Compiler:
         self._early: dict[tuple[str, str, str], str] = {}
 
     def prepare(self) -> Workspace:
-        """Load what making plans needs, which takes about as long as a child takes to start."""
+        """Return what plans are made in. The first call loads the compiler, which takes as long as a child's start."""
         from aiflow_sdk.deployment import check  # noqa: F401 for what it imports
         from aiflow_sdk.workspace import Workspace
 

@@ -57,8 +57,11 @@ class Spool:
                     yield event
 
     def last(self) -> dict[str, Any] | None:
-        """Return the newest event, if what was added last is a whole one; nothing else is read."""
-        size, length = self.path.stat().st_size, _LAST_BYTES
+        """Return the newest event, if there is one and what was added last is a whole one; nothing else is read."""
+        try:
+            size, length = self.path.stat().st_size, _LAST_BYTES
+        except FileNotFoundError:
+            return None
         while True:
             with self.path.open("rb") as file:
                 file.seek(max(0, size - length))

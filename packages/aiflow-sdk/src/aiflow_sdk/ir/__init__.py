@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.ir.canonical import FINGERPRINT_RULE, canonical_json, fingerprint
-from aiflow_sdk.ir.frozen import EMPTY, FrozenMap, freeze, thaw
+from aiflow_sdk.ir.frozen import EMPTY_MAP, FrozenMap, freeze, thaw
 from aiflow_sdk.ir.model import (
     HERE,
     IR_VERSION,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _LATER = frozenset({"Frozen", "Plain", "PlainMap", "json_schema", "unwrap"})
 
 __all__ = [
-    "EMPTY",
+    "EMPTY_MAP",
     "FINGERPRINT_RULE",
     "HERE",
     "IR_VERSION",

@@ -182,7 +182,7 @@ def thaw(value: Any) -> Any:
     return value
 
 
-EMPTY = FrozenMap()
+EMPTY_MAP = FrozenMap()
 """The map with nothing in it: the default of fields, which is known again without being compared."""
 
 
@@ -191,7 +191,7 @@ def freeze_map(value: Any) -> FrozenMap:
     if type(value) is FrozenMap:
         return value
     if not value:
-        return EMPTY
+        return EMPTY_MAP
     return FrozenMap(value if isinstance(value, Mapping) else dict(value))
 
 

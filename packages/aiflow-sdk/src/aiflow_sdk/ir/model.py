@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Self, assert_never
 
 from aiflow_sdk.errors import DefinitionError, Where, unknown_name
 from aiflow_sdk.ir.canonical import canonical_json, fingerprint_of_json
-from aiflow_sdk.ir.frozen import EMPTY, FrozenMap, freeze
+from aiflow_sdk.ir.frozen import EMPTY_MAP, FrozenMap, freeze
 from aiflow_sdk.ir.schedule import DatasetCondition
 from aiflow_sdk.ir.value import Value, limited
 from aiflow_sdk.partitions import Grain
@@ -49,9 +49,9 @@ class NodeIR(Value):
     """``pkg.mod:function`` of a transform in Python."""
     sql: str | None = None
     """The query of a transform in SQL; ``{node}`` names an input."""
-    params: FrozenMap = EMPTY
+    params: FrozenMap = EMPTY_MAP
     """Of a source or sink its options with ``kind``, raw (templates not rendered); of a transform the user's own."""
-    resources: FrozenMap = EMPTY
+    resources: FrozenMap = EMPTY_MAP
     """``engine``, ``cluster`` and what the engine may be given; empty means the environment's default."""
     input_ids: tuple[str, ...] = ()
     output_schema: FrozenMap | None = None
@@ -128,7 +128,7 @@ class PipelineIR(Value):
     owner: str = ""
     sla_minutes: float | None = 60.0
     tags: tuple[str, ...] = ()
-    extra: FrozenMap = EMPTY
+    extra: FrozenMap = EMPTY_MAP
     """``project``, ``team``, ``env``, ``cost_center`` and whatever else the author labels the pipeline with."""
     description: str = ""
     start_date: str | None = None
@@ -143,7 +143,7 @@ class PipelineIR(Value):
     max_active_runs: int = limited(16, ge=1)
     concurrency: int | None = limited(None, ge=1)
     notify: tuple[str, ...] = ()
-    params: FrozenMap = EMPTY
+    params: FrozenMap = EMPTY_MAP
     partition: Grain | None = None
     """What one run is for."""
     ranges: bool = False

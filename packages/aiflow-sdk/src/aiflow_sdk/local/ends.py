@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from aiflow_sdk.errors import AiflowError
 from aiflow_sdk.events import Spool
+from aiflow_sdk.ir import invalid_document
 from aiflow_sdk.lineage import Lineage, end_open, ends_with, event_of_record, open_starts
 from aiflow_sdk.local.records import Record, attempt_ended, run_finished, task_record
 from aiflow_sdk.local.state import RunState
@@ -75,7 +78,11 @@ def _tell_known_end(folder: RunFolder) -> None:
     if not any(start["run"]["runId"] == folder.run_id for start in starts):
         return
     state = folder.load()
-    lineage = Lineage(read_plan(folder.plan_text()), Run.model_validate(dict(state.run)))
+    try:
+        run = Run.model_validate(dict(state.run))
+    except ValidationError as error:
+        raise invalid_document("run", error) from error
+    lineage = Lineage(read_plan(folder.plan_text()), run)
     results, ended = results_of(state), (folder.path / "run.json").stat().st_mtime
     for record in _records_of(starts, state):
         if event := event_of_record(lineage, {**record, "time": ended}, results):
@@ -85,11 +92,12 @@ def _tell_known_end(folder: RunFolder) -> None:
 def _records_of(starts: list[Mapping[str, Any]], state: RunState) -> Iterator[Record]:
     """Yield what is to be told of attempts that have no end, as their tasks tell it, and then of the run."""
     for start in starts:
-        about = start["run"].get("facets", {}).get("aiflow_run", {})
-        task = state.tasks.get(about.get("task_id"))
-        if task is None:
-            continue
-        if task.attempt != about.get("attempt") or task.state not in ("succeeded", "failed"):
+        facets = start["run"].get("facets")
+        about = facets.get("aiflow_run") if isinstance(facets, dict) else None
+        task = state.tasks.get(str(about.get("task_id"))) if isinstance(about, dict) else None
+        if about is None or task is None or not isinstance(about.get("attempt"), int):
+            continue  # the run's own, or whatever it is
+        if task.attempt != about["attempt"] or task.state not in ("succeeded", "failed"):
             yield task_record("task-cancelled", state.run, task.task_id, about["attempt"])
         elif task.state == "failed":
             yield attempt_ended(state, task, "failed")

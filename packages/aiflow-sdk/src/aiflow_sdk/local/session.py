@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from stat import S_ISDIR
 
 from aiflow_sdk.stores import try_lock
 
@@ -16,8 +18,9 @@ SESSION_DIR = "AIFLOW_SESSION_DIR"
 """Environment variable: the folder. What lies in it serves every process of the session and ends with it."""
 SESSION_OWNER = "AIFLOW_SESSION_OWNER"
 """Environment variable: id of the process that began the session; a server of the session ends when it is gone."""
-_NAME = re.compile(r"aiflow-\d+-[0-9a-f]{12}")
-"""Of the folder of a session that holds its lock, or is over."""
+_NAME = re.compile(r"aiflow-\d+-[0-9a-f]{12}(\.part)?")
+"""Of the folder of a session that holds its lock, or is over; ``.part`` while it takes it."""
+_OLD_SECONDS = 3600.0
 _LOCK = "session.lock"
 """The file in the folder that is locked while the process lives that began the session."""
 
@@ -51,9 +54,11 @@ def sweep_sessions(home: str) -> None:
     """
     with suppress(OSError), os.scandir(home) as entries:
         for entry in entries:
-            if _NAME.fullmatch(entry.name):
+            if found := _NAME.fullmatch(entry.name):
                 with suppress(OSError):  # another one removes it
-                    if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                    status = entry.stat(follow_symlinks=False)
+                    is_begun = found[1] is None or status.st_mtime < time.time() - _OLD_SECONDS
+                    if is_begun and S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
                         _remove_forsaken(entry.path)
 
 

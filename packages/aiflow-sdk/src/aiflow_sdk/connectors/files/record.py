@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 
 from aiflow_sdk.errors import DataError, StoreError, plural
 from aiflow_sdk.stores import FolderStore
@@ -93,11 +94,14 @@ def _refuse(store: FolderStore, place: str, found: Sequence[Path]) -> None:
 
 def _is_litter(file: Path) -> bool:
     """Whether an operating system left the file there: it is nobody's data, and goes with the folder."""
-    if file.is_symlink():
+    try:
+        if not S_ISREG(file.lstat().st_mode):
+            return False
+        if file.name.startswith("._"):
+            with file.open("rb") as stream:
+                return stream.read(len(_APPLE_DOUBLE)) == _APPLE_DOUBLE
+    except OSError:  # what cannot be looked at may be somebody's data
         return False
-    if file.name.startswith("._"):
-        with file.open("rb") as stream:
-            return stream.read(len(_APPLE_DOUBLE)) == _APPLE_DOUBLE
     return file.name.lower() in _LITTER
 
 

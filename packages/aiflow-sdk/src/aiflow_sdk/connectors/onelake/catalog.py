@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from aiflow_sdk.config import Environment, LakeRoot, resolve_secrets
-from aiflow_sdk.connectors.onelake.location import RESERVED, dataset_name, read_places
+from aiflow_sdk.connectors.onelake.location import LOG_FOLDER, RESERVED, dataset_name, read_places
 from aiflow_sdk.connectors.onelake.schema import arrow_name
 from aiflow_sdk.connectors.onelake.table import ActiveFile, load_table
 from aiflow_sdk.connectors.onelake.values import shown_text
@@ -25,7 +25,7 @@ def lake_tables(root: LakeRoot, environment: Environment) -> list[str]:
 
 def _below(store: Store, folder: str) -> Iterator[str]:
     names = store.folders(folder)
-    if folder and "_delta_log" in names:
+    if folder and LOG_FOLDER in names:
         yield folder
         return
     if folder.count("/") + 2 > _DEEPEST:

@@ -21,7 +21,7 @@ from aiflow_sdk.variables import has_secret, has_template
 
 STAGING = "_staging"
 _LOCKS = "_locks"
-_LOG = "_delta_log"
+LOG_FOLDER = "_delta_log"
 RESERVED = frozenset({STAGING, _LOCKS, GENERATIONS, LEDGER, ENVIRONMENTS})
 """Names below the lake's root that no table or file of a user has."""
 _SEGMENT = re.compile(r"[^\W_][\w-]*")
@@ -70,7 +70,8 @@ class TablePlace:
     def check_inside(self, key: str) -> None:
         """Raise ``ConfigurationError`` (``outside-lake``) where a link leads a folder below the table out of it."""
         base = f"{self.address.path.rstrip('/')}/"
-        if self.address.is_folder and not _follow(base, key).startswith(base):
+        leads_out = ".." in key.split("/") or not _follow(base, key).startswith(base)
+        if self.address.is_folder and leads_out:
             raise outside(f"{self.key}/{key}")
 
     @cached_property
@@ -111,7 +112,7 @@ def check_path(path: str) -> None:
             raise outside(path)
     if posixpath.normpath(path).strip("/").split("/")[0].casefold() in RESERVED:
         raise outside(path)
-    if any(part.casefold() == _LOG for part in path.split("/")):
+    if any(part.casefold() == LOG_FOLDER for part in path.split("/")):
         raise _bad_path(f"'{path}' names the log of a table")
     if re.search("%2f|%2e|%5c", path, re.IGNORECASE):  # some drivers decode it, and then it leads elsewhere
         raise _bad_path(f"'{path}' has a part in percent-encoding")
@@ -220,8 +221,8 @@ def _place(root: LakeRoot, environment: Environment, key: str) -> TablePlace:
     found = _follow(base, key)
     if not found.startswith(base):
         raise outside(key)
-    if os.path.islink(f"{found}/{_LOG}"):  # a write would commit to the table that it leads to
-        raise outside(f"{key}/{_LOG}")
+    if os.path.islink(f"{found}/{LOG_FOLDER}"):  # a write would commit to the table that it leads to
+        raise outside(f"{key}/{LOG_FOLDER}")
     target = found.removeprefix(base)
     if target.split("/")[0] in RESERVED:
         raise outside(key)
@@ -248,7 +249,7 @@ def check_alone(place: TablePlace) -> None:
     if other := table_around(store, place.key):
         raise taken_place(place.key, f"lies in the table '{other}'")
     for name in store.folders(place.key):
-        if _LOG in store.folders(f"{place.key}/{name}"):
+        if LOG_FOLDER in store.folders(f"{place.key}/{name}"):
             raise taken_place(place.key, f"holds the table '{place.key}/{name}'")
 
 
@@ -256,12 +257,12 @@ def check_no_table(environment: Environment, path: str) -> None:
     """Raise ``ConfigurationError`` (``taken-place``) where files at ``path`` would replace a table, or lie in one."""
     target, store = below_lake(environment, path), FolderStore(lake_root(environment))
     key = target.relative_to(store.root).as_posix()
-    if _LOG in store.folders(key):
+    if LOG_FOLDER in store.folders(key):
         raise taken_place(path, "is a table")
     if other := table_around(store, key):
         raise taken_place(path, f"lies in the table '{other}'")
     for folder, names, _ in os.walk(target):
-        if _LOG in names:
+        if LOG_FOLDER in names:
             raise taken_place(path, f"holds the table '{Path(folder).relative_to(store.root).as_posix()}'")
         names[:] = [name for name in names if "=" not in name]  # partitions of files
 
@@ -270,7 +271,7 @@ def table_around(store: Store, key: str) -> str | None:
     """Return the table whose folder a key of the lake lies in, or None."""
     parts = key.split("/")
     above = ("/".join(parts[:count]) for count in range(1, len(parts)))
-    return next((one for one in above if _LOG in store.folders(one)), None)
+    return next((one for one in above if LOG_FOLDER in store.folders(one)), None)
 
 
 def taken_place(path: str, what: str) -> ConfigurationError:
@@ -288,7 +289,7 @@ def known_tables(root: LakeRoot, environment: Environment) -> list[str]:
         for schema in store.folders()
         if _is_segment(schema)
         for table in store.folders(schema)
-        if _is_segment(table) and "_delta_log" in store.folders(f"{schema}/{table}")
+        if _is_segment(table) and LOG_FOLDER in store.folders(f"{schema}/{table}")
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.onelake.catalog import facts_of, lake_tables
 from aiflow_sdk.connectors.onelake.identity import begun_app, made_app
 from aiflow_sdk.connectors.onelake.location import (
+    LOG_FOLDER,
     TablePlace,
     check_path,
     check_table_name,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Found:
     """Which state of the table is read."""
 
@@ -94,8 +95,12 @@ class OneLakeSource(Source, kind="onelake"):
 
     @cached_property
     def _found(self) -> _Found:
-        # Private attributes of pydantic's would cost the compiler, which reads nothing, as much as a few fields.
+        # Private attributes of pydantic's would cost the compiler, which reads nothing, as much as a few fields. It is
+        # replaced and never changed, so that a copy has its own.
         return _Found()
+
+    def _find(self, **changed: Any) -> None:
+        self.__dict__["_found"] = replace(self._found, **changed)
 
     @property
     def name(self) -> str:
@@ -214,7 +219,7 @@ class OneLakeSource(Source, kind="onelake"):
     def identity(self, run: Run) -> str:
         """Return a fingerprint of the files that the run reads, and read this version of the table from now on."""
         state = self._load(fresh=True)
-        self._found.pinned = state.place.lake.environment, state.version
+        self._find(pinned=(state.place.lake.environment, state.version))
         return files_identity(state.matching(self._allowed(state, run.timezone)))
 
     @classmethod
@@ -234,7 +239,7 @@ class OneLakeSource(Source, kind="onelake"):
 
     def pin(self, environment: str, version: int) -> None:
         """Read this version, in the lake of that environment, from now on."""
-        self._found.pinned, self._found.is_fixed = (environment, version), True
+        self._find(pinned=(environment, version), is_fixed=True)
 
     def measure(self, run: Run) -> tuple[int | None, int | None]:
         """Return rows and bytes of the wanted partitions, as the table's log tells them."""
@@ -255,7 +260,7 @@ class OneLakeSource(Source, kind="onelake"):
                 state.check_readable(self.name)
                 if found.is_fixed:
                     _check_kept(state, self.name)
-                found.state = state
+                self._find(state=state)
                 return state
         raise unknown_table(self.environment, self.name)
 
@@ -304,7 +309,7 @@ class OneLakeSource(Source, kind="onelake"):
 def _check_kept(state: TableState, name: str) -> None:
     """Raise ``DataError`` (``pinned-version-gone``) where data files of an older version were removed since."""
     folder, version = state.place.folder, state.version
-    if folder is None or not (folder / "_delta_log" / f"{version + 1:020}.json").exists():
+    if folder is None or not (folder / LOG_FOLDER / f"{version + 1:020}.json").exists():
         return
     if gone := [file.path for file in state.files if not Path(state.address(file)).exists()]:
         raise DataError(

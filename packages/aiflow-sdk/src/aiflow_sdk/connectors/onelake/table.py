@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from aiflow_sdk.connectors.onelake import features
-from aiflow_sdk.connectors.onelake.location import TablePlace
+from aiflow_sdk.connectors.onelake.location import LOG_FOLDER, TablePlace
 from aiflow_sdk.connectors.onelake.schema import column_types
 from aiflow_sdk.connectors.onelake.transactions import read_transactions
 from aiflow_sdk.connectors.onelake.values import plain_float
@@ -163,7 +163,7 @@ def _opened(place: TablePlace, version: int | None = None, as_of: datetime | Non
     except ImportError as error:
         raise missing_deltalake() from error
 
-    if place.folder is not None and not (place.folder / "_delta_log").is_dir():  # delta-rs would make the folder
+    if place.folder is not None and not (place.folder / LOG_FOLDER).is_dir():  # delta-rs would make the folder
         return None
     _check_log(place)
     options = place.options or None  # an option that the store has not is no fault of the table's
@@ -190,7 +190,7 @@ def commit_info(place: TablePlace, version: int) -> dict[str, Any]:
 
     Read from the log's own file: delta-rs' ``history`` keeps all of this process waiting for the store.
     """
-    lines = (place.store.read(f"_delta_log/{version:020}.json") or b"").splitlines()
+    lines = (place.store.read(f"{LOG_FOLDER}/{version:020}.json") or b"").splitlines()
     told = (json.loads(line).get("commitInfo") for line in lines if b'"commitInfo"' in line)
     return next((one for one in told if one), {})
 
@@ -215,7 +215,7 @@ def _check_log(place: TablePlace) -> None:
     """
     if place.folder is None:
         return
-    with os.scandir(place.folder / "_delta_log") as found:
+    with os.scandir(place.folder / LOG_FOLDER) as found:
         entries = [entry for entry in found if entry.name[:20].isdecimal()]
     begins = max((entry.name[:20] for entry in entries if ".checkpoint." in entry.name), default="")
     for entry in entries:
@@ -294,7 +294,7 @@ def _key(place: TablePlace) -> tuple[str, tuple[tuple[str, str], ...]]:
 
 def _mark(place: TablePlace, version: int) -> tuple[Any, ...] | None:
     """Return what tells a version from that of a table made anew in its place, or None where its log is gone."""
-    return place.store.mark(f"_delta_log/{version:020}.json")
+    return place.store.mark(f"{LOG_FOLDER}/{version:020}.json")
 
 
 def _active_files(table: DeltaTable) -> Iterable[ActiveFile]:

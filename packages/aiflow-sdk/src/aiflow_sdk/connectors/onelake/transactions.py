@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from aiflow_sdk.connectors.onelake.location import TablePlace
+from aiflow_sdk.connectors.onelake.location import LOG_FOLDER, TablePlace
 
 _CHECKPOINT = re.compile(r"[0-9]{20}\.checkpoint\.(?P<rest>.+)")
 
@@ -18,11 +18,12 @@ def read_transactions(place: TablePlace, version: int) -> Mapping[str, int] | No
 
     That is so in an object store, where one thing after the other is waited for; for a checkpoint of several parts, or
     of the second kind; without polars, which would take longer to load; and where the log is not as it should be,
-    which delta-rs then tells. Formats: "Transaction Identifiers", "Checkpoints" of the Delta protocol.
+    which delta-rs then tells. Those that ``delta.setTransactionRetentionDuration`` lets expire are told too; a table
+    that has it is not written to. Formats: "Transaction Identifiers", "Checkpoints" of the Delta protocol.
     """
     if place.folder is None:
         return None
-    log = place.folder / "_delta_log"
+    log = place.folder / LOG_FOLDER
     try:
         summed_up = _summed_up(log, version)
         if summed_up is None:
