@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from aiflow_sdk.deployment import deploy_project
 from aiflow_sdk.errors import AiflowError, StoreError
 from aiflow_sdk.ir import FrozenMap
 from aiflow_sdk.plugins import installed_registry
+from aiflow_sdk.stores import Store
 
 IDS = tuple(f"p{number}" for number in range(200))
 PIPELINE = """
@@ -296,6 +299,190 @@ def test_a_project_of_which_all_is_of_a_newer_format_is_told_and_not_shown(
     assert refusal(bundle) == ""
 
 
+@contextmanager
+def in_task(dag_id: str) -> Iterator[None]:
+    """Let the block be a task's process, as Airflow's are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag_id)
+        patch.setenv("_AIRFLOW_PARSING_CONTEXT_TASK_ID", "work")
+        yield
+
+
+@contextmanager
+def store_away(tmp_path: Path) -> Iterator[None]:
+    """Leave an empty folder in the place of the store, as where nothing is mounted."""
+    (tmp_path / "store").rename(tmp_path / "away")
+    (tmp_path / "store").mkdir()
+    yield
+    (tmp_path / "store").rmdir()
+    (tmp_path / "away").rename(tmp_path / "store")
+
+
+@pytest.fixture
+def reads(store: BundleStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys that are read from the store, as they are."""
+    kind, keys = type(store.store), list[str]()
+    real = kind.read
+
+    def read(one: Store, key: str) -> bytes | None:
+        keys.append(key)
+        return real(one, key)
+
+    monkeypatch.setattr(kind, "read", read)  # the real one, counted
+    return keys
+
+
+def test_a_task_asks_once_what_stands_for_a_newer_version_and_goes_on_while_the_store_is_away(
+    tmp_path: Path, ids: tuple[str, ...], store: BundleStore, open_bundle: Callable[..., AiflowBundle], reads: list[str]
+):
+    dag_id = f"shop.{ids[0]}"
+    first = store.newest()
+    publish_newer(store, "shop")
+    newest = store.newest()
+    assert first is not None
+    assert newest is not None
+    with in_task(dag_id):
+        reads.clear()
+        bundle = open_bundle(newest.version)
+        assert [reads.count(release_key(number)) for number in (1, 2)] == [1, 1]
+        assert Deployed.lying_in(bundle.path).standing == {"shop": first.project_version}
+        assert set(parse(bundle)) == {dag_id}
+        reads.clear()
+        with store_away(tmp_path):
+            assert set(parse(open_bundle(newest.version))) == {dag_id}
+        assert reads == []
+
+        # All is on the machine but what nobody has looked for: that passes.
+        shutil.rmtree(bundle.path)
+        with store_away(tmp_path):
+            bundle = open_bundle(newest.version)
+            with pytest.raises(StoreError, match="no release of project 'shop'") as told:
+                parse(bundle)
+        assert (told.value.code, told.value.retryable) == ("store-unavailable", True)
+        assert set(parse(open_bundle(newest.version))) == {dag_id}
+        assert Deployed.lying_in(bundle.path).standing == {"shop": first.project_version}
+
+
+def test_whoever_looks_at_a_version_reads_the_releases_once(
+    ids: tuple[str, ...], store: BundleStore, open_bundle: Callable[..., AiflowBundle], reads: list[str]
+):
+    for project in ("future", "shop"):
+        publish_newer(store, project)
+    newest = store.newest()
+    assert newest is not None
+    reads.clear()
+    bundle = open_bundle(newest.version)
+    assert set(parse(bundle)) == {f"shop.{one}" for one in ids}
+    assert [reads.count(release_key(number)) for number in (1, 2, 3)] == [1, 1, 1]
+    deployed = Deployed.lying_in(bundle.path)
+    assert deployed.standing["future"] is None
+    assert deployed.unknown().keys() == {"future"}
+
+
+def test_what_stands_for_a_newer_version_stays_when_it_is_rolled_back_to(
+    tmp_path: Path,
+    ids: tuple[str, ...],
+    deploy: Callable[..., None],
+    store: BundleStore,
+    open_bundle: Callable[..., AiflowBundle],
+    other: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    first = store.newest()
+    newer = publish_newer(store, "shop")
+    newest = store.newest()
+    assert first is not None
+    assert newest is not None
+    deploy(code="later")
+    with monkeypatch.context() as patch:
+        patch.setattr("aiflow_sdk.bundles.model.PROJECT_FORMAT", 2)  # as who rolls back has it
+        again = store.roll_back("shop", newer)
+    assert again.version == newest.version
+
+    # On a machine that has looked for nothing, in the newest version as in a run's.
+    for version in (None, newest.version):
+        monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH", str(tmp_path / f"machine-{version}"))
+        deployed = Deployed.lying_in(open_bundle(version).path)
+        assert deployed.document("shop") == store.project(first.project_version)
+    deploy("other", (other,))
+    bundle = open_bundle()
+    assert Deployed.lying_in(bundle.path).instead == {"shop": first.project_version}
+    assert len(parse(bundle)) == len(ids) + 1
+
+
+def test_a_store_that_goes_away_during_a_refresh_takes_no_newer_project_down(
+    tmp_path: Path,
+    ids: tuple[str, ...],
+    store: BundleStore,
+    open_bundle: Callable[..., AiflowBundle],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    bundle = open_bundle()
+    before = bundle.get_current_version()
+    publish_newer(store, "shop")
+    newest = store.newest()
+    assert newest is not None
+    with in_task(f"shop.{ids[0]}"):
+        open_bundle(newest.version)  # brings the documents to this machine
+    with monkeypatch.context() as patch, store_away(tmp_path):
+        patch.setattr(BundleStore, "newest", lambda self: newest)  # what was there a moment ago
+        with pytest.raises(StoreError) as told:
+            bundle.refresh()
+    assert (told.value.code, told.value.retryable) == ("store-unavailable", True)
+    assert bundle.get_current_version() == before
+    assert len(parse(bundle)) == len(ids)
+    bundle.refresh()
+    assert bundle.get_current_version() == BundleVersion(newest.version)
+    assert len(parse(bundle)) == len(ids)
+
+
+def test_an_airflow_that_goes_back_while_the_store_is_away_looks_again_once_it_is_there(
+    tmp_path: Path,
+    ids: tuple[str, ...],
+    store: BundleStore,
+    open_bundle: Callable[..., AiflowBundle],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    open_bundle()  # what stands for it is on this machine
+    publish_newer(store, "shop")
+    with monkeypatch.context() as patch:
+        patch.setattr("aiflow_sdk.bundles.model.PROJECT_FORMAT", 2)  # as the newer one has it
+        assert refusal(open_bundle()) == ""
+    with store_away(tmp_path):
+        bundle = open_bundle()
+        with pytest.raises(StoreError, match="no release of project 'shop'"):
+            bundle.refresh()
+    bundle.refresh()
+    assert "its DAGs stay those of version" in refusal(bundle)
+    assert len(parse(bundle)) == len(ids)
+
+
+def test_what_was_shown_before_and_cannot_be_read_for_a_moment_is_looked_at_again(
+    deploy: Callable[..., None],
+    store: BundleStore,
+    open_bundle: Callable[..., AiflowBundle],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    bundle = open_bundle()
+    before = store.newest()
+    assert before is not None
+    deploy(code="new")
+    real = Deployed.read
+
+    def away(deployed: Deployed, sha: str) -> bytes:
+        if sha == before.project_version:
+            raise StoreError("store-unavailable", "503", retryable=True)
+        return real(deployed, sha)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Deployed, "read", away)  # the real one, away for one document
+        with pytest.raises(StoreError, match="503"):
+            bundle.refresh()
+    assert bundle.get_current_version() == BundleVersion(before.version)
+    bundle.refresh()
+    assert bundle.get_current_version() != BundleVersion(before.version)
+
+
 def test_a_document_that_is_gone_leaves_what_was_there_before(
     tmp_path: Path, ids: tuple[str, ...], deploy: Callable[..., None], store: BundleStore, open_bundle
 ):
@@ -377,7 +564,7 @@ def test_an_entry_that_names_no_object_takes_no_other_project_down(
     version = BundleDocument("test", {**deployed.projects, "shop": digest(document)}).to_bytes()
     for content in (evil, document, version):
         deployed.kept.keep(digest(content), content)
-    replace(deployed, version=digest(version)).write(bundle.path)
+    replace(deployed, version=digest(version), standing={}).write(bundle.path)
     dags = parse(bundle)
     assert f"other.{other}" in dags
     assert broken(dags) == dags.keys() - {f"other.{other}"}

@@ -70,7 +70,7 @@ class AiflowBundle(BaseDagBundle):
     def initialize(self) -> None:
         """Bring the version to this machine; of the newest one, what is here is enough where the store is away."""
         if self.version:
-            deployed = self._deployed(self.version)
+            deployed = _lying_in(self.path) or self._deployed(self.version)
             start_ahead(deployed)
             self._lay_out_version(deployed)
         else:
@@ -141,18 +141,24 @@ class AiflowBundle(BaseDagBundle):
         """Write the pointer of a version that never changes, and the shims by which somebody may look at it.
 
         Airflow names the file that shows the DAG in the newest version. No document is needed for it: one that is
-        damaged is its own project's trouble.
+        damaged is its own project's trouble. What stands for a project whose document is of a newer format is looked
+        for once, of a task's own project alone, and stays in the pointer: all tasks of a run do the same.
         """
         folder = self.path
         folder.mkdir(parents=True, exist_ok=True)
-        dag_id = get_parsing_context().dag_id
+        dag_id, task_id = get_parsing_context()
         newest = self.base_dir / _NEWEST
         names = files_of(dag_id) if dag_id else {*undivided(), *(path.name for path in newest.glob("aiflow_*.py"))}
         for name in names:
             if not (folder / name).exists():
                 write_shim(folder / name)
-        if _lying_in(folder) is None:
-            deployed.write(folder)
+        lying = _lying_in(folder)
+        if lying is None and not task_id:  # else what starts ahead has looked
+            with suppress(AiflowError):  # who needs the document will meet it and tell it
+                _ = deployed.pipeline(dag_id) if dag_id else deployed.unknown()
+        found = lying.standing if lying else {}
+        if lying is None or deployed.standing.keys() - found.keys():
+            replace(deployed, standing=deployed.standing | found).write(folder)  # what was found first stays
 
     def _lay_out(self, deployed: Deployed, before: Deployed | None, left_out: frozenset[str]) -> None:
         """Write pointer and shims; those that show what they showed ``before`` keep their time."""
@@ -201,27 +207,33 @@ class AiflowBundle(BaseDagBundle):
 
     @staticmethod
     def _parts(before: Deployed, number: str, missed: frozenset[str]) -> tuple[tuple[str, str], ...] | None:
-        """Return what a shard was made of; None where that is not known any more."""
+        """Return what a shard was made of; None where that is not known any more. Raises what passes by itself."""
         try:
             return before.parts(number, without=missed)
-        except AiflowError:
+        except AiflowError as error:
+            if error.retryable:
+                raise
             return None
 
     @staticmethod
     def _shown(before: Deployed, number: str, depth: int, missed: frozenset[str]) -> Mapping[str, Mapping[str, Entry]]:
-        """Return what the files of a shard showed; nothing where that is not known any more."""
+        """Return what the files of a shard showed; nothing where that is not known any more. Raises likewise."""
         try:
             return divide(before.entries(before.parts(number, without=missed)), depth)
-        except AiflowError:
+        except AiflowError as error:
+            if error.retryable:
+                raise
             return {}
 
     def _heal(self, deployed: Deployed) -> None:
         if not self._knows_newer:
             newer = deployed.newer().keys()
-            self._knows_newer = True
-            if newer != (deployed.instead or {}).keys() | (newer & self._missed()):  # Airflow's side is another now
+            is_another = newer != deployed.instead.keys() | (newer & self._missed())
+            if is_another:  # Airflow's side is
                 found = self._deployed(deployed.version).looked_through()
                 self._lay_out(found, deployed, self._left_out(found, self._missed()))
+            self._knows_newer = True  # last: where the store is away, the next refresh looks
+            if is_another:
                 return
         if (missed := self._missed()) and (missed - (unknown := deployed.unknown().keys())):
             self._lay_out(deployed, None, missed & unknown)

@@ -11,14 +11,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiflow_airflow.objects import KeptObjects
-from aiflow_sdk.bundles import BundleStore, Entry, ObjectReader, ProjectDocument, shard_of
+from aiflow_sdk.bundles import BundleStore, Entry, ObjectReader, ProjectDocument, Release, shard_of
 from aiflow_sdk.bundles.model import Places
 from aiflow_sdk.config import Environment, resolve_secrets
-from aiflow_sdk.errors import AiflowError, DocumentError, Where
+from aiflow_sdk.errors import AiflowError, DocumentError, StoreError, Where
 from aiflow_sdk.stores import replace_file
 
 POINTER = "deployed.json"
@@ -48,9 +49,10 @@ class Deployed(ObjectReader):
     depths: Mapping[str, int] | None = None
     """How often each shard was divided when the files were laid out, those that were; None where nobody laid them out
     by it, so that a file shows all that it may."""
-    instead: Mapping[str, str] | None = None
-    """Project whose document is of a newer format than is read here → its version that stands for it meanwhile; None
-    where nobody looked for one."""
+    standing: dict[str, str | None] = field(default_factory=dict, compare=False)
+    """Project → its version whose document is read: its own or, where that is of a newer format than is read here, what
+    stands for it; None where nothing does. What nobody has looked for yet is not in it, and is added once somebody has.
+    """
     lacking: set[str] = field(default_factory=set, compare=False)
     """Digests of the objects that could not be had."""
 
@@ -67,7 +69,7 @@ class Deployed(ObjectReader):
                 stated["storage"],
                 Path(stated["objects"]),
                 stated.get("depths"),
-                stated.get("instead"),
+                stated.get("standing", {}),
             )
         except (OSError, ValueError, KeyError) as error:
             raise DocumentError(
@@ -91,6 +93,10 @@ class Deployed(ObjectReader):
     def store(self) -> BundleStore:
         """The store, opened when something is first fetched from it."""
         return open_bundles(self.address, self.environment, self.storage)
+
+    @cached_property
+    def _releases(self) -> tuple[Release, ...]:
+        return self.store.releases()
 
     @cached_property
     def projects(self) -> Mapping[str, str]:
@@ -119,22 +125,33 @@ class Deployed(ObjectReader):
     def document(self, name: str) -> ProjectDocument:
         """Return a project's document; where it is of a newer format than is read here, what stands for it.
 
-        That is the newest version of the project deployed before that can be read: the machines of one Airflow, which
-        are of one version, find the same. Raises ``AiflowError``.
+        That is the newest version of the project that can be read of those deployed before its own ever was, wherever
+        that was deployed again: each machine of one Airflow, which are of one version, finds the same at any time.
+        Raises ``AiflowError``; where it cannot be known what stands for it, one that is retryable.
         """
-        if version := (self.instead or {}).get(name):
-            return self.project(version)
+        own = self.projects[name]
+        if name in self.standing:
+            return self.project(self.standing[name] or own)
         try:
-            return self.project(self.projects[name])
+            return self.project(own)
         except DocumentError as error:
-            if is_newer(error) and self.instead is None and (found := self._readable_before(name)):
-                return self.project(found)
-            raise
+            if not is_newer(error):
+                raise
+            self.standing[name] = found = self._readable_before(name)
+            if found is None:
+                raise
+        return self.project(found)
 
     def looked_through(self) -> Deployed:
-        """Return this with what stands for the projects whose documents are of a newer format than is read here."""
-        found = {name: self._readable_before(name) for name in self.newer()}
-        return replace(self, instead={name: version for name, version in found.items() if version})
+        """Return this with what stands for each project. Raises what passes by itself."""
+        newer = self.newer()
+        found = {name: self._readable_before(name) if name in newer else own for name, own in self.projects.items()}
+        return replace(self, standing=found)
+
+    @property
+    def instead(self) -> dict[str, str]:
+        """Project for which an earlier version stands, as far as somebody has looked → that version."""
+        return {name: found for name, found in self.standing.items() if found and found != self.projects[name]}
 
     def newer(self) -> dict[str, AiflowError]:
         """Return the projects whose own documents are of a newer format than is read here, and what says so.
@@ -156,26 +173,35 @@ class Deployed(ObjectReader):
         """Return what people are told of those projects, a line each; nothing where there is none."""
         lines = []
         for name, error in sorted(self.newer().items()):
-            version = (self.instead or {}).get(name)
+            version = self.instead.get(name)
             stands = f"its DAGs stay those of version {version[:12]}" if version else "none of its DAGs is shown"
             lines.append(f"project '{name}', version {self.projects[name][:12]}: {error}; until then {stands}")
         return "\n".join(lines)
 
     def _readable_before(self, name: str) -> str | None:
-        """Return the newest version of a project that was deployed before this one and can be read."""
-        releases = iter(self.store.releases())
-        for release in releases:
-            if release.version == self.version:
-                break
-        for release in releases:
-            if release.project == name:
-                try:
-                    self.project(release.project_version)
-                except AiflowError as error:
-                    if error.retryable:
-                        raise
-                else:
-                    return release.project_version
+        """Return the newest version of a project that can be read of those deployed before its own was first.
+
+        One that is damaged is passed over. Raises what passes by itself.
+        """
+        own = self.projects[name]
+        versions = [release.project_version for release in self._releases if release.project == name]
+        if own not in versions:  # whoever knows of a version knows of its release
+            raise StoreError(
+                "store-unavailable",
+                f"the bundle store {self.store.address} has no release of project '{name}', version {own[:12]}: it is "
+                "empty, away, or another",
+                hint="run it again once it can be read",
+                retryable=True,
+            )
+        before = list(takewhile(lambda version: version != own, reversed(versions)))
+        for version in reversed(before):
+            try:
+                self.project(version)
+            except AiflowError as error:
+                if error.retryable:
+                    raise
+            else:
+                return version
         return None
 
     def entries(self, parts: Iterable[tuple[str, str]]) -> dict[str, Entry]:
@@ -260,4 +286,4 @@ def is_newer(error: AiflowError) -> bool:
     return error.code == "newer-document"
 
 
-_STATED = ("version", "address", "environment", "storage", "objects", "depths", "instead")
+_STATED = ("version", "address", "environment", "storage", "objects", "depths", "standing")
