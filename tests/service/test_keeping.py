@@ -1,5 +1,6 @@
 """Backup, restore, and the move from one kind of database to the other."""
 
+import re
 import signal
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ from aiflow_service.keeping import back_up, restore
 from aiflow_service.keeping.archive import Archive
 from filled_database import all_rows, fill, some_events, write_events
 
+DOCS = Path(__file__).parents[2] / "docs"
 DIES = """
 import os, signal, sys
 from pathlib import Path
@@ -224,7 +226,7 @@ def test_a_backup_that_is_killed_leaves_no_file_of_its_name(backup: Path, tmp_pa
     assert not (tmp_path / "kept").exists()
 
 
-def test_interrupted_it_leaves_nothing_half(backup: Path, tmp_path, monkeypatch) -> None:
+def test_interrupted_it_leaves_nothing_half(backup: Path, tmp_path, monkeypatch, capsys) -> None:
     def interrupted(archive):
         yield next(blocks(archive))
         raise KeyboardInterrupt
@@ -232,6 +234,7 @@ def test_interrupted_it_leaves_nothing_half(backup: Path, tmp_path, monkeypatch)
     blocks = Archive.blocks
     monkeypatch.setattr(Archive, "blocks", interrupted)  # Ctrl-C in the middle, always at the same place
     assert main(["restore", str(backup), "--database", f"sqlite:///{tmp_path / 'new.db'}"]) == 130
+    assert capsys.readouterr().err == "interrupted: nothing was changed\n"
     with closing(sqlite3.connect(tmp_path / "new.db")) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
 
@@ -272,3 +275,13 @@ def test_ctrl_c_while_the_command_loads_is_no_traceback(monkeypatch, capsys) -> 
     monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
     assert main(["backup", "kept"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_every_way_to_end_is_told(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told, _, _ = (DOCS / "service.md").read_text("utf-8").partition("**Exit codes**")[2].partition("\n\n")
+    helped = capsys.readouterr().out.rpartition("It ends with")[2]
+    for code in ("0", "1", "2", "130"):
+        assert re.search(rf"\b{code}\b", helped)
+        assert f" {code}: " in told

@@ -12,16 +12,21 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from aiflow_sdk.errors import AiflowError
+from aiflow_sdk.errors import AiflowError, StoreError
 from aiflow_service.__main__ import main
 from aiflow_service.app import Settings, serve
 from aiflow_service.app.folder import claimed_folder
+from aiflow_service.app.settings import FILES_LIE
 from aiflow_service.database import open_database
+from aiflow_service.database.connection import told_failures
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import METADATA
 from service_trial import run_event, running_service, start_service
 
+DOCS = Path(__file__).parents[2] / "docs"
 AIFLOW = Path(sys.executable).parent / "aiflow"
 
 
@@ -75,6 +80,18 @@ def test_a_folder_serves_one_database_at_a_time_and_its_replicas(tmp_path) -> No
             assert database in caught.value.message
 
 
+def test_where_its_own_files_lie_is_told_in_the_same_words_everywhere(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Settings("sqlite:///db/service.db").folder == tmp_path / "db"
+    assert Settings("postgresql://db.example/aiflow").folder == tmp_path / ".aiflow"
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    for told in (capsys.readouterr().out, *((DOCS / name).read_text("utf-8") for name in ("errors.md", "audit.md"))):
+        words = " ".join(told.replace("`", "").split())
+        assert FILES_LIE in words
+        assert "beside the database" not in words
+
+
 def test_a_folder_that_cannot_be_written_to_is_said() -> None:
     with pytest.raises(AiflowError) as caught, claimed_folder(Path("/proc/none"), "sqlite:////x.db"):
         pytest.fail("nothing can be written there")
@@ -117,6 +134,38 @@ def test_a_user_of_the_database_that_may_make_no_tables_is_told_what_it_lacks(po
     assert "permission denied for schema public" in str(told)
     assert main(["--admin-token", "--database", as_guest]) == 1
     assert "error[database-refused]: " in capsys.readouterr().err
+
+
+def test_a_statement_that_is_wrong_is_no_database_that_is_away(database: str) -> None:
+    with closing(open_database(database)) as opened:
+        for statement in ("SELECT 1 FROM nowhere", "SELECT :nothing"):  # no such table; a parameter without a value
+            with pytest.raises(SQLAlchemyError), told_failures(), opened.reading() as connection:
+                connection.execute(sa.text(statement))
+
+
+def test_a_table_that_is_gone_ends_a_command_with_what_is_wrong(tmp_path) -> None:
+    address = f"sqlite:///{tmp_path / 'service.db'}"
+    with closing(open_database(address)) as opened:
+        migrate(opened)
+    with closing(sqlite3.connect(tmp_path / "service.db")) as connection, connection:
+        connection.execute("DROP TABLE tokens")
+    with pytest.raises(SQLAlchemyError, match="no such table: tokens"):
+        main(["--admin-token", "--database", address])
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OperationalError(None, None, sqlite3.OperationalError("disk\nI/O")), "disk"),
+        (InterfaceError(None, None, sqlite3.InterfaceError("")), "InterfaceError"),
+        (PoolTimeoutError("all are taken"), "all are taken"),
+    ],
+)
+def test_a_database_that_gives_up_is_told_in_a_line(error: SQLAlchemyError, why: str) -> None:
+    with pytest.raises(StoreError) as caught, told_failures():
+        raise error
+    assert (caught.value.code, caught.value.retryable) == ("database-unreachable", True)
+    assert caught.value.message == f"the database gave up: {why}; what was being changed is likely not"
 
 
 def test_a_schema_of_a_newer_service_is_left_alone(tmp_path) -> None:
@@ -167,6 +216,23 @@ def test_it_knows_what_it_was_told_when_it_starts_again(database: str, tmp_path)
     with running_service(tmp_path, database) as service:
         assert service.send(event).json()["status"] == "duplicate"
         assert service.get(f"/api/v1/runs/{event['run']['runId']}")["state"] == "succeeded"
+
+
+def test_files_of_sqlite_that_others_may_read_are_told_with_what_to_type(tmp_path) -> None:
+    file = tmp_path / "of ours.db"
+    told = []
+    for mode in (None, 0o644, 0o640):
+        if mode is not None:
+            file.chmod(mode)
+        with running_service(tmp_path, f"sqlite:///{file}") as service:
+            service.stop()
+        lines = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
+        told.append([(line["level"], line["message"]) for line in lines if "chmod" in line["message"]])
+        if mode is not None:
+            assert file.stat().st_mode & 0o777 == mode  # somebody may have meant it
+    files = f"'{file}' '{file}-wal' '{file}-shm'"
+    words = f"others than the owner may read the database's files; if they are not meant to: chmod 600 {files}"
+    assert told == [[], [("warning", words)], [("warning", words)]]
 
 
 def test_logs_are_json_with_the_senders_trace(tmp_path) -> None:

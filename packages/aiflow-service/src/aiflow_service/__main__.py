@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 _INTERRUPTED = 130
+"""The exit code of what Ctrl-C stopped, as of ``aiflow``."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -13,8 +14,8 @@ def main(arguments: list[str] | None = None) -> int:
         from aiflow_service.app.command_line import run  # takes seconds, in which somebody may press Ctrl-C
 
         return run(arguments)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
         return _INTERRUPTED
 
 

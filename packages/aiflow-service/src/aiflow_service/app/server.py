@@ -6,6 +6,7 @@ import errno
 import gc
 import logging
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,6 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from pathlib import Path
 
 import uvicorn
-from sqlalchemy.exc import SQLAlchemyError
 
 from aiflow_sdk.errors import ConfigurationError
 from aiflow_sdk.web import is_loopback
@@ -28,7 +28,7 @@ from aiflow_service.audit import AuditKeeper, Caller, CheckpointMemory, Checkpoi
 from aiflow_service.audit.entries import SERVICE
 from aiflow_service.cost import NO_PRICES, read_prices
 from aiflow_service.database import Database, open_database
-from aiflow_service.database.connection import address_of, failure_of, is_absent
+from aiflow_service.database.connection import address_of, is_absent, readable_by_others, told_failures
 from aiflow_service.database.identity import ensure_identity
 from aiflow_service.database.migration import migrate
 from aiflow_service.keeping import FOR_EVER, RetentionKeeper
@@ -93,10 +93,11 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     try:
         if is_absent(settings.database):
             _LOG.info("there is no database at %s yet: a new one is made", address_of(settings.database).database)
-        database = open_database(settings.database)
-        try:
+        # Told is what fails while it begins, or when its end is to be recorded.
+        with closing(open_database(settings.database)) as database, told_failures():
             migrate(database)
             ensure_identity(database)
+            _warn_of_readers(settings.database)
             with (
                 _claimed(settings),
                 _kept_audit(database, settings) as keeper,
@@ -122,12 +123,17 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
                 address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
                 with suppress(KeyboardInterrupt):  # it is raised again once all is written
                     _Server(config, lambda: on_ready(address)).run(sockets=[listening])
-        except SQLAlchemyError as error:  # while it begins, or when its end is to be recorded
-            raise failure_of(error) from error
-        finally:
-            database.close()
     finally:
         listening.close()
+
+
+def _warn_of_readers(address: str) -> None:
+    """Warn of files of the database that others may read, as earlier versions made them: somebody may have meant it."""
+    if files := readable_by_others(address):
+        named = shlex.join(str(file) for file in files)
+        _LOG.warning(
+            "others than the owner may read the database's files; if they are not meant to: chmod 600 %s", named
+        )
 
 
 def _claimed(settings: Settings) -> AbstractContextManager[None]:

@@ -11,6 +11,8 @@ from aiflow_service.keeping import FOR_EVER, Retention
 
 DEFAULT_PORT = 8765
 GREATEST_PORT = 65_535
+FILES_LIE = "beside SQLite's file, else in .aiflow where the service is started"
+"""Where a service keeps files of its own unless it is told; the documents say it in the same words."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Settings:
     sign_in: SignIn | None = None
     """None: nobody signs in, and the service listens on loopback alone."""
     home: Path | None = None
-    """Where the service keeps files of its own. None: in SQLite's folder, else ``.aiflow`` where it is started."""
+    """Where the service keeps files of its own. None: :data:`FILES_LIE`."""
     audit_checkpoints: str | None = None
     """Where the audit's checkpoints are kept: a folder, or an object store's address. None: in ``folder``."""
     audit_key: Path | None = None

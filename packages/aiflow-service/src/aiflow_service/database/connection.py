@@ -8,8 +8,10 @@ can wait for each other. Writes are collected into groups (:mod:`aiflow_service.
 from __future__ import annotations
 
 import os
+import sqlite3
+import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from aiflow_sdk.errors import AiflowError, ConfigurationError, StoreError
 from aiflow_service.database.protection import READER, SEES, SEES_ALL
@@ -201,6 +204,20 @@ def is_absent(text: str) -> bool:
     return url.get_backend_name() == "sqlite" and bool(url.database) and not Path(str(url.database)).exists()
 
 
+def readable_by_others(text: str) -> Sequence[Path]:
+    """Return those files of an address of SQLite that others than their owner may read; none of PostgreSQL."""
+    url = address_of(text)
+    if url.get_backend_name() != "sqlite":
+        return ()
+    found = []
+    for ending in ("", "-wal", "-shm"):
+        file = Path(f"{url.database}{ending}").absolute()
+        with suppress(OSError):  # it is not there
+            if file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+                found.append(file)
+    return found
+
+
 def open_database(text: str, *, pool_size: int = 10) -> Database:
     """Open the database at an address, and see that it answers.
 
@@ -255,19 +272,34 @@ def open_database(text: str, *, pool_size: int = 10) -> Database:
     return database
 
 
-def failure_of(error: SQLAlchemyError) -> AiflowError:
-    """Return what is said of a database that failed in the middle: its own first line, and no statement."""
-    cause = getattr(error, "orig", None)
-    why = str(cause or error).splitlines()[0]
+@contextmanager
+def told_failures() -> Iterator[None]:
+    """Raise an ``AiflowError`` where the database fails in the middle; what is a fault of ours stays as it was."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        if (told := _failure_of(error)) is None:
+            raise
+        raise told from error
+
+
+def _failure_of(error: SQLAlchemyError) -> AiflowError | None:
+    """Return what is said of a database that failed: its own first line, and no statement; None where it did not."""
+    cause = getattr(error, "orig", None) or error
+    why = next(iter(str(cause).splitlines()), type(cause).__name__)
     if getattr(cause, "sqlstate", None) == _MAY_NOT:
         return ConfigurationError(
             "database-refused",
             f"the database's user may not do what the service does: {why}",
             hint="make that user the owner of the database: ALTER DATABASE name OWNER TO user",
         )
+    if not isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
+        return None
+    if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+        return None  # the statement is wrong, of a table that is not there for instance
     return StoreError(
         "database-unreachable",
-        f"the database gave up: {why}; what was being changed is not",
+        f"the database gave up: {why}; what was being changed is likely not",  # the answer to COMMIT may be lost
         hint="see that it runs and has room",
         retryable=True,
     )
