@@ -23,7 +23,7 @@ from airflow.dag_processing.bundles.base import BundleVersion
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 
-from aiflow_sdk.bundles import BundleDocument, BundleStore, Content, Entry, StoredFile, digest, shard_of
+from aiflow_sdk.bundles import BundleDocument, BundleStore, Content, Entry, Release, StoredFile, digest, shard_of
 from aiflow_sdk.bundles.airflow import BROKEN_TAG
 from aiflow_sdk.bundles.reader import object_key, release_key
 from aiflow_sdk.config import load_project
@@ -118,9 +118,14 @@ def broken(dags: dict[str, DAG]) -> set[str]:
     return {dag_id for dag_id, dag in dags.items() if BROKEN_TAG in dag.tags}
 
 
-def entry_of(store: BundleStore, dag_id: str) -> Entry:
+def newest_of(store: BundleStore) -> Release:
     newest = store.newest()
     assert newest is not None
+    return newest
+
+
+def entry_of(store: BundleStore, dag_id: str) -> Entry:
+    newest = newest_of(store)
     project = store.project(store.bundle(newest.version).projects[dag_id.partition(".")[0]])
     return store.shard(project.shards[shard_of(dag_id)])[dag_id]
 
@@ -196,8 +201,7 @@ def test_a_plan_of_a_newer_version_is_told_and_the_others_go_on(ids: tuple[str, 
 
 def publish_newer(store: BundleStore, project: str) -> str:
     """Publish a version of a project as a newer aiflow would, whose document this one cannot read."""
-    newest = store.newest()
-    assert newest is not None
+    newest = newest_of(store)
     bundle = store.bundle(newest.version)
     document = json.loads(store.read(bundle.projects[project])) if project in bundle.projects else {"project": project}
     newer = json.dumps({**document, "project_format": 2}).encode()
@@ -246,8 +250,7 @@ def test_a_project_of_a_newer_format_stays_what_it_was_and_keeps_no_other_back(
     else:
         os.utime(shim_of(bundle, f"shop.{ids[0]}"), (1, 1))
         bundle.refresh()
-    newest = store.newest()
-    assert newest is not None
+    newest = newest_of(store)
     assert bundle.get_current_version() == BundleVersion(newest.version)
     dags = parse(bundle)
     assert len(dags) == len(ids) + 1
@@ -336,11 +339,9 @@ def test_a_task_asks_once_what_stands_for_a_newer_version_and_goes_on_while_the_
     tmp_path: Path, ids: tuple[str, ...], store: BundleStore, open_bundle: Callable[..., AiflowBundle], reads: list[str]
 ):
     dag_id = f"shop.{ids[0]}"
-    first = store.newest()
+    first = newest_of(store)
     publish_newer(store, "shop")
-    newest = store.newest()
-    assert first is not None
-    assert newest is not None
+    newest = newest_of(store)
     with in_task(dag_id):
         reads.clear()
         bundle = open_bundle(newest.version)
@@ -368,8 +369,7 @@ def test_whoever_looks_at_a_version_reads_the_releases_once(
 ):
     for project in ("future", "shop"):
         publish_newer(store, project)
-    newest = store.newest()
-    assert newest is not None
+    newest = newest_of(store)
     reads.clear()
     bundle = open_bundle(newest.version)
     assert set(parse(bundle)) == {f"shop.{one}" for one in ids}
@@ -388,11 +388,9 @@ def test_what_stands_for_a_newer_version_stays_when_it_is_rolled_back_to(
     other: str,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    first = store.newest()
+    first = newest_of(store)
     newer = publish_newer(store, "shop")
-    newest = store.newest()
-    assert first is not None
-    assert newest is not None
+    newest = newest_of(store)
     deploy(code="later")
     with monkeypatch.context() as patch:
         patch.setattr("aiflow_sdk.bundles.model.PROJECT_FORMAT", 2)  # as who rolls back has it
@@ -420,8 +418,7 @@ def test_a_store_that_goes_away_during_a_refresh_takes_no_newer_project_down(
     bundle = open_bundle()
     before = bundle.get_current_version()
     publish_newer(store, "shop")
-    newest = store.newest()
-    assert newest is not None
+    newest = newest_of(store)
     with in_task(f"shop.{ids[0]}"):
         open_bundle(newest.version)  # brings the documents to this machine
     with monkeypatch.context() as patch, store_away(tmp_path):
@@ -464,8 +461,7 @@ def test_what_was_shown_before_and_cannot_be_read_for_a_moment_is_looked_at_agai
     monkeypatch: pytest.MonkeyPatch,
 ):
     bundle = open_bundle()
-    before = store.newest()
-    assert before is not None
+    before = newest_of(store)
     deploy(code="new")
     real = Deployed.read
 
@@ -489,8 +485,7 @@ def test_a_document_that_is_gone_leaves_what_was_there_before(
     bundle = open_bundle()
     before = bundle.get_current_version()
     deploy(code="another")
-    newest = store.newest()
-    assert newest is not None
+    newest = newest_of(store)
     for sha in (*store.project(newest.project_version).shards.values(), newest.project_version):
         damage(tmp_path, sha)
         with pytest.raises(AiflowError):
@@ -504,12 +499,10 @@ def test_a_document_that_is_gone_leaves_what_was_there_before(
 
 
 def test_a_shard_whose_document_is_gone_takes_no_other_project_down(
-    tmp_path: Path, ids: tuple[str, ...], deploy: Callable[..., None], store: BundleStore, open_bundle
+    tmp_path: Path, ids: tuple[str, ...], other: str, deploy: Callable[..., None], store: BundleStore, open_bundle
 ):
-    other = next(one for one in IDS if shard_of(f"other.{one}") == shard_of(f"shop.{ids[0]}"))
     deploy("other", (other,))
-    newest = store.newest()
-    assert newest is not None
+    newest = newest_of(store)
     bundle = open_bundle()
     shop = store.project(store.bundle(newest.version).projects["shop"])
     damage(tmp_path, shop.shards[shard_of(f"shop.{ids[0]}")])
@@ -524,12 +517,10 @@ def test_a_shard_whose_document_is_gone_takes_no_other_project_down(
 
 
 def test_a_project_that_is_gone_keeps_no_other_from_an_empty_machine(
-    tmp_path: Path, ids: tuple[str, ...], deploy: Callable[..., None], store: BundleStore, open_bundle
+    tmp_path: Path, ids: tuple[str, ...], other: str, deploy: Callable[..., None], store: BundleStore, open_bundle
 ):
-    other = next(one for one in IDS if shard_of(f"other.{one}") == shard_of(f"shop.{ids[0]}"))
     deploy("other", (other,))
-    newest = store.newest()
-    assert newest is not None
+    newest = newest_of(store)
     damage(tmp_path, store.bundle(newest.version).projects["shop"], gone=True)
     bundle = open_bundle()
     assert set(parse(bundle)) == {f"other.{other}"}
@@ -548,12 +539,16 @@ def test_a_project_that_is_gone_keeps_no_other_from_an_empty_machine(
 
 @pytest.mark.parametrize("plan", [5, None, "../../../etc/passwd", "x\n"])
 def test_an_entry_that_names_no_object_takes_no_other_project_down(
-    tmp_path: Path, ids: tuple[str, ...], deploy: Callable[..., None], store: BundleStore, open_bundle, plan: object
+    tmp_path: Path,
+    ids: tuple[str, ...],
+    other: str,
+    deploy: Callable[..., None],
+    store: BundleStore,
+    open_bundle,
+    plan: object,
 ):
-    other = next(one for one in IDS if shard_of(f"other.{one}") == shard_of(f"shop.{ids[0]}"))
     deploy("other", (other,))
-    newest = store.newest()
-    assert newest is not None
+    newest_of(store)  # there is one
     bundle = open_bundle()
     # What somebody has put among the objects that this machine keeps, under its right name.
     number = shard_of(f"shop.{ids[0]}")
@@ -574,8 +569,7 @@ def test_a_task_needs_its_own_project_alone(
     tmp_path: Path, ids: tuple[str, ...], deploy: Callable[..., None], store: BundleStore, open_bundle
 ):
     deploy("another", ("p",))
-    newest = store.newest()
-    assert newest is not None
+    newest = newest_of(store)
     damage(tmp_path, store.bundle(newest.version).projects["another"], gone=True)
     bundle = open_bundle(newest.version)
     dag = parse_one(bundle, f"shop.{ids[0]}")
@@ -584,8 +578,7 @@ def test_a_task_needs_its_own_project_alone(
 
 
 def test_a_pointer_cut_in_half_is_written_again(tmp_path: Path, ids: tuple[str, ...], store: BundleStore, open_bundle):
-    newest = store.newest()
-    assert newest is not None
+    newest = newest_of(store)
     for version in (None, newest.version):
         pointer = open_bundle(version).path / POINTER
         pointer.write_text(pointer.read_text()[:20])
@@ -601,7 +594,6 @@ def test_while_the_store_is_away_all_is_as_it_was(
     before = bundle.get_current_version()
     (tmp_path / "store").rename(tmp_path / "away")
     bundle.refresh()
-    assert before is not None
     for one in (bundle, open_bundle(), open_bundle(before.version)):
         assert one.get_current_version() == before
         assert broken(parse(one)) == set()

@@ -272,7 +272,7 @@ class Interrupting:
 
 def test_ctrl_c_while_the_command_loads_is_no_traceback(monkeypatch, capsys) -> None:
     monkeypatch.delitem(sys.modules, "aiflow_service.app.command_line", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])  # a real import, broken off
     assert main(["backup", "kept"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 

@@ -99,7 +99,7 @@ def test_a_session_that_is_only_beginning_is_not_swept(tmp_path: Path, monkeypat
             sweep_sessions(str(tmp_path))  # somebody else's, between the folder and its lock
         return try_lock(handle, shared=shared)
 
-    monkeypatch.setattr("aiflow_sdk.local.session.try_lock", swept_before)
+    monkeypatch.setattr("aiflow_sdk.local.session.try_lock", swept_before)  # the true one, and a sweep before
     with session() as environment:
         assert is_going_on(environment[SESSION_DIR])
 

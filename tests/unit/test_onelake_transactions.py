@@ -125,6 +125,7 @@ def test_a_log_that_is_not_as_expected_is_left_to_delta_rs(append, place, log, d
 
 
 def test_delta_rs_is_asked_where_the_log_cannot_be_read_at_once(append, environment, monkeypatch):
+    # As of a store of objects, or of a log of another form: the answers are delta-rs' own.
     monkeypatch.setattr("aiflow_sdk.connectors.onelake.table.read_transactions", lambda place, version: None)
     for number, day in enumerate(DAYS[:3]):
         append(day, number, generation=2)

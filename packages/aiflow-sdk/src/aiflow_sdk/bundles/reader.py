@@ -173,20 +173,14 @@ def _reading(address: str) -> Iterator[None]:
         ) from error
 
 
-def if_there(
-    read: Callable[[str], _R], *, or_damaged: bool = False, or_newer: bool = False
-) -> Callable[[str], _R | None]:
-    """Return the reader that answers None where an object is gone.
-
-    With ``or_damaged`` where it is spoilt too, with ``or_newer`` where it is a document of a newer format.
-    """
-    codes = ["missing-object", *(["damaged-object"] * or_damaged), *(["newer-document"] * or_newer)]
+def if_there(read: Callable[[str], _R], *codes: str) -> Callable[[str], _R | None]:
+    """Return the reader that answers None where an object is gone, or cannot be read for another of these ``codes``."""
 
     def read_or_none(sha: str) -> _R | None:
         try:
             return read(sha)
         except (StoreError, DocumentError) as error:
-            if error.code not in codes:
+            if error.code not in ("missing-object", *codes):
                 raise
             return None
 

@@ -241,7 +241,7 @@ class BundleStore(BundleReader):
             return BundleDocument(self.environment)
         if not repair:
             return self.bundle(release.version)
-        found = if_there(self.bundle, or_damaged=True)(release.version)
+        found = if_there(self.bundle, "damaged-object")(release.version)
         if found is None:
             projects = {one.project: one.project_version for one in reversed(self.releases())}
             found = BundleDocument(self.environment, projects)
@@ -250,7 +250,7 @@ class BundleStore(BundleReader):
     def _what_is_there(self, version: str | None, documents: Documents) -> _Known:
         """Return what the version before holds: what became of its pipelines, and which objects need not be written."""
         known = _Known(version)
-        before = None if version is None else if_there(self.project, or_damaged=True, or_newer=True)(version)
+        before = None if version is None else if_there(self.project, "damaged-object", "newer-document")(version)
         old = dict(before.shards) if before else {}
         new = documents.document.shards
         differing = [shard for shard in sorted({*old, *new}) if old.get(shard) != new.get(shard)]
@@ -260,7 +260,7 @@ class BundleStore(BundleReader):
                 known.objects.update(
                     sha for entry in documents.shards[shard].values() for sha in (entry.plan, entry.ir)
                 )
-        read = if_there(self.shard, or_damaged=True)
+        read = if_there(self.shard, "damaged-object")
         there: list[Mapping[str, Entry] | None] = side_by_side(
             lambda shard: read(old[shard]) if shard in old else None, differing
         )
@@ -287,8 +287,8 @@ class BundleStore(BundleReader):
         others = [(name, version) for name, version in bundle.projects.items() if name != project]
         if not added or not others:
             return
-        read_project = if_there(self.project, or_damaged=True, or_newer=True)
-        read_shard = if_there(self.shard, or_damaged=True)
+        read_project = if_there(self.project, "damaged-object", "newer-document")
+        read_shard = if_there(self.shard, "damaged-object")
         documents = side_by_side(read_project, [version for _, version in others])
         asked = [
             (name, shard, document.shards[shard])

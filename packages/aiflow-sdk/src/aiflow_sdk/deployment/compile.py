@@ -141,10 +141,10 @@ class _Compiler:
 
     def prepare(self) -> Workspace:
         """Return what plans are made in. The first call loads the compiler, which takes as long as a child's start."""
-        from aiflow_sdk.deployment import check  # noqa: F401 for what it imports
-        from aiflow_sdk.workspace import Workspace
-
         if self._workspace is None:
+            from aiflow_sdk.deployment import check  # noqa: F401 for what it imports
+            from aiflow_sdk.workspace import Workspace
+
             self._workspace = Workspace(self._project, self._registry, self._discovery.marked)
         return self._workspace
 

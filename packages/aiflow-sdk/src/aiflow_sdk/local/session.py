@@ -21,6 +21,7 @@ SESSION_OWNER = "AIFLOW_SESSION_OWNER"
 _NAME = re.compile(r"aiflow-\d+-[0-9a-f]{12}(\.part)?")
 """Of the folder of a session that holds its lock, or is over; ``.part`` while it takes it."""
 _OLD_SECONDS = 3600.0
+"""How old what has no lock yet must be to be nobody's: whoever makes it takes a moment."""
 _LOCK = "session.lock"
 """The file in the folder that is locked while the process lives that began the session."""
 

@@ -37,9 +37,9 @@ def make_run(
     """Return the run of a plan for a partition; without one for the last complete one.
 
     ``last_partition`` makes it a range (included), where the pipeline takes ranges, or in any case with ``any_range``:
-    to look at, not to make. Raises ``DefinitionError`` for a
-    partition of a pipeline that has none and for a param that refers to a secret, ``UnknownNameError`` for an unknown
-    param, ``ConfigurationError`` for a param of another type than its default.
+    to look at, not to make. Raises ``DefinitionError`` for a partition of a pipeline that has none and for a param that
+    refers to a secret, ``UnknownNameError`` for an unknown param, ``ConfigurationError`` for a param of another type
+    than its default.
     """
     first, last = _partitions(plan, partition, last_partition, now or datetime.now(UTC), any_range)
     return Run.make(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISLNK
 from urllib.parse import quote
 
 from aiflow_sdk.errors import StoreError
@@ -81,6 +82,22 @@ def try_lock(handle: int, *, shared: bool = False) -> bool:
     except OSError:
         return False
     return True
+
+
+def has_link(folder: str, parts: Iterable[str]) -> bool:
+    """Return whether a part of a path below ``folder`` is a link; an empty part is the folder itself.
+
+    What is not there leads nowhere, nor does what would lie below.
+    """
+    path = folder
+    for part in parts:
+        path = f"{path}/{part}" if part else path
+        try:
+            if S_ISLNK(os.lstat(path).st_mode):
+                return True
+        except OSError:
+            return False
+    return False
 
 
 @contextmanager

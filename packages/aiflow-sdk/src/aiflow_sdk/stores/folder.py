@@ -9,11 +9,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from stat import S_ISLNK
 from typing import IO
 
 from aiflow_sdk.errors import StoreError
-from aiflow_sdk.stores.files import writing
+from aiflow_sdk.stores.files import has_link, writing
 from aiflow_sdk.stores.usage import Usage
 
 
@@ -33,25 +32,15 @@ class FolderStore:
     def _target(self, key: str) -> Path:
         """Return where the key is written. Raises ``StoreError`` (``outside-store``) where a link leads out."""
         target = self.path(key)
-        if self._has_link(key) and not target.parent.resolve().is_relative_to(self.root.resolve()):
+        if has_link(str(self.root), key.split("/")[:-1]) and not target.parent.resolve().is_relative_to(
+            self.root.resolve()
+        ):
             raise StoreError(
                 "outside-store",
                 f"{target} leads out of {self.root} by a link",
                 hint="remove the link; nothing is written where it leads",
             )
         return target
-
-    def _has_link(self, key: str) -> bool:
-        """Whether a folder between the store's own and the key is a link; what is not there is none."""
-        path = str(self.root)
-        for part in key.split("/")[:-1]:
-            path = f"{path}/{part}"
-            try:
-                if S_ISLNK(os.lstat(path).st_mode):
-                    return True
-            except OSError:
-                return False
-        return False
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Store ``data`` unless the key is there; whoever reads it finds all of it. Survives a crash once answered."""

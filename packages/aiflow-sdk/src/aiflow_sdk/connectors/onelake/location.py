@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from stat import S_ISLNK
 from typing import Any
 
 from aiflow_sdk.config import ENVIRONMENTS, GENERATIONS, LEDGER, Address, Environment, LakeRoot, resolve_secrets
 from aiflow_sdk.errors import ConfigurationError, UnknownNameError, did_you_mean
 from aiflow_sdk.ir import DatasetName
-from aiflow_sdk.stores import FolderStore, Store, driver_options, make_folder, open_store
+from aiflow_sdk.stores import FolderStore, Store, driver_options, has_link, make_folder, open_store
 from aiflow_sdk.variables import has_secret, has_template
 
 STAGING = "_staging"
@@ -231,16 +230,7 @@ def _place(root: LakeRoot, environment: Environment, key: str) -> TablePlace:
 
 def _follow(base: str, key: str) -> str:
     """Return the path of a key below a folder, links resolved; those in the folder's own path are already."""
-    path = base[:-1]
-    for part in ("", *key.split("/")):
-        path = f"{path}/{part}" if part else path
-        try:
-            is_link = S_ISLNK(os.lstat(path).st_mode)
-        except OSError:
-            break  # what is not there leads nowhere, nor does what would lie below
-        if is_link:
-            return os.path.realpath(base + key)
-    return base + key
+    return os.path.realpath(base + key) if has_link(base[:-1], ("", *key.split("/"))) else base + key
 
 
 def check_alone(place: TablePlace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -41,9 +42,9 @@ def read_transactions(place: TablePlace, version: int) -> Mapping[str, int] | No
 def _summed_up(log: Path, version: int) -> int | None:
     """Return the version of the newest checkpoint up to this version, -1 without one; None if it is of another form."""
     forms: dict[int, set[str]] = {}
-    for path in log.iterdir():
-        if (found := _CHECKPOINT.fullmatch(path.name)) and int(path.name[:20]) <= version:
-            forms.setdefault(int(path.name[:20]), set()).add(found["rest"])
+    for name in os.listdir(log):  # names alone: a log may be long, and each append asks
+        if (found := _CHECKPOINT.fullmatch(name)) and int(name[:20]) <= version:
+            forms.setdefault(int(name[:20]), set()).add(found["rest"])
     newest = max(forms, default=-1)
     return newest if newest < 0 or forms[newest] == {"parquet"} else None
 
