@@ -154,7 +154,8 @@ class CheckpointWriter:
         """Sign the chain's end; None where it has not grown since the last one."""
         row = connection.execute(sa.select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)).first()
         while row is not None and (self.last is None or row.seq > self.last.seq):
-            told = (self._number + 1, int(row.seq), bytes(row.hash).hex(), moment_text(now()) or "", self._key_id)
+            hash_text = row.hash.hex() if isinstance(row.hash, bytes) else ""  # else somebody has put a text there
+            told = (self._number + 1, int(row.seq), hash_text, moment_text(now()) or "", self._key_id)
             made = Checkpoint(*told, self._key.sign(signed_bytes(*told)).hex())
             if self._store.put_if_absent(checkpoint_key(made.number), made.to_bytes()):
                 self._number, self.last, self._looked_at = made.number, made, now()
