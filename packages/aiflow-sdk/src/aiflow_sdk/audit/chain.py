@@ -68,7 +68,8 @@ def chained_hash(row: AuditRow) -> bytes:
             f'["{FORMAT}",{seq},{_quote(at)},{_quote(actor)},{_quote(action)},{_quote(kind)},{_quote(name)},'
             f"{'null' if team_id is None else team_id},{'null' if team is None else _quote(team)},"
             f"{'null' if environment is None else _quote(environment)},{_quote(result)},"
-            f"{'null' if origin is None else _quote(origin)},{'null' if trace_id is None else _quote(trace_id)},{details}]"
+            f"{'null' if origin is None else _quote(origin)},{'null' if trace_id is None else _quote(trace_id)},"
+            f"{details}]"
         )
         return hashlib.sha256(previous + text.encode()).digest()
     except (UnicodeEncodeError, TypeError):  # half of a surrogate pair, no text: no row of ours, and no hash fits it

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from aiflow_service.access.teams import find_team
 from aiflow_service.access import Scope
+from aiflow_service.access.teams import find_team
 from aiflow_service.access.tokens import Made, Narrowing, list_tokens, make_token, revoke_token
 from aiflow_service.api.answers import Cursor, Limit, answer, place_of
 from aiflow_service.api.bodies import describe_body, read_body

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from typing import Any, Protocol
@@ -87,9 +87,12 @@ def list_entries(
     return [_told(row) for row in rows[:limit]], rows[limit - 1].seq if len(rows) > limit else None
 
 
-def export_entries(connection: Connection, scope: Sight, wanted: AuditFilter) -> Iterator[AuditRow]:
-    """Yield rows in the order in which they were recorded, a few at a time."""
-    return _streamed(connection, _selected(scope, wanted).order_by(audit.c.seq))
+def export_entries(
+    connection: Connection, scope: Sight, wanted: AuditFilter, *, behind: int | None = None, limit: int | None = None
+) -> Iterator[AuditRow]:
+    """Yield rows in the order in which they were recorded, those behind a place, a few at a time."""
+    statement = _selected(scope, wanted).order_by(audit.c.seq).limit(limit)
+    return _streamed(connection, statement if behind is None else statement.where(audit.c.seq > behind))
 
 
 def verify_entries(connection: Connection, checkpoints: Sequence[Checkpoint], *, begins_at: int = 1) -> Verdict:
@@ -160,7 +163,7 @@ def _foreign(row: Any) -> AuditRow:
     seq, moment, *texts, details, _, _ = row
     at = _moment_text(moment) if type(moment) is int else f"no moment: {moment!r}"
     told = [one if one is None or type(one) in (int, str) else repr(one) for one in texts]
-    return AuditRow(seq, at, *told, canonical_details({"unreadable": repr(details)}), b"", b"")
+    return AuditRow._make([seq, at, *told, canonical_details({"unreadable": repr(details)}), b"", b""])
 
 
 def _selected(scope: Sight, wanted: AuditFilter) -> sa.Select[Any]:

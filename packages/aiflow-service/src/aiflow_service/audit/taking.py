@@ -95,7 +95,7 @@ def _entry(caller: Caller, source: str, one: TakenEntry, team_of: Callable[[str,
 
 
 def _read(extra: str | None) -> Any:
-    """Return what Airflow notes as what it says, without secrets; what is nested deeper than anybody reads is hidden."""
+    """Return what Airflow notes as what it says, without secrets; what is nested deeper than people do is hidden."""
     if not extra:
         return None
     try:

@@ -76,7 +76,7 @@ def _read_by_parts(raw: bytes) -> Event | None:
 
 
 def _is_whole(raw: bytes, parts: Mapping[str, msgspec.Raw]) -> bool:
-    """Tell whether members are all that an object's text holds: of one that stands twice only the last is among them."""
+    """Tell whether members are all that an object's text holds: of one that stands twice the last alone is there."""
     names = "".join(parts).encode("utf-8", "surrogatepass")
     told = len(without_spaces(names)) + len(without_spaces(b"".join(map(bytes, parts.values()))))
     signs = 2 + 3 * len(parts) + max(0, len(parts) - 1)  # braces; quotes and a colon each; commas
