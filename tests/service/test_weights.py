@@ -5,13 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
 
 from aiflow_service.access import EVERYTHING
 from aiflow_service.app.assembly import _LABEL_CHARACTERS, _count
+from aiflow_service.catalog import names as names_module
 from aiflow_service.database import now, open_database
+from aiflow_service.database.bulk import read_rows
 from aiflow_service.database.migration import migrate
 from aiflow_service.events import EventFilter, list_events
 from aiflow_service.events import reading as events_reading
@@ -112,7 +115,7 @@ def test_a_page_of_long_events_is_short_and_goes_on(opened, monkeypatch) -> None
 def test_runs_for_very_many_partitions_fill_no_memory(opened, monkeypatch) -> None:
     def run(number: int, year: int) -> dict:
         run_id = f"00000000-0000-0000-0000-{number:012}"
-        about = {"run_id": run_id, "pipeline_id": "orders", "project": "shop", "environment": "dev"}
+        about: dict[str, Any] = {"run_id": run_id, "pipeline_id": "orders", "project": "shop", "environment": "dev"}
         about |= {"partition": f"{year}-01-01..{year}-12-31", "generation": number, "execution": 1}
         making = facet("Making", grain="day", timezone="UTC", definition="d", meaning="m", lock="l", code={})
         out = dataset("out") | {"outputFacets": {"aiflow_node": facet("Node", node_id="out")}}
@@ -133,6 +136,26 @@ def test_runs_for_very_many_partitions_fill_no_memory(opened, monkeypatch) -> No
         monkeypatch.setattr(ledger_reading, "_MAX_KEYS", 800)
         count, is_cut = listed()
         assert (365 * 2 <= count <= 366 * 3, is_cut) == (True, True)
+
+
+def test_of_a_dataset_of_very_many_columns_those_alone_are_read_that_are_named(opened, monkeypatch) -> None:
+    def lineage(*names: str) -> dict:
+        made_from = [{"namespace": "onelake", "name": "wide", "field": name} for name in names]
+        return run_event(outputs=[dataset("out", columnLineage=facet("X", fields={"sum": {"inputFields": made_from}}))])
+
+    store(opened, lineage(*(f"c{number}" for number in range(3_000))))
+    counts: list[int] = []
+
+    def counted(*asked):
+        rows = read_rows(*asked)
+        counts.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(names_module, "read_rows", counted)
+    store(opened, lineage("c7", "c8", "new"))
+    assert counts == [3]  # c7, c8 and the sum
+    with opened.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM columns").scalar() == 3_002
 
 
 def test_a_figure_has_no_name_of_any_length() -> None:

@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import random
+from contextlib import closing, suppress
 
 import pytest
 from fastapi.routing import APIRoute
@@ -20,20 +21,16 @@ MIB = 1024 * 1024
 
 def sent_in_chunks(service, path: str, headers: dict[str, str], mebibytes: int) -> tuple[int, str]:
     """Send a body that does not end; the status and the code that come back although it has not."""
-    connection = http.client.HTTPConnection(service.host, service.port, timeout=20)
-    connection.putrequest("POST", path)
-    for name, value in {"Transfer-Encoding": "chunked", "Content-Type": "application/json", **headers}.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    try:
-        for _ in range(mebibytes):
-            connection.send(b"%x\r\n%b\r\n" % (MIB, b" " * MIB))
-    except OSError:
-        pass  # it has been answered, and what comes is not read
-    answer = connection.getresponse()
-    told = json.loads(answer.read())
-    connection.close()
-    return answer.status, told["code"]
+    with closing(http.client.HTTPConnection(service.host, service.port, timeout=20)) as connection:
+        connection.putrequest("POST", path)
+        for name, value in {"Transfer-Encoding": "chunked", "Content-Type": "application/json", **headers}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        with suppress(OSError):  # it has been answered, and what comes is not read
+            for _ in range(mebibytes):
+                connection.send(b"%x\r\n%b\r\n" % (MIB, b" " * MIB))
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())["code"]
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -133,3 +130,20 @@ def test_whoever_names_anothers_dataset_learns_of_no_number_that_it_has(company)
     stranger = company.person(mine, "operator")
     assert stranger.send(job="guess", inputs=[table]).status == 201
     assert stranger.get("/api/v1/events", dataset=found["id"]) == {"items": [], "next": None}
+
+
+def test_a_place_in_anothers_releases_tells_nothing_of_when_they_were(company) -> None:
+    theirs, mine = (company.person(company.team(), "editor") for _ in range(2))
+    release = {"number": 1, "project": unique("p"), "environment": "dev", "project_version": "1", "action": "deploy"}
+    for editor, year in ((theirs, 2024), (mine, 2023), (mine, 2025)):
+        told = {**release, "key": unique("k"), "at": f"{year}-01-01T00:00:00Z", "pipelines": []}
+        editor.do("PUT", "/api/v1/releases", told)
+    (own,) = mine.get("/api/v1/releases", limit=1)["items"]
+    place = base64.urlsafe_b64decode(mine.get("/api/v1/releases", limit=1)["next"] + "==").decode()
+    at, number = map(int, place.split("."))
+    seen = set()
+    for other in range(max(1, number - 2), number):  # those before it
+        cursor = base64.urlsafe_b64encode(f"{at}.{other}".encode()).decode().rstrip("=")
+        seen.add(len(mine.get("/api/v1/releases", cursor=cursor)["items"]))
+    assert own["at"].startswith("2025")
+    assert seen == {0}

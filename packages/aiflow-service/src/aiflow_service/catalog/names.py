@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
 from aiflow_service.access.teams import Claims
 from aiflow_service.catalog.memory import CatalogMemory
-from aiflow_service.database.bulk import insert_rows, is_among, select_in, update_rows
+from aiflow_service.database.bulk import insert_rows, is_among, read_rows, select_in, update_rows
 from aiflow_service.database.connection import Writing
 from aiflow_service.database.tables import column_edges, columns, dataset_names, datasets, jobs, namespaces, projects
 from aiflow_service.openlineage.events import Name
@@ -21,7 +22,16 @@ _DATASETS = sa.select(dataset_names.c.name, dataset_names.c.dataset_id).where(
     dataset_names.c.namespace_id == sa.bindparam("namespace")
 )
 _OWNED = sa.select(datasets.c.id, datasets.c.team_id, datasets.c.is_owned)
-_COLUMNS = sa.select(columns.c.dataset_id, columns.c.name, columns.c.id)
+_EACH_COLUMN = (
+    "SELECT found.dataset_id, found.name, found.id FROM json_each(:given) AS given CROSS JOIN columns AS found "
+    "ON found.dataset_id = json_extract(given.value, '$[0]') AND found.name = json_extract(given.value, '$[1]')"
+)
+_EACH_COLUMN_POSTGRES = """
+SELECT found.dataset_id, found.name, found.id FROM unnest(%(ids)s::bigint[], %(names)s::text[]) AS given(id, name)
+CROSS JOIN LATERAL
+(SELECT dataset_id, name, id FROM columns WHERE dataset_id = given.id AND name = given.name OFFSET 0) AS found
+"""
+"""Those that are asked for alone: a dataset may have very many columns of which others' jobs have told."""
 
 
 class Names:
@@ -239,8 +249,7 @@ class Names:
         unknown = sorted({one for one in wanted if self._memory.columns.get(one) is None})
         if not unknown:
             return
-        owners = {one[0] for one in unknown}
-        for dataset_id, name, number in select_in(self._writing.connection, _COLUMNS, columns.c.dataset_id, owners):
+        for dataset_id, name, number in self._stored_columns(unknown):
             self._memory.columns.learn((dataset_id, name), number)
         made = []
         for dataset_id, name in unknown:
@@ -249,3 +258,10 @@ class Names:
                 made.append((number, dataset_id, name))
                 self._memory.columns.learn((dataset_id, name), number)
         insert_rows(self._writing, columns, ("id", "dataset_id", "name"), made)
+
+    def _stored_columns(self, wanted: Sequence[tuple[int, str]]) -> Sequence[tuple[int, str, int]]:
+        connection = self._writing.connection
+        if not self._writing.is_postgres:
+            return read_rows(connection, _EACH_COLUMN, {"given": json.dumps(wanted)})
+        ids, names = [one[0] for one in wanted], [one[1] for one in wanted]
+        return read_rows(connection, _EACH_COLUMN_POSTGRES, {"ids": ids, "names": names})
