@@ -348,6 +348,31 @@ def test_checkpoints_that_were_changed_or_removed_are_found(trial: Trial, tmp_pa
     assert kinds == ["checkpoint-missing", *["checkpoint-unknown-key"] * 2]
 
 
+def test_a_row_that_was_put_far_ahead_keeps_nobody_from_signing(trial: Trial) -> None:
+    others = ", ".join(column.name for column in audit.c if column.name != "seq")
+    with trial.database.engine.connect() as connection:  # no trigger refuses it
+        connection.exec_driver_sql(f"INSERT INTO audit SELECT {2**62}, {others} FROM audit WHERE seq = 5")
+        connection.commit()
+    for _ in range(2):
+        trial.add("later")
+        trial.sign()
+    assert trial.writer.last is not None
+    assert trial.writer.last.seq == ROWS + 2
+    assert trial.found()[-1] == ("altered", 2**62, 2**62)
+
+
+@pytest.mark.parametrize("number", ["999999999999", "9" * 40])
+def test_a_number_that_was_put_far_ahead_keeps_nobody_from_signing(trial: Trial, number: str) -> None:
+    Path(trial.place, f"checkpoint-{number}.json").write_text("no checkpoint")
+    for _ in range(3):  # a service that starts again
+        trial.writer = trial.signer()
+        trial.add("later")
+        trial.sign()
+    kinds = [kind for kind, _ in open_checkpoints(trial.place).problems]
+    assert kinds == ["checkpoint-missing", "checkpoint-forged"]
+    assert len(open_checkpoints(trial.place).found) == 3 + ROWS // EVERY
+
+
 def test_a_new_key_goes_on_where_the_old_one_ended(trial: Trial, tmp_path) -> None:
     trial.writer = CheckpointWriter(trial.place, read_signing_key(tmp_path / "second.key"))
     trial.add("later")
