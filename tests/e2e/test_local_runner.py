@@ -363,7 +363,7 @@ def test_a_module_whose_import_hangs_or_dies_is_named_and_nothing_is_left(projec
     done = subprocess.run(
         [sys.executable, "-m", "aiflow_sdk.cli", *words], cwd=folder, capture_output=True, text=True, timeout=60
     )
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     assert done.returncode == 1
     assert f"error[{code}]: module 'pipelines.work'" in done.stderr
     # The line is told where the process could still be asked for it.
@@ -378,7 +378,7 @@ def test_a_task_that_is_always_too_slow_fails(project) -> None:
     )
     began = time.monotonic()
     summary, records = run(folder)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50
     assert summary.state == "failed"
     assert [error["code"] for error in summary.errors] == ["task-timeout"]
     assert summary.tasks["first"].state == "succeeded"
@@ -605,7 +605,7 @@ def test_ctrl_c_cancels_and_the_run_can_be_resumed(project, number: signal.Signa
     began = time.monotonic()
     process.send_signal(number)
     out, _ = process.communicate(timeout=60)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert process.returncode == 130, out
     assert left_in(folder) == []
     (record,) = list_runs(folder)
