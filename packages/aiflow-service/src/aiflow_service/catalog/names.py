@@ -83,6 +83,11 @@ class Names:
         for memory in (self._memory.datasets, self._memory.columns, self._memory.schemas):
             memory.forget()
 
+    def lead_to(self, dataset_id: int, names: Iterable[Name]) -> None:
+        """Note that names stand for another dataset than before: the one that theirs has become."""
+        for name in list(names):
+            self._memory.datasets.learn(name, dataset_id)
+
     def column(self, dataset_id: int, name: str) -> int:
         """Return the id of a column that :meth:`prepare_columns` has seen."""
         found = self._memory.columns.get((dataset_id, name))
