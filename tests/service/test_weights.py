@@ -178,6 +178,27 @@ def test_names_in_as_many_namespaces_are_asked_for_together(opened) -> None:
         assert connection.exec_driver_sql(counted).one() == (7_001, 2_001, 301)
 
 
+def test_datasets_that_one_event_joins_in_a_circle_are_one_and_stay_so(opened) -> None:
+    def also(name: str, *others: str) -> dict:
+        names = [{"namespace": "onelake", "name": other, "type": "T"} for other in others]
+        return dataset(name, symlinks=facet("S", identifiers=names))
+
+    writer = GroupWriter(opened)
+
+    def tell(**datasets: list) -> None:
+        event = read_event(json.dumps(run_event(**datasets)).encode())
+        writer.write([Submission(event, 1, now())])
+
+    tell(outputs=["a", "b", "c", "d", "e", "f"])
+    tell(outputs=[also("f", "e"), also("b", "a"), also("d", "c", "new"), also("c", "b"), also("a", "f")])
+    tell(inputs=["d", "e", "new"])  # remembered names lead to what theirs have become
+    with opened.reading() as connection:
+        left = connection.exec_driver_sql("SELECT count(*) FROM datasets WHERE merged_into IS NULL").scalar()
+        named = connection.exec_driver_sql("SELECT DISTINCT dataset_id FROM dataset_names").scalars().all()
+        touched = connection.exec_driver_sql("SELECT DISTINCT dataset_id FROM edges").scalars().all()
+    assert (left, named, touched) == (1, named[:1], named[:1])
+
+
 def test_a_run_that_tells_more_and_more_is_kept_short(opened) -> None:
     run_id = "00000000-0000-0000-0000-000000000001"
     about = facet("Run", run_id=run_id, pipeline_id="p", project="shop", environment="dev")
