@@ -95,6 +95,7 @@ ROWS = {
     "GET /api/v1/runs": listed("/api/v1/runs?job={job_id}"),
     "GET /api/v1/runs/live": Row("/api/v1/runs/live", "stream"),
     "GET /api/v1/runs/{run_id}": one("/api/v1/runs/{run}", "run"),
+    "POST /api/v1/runs/{run_id}/end": one("/api/v1/runs/{run}/end", "run", needs="operator", status=(409,)),
     "GET /api/v1/runs/{run_id}/events": listed("/api/v1/runs/{run}/events"),
     "GET /api/v1/jobs": listed("/api/v1/jobs?q={job}"),
     "GET /api/v1/jobs/{number}": one("/api/v1/jobs/{job_id}", "job_id"),
