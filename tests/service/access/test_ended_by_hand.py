@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from typing import Any
 
 import pytest
 
@@ -61,12 +62,21 @@ class Run:
         self.tell("START", attempt=1)
 
     def tell(self, kind: str, *, attempt: int | None = None, execution: int = 1, at: str = "2026-11-20T10:00:00Z"):
-        ours = {"pipeline_id": "p", "project": "shop", "environment": self.environment, "execution": execution}
+        ours: dict[str, Any] = {
+            "pipeline_id": "p",
+            "project": "shop",
+            "environment": self.environment,
+            "execution": execution,
+        }
         of = {"namespace": f"aiflow/{self.environment}", "job": self.job}
-        facets, run_id = {}, self.uid
+        facets: dict[str, Any] = {}
+        run_id = self.uid
         if attempt:
             ours |= {"task_id": "main", "attempt": attempt}
-            whole = {"run": {"runId": self.uid}, "job": {"namespace": of["namespace"], "name": self.job}}
+            whole: dict[str, Any] = {
+                "run": {"runId": self.uid},
+                "job": {"namespace": of["namespace"], "name": self.job},
+            }
             facets["parent"] = facet("ParentRunFacet", "1-1-0", **whole)
             run_id, of["job"] = self.attempt, f"{self.job}/main"
         facets["aiflow_run"] = facet("run", run_id=self.uid, **ours)

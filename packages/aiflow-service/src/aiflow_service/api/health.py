@@ -12,10 +12,11 @@ from starlette.responses import PlainTextResponse, Response
 from aiflow_service import __version__
 from aiflow_service.access import Role
 from aiflow_service.api.answers import answer
-from aiflow_service.api.problem import PROBLEMS, problem_response
+from aiflow_service.api.problem import PROBLEMS, problem_response, schema_problem
 from aiflow_service.api.services import ScopeOf, ServicesOf
-from aiflow_service.database import moment_text, now
+from aiflow_service.database import WrongSchema, moment_text, now
 from aiflow_service.database.identity import identity_of
+from aiflow_service.database.schema import NOTHING_OF_ALL
 from aiflow_service.database.tables import counters
 
 router = APIRouter(tags=["health"], responses=PROBLEMS)
@@ -31,12 +32,14 @@ async def live() -> Response:
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 def ready(services: ServicesOf) -> Response:
-    """Say whether requests can be served: the database answers. And for how many days things are kept, unless a team
-    has it otherwise, which is told at the team; null is for ever.
+    """Say whether requests can be served: the database answers, and has all tables. And for how many days things are
+    kept, unless a team has it otherwise, which is told at the team; null is for ever.
     """
     try:
         with services.database.reading() as connection:
-            connection.execute(sa.text("SELECT 1"))
+            connection.execute(NOTHING_OF_ALL)
+    except WrongSchema as error:
+        return schema_problem(error)
     except SQLAlchemyError:
         return problem_response(
             503, "database-unreachable", "the database does not answer", headers={"Retry-After": "5"}

@@ -24,6 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from aiflow_sdk.errors import AiflowError, ConfigurationError, StoreError
 from aiflow_service.database.protection import READER, SEES, SEES_ALL
+from aiflow_service.database.schema import WrongSchema, schema_fault
 from aiflow_service.database.tables import counters
 
 _WRITERS = 0x6169666C6F77  # "aiflow": the advisory lock of whoever writes
@@ -102,7 +103,7 @@ class Database:
         On PostgreSQL they see no more than :data:`~aiflow_service.database.protection.SEES` says. ``keeps_plans``: the
         statements are few, and whatever their values are one plan is right for each.
         """
-        with self.engine.connect() as connection:
+        with self._explaining(), self.engine.connect() as connection:
             if not self.is_postgres:
                 connection.exec_driver_sql("BEGIN")  # it holds up nobody; the pool ends it
                 yield connection
@@ -118,7 +119,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Writing]:
         """Give the one transaction that writes; it is durable when the block has ended, and gone where it raised."""
-        with self._writers:
+        with self._explaining(), self._writers:
             connection = self._begin()
             try:
                 writing = Writing(connection)
@@ -140,6 +141,16 @@ class Database:
                     self._kept = connection
                 else:
                     connection.close()
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Raise :class:`WrongSchema` where a statement failed of what the database lacks."""
+        try:
+            yield
+        except DBAPIError as error:
+            if (told := schema_fault(error, self.engine)) is None:
+                raise
+            raise told from error
 
     def _begin(self) -> Connection:
         """Return a connection in a transaction that writes.
@@ -285,6 +296,12 @@ def told_failures() -> Iterator[None]:
 
 def _failure_of(error: SQLAlchemyError) -> AiflowError | None:
     """Return what is said of a database that failed: its own first line, and no statement; None where it did not."""
+    if isinstance(error, WrongSchema):
+        return ConfigurationError(
+            "database-schema",
+            f"{error}, which this version of the service works with",
+            hint="restore a backup into an empty database, or bring back what somebody removed",
+        )
     cause = getattr(error, "orig", None) or error
     why = next(iter(str(cause).splitlines()), type(cause).__name__)
     if getattr(cause, "sqlstate", None) == _MAY_NOT:
