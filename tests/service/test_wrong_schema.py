@@ -1,4 +1,6 @@
-"""A database that lacks a table or a column is told as such: by backups, by starts, by a service that runs on it."""
+"""A database that lacks a table or a column, or whose file was replaced, is told as such: by backups, by starts, by a
+service that runs on it.
+"""
 
 from contextlib import closing
 from pathlib import Path
@@ -56,7 +58,7 @@ def test_a_backup_that_lacks_a_table_is_not_restored(lacking: str, tmp_path: Pat
         # As earlier versions wrote it, which passed over what is absent.
         patch.setattr("aiflow_service.keeping.contents.lacking", lambda *_: [])
         back_up(lacking, tmp_path / "kept")
-    with pytest.raises(ConfigurationError, match=f"lacked something: the database lacks the table {TABLE}") as told:
+    with pytest.raises(ConfigurationError, match=f"of a database that lacked the table {TABLE}") as told:
         restore(tmp_path / "kept", f"sqlite:///{tmp_path / 'new.db'}")
     assert told.value.code == "backup-damaged"
 
@@ -91,8 +93,8 @@ def test_a_service_that_runs_on_it_says_so_and_refuses_no_event(
     with running_service(tmp_path, database) as service:
         assert service.request("GET", "/readyz").status == 200
         change(database, f"ALTER TABLE {change_of}")
-        answers = [service.request("GET", "/readyz"), service.send(event), service.request("GET", asked)]
-        answers.append(service.send_batch([event]))
+        asking = [service.request("GET", path) for path in ("/readyz", "/api/v1/service", asked)]
+        answers = [*asking, service.send(event), service.send_batch([event])]
         for answer in answers:
             told = answer.json()
             assert (answer.status, told["code"], told["status"]) == (503, "database-schema", 503), answer
@@ -114,3 +116,21 @@ def test_what_fails_otherwise_is_no_matter_of_the_schema(database: str) -> None:
             connection.execute(wrong)
         with pytest.raises(sa.exc.DBAPIError), opened.writing() as writing:
             writing.connection.execute(wrong)
+
+
+def test_a_service_whose_file_of_sqlite_was_replaced_acknowledges_nothing(tmp_path: Path) -> None:
+    file, aside = tmp_path / "service.db", tmp_path / "aside.db"
+    with running_service(tmp_path, f"sqlite:///{file}") as service:
+        assert service.send(run_event()).status == 201
+        file.rename(aside)
+        for replace in (lambda: None, file.touch):
+            replace()
+            event = run_event()
+            for answer in (service.request("GET", "/readyz"), service.send(event), service.send_batch([event])):
+                assert (answer.status, answer.json()["code"]) == (503, "database-replaced"), answer
+        aside.replace(file)
+        assert service.request("GET", "/readyz").status == 200
+        assert service.send(event).json()["status"] == "accepted"
+        file.rename(aside)
+        assert service.stop() == 1
+        assert "error[database-replaced]" in service.log.read_text()

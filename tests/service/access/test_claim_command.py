@@ -114,6 +114,9 @@ def test_what_is_wrong_or_not_ones_own_to_say_is_told(company, typed):
     team, other, table = company.team(), company.team(), unique("raw.orders")
     write(company.person(team), table, "id")
     assert "there is no such team" in typed.error("give", table, unique("absent"))["message"]
+    for words in (("give", table), ("add", "project", unique("p"))):
+        error = typed.error(*words, f"{team}x", code=2)
+        assert (error["message"], error["hint"]) == (f"there is no team '{team}x'", f"did you mean '{team}'?")
     assert "422" in typed.error("give", table, "No Team")["message"]
     for words in (("show", f"{table}s"), ("give", f"{table}s", team), ("release", table, "--namespace", "nowhere")):
         error = typed.error(*words)

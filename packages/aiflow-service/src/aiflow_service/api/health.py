@@ -12,9 +12,9 @@ from starlette.responses import PlainTextResponse, Response
 from aiflow_service import __version__
 from aiflow_service.access import Role
 from aiflow_service.api.answers import answer
-from aiflow_service.api.problem import PROBLEMS, problem_response, schema_problem
+from aiflow_service.api.problem import PROBLEMS, problem_response, unfit_problem
 from aiflow_service.api.services import ScopeOf, ServicesOf
-from aiflow_service.database import WrongSchema, moment_text, now
+from aiflow_service.database import UnfitDatabase, moment_text, now
 from aiflow_service.database.identity import identity_of
 from aiflow_service.database.schema import NOTHING_OF_ALL
 from aiflow_service.database.tables import counters
@@ -36,10 +36,11 @@ def ready(services: ServicesOf) -> Response:
     kept, unless a team has it otherwise, which is told at the team; null is for ever.
     """
     try:
+        services.database.require_file()
         with services.database.reading() as connection:
             connection.execute(NOTHING_OF_ALL)
-    except WrongSchema as error:
-        return schema_problem(error)
+    except UnfitDatabase as error:
+        return unfit_problem(error)
     except SQLAlchemyError:
         return problem_response(
             503, "database-unreachable", "the database does not answer", headers={"Retry-After": "5"}
@@ -56,6 +57,7 @@ def service(services: ServicesOf, scope: ScopeOf) -> Response:
     another `id`, or a greater number, has told that to another service, or to what has been put back since.
     """
     with services.database.reading() as connection:
+        connection.execute(NOTHING_OF_ALL)  # else what is said of its schema is not so
         last = sa.select(counters.c.value).where(counters.c.name == "events")
         told = {
             "id": identity_of(connection),

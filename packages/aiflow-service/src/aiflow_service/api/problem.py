@@ -19,7 +19,7 @@ from starlette.responses import Response
 from aiflow_service.access import Caller, Change, Denied, Unseen, entry_of
 from aiflow_service.access.oidc import ProviderSilent, Untrusted
 from aiflow_service.access.teams import Taken
-from aiflow_service.database import WrongSchema
+from aiflow_service.database import UnfitDatabase
 from aiflow_service.ingest import Overloaded, Unwritable
 from aiflow_service.masking import hide_secrets_in_text
 from aiflow_service.openlineage import Refusal
@@ -88,10 +88,11 @@ def problem_response(
     return Response(msgspec.json.encode(told), status, headers, media_type=_MEDIA_TYPE)
 
 
-def schema_problem(error: WrongSchema) -> Response:
-    """Return the response that tells what the database lacks."""
-    detail = f"{error}, which this version of the service works with; once that is mended, ask or send again"
-    return problem_response(503, "database-schema", detail, headers={"Retry-After": "5"})
+def unfit_problem(error: UnfitDatabase) -> Response:
+    """Return the response that tells why nothing can be done with the database until somebody mends it."""
+    return problem_response(
+        503, error.code, f"{error}; once that is mended, ask or send again", headers={"Retry-After": "5"}
+    )
 
 
 def describe_problems(document: dict[str, Any]) -> dict[str, Any]:
@@ -179,10 +180,10 @@ def install(app: FastAPI) -> None:
     async def overloaded(_: Request, error: Overloaded) -> Response:
         return problem_response(503, "overloaded", "too many events wait to be written", headers={"Retry-After": "1"})
 
-    @app.exception_handler(WrongSchema)
-    async def unfit(_: Request, error: WrongSchema) -> Response:
+    @app.exception_handler(UnfitDatabase)
+    async def unfit(_: Request, error: UnfitDatabase) -> Response:
         _LOG.error("%s", error)
-        return schema_problem(error)
+        return unfit_problem(error)
 
     @app.exception_handler(Unwritable)
     @app.exception_handler(OperationalError)

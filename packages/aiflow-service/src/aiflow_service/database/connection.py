@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from aiflow_sdk.errors import AiflowError, ConfigurationError, StoreError
+from aiflow_service.database.file import OpenFile, ReplacedFile
 from aiflow_service.database.protection import READER, SEES, SEES_ALL
 from aiflow_service.database.schema import WrongSchema, schema_fault
 from aiflow_service.database.tables import counters
@@ -92,6 +93,7 @@ class Database:
         self.is_postgres = engine.dialect.name == "postgresql"
         self.is_unbound = False
         """Whether the database's user is one whom no policy binds; then reads for callers are another role's."""
+        self._file = None if self.is_postgres else OpenFile(str(engine.url.database))
         self._writers = threading.Lock()
         self._kept: Connection | None = None
         """The connection that wrote last."""
@@ -176,8 +178,14 @@ class Database:
             raise
         return connection
 
+    def require_file(self) -> None:
+        """Return if SQLite's file is the one that is open. Raises :class:`ReplacedFile`."""
+        if self._file is not None:
+            self._file.require()
+
     def _start(self, connection: Connection) -> None:
         if not self.is_postgres:
+            self.require_file()
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
             connection.exec_driver_sql(_BEGIN if self.is_unbound else _BEGIN_SEEING)
@@ -296,10 +304,12 @@ def told_failures() -> Iterator[None]:
 
 def _failure_of(error: SQLAlchemyError) -> AiflowError | None:
     """Return what is said of a database that failed: its own first line, and no statement; None where it did not."""
+    if isinstance(error, ReplacedFile):
+        return StoreError("database-replaced", str(error), hint="end the service, put its file back, start it again")
     if isinstance(error, WrongSchema):
         return ConfigurationError(
             "database-schema",
-            f"{error}, which this version of the service works with",
+            str(error),
             hint="restore a backup into an empty database, or bring back what somebody removed",
         )
     cause = getattr(error, "orig", None) or error

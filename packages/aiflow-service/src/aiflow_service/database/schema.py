@@ -32,12 +32,21 @@ _UNDEFINED = frozenset({"42P01", "42703"})  # undefined_table, undefined_column,
 _SHOWN = 5
 
 
-class WrongSchema(SQLAlchemyError):  # noqa: N818 it is an answer
-    """The database lacks tables or columns that its service works with: somebody has to mend it."""
+class UnfitDatabase(SQLAlchemyError):  # noqa: N818 it is an answer
+    """The database answers, and nothing can be done with it until somebody mends it: no event is to blame."""
+
+    code = "database-unfit"
+
+
+class WrongSchema(UnfitDatabase):
+    """The database lacks tables or columns that its service works with."""
+
+    code = "database-schema"
 
     def __init__(self, lacking: Collection[str]) -> None:
         more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
-        super().__init__(f"the database lacks {', '.join(list(lacking)[:_SHOWN])}{more}")
+        named = ", ".join(list(lacking)[:_SHOWN])
+        super().__init__(f"the database lacks {named}{more}, which this version of the service works with")
 
 
 def schema_of(connection: Connection) -> Schema:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from aiflow_sdk.errors import ConfigurationError
 from aiflow_service import __version__
-from aiflow_service.database import Writing, WrongSchema, moment_text, now
+from aiflow_service.database import Writing, moment_text, now
 from aiflow_service.database.bulk import insert_rows
 from aiflow_service.database.migration import downgrade, revision_of, schema_at, upgrade
 from aiflow_service.database.partitions import are_partitioned, make_months, month_of
@@ -57,7 +57,7 @@ def read_header(connection: Connection) -> Header:
     if missing := lacking(found, schema_at(revision)):
         raise ConfigurationError(
             "database-schema",
-            f"{WrongSchema(missing)}, which its migration '{revision}' has: nothing was written",
+            f"the database lacks {', '.join(missing)}, which its migration '{revision}' has: nothing was written",
             hint="restore a backup into an empty database, or bring back what somebody removed",
         )
     columns = {str(table.name): list(found[table.name]) for table in METADATA.sorted_tables if table.name in found}
@@ -92,7 +92,7 @@ def write_contents(connection: Connection, header: Header, blocks: Iterable[Bloc
     if missing := lacking(header.columns, schema_at(header.revision)):
         raise ConfigurationError(
             "backup-damaged",
-            f"the backup is of a database that lacked something: {WrongSchema(missing)}",
+            f"the backup is of a database that lacked {', '.join(missing)}",
             hint="take another backup; nothing was changed",
         )
     _refuse_full(connection)

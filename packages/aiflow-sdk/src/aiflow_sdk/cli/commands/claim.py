@@ -12,6 +12,7 @@ from aiflow_sdk.cli.console import printable
 from aiflow_sdk.cli.datasets import find_dataset, namespace_option, unknown_table
 from aiflow_sdk.cli.service import require_service, show_rows, tell
 from aiflow_sdk.cli.times import NUMBER
+from aiflow_sdk.errors import did_you_mean
 
 if TYPE_CHECKING:
     from aiflow_sdk.service import Service
@@ -66,6 +67,7 @@ def give_command(invocation: Invocation, table: str, team: str, namespace: str |
     """
     service = require_service(invocation)
     found = _find(service, table, namespace)
+    _refuse_misspelt(service, team)
     given = service.put(f"datasets/{found['id']}/owner", {"team": team})
     before = f", and was {found['team']}'s" if found["team"] != given["team"] else ""
     tell(invocation, given, f"{_name(given)} is {given['team']}'s now{before}")
@@ -98,7 +100,9 @@ def add_command(invocation: Invocation, kind: str, name: str, team: str) -> None
 
     It counts for what is heard of from now on: of tables that somebody has written already see give.
     """
-    made = require_service(invocation).post("claims", {"kind": kind, "name": name, "team": team})
+    service = require_service(invocation)
+    _refuse_misspelt(service, team)
+    made = service.post("claims", {"kind": kind, "name": name, "team": team})
     tell(
         invocation, {**made, "kind": kind, "name": name, "team": team}, f"claim {made['id']}: {kind} {name} is {team}'s"
     )
@@ -131,6 +135,13 @@ def _find(service: Service, table: str, namespace: str | None) -> dict[str, Any]
     if found is None:
         raise unknown_table(service, table)
     return found
+
+
+def _refuse_misspelt(service: Service, team: str) -> None:
+    """Return unless a team is called nearly so; of others the service says whether they are there."""
+    names = [one["name"] for one in service.pages("teams", limit=500)]
+    if team not in names and (near := did_you_mean(team, names)):
+        raise click.UsageError(f"there is no team '{team}'; {near}")
 
 
 def _claim_of(dataset: Mapping[str, Any], claims: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
