@@ -114,8 +114,8 @@ def test_what_is_wrong_or_not_ones_own_to_say_is_told(company, typed):
     team, other, table = company.team(), company.team(), unique("raw.orders")
     write(company.person(team), table, "id")
     assert "there is no such team" in typed.error("give", table, unique("absent"))["message"]
-    for words in (("give", table), ("add", "project", unique("p"))):
-        error = typed.error(*words, f"{team}x", code=2)
+    for before in (("give", table), ("add", "project", unique("p"))):
+        error = typed.error(*before, f"{team}x", code=2)
         assert (error["message"], error["hint"]) == (f"there is no team '{team}x'", f"did you mean '{team}'?")
     assert "422" in typed.error("give", table, "No Team")["message"]
     for words in (("show", f"{table}s"), ("give", f"{table}s", team), ("release", table, "--namespace", "nowhere")):
@@ -127,8 +127,8 @@ def test_what_is_wrong_or_not_ones_own_to_say_is_told(company, typed):
     for person in (company.person(team, "admin"), company.person(team, "viewer")):
         typed.be(person)
         assert typed.data("show", table)["team"] == team
-        for words in (("release", table), ("give", table, team), ("add", "project", unique("p"), team)):
-            assert "this takes the role admin in every team" in typed.error(*words)["message"], words
+        for change in (("release", table), ("give", table, team), ("add", "project", unique("p"), team)):
+            assert "this takes the role admin in every team" in typed.error(*change)["message"], change
     typed.be(company.person(other, "owner"))
     assert typed.error("show", table)["code"] == "unknown-table"
     assert typed.data("list") == []
