@@ -138,19 +138,10 @@ def test_a_user_of_the_database_that_may_make_no_tables_is_told_what_it_lacks(po
 
 def test_a_statement_that_is_wrong_is_no_database_that_is_away(database: str) -> None:
     with closing(open_database(database)) as opened:
+        migrate(opened)
         for statement in ("SELECT 1 FROM nowhere", "SELECT :nothing"):  # no such table; a parameter without a value
             with pytest.raises(SQLAlchemyError), told_failures(), opened.reading() as connection:
                 connection.execute(sa.text(statement))
-
-
-def test_a_table_that_is_gone_ends_a_command_with_what_is_wrong(tmp_path) -> None:
-    address = f"sqlite:///{tmp_path / 'service.db'}"
-    with closing(open_database(address)) as opened:
-        migrate(opened)
-    with closing(sqlite3.connect(tmp_path / "service.db")) as connection, connection:
-        connection.execute("DROP TABLE tokens")
-    with pytest.raises(SQLAlchemyError, match="no such table: tokens"):
-        main(["--admin-token", "--database", address])
 
 
 @pytest.mark.parametrize(

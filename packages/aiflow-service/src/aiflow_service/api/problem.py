@@ -91,7 +91,7 @@ def problem_response(
 def unfit_problem(error: UnfitDatabase) -> Response:
     """Return the response that tells why nothing can be done with the database until somebody mends it."""
     return problem_response(
-        503, error.code, f"{error}; once that is mended, ask or send again", headers={"Retry-After": "5"}
+        503, error.problem, f"{error}; once that is mended, ask or send again", headers={"Retry-After": "5"}
     )
 
 

@@ -10,7 +10,7 @@ from aiflow_service.database.schema import UnfitDatabase
 class ReplacedFile(UnfitDatabase):
     """The file was removed or replaced while it is open: what is written to it is nowhere once it is closed."""
 
-    code = "database-replaced"
+    problem = "database-replaced"
 
     def __init__(self, path: str) -> None:
         super().__init__(f"the database's file {path} was removed or replaced while the service has it open")

@@ -35,13 +35,14 @@ _SHOWN = 5
 class UnfitDatabase(SQLAlchemyError):  # noqa: N818 it is an answer
     """The database answers, and nothing can be done with it until somebody mends it: no event is to blame."""
 
-    code = "database-unfit"
+    problem = "database-unfit"
+    """The code that is answered; SQLAlchemy has a use of its own for ``code``."""
 
 
 class WrongSchema(UnfitDatabase):
     """The database lacks tables or columns that its service works with."""
 
-    code = "database-schema"
+    problem = "database-schema"
 
     def __init__(self, lacking: Collection[str]) -> None:
         more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
