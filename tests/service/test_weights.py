@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -185,8 +186,8 @@ def test_datasets_that_one_event_joins_in_a_circle_are_one_and_stay_so(opened) -
 
     writer = GroupWriter(opened)
 
-    def tell(**datasets: list) -> None:
-        event = read_event(json.dumps(run_event(**datasets)).encode())
+    def tell(*, inputs: Sequence[Any] = (), outputs: Sequence[Any] = ()) -> None:
+        event = read_event(json.dumps(run_event(inputs=inputs, outputs=outputs)).encode())
         writer.write([Submission(event, 1, now())])
 
     tell(outputs=["a", "b", "c", "d", "e", "f"])

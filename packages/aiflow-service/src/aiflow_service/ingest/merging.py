@@ -90,7 +90,7 @@ def _merge(writing: Writing, names: Names, known: Mapping[int, Name], elder: int
     writing.number("dataset_merges")
     whole = {row.id: row for row in run(sa.select(datasets).where(datasets.c.id.in_((elder, younger))))}
     owner, is_given = whole[younger].team_id, whole[younger].is_owned > whole[elder].is_owned
-    is_anothers = owner != whole[elder].team_id
+    is_anothers: bool = owner != whole[elder].team_id
     if is_given and is_anothers:
         names.give_datasets({elder: (owner, known[elder])})
         words = {name: getattr(whole[younger], name) for name in ("schema_time", "schema_digest", "facts")}
