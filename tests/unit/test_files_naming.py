@@ -8,7 +8,7 @@ from openlineage.client.event_v2 import InputDataset
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.files import FilesSink, FilesSource
-from aiflow_sdk.ir import FrozenMap
+from aiflow_sdk.ir import DatasetName, FrozenMap
 from aiflow_sdk.partitions import Partition
 from aiflow_sdk.plan import PlanNode, Run
 from aiflow_sdk.plugins import DatasetPart
@@ -92,7 +92,7 @@ def test_what_the_time_does_not_decide_alone_is_named_by_the_run(path):
 
 def test_files_of_the_lake_are_called_as_tables_there():
     assert FilesSink.dated({"path": "exports/orders/dt={{ ds }}"}) == DatasetPart(
-        ("onelake", "exports.orders"), "dt={{ ds }}"
+        DatasetName("onelake", "exports.orders"), "dt={{ ds }}"
     )
     assert FilesSource.dated({"path": "exports/orders/dt={{ ds }}", "root": "lake"}) == FilesSink.dated(
         {"path": "./exports/orders/dt={{ ds }}"}
