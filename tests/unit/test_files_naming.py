@@ -1,6 +1,7 @@
 """How files are called whose path follows the run's time: one dataset for all days, with a part for each."""
 
 import uuid
+from typing import Any
 
 import pytest
 from openlineage.client.dataset import DatasetConfig, DatasetReducer
@@ -21,7 +22,7 @@ SPARK = "/company/lake/"
 
 def named(path: str, **options) -> tuple[str, str] | None:
     found = FilesSource.dated({"path": canonicalise(path), **options})
-    return found and (found.name.name, found.part)
+    return (found.name.name, found.part) if found else None
 
 
 @pytest.mark.parametrize(
@@ -100,10 +101,16 @@ def test_files_of_the_lake_are_called_as_tables_there():
     assert named("in/{{ ds }}", root="{{ params.root }}") is None
 
 
-def touched(path: str, **params) -> TouchedDataset:
-    node = PlanNode(
-        id="in", type="source", kind="files", plugin="x:y", options=FrozenMap({"path": path, "format": "csv"})
-    )
+def touched(
+    path: str,
+    plugin: type[FilesSource] | type[FilesSink] = FilesSource,
+    known: tuple[str, str] | None = None,
+    options: dict[str, Any] | None = None,
+    **params: str,
+) -> TouchedDataset:
+    """Return what a run for a day says; ``known``: the name that the plan has."""
+    stated = {"path": path, "format": "csv", **(options or {})}
+    node = PlanNode(id="n", type="source", kind="files", plugin="x:y", options=FrozenMap(stated), dataset=known)
     run = Run(
         run_id=str(uuid.UUID(int=1)),
         pipeline_id="p",
@@ -113,8 +120,8 @@ def touched(path: str, **params) -> TouchedDataset:
         partition_grain="day",
         params=FrozenMap(params),
     )
-    options, _ = render_options(node, run, Environment())
-    return touched_dataset(node, FilesSource.load(options, Environment()), run)
+    rendered, _ = render_options(node, run, Environment())
+    return touched_dataset(node, plugin.load(rendered, Environment()), run)
 
 
 def test_a_param_in_the_path_is_a_part_of_the_name_that_the_run_tells():
@@ -126,9 +133,21 @@ def test_a_param_in_the_path_is_a_part_of_the_name_that_the_run_tells():
     assert touched("in/{{ params.region }}", region="eu") == (("file", "in/eu"), None, None)
 
 
+def test_the_location_is_the_path_also_where_a_table_would_be_called_otherwise():
+    assert FilesSink(path="exports/2026-11-20").dataset() == ("onelake", "exports.2026-11-20")
+    assert touched("exports/{{ ds }}", FilesSink) == (("onelake", "exports"), "2026-11-20", "exports/2026-11-20")
+
+
 def test_a_param_that_looks_like_a_template_is_none():
     assert touched("in/{{ params.region }}/dt={{ ds }}", region="{{ run_id }}") == (
         ("file", "in/{{ run_id }}/dt=2026-11-20"),
         None,
         None,
     )
+
+
+def test_a_name_that_the_plan_knows_is_the_runs_whatever_else_a_param_brings():
+    told = touched(
+        "in/{{ ds }}", known=("file", "in"), options={"null_values": ["{{ params.null }}"]}, null="{{ nothing }}"
+    )
+    assert told == (("file", "in"), "2026-11-20", "in/2026-11-20")

@@ -40,12 +40,12 @@ def output_statistics_facet(rows: int | None, size: int | None) -> dict[str, Any
 
 
 def input_subset_facet(locations: Sequence[str]) -> dict[str, Any]:
-    """Return the ``subset`` of an input: the names of the parts that were read, where not all of the dataset was."""
+    """Return the ``subset`` of an input: where the parts lie that were read, where not all of the dataset was."""
     return _subset("InputSubsetInputDatasetFacet", inputCondition=_located(locations))
 
 
 def output_subset_facet(locations: Sequence[str]) -> dict[str, Any]:
-    """Return the ``subset`` of an output: the names of the parts that were written."""
+    """Return the ``subset`` of an output: where the parts lie that were written."""
     return _subset("OutputSubsetOutputDatasetFacet", outputCondition=_located(locations))
 
 

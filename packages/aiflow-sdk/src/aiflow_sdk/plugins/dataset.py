@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plugins.options import Plugin
 
 
-class DatasetPart(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class DatasetPart:
     """A dataset, and the part of it that one run touches."""
 
     name: DatasetName
     part: str = ""
     """With templates of the run's time, as ``dt={{ ds }}``; rendered it is the partition. Empty: the whole."""
+    location: str = field(default="", compare=False)
+    """Where the part lies, with the same templates: ``data/orders/dt={{ ds }}``."""
 
 
 class Connector(Plugin, ABC):

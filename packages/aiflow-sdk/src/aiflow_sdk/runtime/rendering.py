@@ -65,12 +65,13 @@ def render_options(node: PlanNode, run: Run, environment: Environment) -> tuple[
 
 def touched_dataset(node: PlanNode, connector: Source | Sink, run: Run) -> TouchedDataset:
     """Return how lineage calls the dataset of a connector with the run's options."""
-    own = connector.dataset()
     if names_in(node.options) & TIME_NAMES:
+        facts = run.facts()
         with suppress(DefinitionError):  # a param's value looks like a template: then the run's name is one of its own
-            if found := connector.dated(render_but_time(thaw(node.options), run.facts())):
-                return TouchedDataset(found.name, str(render(found.part, run.facts())), own.name)
-    return TouchedDataset(own)
+            options = node.options if node.dataset else render_but_time(thaw(node.options), facts)
+            if found := connector.dated(options):
+                return TouchedDataset(found.name, str(render(found.part, facts)), str(render(found.location, facts)))
+    return TouchedDataset(connector.dataset())
 
 
 def partition_keys(raw: Any, run: Run) -> tuple[tuple[str, ...] | None, int]:

@@ -104,8 +104,9 @@ class FilesSink(Sink, kind="files"):
     @classmethod
     def dated(cls, options: Mapping[str, Any]) -> DatasetPart | None:
         """Return the path without what the run's time decides at its end, and that."""
-        found = dated_path(options.get("path"))
-        return DatasetPart(dataset_name(None, found.name), found.part) if found else None
+        path = options.get("path")
+        found = dated_path(path)
+        return DatasetPart(dataset_name(None, found.name), found.part, str(path)) if found else None
 
     def check_place(self) -> None:
         """Raise ``ConfigurationError`` where the path, or a link on it, leads out of the lake, or to a table."""

@@ -71,8 +71,9 @@ class FilesSource(Source, kind="files"):
     @classmethod
     def dated(cls, options: Mapping[str, Any]) -> DatasetPart | None:
         """Return the path without what the run's time decides at its end, and that."""
-        found, root = dated_path(options.get("path")), options.get("root", "project")
-        return DatasetPart(_name_of(found.name, root), found.part) if found and not is_deferred(root) else None
+        path, root = options.get("path"), options.get("root", "project")
+        found = None if is_deferred(root) else dated_path(path)
+        return DatasetPart(_name_of(found.name, root), found.part, str(path)) if found else None
 
     def arrow_schema(self) -> pa.Schema:
         """Return the columns, those of folders last. Raises ``DataNotReadyError`` where no file is there."""
