@@ -114,6 +114,8 @@ class TableState:
     @cached_property
     def _is_all_noted(self) -> bool:
         """Whether ``noted`` holds all that the log notes."""
+        if features.TRANSACTION_RETENTION in self.table.metadata().configuration:
+            return False  # what is too old is not noted any more: delta-rs knows which
         found = read_transactions(self.place, self.version)
         for app, number in (found or {}).items():
             self.noted.setdefault(app, number)

@@ -19,8 +19,8 @@ def read_transactions(place: TablePlace, version: int) -> Mapping[str, int] | No
 
     That is so in an object store, where one thing after the other is waited for; for a checkpoint of several parts, or
     of the second kind; without polars, which would take longer to load; and where the log is not as it should be,
-    which delta-rs then tells. Those that ``delta.setTransactionRetentionDuration`` lets expire are told too; a table
-    that has it is not written to. Formats: "Transaction Identifiers", "Checkpoints" of the Delta protocol.
+    which delta-rs then tells. None of them expires here: of a table that lets them, delta-rs is asked. Formats:
+    "Transaction Identifiers", "Checkpoints" of the Delta protocol.
     """
     if place.folder is None:
         return None
