@@ -13,6 +13,7 @@ from aiflow_sdk.connectors.onelake.location import TablePlace
 from aiflow_sdk.connectors.onelake.schema import column_types
 from aiflow_sdk.connectors.onelake.table import ActiveFile
 from aiflow_sdk.connectors.onelake.values import typed_value
+from aiflow_sdk.connectors.onelake.writers import Writer
 from aiflow_sdk.plugins import DataFile, Write
 
 if TYPE_CHECKING:
@@ -85,11 +86,20 @@ class Change:
     merge: Merge | None
     """Of an upsert."""
     request: Write
+    earlier: tuple[Writer, ...] = ()
+    """Under which names the sink wrote before; their rows are its own."""
+    beside: tuple[Writer, ...] = ()
+    """Whose rows stay, although the pipeline does not have them any more."""
 
     @cached_property
     def owner(self) -> Owner:
         """Whose the files are."""
         return Owner.of_run(self.request.run, self.request.node_id)
+
+    @cached_property
+    def owners(self) -> tuple[Owner, ...]:
+        """Whose rows the write takes the place of: its own owner, then those under its earlier names."""
+        return (self.owner, *(self.owner.under(writer) for writer in self.earlier))
 
     @property
     def effect(self) -> Effect:
@@ -139,3 +149,5 @@ class Replacement:
     """What the log is to note: application → number."""
     kept: Sequence[AddedFile] = ()
     """What is left of removed files of others, written anew: rows that are not this write's."""
+    others: Sequence[Writer] = ()
+    """Who else has rows where this write puts its own for the first time."""

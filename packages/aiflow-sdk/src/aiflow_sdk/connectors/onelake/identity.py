@@ -18,14 +18,14 @@ A data file's folder says whose it is: ``w-WRITE/p-PARTITION/gGENERATION-eEXECUT
 
 from __future__ import annotations
 
-import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 from aiflow_sdk.connectors.onelake.values import stored_text
+from aiflow_sdk.connectors.onelake.writers import Writer
 from aiflow_sdk.plan import Run
 
 _OWNED = re.compile(r"w-(?P<write>[0-9a-f]{16})/p-(?P<part>[0-9A-Za-z-]+)/g[0-9]+-")
@@ -47,8 +47,7 @@ class Owner:
     @classmethod
     def of_run(cls, run: Run, node_id: str) -> Owner:
         """Return the owner of what a run writes by a sink."""
-        text = "/".join((run.environment, run.project, run.pipeline_id, node_id))
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        digest = Writer.of_run(run, node_id).digest
         partitions = run.partitions
         if len(partitions) != 1:
             return cls(digest, WHOLE)
@@ -60,6 +59,10 @@ class Owner:
         """Return whose the file of a table is; None where it is not of ours."""
         found = _OWNED.match(path)
         return cls(found["write"], found["part"]) if found else None
+
+    def under(self, writer: Writer) -> Owner:
+        """Return the owner of what another writer has for the same partition."""
+        return replace(self, write=writer.digest)
 
     @property
     def folder(self) -> str:
@@ -97,11 +100,18 @@ class Owner:
         """
         return other is None or WHOLE in (self.part, other.part) or _moment(self.part) >= _moment(other.part)
 
+    def may_share_rows(self, other: Owner) -> bool:
+        """Whether the other's files may hold rows of what this owner's run is for, were they of one sink."""
+        return self.part == other.part or self._grain != other._grain
+
     def may_hold(self, other: Owner) -> bool:
         """Whether files of this owner may hold rows that a run of ``other`` would write, without it being told: the
         same sink wrote them, by a run for several partitions or for one of another grain."""
-        grains = self.part.rpartition("-")[2], other.part.rpartition("-")[2]
-        return self.write == other.write and self.part != other.part and grains[0] != grains[1]
+        return self.write == other.write and self._grain != other._grain
+
+    @property
+    def _grain(self) -> str:
+        return self.part.rpartition("-")[2]
 
 
 def _moment(part: str) -> tuple[str, int]:
@@ -128,7 +138,7 @@ def rewritten_folder(owner: Owner | None, generation: int) -> str:
 
 def partition_app(run: Run, key: str | None, node_id: str) -> str:
     """Return the name of the write for one partition of the run, or for none: the whole table."""
-    return f"aiflow:{run.environment}/{run.project}/{run.pipeline_id}/{node_id}/{key or '-'}"  # as Run.write_key
+    return Writer.of_run(run, node_id).app(key)
 
 
 def written_app(run: Run, node_id: str, values: dict[str, Any]) -> str:

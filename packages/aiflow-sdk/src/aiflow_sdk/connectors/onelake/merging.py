@@ -88,7 +88,7 @@ def merge_rows(change: Change, state: TableState, own: Sequence[ActiveFile], add
     check_removable(change.name, state.table, (file.path for file in state.files))
     others = _candidates([file for file in state.files if id(file) not in names], mine, keys)
     met = _met(change, state, others, mine, schema)
-    over = state.generation(change.owner.over_app) or 0
+    over = sum(state.generation(owner.over_app) or 0 for owner in change.owners)
     stale, lowered = _taken_back(change, state, own, mine, schema) if own and over else (None, False)
     lost = met.filter(~pl.col(_OUTRANKED)).select(keys).unique()
     won = met.filter(pl.col(_OUTRANKED)).join(lost, on=keys, how="anti", nulls_equal=True)
@@ -113,6 +113,7 @@ def merge_rows(change: Change, state: TableState, own: Sequence[ActiveFile], add
     deleted = stale is not None and stale.height > 0 and merge.withdrawn == "delete"
     # What stood there before and is gone makes whoever wrote it out of date: see the sink's identity.
     noted |= _withdrawals(change, state, 1 if deleted or lowered else 0)
+    noted |= {owner.over_app: 0 for owner in change.owners[1:] if state.generation(owner.over_app)}
     return Merged([*own, *removed], added, kept, {**noted, change.owner.over_app: over + won.height})
 
 

@@ -30,8 +30,10 @@ from aiflow_sdk.connectors.onelake.pending import PendingRows
 from aiflow_sdk.connectors.onelake.replacement import generation_apps
 from aiflow_sdk.connectors.onelake.schema import arrow_name, delta_schema
 from aiflow_sdk.connectors.onelake.source import total_rows
+from aiflow_sdk.connectors.onelake.succession import check_earlier
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, files_identity, read_table
 from aiflow_sdk.connectors.onelake.values import shown_text, typed_value
+from aiflow_sdk.connectors.onelake.writers import check_names, writers_of
 from aiflow_sdk.connectors.parquet import missing_columns, partition_of, write_files
 from aiflow_sdk.errors import AiflowError, ConfigurationError, DefinitionError, StoreError
 from aiflow_sdk.ir import DatasetName
@@ -76,6 +78,11 @@ class OneLakeSink(Sink, kind="onelake"):
     """The partition column that holds the run's partition, where it is not plain which."""
     schema_evolution: str = "none"
     """Which changes of the columns a write may make: ``none``, ``add_columns``, or ``widen`` (types too)."""
+    renamed_from: tuple[str, ...] = ()
+    """Of ``append`` and ``upsert``: names under which this sink wrote before, ``sink`` or ``pipeline/sink``; their rows
+    are replaced as its own."""
+    beside: tuple[str, ...] = ()
+    """Of ``append`` and ``upsert``: sinks that the pipeline does not have any more, whose rows stay."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -100,6 +107,7 @@ class OneLakeSink(Sink, kind="onelake"):
                     raise ConfigurationError(
                         "bad-option", f"'{name}' is of mode 'upsert'", hint=f'write mode="upsert", or leave {name} out'
                     )
+        check_names(self.mode, self.renamed_from, self.beside)
         for name in ("partition_by", "keys"):
             columns = getattr(self, name)
             if len(set(columns)) < len(columns):
@@ -224,7 +232,7 @@ class OneLakeSink(Sink, kind="onelake"):
         state = read_table(self.place)
         if state is None:
             return None
-        apps = generation_apps(request, self.mode)  # type: ignore[arg-type]  # rendered and checked
+        apps = generation_apps(request, self.mode, writers_of(self.renamed_from, request.run))  # type: ignore[arg-type]  # rendered and checked
         return max((noted for app in apps if (noted := state.generation(app)) is not None), default=None)
 
     def _identity(self, state: TableState, run: Run, node_id: str) -> str | None:
@@ -288,7 +296,10 @@ class OneLakeSink(Sink, kind="onelake"):
             evolution=self.schema_evolution,  # type: ignore[arg-type]  # likewise
             merge=Merge(self.keys, self.order_by, self.withdrawn) if self.mode == "upsert" else None,  # type: ignore[arg-type]
             request=request,
+            earlier=writers_of(self.renamed_from, request.run),
+            beside=writers_of(self.beside, request.run),
         )
+        check_earlier(change)
         if change.merge is not None:
             import polars as pl
 
@@ -298,8 +309,7 @@ class OneLakeSink(Sink, kind="onelake"):
 
     def _publish(self, change: Change) -> Written:
         try:
-            with _turn(change.place):
-                done = commit(change)
+            done = commit(change)
         except BaseException as error:  # Ctrl-C too leaves no files behind; it goes on up
             if not may_land_later(change, error):
                 self._remove_unused(change.prefix)
@@ -362,16 +372,6 @@ class OneLakeSink(Sink, kind="onelake"):
             columns=tuple((column, arrow_name(kind)) for column, kind in state.types.items()),
             identity=self._identity(state, run, request.node_id),
         )
-
-
-@contextmanager
-def _turn(place: TablePlace) -> Iterator[None]:
-    """Let writers of one machine take turns, so that they need not lose and repeat; safety does not hang on it."""
-    if place.folder is None:
-        yield
-        return
-    with FolderStore(Path(place.lake.address.path)).lock(place.lock_key):
-        yield
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from aiflow_sdk.connectors.onelake.location import LOG_FOLDER, TablePlace
 from aiflow_sdk.connectors.onelake.schema import column_types
 from aiflow_sdk.connectors.onelake.transactions import read_transactions
 from aiflow_sdk.connectors.onelake.values import plain_float
+from aiflow_sdk.connectors.onelake.writers import Writer
 from aiflow_sdk.errors import DataError, MissingExtraError
 from aiflow_sdk.stores import store_error
 
@@ -120,6 +121,17 @@ class TableState:
         for app, number in (found or {}).items():
             self.noted.setdefault(app, number)
         return found is not None
+
+    def writers(self) -> Mapping[Writer, frozenset[str]]:
+        """Return who wrote to the table, and for which partitions (keys), as far as the log tells."""
+        noted: Mapping[str, int | None] = self.noted
+        if not self._is_all_noted:
+            noted = read_transactions(self.place, self.version, at_any_price=True) or {}
+        found: dict[Writer, set[str]] = {}
+        for app, number in noted.items():
+            if number is not None and (one := Writer.of_app(app)):
+                found.setdefault(one[0], set()).add(one[1])
+        return {writer: frozenset(keys) for writer, keys in found.items()}
 
     @property
     def has_deletion_vectors(self) -> bool:
