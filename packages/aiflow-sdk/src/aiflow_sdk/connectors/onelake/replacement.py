@@ -184,7 +184,8 @@ def _own_files(change: Change, state: TableState) -> list[ActiveFile]:
             f"earlier runs wrote to '{change.name}' by this sink for several partitions at once, or for others than "
             f"{change.request.run.partition_grain or 'none'}s: which of those rows are of "
             f"{change.request.run.partition_text} cannot be told, and they would stand there twice",
-            hint="write to a new table, or give the sink another id if these rows are to stay beside the new ones",
+            hint="write to a new table; or, if these rows are to stay beside the new ones, give the sink another id "
+            f'and beside=["{change.request.node_id}"]',
         )
     for owner, app in zip(owners, _apps(change), strict=True):
         there, noted = list(found.values()).count(owner), state.generation(owner.files_app)

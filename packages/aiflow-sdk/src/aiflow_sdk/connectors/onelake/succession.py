@@ -54,13 +54,15 @@ def other_writers(change: Change, state: TableState) -> Sequence[Writer]:
     ]
     if gone:
         raise _earlier_name(change, gone)
-    return [
+    met_before = noted.get(mine, frozenset())  # then nobody minded
+    others = [
         one
         for one in found
-        if (one.environment, one.project) == (run.environment, run.project)
-        # They have met already, and nobody minded.
-        and not noted[one] & noted.get(mine, frozenset())
+        if (one.environment, one.project) == (run.environment, run.project) and not noted[one] & met_before
     ]
+    # Of a pipeline that was renamed with several sinks each has one that it may have been.
+    alike = [one for one in others if one.node == mine.node]
+    return alike or [one for one in others if one.node not in request.sinks]
 
 
 def told_of(change: Change, others: Sequence[Writer]) -> str:
