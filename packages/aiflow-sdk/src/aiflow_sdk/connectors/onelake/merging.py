@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _SHOWN = 5
-_PATH = "__aiflow_path__"
-_THEIRS = "__aiflow_theirs__"
-_NOW = "__aiflow_now__"
-_OUTRANKED = "__aiflow_outranked__"
+_PATH, _THEIRS, _NOW, _OUTRANKED = "\0path", "\0theirs", "\0now", "\0outranked"
+"""Columns beside those of the table, whose names have no such character (:func:`aiflow_sdk.frames.check_names`)."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from aiflow_sdk.connectors.onelake.table import TableState
 from aiflow_sdk.connectors.onelake.writers import Writer
 from aiflow_sdk.errors import ConfigurationError, DataError
 
+_SHOWN = 3
+
 
 def check_earlier(change: Change) -> None:
     """Raise ``ConfigurationError`` where an earlier name is one that a sink of the pipeline still has."""
@@ -88,8 +90,11 @@ def _earlier_name(change: Change, gone: Sequence[Writer]) -> DataError:
 
 
 def _listed(change: Change, writers: Sequence[Writer]) -> str:
-    return " and ".join(f"'{writer.seen_from(change.request.run)}'" for writer in writers)
+    shown = [f"'{writer.seen_from(change.request.run)}'" for writer in writers[:_SHOWN]]
+    more = [f"{len(writers) - _SHOWN} more"] if len(writers) > _SHOWN else []
+    return " and ".join([*shown, *more])
 
 
 def _options(change: Change, writers: Sequence[Writer]) -> str:
-    return "[" + ", ".join(f'"{writer.seen_from(change.request.run)}"' for writer in writers) + "]"
+    shown = [f'"{writer.seen_from(change.request.run)}"' for writer in writers[:_SHOWN]]
+    return f"[{', '.join([*shown, '…'] if len(writers) > _SHOWN else shown)}]"
