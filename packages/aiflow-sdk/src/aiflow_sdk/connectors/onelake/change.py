@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from aiflow_sdk.connectors.onelake.features import Effect
-from aiflow_sdk.connectors.onelake.identity import Owner
+from aiflow_sdk.connectors.onelake.identity import WHOLE, Owner
 from aiflow_sdk.connectors.onelake.location import TablePlace
 from aiflow_sdk.connectors.onelake.schema import column_types
 from aiflow_sdk.connectors.onelake.table import ActiveFile
@@ -68,6 +68,10 @@ class Merge:
     """The column by which, of two rows with one key, the greater one stays; else that of the later partition does."""
     withdrawn: Withdrawn = "refuse"
     """What becomes of rows whose keys an execution no longer has, and in whose place no earlier value can be put."""
+
+    def is_by_partition(self, owner: Owner) -> bool:
+        """Whether of two rows with one key that of the later partition stays, where the one is this owner's."""
+        return self.order_by is None and owner.part != WHOLE
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,11 @@ numbers. They survive checkpoints and log cleaning, so they and nothing beside t
 - ``aiflow:files/OWNER`` how many files that an owner added the table holds (of added and merged rows);
 - ``aiflow:over/OWNER`` how many rows of others the owner's merged rows took the place of;
 - ``aiflow:under/OWNER`` whether (1, 0) a row that the owner merged stands beneath one of others;
-- ``aiflow:withdrawn`` how often rows in whose place those of others had stood were deleted or made lower, and
+- ``aiflow:withdrawn`` how often rows in whose place those of others had stood were deleted or made lower,
+  ``aiflow:withdrawn/PARTITION`` how often that was when it was last done for the partition, and
   ``aiflow:since/OWNER`` how often that was when the owner merged its rows;
+- ``aiflow:by-partition`` whether (1, 0) all rows of the table were merged in the order of their partitions, so that
+  none stands beneath one of an earlier partition;
 - ``aiflow:made/COLUMN=VALUE`` the generation of whoever made a partition last;
 - ``aiflow:begun/COLUMN=VALUE`` how many pipelines make the partition by several sinks of which some have not written
   yet, and ``aiflow:waits/ENV/PROJECT/PIPELINE@COLUMN=VALUE`` whether (1, 0) that pipeline is one of them.
@@ -33,6 +36,8 @@ WHOLE = "all"
 """The part of a run that is for no partition, or for a range of them."""
 WITHDRAWN_APP = "aiflow:withdrawn"
 """The name under which the log notes how often rows were deleted or lowered that had replaced those of others."""
+BY_PARTITION_APP = "aiflow:by-partition"
+"""The name under which the log notes whether of two rows with one key that of the later partition always stood."""
 
 
 @dataclass(frozen=True, order=True)
@@ -88,6 +93,11 @@ class Owner:
     def since_app(self) -> str:
         """The name under which the log notes the number of ``WITHDRAWN_APP`` when the owner merged its rows."""
         return f"aiflow:since/{self.write}/{self.part}"
+
+    @property
+    def withdrawn_app(self) -> str:
+        """The name under which the log notes the number of ``WITHDRAWN_APP`` when the partition last raised it."""
+        return f"{WITHDRAWN_APP}/{self.part}"
 
     def may_have_written(self, path: str) -> bool:
         """Whether a table's file was written by the owner's sink, for whatever partition: a quick look at its path."""

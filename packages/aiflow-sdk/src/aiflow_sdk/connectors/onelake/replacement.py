@@ -8,6 +8,7 @@ from typing import Any, assert_never
 
 from aiflow_sdk.connectors.onelake.change import AddedFile, Change, Mode, Replacement
 from aiflow_sdk.connectors.onelake.identity import (
+    BY_PARTITION_APP,
     Owner,
     begun_app,
     made_app,
@@ -66,6 +67,8 @@ def created(change: Change, types: Mapping[str, str]) -> Replacement:
     added = change.added(types)
     check_time(change, added, keys)
     noted = dict.fromkeys(_own_apps(change, keys, added), change.request.run.generation)
+    if change.merge is not None:
+        noted[BY_PARTITION_APP] = int(change.merge.is_by_partition(change.owner))
     return Replacement((), added, {**noted, **_made(change, None, keys, added), **_counts(change, (), (), added)})
 
 

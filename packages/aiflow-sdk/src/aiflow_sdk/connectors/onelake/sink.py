@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from aiflow_sdk.connectors.onelake.change import EVOLUTIONS, MODES, WITHDRAWN, Change, Merge, NewFile, effect_of
 from aiflow_sdk.connectors.onelake.commit import Committed, commit, may_land_later
-from aiflow_sdk.connectors.onelake.identity import WITHDRAWN_APP, Owner, new_folder, partition_app
+from aiflow_sdk.connectors.onelake.identity import Owner, new_folder, partition_app
 from aiflow_sdk.connectors.onelake.location import (
     TablePlace,
     check_alone,
@@ -24,7 +24,7 @@ from aiflow_sdk.connectors.onelake.location import (
     read_places,
     table_place,
 )
-from aiflow_sdk.connectors.onelake.merging import check_rows
+from aiflow_sdk.connectors.onelake.merging import check_rows, may_lack_rows
 from aiflow_sdk.connectors.onelake.options import check_choice, check_format, check_one_place
 from aiflow_sdk.connectors.onelake.pending import PendingRows
 from aiflow_sdk.connectors.onelake.replacement import generation_apps
@@ -243,14 +243,10 @@ class OneLakeSink(Sink, kind="onelake"):
             # Where somebody rewrote or deleted some, it is not what the run made.
             if noted is None or state.generation(owner.files_app) != files:
                 return None
-            return f"generation {noted}" + (" and keys withdrawn" if self._may_lack_rows(state, owner) else "")
+            lacks = self.mode == "upsert" and may_lack_rows(state, owner)
+            return f"generation {noted}" + (" and keys withdrawn" if lacks else "")
         time = self.time or (self.partition_by[0] if len(self.partition_by) == 1 else None)
         return files_identity(self._of_run(state, run, time))
-
-    def _may_lack_rows(self, state: TableState, owner: Owner) -> bool:
-        """Whether a row that the owner merged may have been replaced by one that was deleted or lowered since."""
-        number = state.generation(WITHDRAWN_APP) if self.mode == "upsert" else None
-        return bool(number and number > (state.generation(owner.since_app) or 0) and state.generation(owner.under_app))
 
     @cached_property
     def _prefixes(self) -> dict[_WriteKey, str]:

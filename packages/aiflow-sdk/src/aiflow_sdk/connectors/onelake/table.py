@@ -122,14 +122,17 @@ class TableState:
             self.noted.setdefault(app, number)
         return found is not None
 
+    def all_noted(self) -> Mapping[str, int] | None:
+        """Return all that the log notes for applications, which is read for that where it must be; None: it cannot."""
+        if self._is_all_noted:
+            return {app: number for app, number in self.noted.items() if number is not None}
+        return read_transactions(self.place, self.version, at_any_price=True)
+
     def writers(self) -> Mapping[Writer, frozenset[str]]:
         """Return who wrote to the table, and for which partitions (keys), as far as the log tells."""
-        noted: Mapping[str, int | None] = self.noted
-        if not self._is_all_noted:
-            noted = read_transactions(self.place, self.version, at_any_price=True) or {}
         found: dict[Writer, set[str]] = {}
-        for app, number in noted.items():
-            if number is not None and (one := Writer.of_app(app)):
+        for app in self.all_noted() or ():
+            if one := Writer.of_app(app):
                 found.setdefault(one[0], set()).add(one[1])
         return {writer: frozenset(keys) for writer, keys in found.items()}
 
