@@ -311,12 +311,12 @@ def test_a_thousand_unchanged_pipelines_are_quick(tmp_path: Path) -> None:
     for number in range(300):
         text += a_pipeline(f"p{number}").replace("def flow", f"def flow{number}").partition("source\n")[2]
     project = write(tmp_path, {"pipelines/all.py": text, "etl/enrich.py": "def main(orders): ..."})
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(changed(compile_(project))) == 300
-    cold = time.perf_counter() - began
-    began = time.perf_counter()
+    cold = time.process_time() - began
+    began = time.process_time()
     assert changed(compile_(project)) == []
-    assert time.perf_counter() - began < cold / 4
+    assert time.process_time() - began < cold / 4
 
 
 @pytest.mark.parametrize("out", [None, "build/plans"])

@@ -201,7 +201,7 @@ def test_a_cache_that_another_process_writes_stops_nobody(project: Project) -> N
         connection.execute("begin immediate")
         began = time.monotonic()
         assert len(discover(project).pipelines) == 3
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 30
     connection.close()
 
 

@@ -283,15 +283,15 @@ def test_without_the_package_that_reads_queries_a_note_says_so():
 def test_reading_a_query_takes_milliseconds_and_the_same_query_nothing():
     query = QUERIES["aggregate"][0]
     read(query)
-    began = time.perf_counter()
+    began = time.process_time()
     for number in range(20):
         read(f"{query} limit {number}")
-    new = time.perf_counter() - began
+    new = time.process_time() - began
     assert new / 20 < 1  # 5 to 10 ms where nothing else runs
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(20):
         read(query)
-    assert time.perf_counter() - began < new / 2
+    assert time.process_time() - began < new / 2
 
 
 # Through the nodes of a run.

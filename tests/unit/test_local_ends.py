@@ -126,7 +126,7 @@ def test_while_an_end_is_told_nobody_else_tells_it_or_goes_on_with_the_run(tmp_p
     resumes = threading.Thread(target=own)
     monkeypatch.setattr(ends, "end_open", end)  # others look in the middle of it
     tell_ends(tmp_path)
-    assert owned.wait(5)
+    assert owned.wait(60)
     resumes.join()
     assert told(folder) == [*ENDED, ("r1", "START")]
 

@@ -170,7 +170,7 @@ def test_with_the_lifeline_ends_whatever_the_task_started(project, plan_file):
     child = Child(project, plan_file, "second", run, variables={"SLEEP": "1"})
     assert child.process.stdout.readline().startswith(b"sleeping")
     child.process.stdin.close()
-    assert child.process.wait(10) == -signal.SIGKILL
+    assert child.process.wait(60) == -signal.SIGKILL
     assert child.process.stdout.read() == b""  # the one that it forked held the pipe too
     child.process.stdout.close()
     os.close(child.reader.handle)

@@ -179,7 +179,7 @@ def test_a_server_that_dies_during_a_task_is_told_soon_and_may_be_tried_again(sh
         task()
     assert caught.value.code == "spark-server-lost"
     assert caught.value.retryable
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 def test_a_server_that_cannot_start_says_why(shared, monkeypatch, tmp_path):

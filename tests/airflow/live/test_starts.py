@@ -96,7 +96,7 @@ def test_caught_up_by_hand_and_cleared_it_makes_what_a_local_run_makes(shop: Pro
     # By cron, from the first day that start_date allows.
     airflow.unpause(dag_id)
     due = days(3, 1) if datetime.now(ZoneInfo(ZONE)).hour >= 3 else days(3, 2)
-    scheduled = airflow.until(lambda: found if len(found := airflow.runs(dag_id)) >= len(due) else None, "runs", 60)
+    scheduled = airflow.until(lambda: found if len(found := airflow.runs(dag_id)) >= len(due) else None, "runs")
     for run in scheduled:
         airflow.await_run(dag_id, run["dag_run_id"])
     assert sorted(run["partition_key"] for run in airflow.runs(dag_id)) == due
