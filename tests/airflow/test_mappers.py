@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import cast
@@ -313,6 +313,21 @@ class TestPlans:
         assert (mapper.reading.window, mapper.needed) == (reading, needed)
         again = self.mapper(timetable, "prod/raw.orders restated")
         assert again.to_downstream("2026-11-20") == [f"2026-11-{day}" for day in range(20, 27)]
+
+    @pytest.mark.parametrize(
+        ("path", "reading"),
+        [
+            ("days/dt={{ ds }}", Window("all")),
+            ("days/dt={{ ds.offset(-1) }}", Window("offset", -1)),
+            ("days-{{ data_interval_end.format('%Y%m%d') }}.csv", Window("offset", 1)),
+        ],
+    )
+    def test_files_of_another_day_are_waited_for_and_start_the_run_that_reads_them_again(self, path, reading):
+        options = {"path": path, "restated": "rerun"}
+        timetable = schedule_of(plan(dataset("raw.orders"), ("raw.orders", options)))
+        assert self.mapper(timetable, "prod/raw.orders").reading.window == reading
+        again = self.mapper(timetable, "prod/raw.orders restated")
+        assert again.to_downstream("2026-11-20") == [str(date(2026, 11, 20) - timedelta(days=reading.n or 0))]
 
     def test_of_several_readers_the_most_demanding_speaks(self):
         timetable = schedule_of(

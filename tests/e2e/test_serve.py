@@ -77,3 +77,18 @@ def test_it_tells_of_past_runs_and_of_those_that_come_and_again_with_a_new_datab
             assert {node["name"] for node in graph["datasets"]} == {"mart.orders", "raw.orders"}
         for path in (tmp_path / ".aiflow").glob("service.db*"):
             path.unlink()
+
+
+def test_three_days_of_the_starter_project_have_one_input(tmp_path):
+    aiflow(tmp_path, "init", "shop")
+    root = tmp_path / "shop"
+    days = sorted(path.name.removeprefix("dt=") for path in (root / "data/orders").iterdir())[-3:]
+    aiflow(root, "backfill", "daily_revenue", "--from", days[0], "--to", days[-1])
+    with serving(root) as address:
+        runs_of(address, 3)
+        graph = ask(address, "/api/v1/lineage/tables?direction=up&namespace=onelake&dataset=shop.daily_revenue")
+        assert {node["name"] for node in graph["datasets"]} == {"shop.daily_revenue", "data/orders"}
+        (table,) = ask(address, "/api/v1/datasets?q=daily_revenue")["items"]
+        made = ask(address, f"/api/v1/datasets/{table['id']}/partitions?environment=dev")["items"]
+        inputs = [(one["dataset"]["name"], one["partitions"]) for part in made for one in part["made"]["inputs"]]
+        assert inputs == [("data/orders", [f"dt={day}"]) for day in days]

@@ -24,7 +24,7 @@ from aiflow_service.database import open_database
 from aiflow_service.database.connection import told_failures
 from aiflow_service.database.migration import migrate
 from aiflow_service.database.tables import METADATA
-from service_trial import run_event, running_service, start_service
+from service_trial import run_event, running_service, start_service, wait_until
 
 DOCS = Path(__file__).parents[2] / "docs"
 AIFLOW = Path(sys.executable).parent / "aiflow"
@@ -138,19 +138,21 @@ def test_a_user_of_the_database_that_may_make_no_tables_is_told_what_it_lacks(po
 
 def test_a_statement_that_is_wrong_is_no_database_that_is_away(database: str) -> None:
     with closing(open_database(database)) as opened:
+        migrate(opened)
         for statement in ("SELECT 1 FROM nowhere", "SELECT :nothing"):  # no such table; a parameter without a value
             with pytest.raises(SQLAlchemyError), told_failures(), opened.reading() as connection:
                 connection.execute(sa.text(statement))
 
 
-def test_a_table_that_is_gone_ends_a_command_with_what_is_wrong(tmp_path) -> None:
-    address = f"sqlite:///{tmp_path / 'service.db'}"
-    with closing(open_database(address)) as opened:
-        migrate(opened)
-    with closing(sqlite3.connect(tmp_path / "service.db")) as connection, connection:
-        connection.execute("DROP TABLE tokens")
-    with pytest.raises(SQLAlchemyError, match="no such table: tokens"):
-        main(["--admin-token", "--database", address])
+def test_an_audit_that_is_shorter_than_what_was_signed_may_be_another_databases(tmp_path) -> None:
+    home = tmp_path / "home"
+    with running_service(tmp_path, f"sqlite:///{home / 'first.db'}") as first:
+        for number in range(4):
+            team = json.dumps({"name": f"team{number}"}).encode()
+            assert first.request("POST", "/api/v1/teams", team, {"Content-Type": "application/json"}).status == 201
+        assert first.stop() == 0
+    with running_service(tmp_path, f"sqlite:///{home / 'second.db'}") as second:
+        wait_until(lambda: f"{home / 'audit-checkpoints'} are those of another database" in second.log.read_text())
 
 
 @pytest.mark.parametrize(

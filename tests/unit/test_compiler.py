@@ -415,6 +415,45 @@ def test_a_template_where_a_number_is_wanted_compiles_and_its_dataset_is_told_by
     assert plan.nodes["c"].time == "dt"
 
 
+def files(node_id, path, *inputs, **options):
+    params = {"kind": "files", "path": path, "format": "csv", **options}
+    return NodeIR.make(id=node_id, type="sink" if inputs else "source", params=params, input_ids=inputs)
+
+
+def test_files_that_follow_the_runs_time_are_one_dataset_that_the_plan_knows(project):
+    plan = plan_of(
+        project,
+        files("a", "data/orders/dt={{ ds }}"),
+        files("b", "data/{{ params.region }}/dt={{ ds }}"),
+        NodeIR.make(id="c", type="transform", engine="python", entrypoint="etl:two", input_ids=("a", "b")),
+        files("d", "exports/day/{{ ds }}", "c"),
+        files("e", "exports/day-{{ ds }}.csv", "c"),
+        params={"region": "eu"},
+    )
+    assert {node.id: node.dataset for node in plan.node_list} == {
+        "a": ("file", "data/orders"),
+        "b": None,
+        "c": None,
+        "d": ("onelake", "exports.day"),
+        "e": ("onelake", "exports/day-{{ ds }}.csv"),
+    }
+
+
+def test_two_sinks_of_a_dataset_that_write_other_parts_of_it_are_not_in_each_others_way(project):
+    read = files("a", "data/orders/dt={{ ds }}")
+    assert plan_of(project, read, files("b", "out/a={{ ds }}", "a"), files("c", "out/b={{ ds }}", "a")).tasks
+    same = (files("b", "out/dt={{ ds }}", "a"), files("c", "out/dt={{ run_date }}/", "a"))
+    assert codes(project, read, *same) == ["shared-sink"]
+
+
+def test_the_part_that_a_run_writes_is_not_read_by_it_and_another_is(project):
+    written = files("w", "out/dt={{ ds }}", "a")
+    nodes = (files("a", "data/orders/dt={{ ds }}"), written, fn("b", "r"), out("z", "b"))
+    assert plan_of(project, files("r", "out/dt={{ ds.offset(-1) }}", root="lake"), *nodes).tasks
+    assert plan_of(project, files("r", "out", root="lake"), *nodes).tasks
+    assert codes(project, files("r", "out/dt={{ ds }}/", root="lake"), *nodes) == ["sink-read-back"]
+
+
 def test_a_plugin_that_raises_is_told_with_its_file_and_line(project):
     with pytest.raises(ProblemsError) as caught:
         plan_of(project, own("a", "broken"), fn("b", "a"), out("c", "b"), registry=with_own(project))

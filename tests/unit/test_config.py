@@ -156,6 +156,14 @@ def test_what_is_no_toml_is_told_with_its_line(tmp_path: Path) -> None:
     assert error.where.line == 2
 
 
+@pytest.mark.parametrize("text", ["[environments.dev]\n[environments.dev]\n", 'project = "a"\nproject = "b"\n'])
+def test_what_stands_twice_is_told_to_stand_once(tmp_path: Path, text: str) -> None:
+    error = problem_of(tmp_path, text)
+    assert error.code == "bad-toml"
+    assert error.hint
+    assert "stands once" in error.hint
+
+
 def test_what_is_not_utf_8_is_told(tmp_path: Path) -> None:
     (tmp_path / "aiflow.toml").write_bytes(b'project = "caf\xe9"')
     with pytest.raises(ConfigurationError) as caught:

@@ -94,6 +94,18 @@ def test_a_table_of_two_pipelines_is_noted_with_both_places(project: Project) ->
     assert check(project).notes == ()
 
 
+def test_files_of_one_dataset_in_places_of_their_own_are_not_noted(project: Project) -> None:
+    for name, place in (("c", "a={{ ds }}"), ("d", "b={{ ds }}")):
+        table = f'sink.onelake(id="out", table="feature.{name}", partition_by=["dt"])'
+        files = a_pipeline(name).replace(table, f'sink.files(id="out", path="exports/{place}")')
+        write(project.root, {f"pipelines/{name}.py": files})
+    assert check(project).notes == ()
+    twin = (project.root / "pipelines/d.py").read_text().replace("b={{", "a={{")
+    write(project.root, {"pipelines/d.py": twin})
+    (note,) = check(project).notes
+    assert "write exports, and what one wrote another replaces" in note
+
+
 def test_each_pipeline_gets_a_plan_and_its_ir(project: Project) -> None:
     report = compile_(project)
     assert report.problems == ()

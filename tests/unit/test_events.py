@@ -13,6 +13,7 @@ import pytest
 from openlineage.client import facet_v2
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, RunEvent, RunState
 from openlineage.client.event_v2 import Run as OpenLineageRun
+from openlineage.client.serde import Serde
 
 from aiflow_sdk import events
 from aiflow_sdk.compiler import compile_pipeline
@@ -125,6 +126,17 @@ def test_the_official_client_takes_every_facet_of_the_specification(lineage):
                 assert name.startswith("aiflow_")
                 assert facet["_schemaURL"].startswith("urn:aiflow:facets:1:")
     assert seen == set(OFFICIAL)
+
+
+def test_the_official_client_says_alike_where_a_part_of_a_dataset_lies():
+    official = facet_v2.base_subset_dataset
+    where = official.LocationSubsetCondition(locations=["data/orders/dt=2026-11-01"])
+    for told, theirs in (
+        (events.input_subset_facet, official.InputSubsetInputDatasetFacet(inputCondition=where)),
+        (events.output_subset_facet, official.OutputSubsetOutputDatasetFacet(outputCondition=where)),
+    ):
+        facet, expected = told(where.locations), json.loads(Serde.to_json(theirs))
+        assert {**facet, "_producer": ""} == {**expected, "_producer": ""}
 
 
 def test_the_official_client_takes_every_event(lineage):

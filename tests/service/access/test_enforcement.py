@@ -128,6 +128,39 @@ def test_a_run_is_refused_before_its_code_and_done_once_the_grant_is_there(scene
     assert main(["-C", str(scene.root), "run", "p", "--json"]) == 0
 
 
+DATED = """
+from aiflow_sdk import pipeline, sink, source
+
+@pipeline(id="known", owner="ana", partition="day")
+def known(p):
+    p.write(p.read(source.files(id="numbers", path="numbers.csv")),
+            sink.files(id="out", path="{other}/orders/dt={{{{ ds }}}}", format="csv"))
+
+@pipeline(id="told", owner="ana", partition="day", params={{"name": "orders"}})
+def told(p):
+    p.write(p.read(source.files(id="numbers", path="numbers.csv")),
+            sink.files(id="out", path="{other}/{{{{ params.name }}}}/dt={{{{ ds }}}}", format="csv"))
+"""
+
+
+@pytest.mark.parametrize("pipeline", ["known", "told"])
+def test_files_by_days_are_whose_their_dataset_is(scene, pipeline):
+    (scene.root / "pipelines" / "p.py").write_text(DATED.format(other=scene.other))
+
+    def do(day: str) -> str:
+        plan = scene.plan(pipeline)
+        (task,) = plan.tasks
+        result = execute_task(plan, task.id, make_run(plan, partition=day), root=scene.root)
+        return result.node("out").dataset[1]
+
+    with pytest.raises(AccessError) as caught:
+        do("2026-11-20")
+    assert f"aiflow grant add {scene.table} --to" in caught.value.hint
+    grant = scene.grant()
+    assert {do("2026-11-20"), do("2026-11-21")} == {scene.table}
+    scene.revoke(grant)
+
+
 def test_a_fresh_copy_is_all_that_is_looked_at_and_a_revocation_counts_once_it_is_not(scene):
     grant = scene.grant()
     scene.do()

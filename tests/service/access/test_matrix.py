@@ -95,11 +95,18 @@ ROWS = {
     "GET /api/v1/runs": listed("/api/v1/runs?job={job_id}"),
     "GET /api/v1/runs/live": Row("/api/v1/runs/live", "stream"),
     "GET /api/v1/runs/{run_id}": one("/api/v1/runs/{run}", "run"),
+    "POST /api/v1/runs/{run_id}/end": one("/api/v1/runs/{run}/end", "run", needs="operator", status=(409,)),
     "GET /api/v1/runs/{run_id}/events": listed("/api/v1/runs/{run}/events"),
     "GET /api/v1/jobs": listed("/api/v1/jobs?q={job}"),
     "GET /api/v1/jobs/{number}": one("/api/v1/jobs/{job_id}", "job_id"),
     "GET /api/v1/datasets": listed("/api/v1/datasets?q={table}", granted=True),
     "GET /api/v1/datasets/{number}": one("/api/v1/datasets/{table_id}", "table_id", granted=True),
+    "PUT /api/v1/datasets/{number}/owner": Row(
+        "/api/v1/datasets/{table_id}/owner", "all", "admin", {"team": "{team}"}, absent={"table_id": ABSENT}
+    ),
+    "DELETE /api/v1/datasets/{number}/owner": Row(
+        "/api/v1/datasets/{table_id}/owner", "all", "admin", absent={"table_id": ABSENT}
+    ),
     "GET /api/v1/lineage/tables": one("/api/v1/lineage/tables?dataset={table}", "table", granted=True),
     "GET /api/v1/lineage/columns": one("/api/v1/lineage/columns?dataset={table}", "table", granted=True),
     "GET /api/v1/service": listed("/api/v1/service"),

@@ -12,6 +12,7 @@ import pytest
 
 from aiflow_sdk.bundles.airflow import run_id_in_airflow
 from aiflow_sdk.config import Environment
+from aiflow_sdk.events import job_run_id
 from aiflow_sdk.orchestrator import reconcile_runs
 from aiflow_sdk.orchestrator.airflow import Airflow
 from aiflow_sdk.service import Service
@@ -51,6 +52,46 @@ def airflow_with(answers: dict[str, Any]) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_what_airflow_says_outdoes_who_ended_a_run_by_hand(company):
+    project, environment = unique("shop"), unique("prod")
+    dag_id, team = f"{project}.orders", company.team("ours")
+    operator = company.person(team, "operator")
+    about = {"project": project, "pipeline": "orders", "environment": environment, "version": "ab12", "tasks": {}}
+    found: dict[str, Any] = {"dag_id": dag_id, "state": "running", "run_type": "manual", "run_after": AFTER.isoformat()}
+    found |= {"start_date": BEGAN, "dag_run_id": "it"}
+    run_id = run_id_in_airflow(dag_id, "it", AFTER)
+    attempt_id = job_run_id(run_id, 1, "make", 1)
+    told = {"pipeline_id": "orders", "project": project, "environment": environment, "execution": 1}
+    of_run = {"namespace": f"aiflow/{environment}", "job": f"{project}/orders"}
+    whole = {"run": {"runId": run_id}, "job": {"namespace": of_run["namespace"], "name": of_run["job"]}}
+    facets = {"aiflow_run": facet("run", "1-0-0", **told)}
+    of_attempt = {"aiflow_run": facet("run", "1-0-0", **told, task_id="make", attempt=1)}
+    of_attempt["parent"] = facet("ParentRunFacet", "1-1-0", **whole)
+    for one, some in ((run_id, facets), (attempt_id, of_attempt)):
+        job = of_run | ({"job": f"{project}/orders/make"} if one == attempt_id else {})
+        assert operator.send(event_type="START", run_id=one, at=BEGAN, run_facets=some, **job).status == 201
+    operator.do("POST", f"/api/v1/runs/{run_id}/end")
+    assert operator.get(f"/api/v1/runs/{run_id}")["state"] == "failed"
+    task = {"task_id": "make", "try_number": 1, "state": "success", "start_date": BEGAN, "end_date": ENDED}
+    answers: dict[str, Any] = {
+        "version": {"version": "3.3.2"},
+        f"dags/{dag_id}/details": {"default_args": {"aiflow": {**about, "partition": None, "timezone": "UTC"}}},
+        "dags/~/dagRuns": {"dag_runs": [found], "total_entries": 1},
+        f"dags/{dag_id}/dagRuns/it/taskInstances": {"task_instances": [task], "total_entries": 1},
+    }
+    answers[f"dags/{dag_id}/details"]["dag_id"] = dag_id
+    with airflow_with(answers) as address:
+        settings = Environment(name=environment, airflow=address, service=company.service.address)
+        airflow, service = Airflow.open(settings), Service(settings, token=operator.secret)
+        assert reconcile_runs(airflow, service, AFTER).runs == []  # it goes on there, which ends nothing
+        found |= {"state": "success", "end_date": ENDED}
+        assert reconcile_runs(airflow, service, AFTER).runs == [run_id]
+        assert reconcile_runs(airflow, service, AFTER).runs == []
+    story = operator.get(f"/api/v1/runs/{run_id}")
+    assert (story["state"], story["is_reconciled"], story["error"]) == ("succeeded", True, None)
+    assert [one["state"] for one in story["tasks"]] == ["succeeded"]
 
 
 def test_a_strangers_run_of_the_same_id_neither_stops_it_nor_stands_for_the_projects_own(company):

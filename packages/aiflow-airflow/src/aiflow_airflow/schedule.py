@@ -18,6 +18,7 @@ from aiflow_airflow.timetable import FiringTimetable, PartitionAssetTimetable, P
 from aiflow_sdk.ir.schedule import DatasetCondition
 from aiflow_sdk.partitions import Grain, Window, is_window
 from aiflow_sdk.plan import Plan, PlanNode
+from aiflow_sdk.variables import TIME_NAMES, references
 
 _DEMANDING = ("covering", "same", "last", "offset", "latest", "all")
 """Which window speaks for a dataset that is read by several: the one that ends with the run and holds most."""
@@ -87,7 +88,17 @@ def _demands(node: PlanNode, dataset: str) -> list[_Demand]:
     values = node.options.get("partitions")
     windows = [window for value in values.values() if (window := _window(value))] if isinstance(values, Mapping) else []
     complete, reruns = node.options.get("complete"), node.options.get("restated") == "rerun"
-    return [_Demand(window, _needed(window, complete), reruns) for window in windows or [Window("all")]]
+    windows = windows or _dated(node.options.get("path")) or [Window("all")]
+    return [_Demand(window, _needed(window, complete), reruns) for window in windows]
+
+
+def _dated(path: Any) -> list[Window]:
+    """Return the windows of a path that another time than the run's own decides: yesterday's files."""
+    if not isinstance(path, str):
+        return []
+    times = [one for one in references(path) if one.name in TIME_NAMES]
+    shifts = {one.offset + (one.name == "data_interval_end") for one in times}
+    return [Window("offset", shift) for shift in sorted(shifts) if shift]
 
 
 def _window(value: Any) -> Window | None:

@@ -46,6 +46,7 @@ COMMANDS = {
     "login": "Keep a token for the metadata service, for you alone.",
     "token": "List, make and revoke tokens of the metadata service.",
     "grant": "List, give and take back what other teams may read or write.",
+    "claim": "Say which project, namespace or table is whose.",
     "connection": "List, set and remove connections that the metadata service keeps.",
     "variable": "List, set and remove variables that the metadata service keeps.",
     "team": "List and make teams, and say who has which role in them.",

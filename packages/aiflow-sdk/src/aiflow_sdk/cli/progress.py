@@ -238,7 +238,8 @@ def _where(facts: Mapping[str, Any]) -> list[str]:
     where = []
     if (version := facts.get("table_version")) is not None:
         where.append(f"v{version}")
-    if partitions := facts.get("partitions"):
+    partitions = facts.get("partitions")
+    if partitions and not (facts.get("location") and len(partitions) == 1):  # the node's line has it in its path
         where.append(partitions[0] if len(partitions) == 1 else f"{partitions[0]} … {partitions[-1]}")
     if facts.get("superseded"):
         where.append("superseded by a newer run")

@@ -12,9 +12,9 @@ from aiflow_sdk.compiler.subject import Subject
 from aiflow_sdk.compiler.windows import time_problems, window_problems
 from aiflow_sdk.errors import AiflowError, DefinitionError, UnknownNameError, did_you_mean, unknown_name
 from aiflow_sdk.frames import check_signature
-from aiflow_sdk.ir import HERE, DatasetName, NodeIR
+from aiflow_sdk.ir import HERE, NodeIR
 from aiflow_sdk.partitions import is_window
-from aiflow_sdk.plugins import Engine, Family
+from aiflow_sdk.plugins import DatasetPart, Engine, Family
 from aiflow_sdk.variables import TIME_NAMES, names_in
 
 _OWN = ("{{ ds }}", "{{ ds_nodash }}", "{{ data_interval_start }}")
@@ -24,7 +24,7 @@ _OWN = ("{{ ds }}", "{{ ds_nodash }}", "{{ data_interval_start }}")
 def find_problems(subject: Subject) -> list[AiflowError]:
     """Return every problem of the pipeline in its environment, in the order of its nodes."""
     problems: list[AiflowError] = []
-    datasets: dict[str, DatasetName | None] = {}
+    datasets: dict[str, DatasetPart | None] = {}
     for node in subject.ir.nodes.values():
         problems.extend(_template_problems(subject, node))
         match node.type:
@@ -44,7 +44,7 @@ def find_problems(subject: Subject) -> list[AiflowError]:
 
 
 def _connector_problems(
-    subject: Subject, node: NodeIR, family: Family[Any], datasets: dict[str, DatasetName | None]
+    subject: Subject, node: NodeIR, family: Family[Any], datasets: dict[str, DatasetPart | None]
 ) -> Iterator[AiflowError]:
     """Yield what is wrong with a source or sink. Where nothing is, its name is put into ``datasets``."""
     where = subject.where(node)
@@ -84,37 +84,37 @@ def _continuity_problems(subject: Subject, node: NodeIR) -> Iterator[AiflowError
         )
 
 
-def _read_back_problems(subject: Subject, datasets: Mapping[str, DatasetName | None]) -> Iterator[AiflowError]:
+def _read_back_problems(subject: Subject, datasets: Mapping[str, DatasetPart | None]) -> Iterator[AiflowError]:
     """Yield the sources that read, of the run's own partition, what a sink of the same run writes."""
     nodes = subject.ir.nodes
-    sinks = {name: node_id for node_id, name in datasets.items() if name and nodes[node_id].type == "sink"}
-    for node_id, name in datasets.items():
+    sinks = {one: node_id for node_id, one in datasets.items() if one and nodes[node_id].type == "sink"}
+    for node_id, dataset in datasets.items():
         node = nodes[node_id]
-        if name not in sinks or node.type != "source" or node.options.get("version") is not None:
+        if dataset not in sinks or node.type != "source" or node.options.get("version") is not None:
             continue
         values = partition_values(subject, node).values()
         if all(value["$window"] in ("same", "covering") if is_window(value) else value in _OWN for value in values):
             yield DefinitionError(
                 "sink-read-back",
-                f"'{node_id}' reads what '{sinks[name]}' writes in the same run: {name.name}",
+                f"'{node_id}' reads what '{sinks[dataset]}' writes in the same run: {dataset.name.name}",
                 where=subject.where(node),
                 hint="use the dataset that is written instead; an earlier partition is window.offset(-1)",
             )
 
 
-def _shared_sink_problems(subject: Subject, datasets: Mapping[str, DatasetName | None]) -> Iterator[AiflowError]:
+def _shared_sink_problems(subject: Subject, datasets: Mapping[str, DatasetPart | None]) -> Iterator[AiflowError]:
     """Yield the sinks that would replace what another sink of the same run writes."""
     nodes = subject.ir.nodes
-    first: dict[DatasetName, str] = {}
-    for node_id, name in datasets.items():
-        if name is None or nodes[node_id].type != "sink":
+    first: dict[DatasetPart, str] = {}
+    for node_id, dataset in datasets.items():
+        if dataset is None or nodes[node_id].type != "sink":
             continue
-        if (other := first.setdefault(name, node_id)) == node_id:
+        if (other := first.setdefault(dataset, node_id)) == node_id:
             continue
         if replaces_run(subject, nodes[node_id]) or replaces_run(subject, nodes[other]):
             yield DefinitionError(
                 "shared-sink",
-                f"'{other}' and '{node_id}' both write {name.name}, and each replaces what the other wrote",
+                f"'{other}' and '{node_id}' both write {dataset.name.name}, and each replaces what the other wrote",
                 where=subject.where(nodes[node_id]),
                 hint='join the datasets and write once, write to two tables, or say mode="overwrite_partitions"',
             )

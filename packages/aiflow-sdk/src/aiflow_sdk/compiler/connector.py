@@ -11,18 +11,22 @@ from aiflow_sdk.compiler.subject import Subject
 from aiflow_sdk.config import Environment
 from aiflow_sdk.errors import AiflowError, PluginError, ProblemsError, Where
 from aiflow_sdk.ir import DatasetName, NodeIR, thaw
-from aiflow_sdk.plugins import Family, Plugin, Sink, Source
+from aiflow_sdk.plugins import DatasetPart, Family, Plugin, Sink, Source
 
 
-def dataset_of(subject: Subject, node: NodeIR) -> DatasetName | None:
-    """Return how lineage calls a connector's dataset; None where a template or a secret decides it, so that the run
-    tells. Raises ``PluginError`` for a stranger's plugin that fails."""
+def dataset_of(subject: Subject, node: NodeIR) -> DatasetPart | None:
+    """Return how lineage calls a connector's dataset, and which part of it the run's time decides; None where another
+    template or a secret decides the name, so that the run tells. Raises ``PluginError`` for a stranger's plugin that
+    fails."""
     # Which partitions are read has no part in the name, and follows the run as a rule.
     loaded = _loaded(subject, node, whole=False)
     if loaded is None:
-        return None
+        family: Family[Any] = subject.registry.sources if node.type == "source" else subject.registry.sinks
+        plugin: type[Source | Sink] = family.get(node.kind or "", where=subject.where(node))
+        with asked(subject, node, plugin, "dated"):
+            return plugin.dated(node.options)
     with asked(subject, node, type(loaded), "dataset"):
-        return DatasetName(*loaded.dataset())
+        return DatasetPart(DatasetName(*loaded.dataset()))
 
 
 def partition_values(subject: Subject, source: NodeIR) -> Mapping[str, Any]:

@@ -127,7 +127,7 @@ def _connector(
     subject: Subject, node: NodeIR, plugin: Any, family: Any, stated: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     options = {**with_grains(subject, node.options), **(stated or {})}
-    name = dataset_of(subject, node)
+    dataset = dataset_of(subject, node)
     reference = family.reference(node.kind)
     return {
         "id": node.id,
@@ -136,7 +136,7 @@ def _connector(
         "plugin": reference,
         "code": project_code(subject, reference),
         "options": plugin.spelled_out(options),
-        "dataset": tuple(name) if name else None,
+        "dataset": tuple(dataset.name) if dataset else None,
         "input_ids": node.input_ids,
     }
 

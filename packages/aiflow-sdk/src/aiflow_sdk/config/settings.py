@@ -170,11 +170,15 @@ def read_settings(path: Path) -> tuple[dict[str, Any], SettingsFile]:
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"line (\d+), column (\d+)", str(error))
         place = Where(path.name, int(line[1]), int(line[2])) if line else Where(path.name, len(text.splitlines()))
+        said = str(error).split(" (at ")[0]
+        is_twice = "twice" in said or "overwrite" in said
         raise ConfigurationError(
             "bad-toml",
-            f"aiflow.toml is not TOML: {str(error).split(' (at ')[0]}",
+            f"aiflow.toml is not TOML: {said}",
             where=place,
-            hint="text stands in quotes, a list in [], a table under [name]",
+            hint="a table or setting stands once: write what is new under the [name] that is there already"
+            if is_twice
+            else "text stands in quotes, a list in [], a table under [name]",
             notes=[f"looked in {path}"],
         ) from error
     problems = list(_find_problems(data, file))

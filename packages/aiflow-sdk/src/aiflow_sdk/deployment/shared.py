@@ -18,17 +18,19 @@ class SharedTables:
 
     workspace: Workspace
     environment: Environment
-    _sinks: dict[tuple[str, str], list[tuple[Discovered, PlanNode]]] = field(default_factory=dict)
+    _sinks: dict[tuple[str, str, str], list[tuple[Discovered, PlanNode]]] = field(default_factory=dict)
+    """By namespace and name, and the part of it that the run's time decides."""
 
     def add(self, pipeline: Discovered, plan: Plan) -> None:
         """Take note of a pipeline's sinks, as far as it is known before a run where they write."""
         for node in plan.node_list:
             if node.type == "sink" and node.dataset:
-                self._sinks.setdefault(node.dataset, []).append((pipeline, node))
+                part = self.workspace.part_of(node)
+                self._sinks.setdefault((*node.dataset, part), []).append((pipeline, node))
 
     def notes(self) -> Iterator[str]:
         """Yield a sentence for each table that two pipelines write, one of which replaces what the other wrote."""
-        for (_, name), sinks in self._sinks.items():
+        for (_, name, _), sinks in self._sinks.items():
             if len({(pipeline.project, pipeline.id) for pipeline, _ in sinks}) == 1:
                 continue
             if any(self.workspace.replaces_run(node, self.environment) for _, node in sinks):

@@ -39,6 +39,16 @@ def output_statistics_facet(rows: int | None, size: int | None) -> dict[str, Any
     return _facet("1-0-2", "OutputStatisticsOutputDatasetFacet", **_known(rowCount=rows, size=size))
 
 
+def input_subset_facet(locations: Sequence[str]) -> dict[str, Any]:
+    """Return the ``subset`` of an input: where the parts lie that were read, where not all of the dataset was."""
+    return _subset("InputSubsetInputDatasetFacet", inputCondition=_located(locations))
+
+
+def output_subset_facet(locations: Sequence[str]) -> dict[str, Any]:
+    """Return the ``subset`` of an output: where the parts lie that were written."""
+    return _subset("OutputSubsetOutputDatasetFacet", outputCondition=_located(locations))
+
+
 def dataset_version_facet(version: int | str) -> dict[str, Any]:
     """Return the ``version`` of a dataset: of a Delta table its number as text."""
     return _facet("1-0-1", "DatasetVersionDatasetFacet", datasetVersion=str(version))
@@ -95,6 +105,15 @@ def own_facet(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _facet(version: str, name: str, /, **fields: Any) -> dict[str, Any]:
     return {"_producer": PRODUCER, "_schemaURL": f"{_SPECIFICATION}/{version}/{name}.json#/$defs/{name}", **fields}
+
+
+def _subset(name: str, /, **condition: Any) -> dict[str, Any]:
+    address = f"{_SPECIFICATION}/1-0-0/BaseSubsetDatasetFacet.json#/$defs/{name}"
+    return {"_producer": PRODUCER, "_schemaURL": address, **condition}
+
+
+def _located(locations: Sequence[str]) -> dict[str, Any]:
+    return {"type": "location", "locations": list(locations)}
 
 
 def _input_field(one: Dependency) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from aiflow_sdk.lineage.story import error_facets
 from aiflow_sdk.stores import folder_name, try_lock
 
 _SPOOL = "events.jsonl"
-_OPEN = ".open"
+OPEN = ".open"
+"""Ends the name of the mark of an attempt."""
 _ENDS = ("COMPLETE", "FAIL", "ABORT")
 
 
@@ -77,7 +78,7 @@ def is_heard(folder: Path) -> bool:
     spool = folder / _SPOOL
     if not positions or not spool.exists():
         return True
-    if any(folder.glob(f"*{_OPEN}")):
+    if any(folder.glob(f"*{OPEN}")):
         return False  # the end of that attempt is not even spooled
     size = spool.stat().st_size
     return all(position_in(position.read_bytes()) >= size for position in positions)
@@ -114,7 +115,7 @@ class AttemptMark:
 
     def __init__(self, spool: RunSpool, start: Mapping[str, Any]) -> None:
         """``start`` is the event that the attempt began with. Raises ``OSError``."""
-        self._path = spool.path.with_name(f"{start['run']['runId']}{_OPEN}")
+        self._path = spool.path.with_name(f"{start['run']['runId']}{OPEN}")
         beside = self._path.with_suffix(f".{os.getpid()}.part")
         self._handle = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         fcntl.flock(self._handle, fcntl.LOCK_EX)  # before it has its name: nobody finds one that seems forsaken
@@ -131,7 +132,7 @@ class AttemptMark:
 
 def settle(folder: Path) -> None:
     """Tell of every attempt below a folder whose process is gone without a word that it has failed."""
-    for path in folder.glob(f"*/*{_OPEN}"):
+    for path in folder.glob(f"*/*{OPEN}"):
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

@@ -174,6 +174,9 @@ def _dataset(node: PlanNode, facts: NodeFacts, name: tuple[str, str], columns: F
     measured: dict[str, Any] = {
         "aiflow_node": events.own_facet("node", {k: v for k, v in ours.items() if v is not None})
     }
+    if facts.location is not None:
+        tell = events.input_subset_facet if node.type == "source" else events.output_subset_facet
+        measured["subset"] = tell([facts.location])
     if facts.rows is not None or facts.bytes is not None:
         if node.type == "source":
             measured["inputStatistics"] = events.input_statistics_facet(facts.rows, facts.bytes)

@@ -16,6 +16,7 @@ from aiflow_sdk.stores import try_lock, writing
 
 LETTING_GO_SECONDS = 10.0
 """How long a run may be held by what a killed process had forked, or by who tells the end of it."""
+LOCK = "owner.lock"
 _LOOK_SECONDS = 0.01
 _MOST_BYTES = 4096
 """Of the name of a session."""
@@ -25,7 +26,7 @@ class Ownership:
     """The lock in a run's folder, and whether this process has it."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "owner.lock"
+        self._path = folder / LOCK
         self._lock: int | None = None
 
     @property

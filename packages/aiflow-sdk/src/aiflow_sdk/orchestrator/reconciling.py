@@ -164,7 +164,7 @@ class _Reconciliation:
             attempt["run_id"]
             for task in (story or {}).get("tasks", ())
             for attempt in task["attempts"]
-            if attempt["state"] != "running"
+            if attempt["state"] != "running" and not _is_by_hand(attempt)
         }
         for task in self._airflow.attempts(run.dag_id, run.dag_run_id):
             for one in self._tries(run, task):
@@ -298,9 +298,14 @@ def _is_begun_anew(known: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
 
 def _is_told(known: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
     """Tell whether the service knows already how a run stands."""
-    if known["state"] != "running":
+    if known["state"] != "running" and not _is_by_hand(known):
         return not _is_begun_anew(known, found)
     return found["state"] not in _ENDS
+
+
+def _is_by_hand(known: Mapping[str, Any]) -> bool:
+    """Tell whether somebody said that a run or attempt is over (``aiflow sync --end``): Airflow knows better."""
+    return (known.get("error") or {}).get("code") == "ended-by-hand"
 
 
 def _error_of(record: RunRecord) -> Mapping[str, Any]:

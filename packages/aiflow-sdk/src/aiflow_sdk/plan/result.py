@@ -36,6 +36,8 @@ class NodeFacts(Frozen):
 
     dataset: tuple[str, str] | None = None
     """Of a source or sink: namespace and name for lineage, as the run's own options tell them."""
+    location: str | None = None
+    """Where the run's time decides which part of the dataset is touched: where that lies, as the node's options say."""
     touched: tuple[tuple[str, str, str], ...] = ()
     """Of an external function: (``read`` or ``write``, namespace, name) of each dataset that it named."""
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Written,
         pending_write,
     )
+    from aiflow_sdk.plugins.dataset import DatasetPart
     from aiflow_sdk.plugins.execution import (
         BilledUnits,
         Cluster,
@@ -69,6 +70,7 @@ _HOMES = {
     "Comparison": "aiflow_sdk.plugins.connector",
     "DataFile": "aiflow_sdk.plugins.connector",
     "DatasetName": "aiflow_sdk.ir",
+    "DatasetPart": "aiflow_sdk.plugins.dataset",
     "Destination": "aiflow_sdk.plugins.connector",
     "Engine": "aiflow_sdk.plugins.execution",
     "Environment": "aiflow_sdk.config",
@@ -131,6 +133,7 @@ __all__ = [
     "Comparison",
     "DataFile",
     "DatasetName",
+    "DatasetPart",
     "Destination",
     "Engine",
     "Environment",

@@ -11,9 +11,8 @@ from pydantic import Field, NonNegativeInt
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.errors import Where
-from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Run
-from aiflow_sdk.plugins.options import Plugin
+from aiflow_sdk.plugins.dataset import Connector
 
 if TYPE_CHECKING:
     import polars
@@ -46,7 +45,7 @@ class Scan:
     """Only so many rows are needed (samples)."""
 
 
-class Source(Plugin, ABC):
+class Source(Connector, ABC):
     """Where data comes from. The least a source does is yield Arrow record batches; that works on every engine."""
 
     bounded: ClassVar[bool] = True
@@ -59,10 +58,6 @@ class Source(Plugin, ABC):
     """How long a run waits for those partitions."""
     restated: Literal["stale", "rerun", "ignore"] = "stale"
     """What follows when the input changes after a run: the run's partition is stale, is made again, or nothing."""
-
-    @abstractmethod
-    def dataset(self) -> DatasetName:
-        """Return how lineage calls the dataset."""
 
     @abstractmethod
     def scan(self, request: Scan) -> Iterator[pa.RecordBatch]:
@@ -245,12 +240,8 @@ class Written:
     """As :meth:`Sink.identity` would answer now."""
 
 
-class Sink(Plugin, ABC):
+class Sink(Connector, ABC):
     """Where data goes. The least a sink does is take Arrow record batches; that works on every engine."""
-
-    @abstractmethod
-    def dataset(self) -> DatasetName:
-        """Return how lineage calls the dataset."""
 
     @abstractmethod
     def write(self, batches: pa.RecordBatchReader, request: Write) -> Written:

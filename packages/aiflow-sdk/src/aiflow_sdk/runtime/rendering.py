@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiflow_sdk.config import Environment, resolve_secrets
-from aiflow_sdk.ir import FrozenMap, thaw
+from aiflow_sdk.errors import DefinitionError
+from aiflow_sdk.ir import DatasetName, FrozenMap, thaw
 from aiflow_sdk.partitions import Partition, Window, is_window
 from aiflow_sdk.plan import NodeFacts, PlanNode, Run
+from aiflow_sdk.plugins import Sink, Source
 from aiflow_sdk.redaction import REDACTOR
-from aiflow_sdk.variables import has_template, render
+from aiflow_sdk.variables import TIME_NAMES, has_template, names_in, render, render_but_time
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,14 @@ class WantedPartitions:
     """How many of them must be there, unless the source says otherwise."""
     follow_run: bool = True
     """Whether another run asks for others."""
+
+
+class TouchedDataset(NamedTuple):
+    """A dataset that a run touches; where the run's time decides a part of it, which one, and how that is called."""
+
+    name: DatasetName
+    partition: str | None = None
+    location: str | None = None
 
 
 def render_options(node: PlanNode, run: Run, environment: Environment) -> tuple[dict[str, Any], list[WantedPartitions]]:
@@ -50,6 +61,17 @@ def render_options(node: PlanNode, run: Run, environment: Environment) -> tuple[
     elif partitions is not None:
         rendered["partitions"] = partitions
     return rendered, wanted
+
+
+def touched_dataset(node: PlanNode, connector: Source | Sink, run: Run) -> TouchedDataset:
+    """Return how lineage calls the dataset of a connector with the run's options."""
+    if names_in(node.options) & TIME_NAMES:
+        facts = run.facts()
+        with suppress(DefinitionError):  # a param's value looks like a template: then the run's name is one of its own
+            options = node.options if node.dataset else render_but_time(thaw(node.options), facts)
+            if found := connector.dated(options):
+                return TouchedDataset(found.name, str(render(found.part, facts)), str(render(found.location, facts)))
+    return TouchedDataset(connector.dataset())
 
 
 def partition_keys(raw: Any, run: Run) -> tuple[tuple[str, ...] | None, int]:

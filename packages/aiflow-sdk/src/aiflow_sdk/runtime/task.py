@@ -13,7 +13,7 @@ from aiflow_sdk.code import enter_project
 from aiflow_sdk.config import SERVICE, Environment, ReadThrough, resolve_secrets
 from aiflow_sdk.config.configuration import ConfigurationItem
 from aiflow_sdk.errors import DefinitionError, Where
-from aiflow_sdk.ir import DatasetName, FrozenMap, thaw
+from aiflow_sdk.ir import FrozenMap, thaw
 from aiflow_sdk.place import node_place, placed
 from aiflow_sdk.plan import JobHandle, NodeFacts, Plan, PlanNode, PlanTask, Run, TaskResult
 from aiflow_sdk.plugins import (
@@ -35,7 +35,14 @@ from aiflow_sdk.runtime.context import Context
 from aiflow_sdk.runtime.functions import load_function
 from aiflow_sdk.runtime.grants import Gate
 from aiflow_sdk.runtime.readiness import await_partitions
-from aiflow_sdk.runtime.rendering import WantedPartitions, fill_values, render_options, shown_facts
+from aiflow_sdk.runtime.rendering import (
+    TouchedDataset,
+    WantedPartitions,
+    fill_values,
+    render_options,
+    shown_facts,
+    touched_dataset,
+)
 from aiflow_sdk.runtime.staging import Staging, StoreStaging
 from aiflow_sdk.service import Touch, touch_of
 from aiflow_sdk.usage import Meter
@@ -171,7 +178,7 @@ class _Work:
     frames: dict[str, Frame] = field(default_factory=dict)
     facts: dict[str, NodeFacts] = field(default_factory=dict)
     contexts: dict[str, Context] = field(default_factory=dict)
-    datasets: dict[str, DatasetName] = field(default_factory=dict)
+    datasets: dict[str, TouchedDataset] = field(default_factory=dict)
 
     def where(self, node_id: str | None = None) -> Where:
         """Return where a node, or else the pipeline, was written."""
@@ -189,17 +196,18 @@ class _Work:
             node, where = self.plan.nodes[node_id], self.where(node_id)
             if node.type != "transform" and node_id not in self.overrides:
                 with placed(where):
-                    touch = touch_of(node.type, node.dataset or self.dataset(node, where))
+                    touch = touch_of(node.type, node.dataset or self.dataset(node, where).name)
                 if touch is not None:
                     touches.setdefault(touch, where)
         if touches:
             self.gate.check(touches)
 
-    def dataset(self, node: PlanNode, where: Where) -> DatasetName:
+    def dataset(self, node: PlanNode, where: Where) -> TouchedDataset:
         """Return the dataset of a source or sink whose name the run decides."""
         options, _ = render_options(node, self.run, self.environment)
         kind: type[Source] | type[Sink] = Source if node.type == "source" else Sink
-        return load_plugin(node.plugin or "", kind).load(options, self.environment, where=where).dataset()
+        connector = load_plugin(node.plugin or "", kind).load(options, self.environment, where=where)
+        return touched_dataset(node, connector, self.run)
 
     def wait(self, patient: bool) -> None:
         """Return once the partitions are there that the task's sources ask for; at once unless ``patient``."""
@@ -276,7 +284,9 @@ class _Work:
         identity = source.identity(self.run) if node.bounded else None
         self.frames[node.id] = session.read(source, Scan(self.run))
         rows, size = source.measure(self.run) if node.bounded else (None, None)
-        dataset = source.dataset() if source is not override else None
+        dataset = touched_dataset(node, source, self.run) if source is not override else None
+        if dataset and dataset.partition:
+            partitions = (dataset.partition, *partitions)
         reading = source.reading() if isinstance(source, VersionedSource) and node.bounded else None
         self.finished(
             NodeFacts(
@@ -285,7 +295,8 @@ class _Work:
                 bytes=size,
                 seconds=round(time.perf_counter() - began, 6),
                 identity=identity,
-                dataset=dataset,
+                dataset=dataset.name if dataset else None,
+                location=dataset.location if dataset else None,
                 columns=session.columns(self.frames[node.id]),
                 partitions=partitions,
                 table_version=reading.version if reading else None,
@@ -336,7 +347,7 @@ class _Work:
         else:
             options, _ = render_options(node, self.run, self.environment)
             sink = load_plugin(node.plugin or "", Sink).load(options, self.environment, where=self.where(node.id))
-            self.datasets[node.id] = sink.dataset()
+            self.datasets[node.id] = touched_dataset(node, sink, self.run)
         request = Write(
             node.id,
             self.run,
@@ -351,6 +362,10 @@ class _Work:
     def finished_write(self, session: Session, write: FrameWrite, written: Written, seconds: float | None) -> None:
         node_id = write.request.node_id
         known = self.facts.get(node_id, NodeFacts(node_id=node_id))
+        dataset = self.datasets.get(node_id)
+        partitions = written.partitions
+        if dataset and (part := dataset.partition):
+            partitions = tuple(f"{part}/{one}" for one in partitions) or (part,)
         is_stage = self.plan.nodes[node_id].type != "sink"
         self.finished(
             NodeFacts(
@@ -363,10 +378,11 @@ class _Work:
                 columns=written.columns or session.columns(write.frame),
                 dialect=known.dialect,
                 identity=written.identity,
-                dataset=self.datasets.get(node_id),
+                dataset=dataset.name if dataset else None,
+                location=dataset.location if dataset else None,
                 superseded=written.superseded,
                 address=None if is_stage else written.address,
-                partitions=written.partitions,
+                partitions=partitions,
                 touched=known.touched,
             )
         )

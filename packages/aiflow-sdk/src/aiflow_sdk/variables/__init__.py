@@ -1,8 +1,16 @@
 """Run variables: values known only at run time, written as ``{{ ds }}`` or ``p.vars["run_date"]``."""
 
 from aiflow_sdk.variables.query import map_query, render_query
-from aiflow_sdk.variables.rendering import refuse_secrets, render, run_facts
-from aiflow_sdk.variables.template import NAMES, TIME_NAMES, Reference, find_name, has_template, replace_templates
+from aiflow_sdk.variables.rendering import refuse_secrets, render, render_but_time, run_facts
+from aiflow_sdk.variables.template import (
+    NAMES,
+    TIME_NAMES,
+    Reference,
+    find_name,
+    has_template,
+    references,
+    replace_templates,
+)
 from aiflow_sdk.variables.value import canonicalise, has_secret, names_in, secret_name, secrets_in
 from aiflow_sdk.variables.variable import Variable, Variables
 
@@ -18,8 +26,10 @@ __all__ = [
     "has_template",
     "map_query",
     "names_in",
+    "references",
     "refuse_secrets",
     "render",
+    "render_but_time",
     "render_query",
     "replace_templates",
     "run_facts",

@@ -11,7 +11,7 @@ from aiflow_sdk.config import SCHEME, Secret
 from aiflow_sdk.errors import DefinitionError, unknown_name
 from aiflow_sdk.partitions import Partition
 from aiflow_sdk.variables.template import TIME_NAMES, Reference, references, replace_templates
-from aiflow_sdk.variables.value import map_texts, texts_in
+from aiflow_sdk.variables.value import has_secret, map_texts, texts_in
 
 
 def run_facts(
@@ -63,6 +63,27 @@ def render(value: Any, facts: Mapping[str, Any]) -> Any:
     look secrets up first, so that no value of a run can name one.
     """
     return map_texts(value, lambda text: text if isinstance(text, Secret) else _rendered(text, facts))
+
+
+def render_but_time(value: Any, facts: Mapping[str, Any]) -> Any:
+    """Return ``value`` as :func:`render` would, but with the templates of the run's time as they stand.
+
+    Raises ``DefinitionError`` (``bad-template``) where a param's value has braces of its own, which nothing would tell
+    from a template afterwards.
+    """
+    return map_texts(value, lambda text: text if has_secret(text) else _rendered_but_time(text, facts))
+
+
+def _rendered_but_time(text: str, facts: Mapping[str, Any]) -> str:
+    def written(reference: Reference) -> str:
+        if reference.name in TIME_NAMES:
+            return str(reference)
+        value = _written(reference, facts)
+        if "{{" in value or "}}" in value:
+            raise DefinitionError("bad-template", f"the value of {reference} holds braces")
+        return value
+
+    return replace_templates(text, written)
 
 
 def _rendered(text: str, facts: Mapping[str, Any]) -> Any:

@@ -112,6 +112,16 @@ class Workspace:
         plugin = self.registry.sinks.get(sink.kind or "")
         return sink_to_ask(plugin, sink.options, environment).replaces() == "run"
 
+    def part_of(self, sink: PlanNode) -> str:
+        """Return which part of its dataset a sink of a plan writes, as templates of the run's time; empty: the whole.
+
+        Of the project's own it is not known.
+        """
+        if ("sink", sink.kind) in self._own:
+            return ""
+        dated = self.registry.sinks.get(sink.kind or "").dated(sink.options)
+        return dated.part if dated else ""
+
     def _look_for_own(self) -> None:
         root = self.project.root
         for module in find_plugin_modules(root, scan_sources(root)):

@@ -7,10 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
+from aiflow_service.access.teams import any_team
 from aiflow_service.api.answers import (
     SAME,
     Cursor,
     Limit,
+    answer,
     answer_object,
     answer_page,
     checked_text,
@@ -19,7 +21,17 @@ from aiflow_service.api.answers import (
 )
 from aiflow_service.api.problem import PROBLEMS, not_found
 from aiflow_service.api.services import ScopeOf, ServicesOf
-from aiflow_service.catalog import find_dataset, find_job, known_dataset, list_datasets, list_jobs
+from aiflow_service.api.words import Body
+from aiflow_service.api.words import Name as TeamsName
+from aiflow_service.catalog import (
+    find_dataset,
+    find_job,
+    give_dataset,
+    known_dataset,
+    list_datasets,
+    list_jobs,
+    release_dataset,
+)
 from aiflow_service.ledger import list_partitions, list_repairs
 from aiflow_service.ledger.evaluation import State
 
@@ -30,6 +42,12 @@ Namespace = Annotated[str | None, Query(max_length=2000)]
 Name = Annotated[str | None, Query(max_length=2000)]
 Environment = Annotated[str, Query(min_length=1, max_length=500)]
 Part = Annotated[str | None, Query(max_length=200, description="A part of the name.")]
+
+
+class Owner(Body):
+    """The team that a dataset is given to."""
+
+    team: TeamsName
 
 
 @router.get("/jobs")
@@ -122,6 +140,24 @@ def repairs(
             raise not_found("dataset")
         found, is_truncated = list_repairs(connection, scope, dataset_id, among, down=down)
     return answer_page(found, None, truncated=is_truncated)
+
+
+@router.put("/datasets/{number}/owner")
+def new_owner(number: Number, wanted: Owner, services: ServicesOf, scope: ScopeOf) -> Response:
+    """Give a dataset to a team, as if that one had been the first to write it; for administrators.
+
+    What another one has said of its columns, facts and other names goes.
+    """
+    with services.database.writing() as writing:
+        team_id = any_team(writing.connection, scope, wanted.team)
+        return answer(give_dataset(writing, scope, number, team_id))
+
+
+@router.delete("/datasets/{number}/owner")
+def no_owner(number: Number, services: ServicesOf, scope: ScopeOf) -> Response:
+    """Make a dataset that of the next team that writes it; its own looks after it until then. For administrators."""
+    with services.database.writing() as writing:
+        return answer(release_dataset(writing, scope, number))
 
 
 @router.get("/datasets/{number}", responses=SAME)

@@ -12,10 +12,11 @@ from starlette.responses import PlainTextResponse, Response
 from aiflow_service import __version__
 from aiflow_service.access import Role
 from aiflow_service.api.answers import answer
-from aiflow_service.api.problem import PROBLEMS, problem_response
+from aiflow_service.api.problem import PROBLEMS, problem_response, unfit_problem
 from aiflow_service.api.services import ScopeOf, ServicesOf
-from aiflow_service.database import moment_text, now
+from aiflow_service.database import UnfitDatabase, moment_text, now
 from aiflow_service.database.identity import identity_of
+from aiflow_service.database.schema import NOTHING_OF_ALL
 from aiflow_service.database.tables import counters
 
 router = APIRouter(tags=["health"], responses=PROBLEMS)
@@ -31,12 +32,15 @@ async def live() -> Response:
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 def ready(services: ServicesOf) -> Response:
-    """Say whether requests can be served: the database answers. And for how many days things are kept, unless a team
-    has it otherwise, which is told at the team; null is for ever.
+    """Say whether requests can be served: the database answers, and has all tables. And for how many days things are
+    kept, unless a team has it otherwise, which is told at the team; null is for ever.
     """
     try:
+        services.database.require_file()
         with services.database.reading() as connection:
-            connection.execute(sa.text("SELECT 1"))
+            connection.execute(NOTHING_OF_ALL)
+    except UnfitDatabase as error:
+        return unfit_problem(error)
     except SQLAlchemyError:
         return problem_response(
             503, "database-unreachable", "the database does not answer", headers={"Retry-After": "5"}
@@ -53,6 +57,7 @@ def service(services: ServicesOf, scope: ScopeOf) -> Response:
     another `id`, or a greater number, has told that to another service, or to what has been put back since.
     """
     with services.database.reading() as connection:
+        connection.execute(NOTHING_OF_ALL)  # else what is said of its schema is not so
         last = sa.select(counters.c.value).where(counters.c.name == "events")
         told = {
             "id": identity_of(connection),

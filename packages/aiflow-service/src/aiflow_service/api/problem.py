@@ -19,6 +19,7 @@ from starlette.responses import Response
 from aiflow_service.access import Caller, Change, Denied, Unseen, entry_of
 from aiflow_service.access.oidc import ProviderSilent, Untrusted
 from aiflow_service.access.teams import Taken
+from aiflow_service.database import UnfitDatabase
 from aiflow_service.ingest import Overloaded, Unwritable
 from aiflow_service.masking import hide_secrets_in_text
 from aiflow_service.openlineage import Refusal
@@ -85,6 +86,13 @@ def problem_response(
     if place is not None:
         told["place"] = place
     return Response(msgspec.json.encode(told), status, headers, media_type=_MEDIA_TYPE)
+
+
+def unfit_problem(error: UnfitDatabase) -> Response:
+    """Return the response that tells why nothing can be done with the database until somebody mends it."""
+    return problem_response(
+        503, error.problem, f"{error}; once that is mended, ask or send again", headers={"Retry-After": "5"}
+    )
 
 
 def describe_problems(document: dict[str, Any]) -> dict[str, Any]:
@@ -171,6 +179,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Overloaded)
     async def overloaded(_: Request, error: Overloaded) -> Response:
         return problem_response(503, "overloaded", "too many events wait to be written", headers={"Retry-After": "1"})
+
+    @app.exception_handler(UnfitDatabase)
+    async def unfit(_: Request, error: UnfitDatabase) -> Response:
+        _LOG.error("%s", error)
+        return unfit_problem(error)
 
     @app.exception_handler(Unwritable)
     @app.exception_handler(OperationalError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,7 +13,7 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from aiflow_service.access import Scope
+from aiflow_service.access import Role, Scope
 from aiflow_service.access.teams import find_team
 from aiflow_service.api.answers import (
     SAME,
@@ -20,6 +21,7 @@ from aiflow_service.api.answers import (
     Limit,
     Moment,
     Word,
+    answer,
     answer_object,
     answer_page,
     checked_text,
@@ -27,11 +29,15 @@ from aiflow_service.api.answers import (
     place_of,
 )
 from aiflow_service.api.events import with_raw
-from aiflow_service.api.problem import PROBLEMS, not_found
-from aiflow_service.api.services import ScopeOf, Services, ServicesOf, renewed_scope
+from aiflow_service.api.ingest import replay
+from aiflow_service.api.problem import PROBLEMS, Problem, not_found
+from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf, renewed_scope
 from aiflow_service.api.words import NAME_PATTERN
+from aiflow_service.audit import Entry, record
+from aiflow_service.database import Writing
 from aiflow_service.events import EventFilter, list_events
-from aiflow_service.runs import RunFilter, changed_since, find_run, list_runs, newest_change, team_of_run
+from aiflow_service.ingest import Sender
+from aiflow_service.runs import RunFilter, changed_since, end_events, find_run, list_runs, newest_change, team_of_run
 
 router = APIRouter(prefix="/api/v1/runs", tags=["runs"], responses=PROBLEMS)
 
@@ -112,6 +118,36 @@ def run(run_id: RunId, request: Request, services: ServicesOf, scope: ScopeOf, t
     if found is None:
         raise not_found("run")
     return answer_object(request, found)
+
+
+@router.post("/{run_id}/end")
+def end_run(run_id: RunId, services: ServicesOf, scope: ScopeOf, caller: CallerOf, team: TeamWord = None) -> Response:
+    """Say that a run is over which nobody is left to tell the end of: it and its open attempts have failed.
+
+    Whatever the run itself tells, sooner or later, outdoes that. For operators.
+    """
+    uid = run_id.lower()
+    with services.database.reading() as connection:
+        team_id = find_team(connection, scope, team) if team else team_of_run(connection, scope, uid)
+        story = None if team_id is None else find_run(connection, scope, uid, team_id)
+    if story is None or team_id is None:
+        raise not_found("run")
+    scope.require(Role.OPERATOR, team_id, story["environment"])
+    if story["state"] != "running":
+        raise Problem(409, "run-ended", f"the run has {story['state']} at {story['ended_at']}, and ends no more")
+    told = list(end_events(story, scope.caller.name, datetime.now(UTC)))
+    # It is the team's word on its own run, whoever says it: claims have nothing to sort.
+    submissions, refusals = replay(msgspec.json.encode(told), Sender(team_id, False, scope.caller.environment))
+    if refusals:
+        raise refusals[0]
+    facts = {"pipeline": story["pipeline"], "started_at": story["started_at"], "parts": len(told) - 1}
+    entry = Entry(caller, "run.ended", "run", uid, team_id=team_id, environment=story["environment"], details=facts)
+
+    def note(writing: Writing) -> None:
+        record(writing, entry)
+
+    services.writer.write_together(submissions, note)
+    return answer({"run_id": uid, "team": story["team"], "state": "failed", "parts": len(told) - 1})
 
 
 @router.get("/{run_id}/events")

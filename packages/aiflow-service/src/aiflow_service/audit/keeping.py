@@ -127,7 +127,13 @@ class AuditKeeper:
         last = self.checkpoints.last
         if last is not None and last_seq < last.seq:
             if self.is_sound:
-                _LOG.error("the audit ends at row %d, and row %d was signed: it was cut", last_seq, last.seq)
+                _LOG.error(
+                    "the audit ends at row %d, and row %d was signed: it was cut, or the checkpoints in %s are those "
+                    "of another database, and this one needs a place of its own",
+                    last_seq,
+                    last.seq,
+                    without_credentials(self.checkpoints.address),
+                )
             self.is_sound = False
         elif self.checkpoints.is_due(last_seq):
             self._sign()

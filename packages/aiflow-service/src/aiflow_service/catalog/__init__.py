@@ -2,6 +2,7 @@
 
 from aiflow_service.catalog.memory import CatalogMemory
 from aiflow_service.catalog.names import Names
+from aiflow_service.catalog.owning import give_dataset, release_dataset
 from aiflow_service.catalog.reading import (
     datasets_named,
     find_dataset,
@@ -18,8 +19,10 @@ __all__ = [
     "datasets_named",
     "find_dataset",
     "find_job",
+    "give_dataset",
     "known_dataset",
     "list_datasets",
     "list_jobs",
+    "release_dataset",
     "write_schemas",
 ]

@@ -23,7 +23,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from aiflow_sdk.errors import AiflowError, ConfigurationError, StoreError
+from aiflow_service.database.file import OpenFile, ReplacedFile
 from aiflow_service.database.protection import READER, SEES, SEES_ALL
+from aiflow_service.database.schema import WrongSchema, schema_fault
 from aiflow_service.database.tables import counters
 
 _WRITERS = 0x6169666C6F77  # "aiflow": the advisory lock of whoever writes
@@ -91,6 +93,7 @@ class Database:
         self.is_postgres = engine.dialect.name == "postgresql"
         self.is_unbound = False
         """Whether the database's user is one whom no policy binds; then reads for callers are another role's."""
+        self._file = None if self.is_postgres else OpenFile(str(engine.url.database))
         self._writers = threading.Lock()
         self._kept: Connection | None = None
         """The connection that wrote last."""
@@ -102,7 +105,7 @@ class Database:
         On PostgreSQL they see no more than :data:`~aiflow_service.database.protection.SEES` says. ``keeps_plans``: the
         statements are few, and whatever their values are one plan is right for each.
         """
-        with self.engine.connect() as connection:
+        with self._explaining(), self.engine.connect() as connection:
             if not self.is_postgres:
                 connection.exec_driver_sql("BEGIN")  # it holds up nobody; the pool ends it
                 yield connection
@@ -118,7 +121,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Writing]:
         """Give the one transaction that writes; it is durable when the block has ended, and gone where it raised."""
-        with self._writers:
+        with self._explaining(), self._writers:
             connection = self._begin()
             try:
                 writing = Writing(connection)
@@ -140,6 +143,16 @@ class Database:
                     self._kept = connection
                 else:
                     connection.close()
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Raise :class:`WrongSchema` where a statement failed of what the database lacks."""
+        try:
+            yield
+        except DBAPIError as error:
+            if (told := schema_fault(error, self.engine)) is None:
+                raise
+            raise told from error
 
     def _begin(self) -> Connection:
         """Return a connection in a transaction that writes.
@@ -165,8 +178,14 @@ class Database:
             raise
         return connection
 
+    def require_file(self) -> None:
+        """Return if SQLite's file is the one that is open. Raises :class:`ReplacedFile`."""
+        if self._file is not None:
+            self._file.require()
+
     def _start(self, connection: Connection) -> None:
         if not self.is_postgres:
+            self.require_file()
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
             connection.exec_driver_sql(_BEGIN if self.is_unbound else _BEGIN_SEEING)
@@ -285,6 +304,14 @@ def told_failures() -> Iterator[None]:
 
 def _failure_of(error: SQLAlchemyError) -> AiflowError | None:
     """Return what is said of a database that failed: its own first line, and no statement; None where it did not."""
+    if isinstance(error, ReplacedFile):
+        return StoreError("database-replaced", str(error), hint="end the service, put its file back, start it again")
+    if isinstance(error, WrongSchema):
+        return ConfigurationError(
+            "database-schema",
+            str(error),
+            hint="restore a backup into an empty database, or bring back what somebody removed",
+        )
     cause = getattr(error, "orig", None) or error
     why = next(iter(str(cause).splitlines()), type(cause).__name__)
     if getattr(cause, "sqlstate", None) == _MAY_NOT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -14,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from aiflow_sdk.errors import ConfigurationError
 from aiflow_service.database.connection import Database
+from aiflow_service.database.schema import Schema, require_schema, schema_of
 
 _LOCK = 0x6169666D6967  # "aifmig": one replica migrates, the others wait and find it done
 
@@ -21,12 +23,14 @@ _LOCK = 0x6169666D6967  # "aifmig": one replica migrates, the others wait and fi
 def migrate(database: Database, revision: str = "head") -> None:
     """Run the migrations that are missing; every replica may call it at once.
 
-    Raises ``ConfigurationError`` where a newer service has been here: it knows what this one does not.
+    Raises ``ConfigurationError`` where a newer service has been here: it knows what this one does not; and
+    :class:`WrongSchema` where something is absent that an earlier migration has made.
     """
     with migrating(database) as connection:
         _refuse_newer(connection)
         if revision == "head":
             upgrade(connection)
+            require_schema(connection)
         else:
             downgrade(connection, revision)
 
@@ -64,6 +68,17 @@ def revision_of(connection: Connection) -> str | None:
     """
     _refuse_newer(connection)
     return MigrationContext.configure(connection).get_current_revision()
+
+
+def schema_at(revision: str) -> Schema:
+    """Return which tables and columns a database has that was migrated so far: such a one is made, in memory."""
+    engine = sa.create_engine("sqlite://")
+    try:
+        with engine.connect() as connection:
+            upgrade(connection, revision)
+            return schema_of(connection)
+    finally:
+        engine.dispose()
 
 
 def is_known(revision: str) -> bool:

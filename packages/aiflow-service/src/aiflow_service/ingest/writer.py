@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from aiflow_service.database import Writing, now
+from aiflow_service.database import UnfitDatabase, Writing, now
 from aiflow_service.events import RefusedEvent
 from aiflow_service.ingest.group import GroupWriter, Outcome, Submission
 from aiflow_service.ingest.repeats import LATER_SECONDS
@@ -88,7 +88,7 @@ class EventWriter:
     async def write(self, submissions: list[Submission], refused: list[RefusedEvent]) -> Written:
         """Hand over what a request has sent and return once it is durable.
 
-        Raises :class:`Overloaded` at once, or :class:`Unwritable` after some seconds.
+        Raises :class:`Overloaded` or :class:`UnfitDatabase` at once, or :class:`Unwritable` after some seconds.
         """
         loop = asyncio.get_running_loop()
         waiting = Waiting(submissions, refused, loop, loop.create_future())
@@ -117,6 +117,8 @@ class EventWriter:
             outcome = groups.write(submissions, (), then)
             if not groups.is_settled:
                 groups.settle()
+        except UnfitDatabase:
+            raise  # no event is to blame
         except _UNSTORABLE as error:
             if _is_outage(error):
                 raise
@@ -145,7 +147,7 @@ class EventWriter:
                 outcome = self._write(submissions, refused, unstorable)
             except Exception as error:  # noqa: BLE001 whoever waits has to hear of it, and the thread goes on
                 _LOG.exception("a group of %d events could not be written", len(submissions))
-                _answer(group, None, Unwritable(str(error)))
+                _answer(group, None, error if isinstance(error, UnfitDatabase) else Unwritable(str(error)))
                 continue
             _answer(group, Written(outcome, unstorable), None)
             try:
@@ -192,6 +194,8 @@ class EventWriter:
         """Write a group. An event that the database will not hold is searched out and refused; the others land."""
         try:
             return self._patiently(submissions, refused)
+        except UnfitDatabase:
+            raise  # no event is to blame
         except _UNSTORABLE as error:
             if _is_outage(error) or not submissions:
                 raise

@@ -13,8 +13,9 @@ from aiflow_sdk.errors import ConfigurationError
 from aiflow_service import __version__
 from aiflow_service.database import Writing, moment_text, now
 from aiflow_service.database.bulk import insert_rows
-from aiflow_service.database.migration import downgrade, revision_of, upgrade
+from aiflow_service.database.migration import downgrade, revision_of, schema_at, upgrade
 from aiflow_service.database.partitions import are_partitioned, make_months, month_of
+from aiflow_service.database.schema import lacking, schema_of
 from aiflow_service.database.tables import DEFAULT_TEAM_ID, METADATA
 
 _BLOCK_ROWS = 500
@@ -44,17 +45,22 @@ class Block(Struct, frozen=True, array_like=True):
 def read_header(connection: Connection) -> Header:
     """Return what the database holds, as tables and columns.
 
-    Raises ``ConfigurationError`` where there is no schema of ours, or one that this version does not know.
+    Raises ``ConfigurationError`` where there is no schema of ours, one that this version does not know, or one that
+    lacks what its migrations have made.
     """
     revision = revision_of(connection)
     if revision is None:
         raise ConfigurationError(
             "database-empty", "the database holds nothing of the service", hint="see that its address is the right one"
         )
-    found = sa.inspect(connection)
-    there = set(found.get_table_names())
-    names = [str(table.name) for table in METADATA.sorted_tables if table.name in there]
-    columns = {name: [str(column["name"]) for column in found.get_columns(name)] for name in names}
+    found = schema_of(connection)
+    if missing := lacking(found, schema_at(revision)):
+        raise ConfigurationError(
+            "database-schema",
+            f"the database lacks {', '.join(missing)}, which its migration '{revision}' has: nothing was written",
+            hint="restore a backup into an empty database, or bring back what somebody removed",
+        )
+    columns = {str(table.name): list(found[table.name]) for table in METADATA.sorted_tables if table.name in found}
     return Header(1, revision, __version__, moment_text(now()) or "", columns)
 
 
@@ -83,6 +89,12 @@ def write_contents(connection: Connection, header: Header, blocks: Iterable[Bloc
     It happens in the transaction that ``migrating`` gave, or not at all. What is of an older migration is migrated.
     Raises ``ConfigurationError`` where the database holds something.
     """
+    if missing := lacking(header.columns, schema_at(header.revision)):
+        raise ConfigurationError(
+            "backup-damaged",
+            f"the backup is of a database that lacked {', '.join(missing)}",
+            hint="take another backup; nothing was changed",
+        )
     _refuse_full(connection)
     upgrade(connection, header.revision)
     writing = Writing(connection)

@@ -19,6 +19,7 @@ from aiflow_sdk.partitions import Grain, Partition, last_complete, partitions_be
 from aiflow_sdk.plan import Making, why_run
 from aiflow_service.database.memory import SizedMemory
 from aiflow_service.ledger.fold import MakingFold
+from aiflow_service.ledger.parts import PartSet, folders_above, moved, parts_of
 
 State = Literal["current", "stale", "incomplete", "absent"]
 _MOST_EXPECTED = 200_000
@@ -165,7 +166,7 @@ class Ledger:
         self._writes.setdefault(write.table, []).append(write)
         if not write.partitions:
             self._whole.setdefault(write.table, []).append(write)
-        for part in {part for one in write.partitions for part in (one, *one.split("/"))}:
+        for part in {part for one in write.partitions for part in parts_of(one)}:
             self._by_partition.setdefault((write.table, part), []).append(write)
 
     def statuses(self, pipeline: Pipeline) -> list[Status]:
@@ -220,6 +221,8 @@ class Ledger:
             return
         for part in use.partitions:
             yield from self._by_partition.get((use.table, part), ())
+            for above in folders_above(part):  # what was written as a folder around it
+                yield from (one for one in self._by_partition.get((use.table, above), ()) if above in one.partitions)
         yield from self._whole.get(use.table, ())
 
     def repairs(self, tables: Iterable[int], environment: str, *, down: bool) -> list[Status]:
@@ -229,7 +232,7 @@ class Ledger:
         """
         found: list[Status] = []
         wanted = set(tables)
-        remade: dict[int, set[str] | None] = {}
+        remade: dict[int, PartSet | None] = {}
         """By dataset: the partitions that will be written anew; None: the whole."""
         own = ordered([one for one in self.pipelines if one.environment == environment])
         for pipeline in own:
@@ -275,7 +278,7 @@ def _followed_by(pipeline: Pipeline, among: Sequence[Pipeline]) -> set[int]:
     }
 
 
-def _note(pipeline: Pipeline, status: Status, remade: dict[int, set[str] | None]) -> None:
+def _note(pipeline: Pipeline, status: Status, remade: dict[int, PartSet | None]) -> None:
     """Note what making a partition writes: what its last run wrote, else what one of its key would write."""
     writes = status.made.writes if status.made and status.made.writes else ()
     if not writes:
@@ -283,26 +286,25 @@ def _note(pipeline: Pipeline, status: Status, remade: dict[int, set[str] | None]
         writes = tuple(_moved(use, pattern.keys[0], status.key) for use in pattern.writes) if pattern else ()
     for write in writes:
         dataset = write.table[0]
-        if not write.partitions or remade.get(dataset, set()) is None:
+        known = remade.setdefault(dataset, PartSet())
+        if known is None or not write.partitions:
             remade[dataset] = None
         else:
-            known = remade.setdefault(dataset, set())
-            assert known is not None
-            known.update(part for one in write.partitions for part in (one, *one.split("/")))
+            known.update(write.partitions)
 
 
 def _moved(use: Use, key: str, to: str) -> Use:
     """Return a write for another partition than the one that it was for."""
-    return replace(use, partitions=tuple(one.replace(f"={key}", f"={to}") for one in use.partitions))
+    return replace(use, partitions=tuple(moved(one, key, to) for one in use.partitions))
 
 
-def _reads_any(status: Status, remade: Mapping[int, set[str] | None]) -> str | None:
+def _reads_any(status: Status, remade: Mapping[int, PartSet | None]) -> str | None:
     """Return the node by which a partition was made of something that will be made again."""
     for use in status.made.reads if status.made else ():
         if use.table[0] not in remade:
             continue
         parts = remade[use.table[0]]
-        if parts is None or not use.partitions or parts.intersection(use.partitions):
+        if parts is None or not use.partitions or any(map(parts.touches, use.partitions)):
             return use.node_id
     return None
 

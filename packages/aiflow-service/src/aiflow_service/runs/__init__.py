@@ -10,6 +10,7 @@ from aiflow_service.runs.reading import (
     newest_change,
     team_of_run,
 )
+from aiflow_service.runs.settling import end_events
 from aiflow_service.runs.writing import RunPart, merge_runs
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "RunPart",
     "SeveralTeams",
     "changed_since",
+    "end_events",
     "find_run",
     "list_runs",
     "merge_runs",

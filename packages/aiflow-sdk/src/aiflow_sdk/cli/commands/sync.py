@@ -13,6 +13,7 @@ import click
 from aiflow_sdk.cli.airflow_sync import Step, airflow_lines, sync_airflow
 from aiflow_sdk.cli.command_line import Exit, Invocation, subcommand
 from aiflow_sdk.cli.console import Console
+from aiflow_sdk.cli.run_end import end_run
 from aiflow_sdk.cli.service import record_deployments
 from aiflow_sdk.errors import AiflowError, plural
 
@@ -28,7 +29,8 @@ _SHOWN_REASONS = 3
     """aiflow sync
 aiflow sync --env prod --json
 aiflow sync --all
-aiflow sync --env prod --airflow --airflow-log --every 60""",
+aiflow sync --env prod --airflow --airflow-log --every 60
+aiflow sync --env prod --end 4f2a9c1e""",
 )
 @click.option(
     "--all",
@@ -63,6 +65,12 @@ aiflow sync --env prod --airflow --airflow-log --every 60""",
     metavar="SECONDS",
     help="Do all of it again, so long after it was done, until Ctrl-C.",
 )
+@click.option(
+    "--end",
+    "ended_run",
+    metavar="RUN",
+    help="Instead, tell the service that RUN has failed: where its folder is gone, nobody else does. For operators.",
+)
 def command(
     invocation: Invocation,
     from_the_first: bool,
@@ -70,6 +78,7 @@ def command(
     with_log: bool,
     days: int,
     pause_seconds: int | None,
+    ended_run: str | None,
 ) -> None:
     """Send the events of past runs to the environment's metadata service and listeners, where they have not heard them.
 
@@ -77,7 +86,15 @@ def command(
     runs of this project's folder, and those that Airflow did on this machine (AIFLOW_HOME). The service is told of
     deployments that it missed, too. It may be broken off and repeated, also while runs are under way. The exit code is
     1 where something waits or was refused.
+
+    A run that the service believes to be running although its machine or folder is gone is ended by --end, with its
+    id or the end of it. Whatever that run tells of itself after all outdoes this.
     """
+    if ended_run is not None:
+        if from_the_first or with_airflow or with_log or pause_seconds is not None:
+            raise click.UsageError("--end tells of one run and does nothing else; leave the other options out")
+        end_run(invocation, ended_run)
+        return
     steps = [Step.RUNS] * with_airflow + [Step.LOG] * with_log
     if pause_seconds is None:
         if not _synchronize(invocation, from_the_first, steps, days):

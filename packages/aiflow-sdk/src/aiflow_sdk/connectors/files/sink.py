@@ -13,6 +13,7 @@ from uuid import uuid4
 from pydantic import Field, PrivateAttr, model_validator
 
 from aiflow_sdk.config import Environment
+from aiflow_sdk.connectors.files.naming import dated_path
 from aiflow_sdk.connectors.files.place import Format, Place, files_identity, format_of, is_one_file, looked_at
 from aiflow_sdk.connectors.files.record import RECORD, Record, refuse_foreign_file, refuse_foreign_files
 from aiflow_sdk.connectors.files.text import folder_name, write_text
@@ -35,7 +36,7 @@ from aiflow_sdk.connectors.parquet import missing_columns, partition_of, rows_ou
 from aiflow_sdk.errors import ConfigurationError, StoreError, Where
 from aiflow_sdk.ir import DatasetName
 from aiflow_sdk.plan import Run
-from aiflow_sdk.plugins import DataFile, Destination, Sink, Write, Written
+from aiflow_sdk.plugins import DataFile, DatasetPart, Destination, Sink, Write, Written
 from aiflow_sdk.stores import FolderStore
 
 if TYPE_CHECKING:
@@ -99,6 +100,13 @@ class FilesSink(Sink, kind="files"):
     def dataset(self) -> DatasetName:
         """Return the path below the lake, as a table there would be called."""
         return dataset_name(None, self.path)
+
+    @classmethod
+    def dated(cls, options: Mapping[str, Any]) -> DatasetPart | None:
+        """Return the path without what the run's time decides at its end, and that."""
+        path = options.get("path")
+        found = dated_path(path)
+        return DatasetPart(dataset_name(None, found.name), found.part, str(path)) if found else None
 
     def check_place(self) -> None:
         """Raise ``ConfigurationError`` where the path, or a link on it, leads out of the lake, or to a table."""

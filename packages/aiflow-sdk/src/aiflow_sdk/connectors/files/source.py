@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from aiflow_sdk.connectors.files.naming import dated_path
 from aiflow_sdk.connectors.files.place import (
     LOOKS,
     SUFFIXES,
@@ -33,7 +34,7 @@ from aiflow_sdk.errors import ConfigurationError, DataError, Where
 from aiflow_sdk.frames import polars_type
 from aiflow_sdk.ir import DatasetName, FrozenMap, PlainMap
 from aiflow_sdk.plan import Run
-from aiflow_sdk.plugins import ParquetFiles, Scan, Source
+from aiflow_sdk.plugins import DatasetPart, ParquetFiles, Scan, Source
 
 if TYPE_CHECKING:
     import polars as pl
@@ -74,7 +75,14 @@ class FilesSource(Source, kind="files"):
 
     def dataset(self) -> DatasetName:
         """Return the path below the project or, as a table there would be called, below the lake."""
-        return dataset_name(None, self.path) if self.root == "lake" else DatasetName("file", self.path)
+        return _name_of(self.path, self.root)
+
+    @classmethod
+    def dated(cls, options: Mapping[str, Any]) -> DatasetPart | None:
+        """Return the path without what the run's time decides at its end, and that."""
+        path, root = options.get("path"), options.get("root", "project")
+        found = None if is_deferred(root) else dated_path(path)
+        return DatasetPart(_name_of(found.name, root), found.part, str(path)) if found else None
 
     def arrow_schema(self) -> pa.Schema:
         """Return the columns, those of folders last. Raises ``DataNotReadyError`` where no file is there."""
@@ -217,6 +225,10 @@ class FilesSource(Source, kind="files"):
                     for name, value in group.values.items():
                         batch = batch.append_column(name, pa.repeat(pa.scalar(value, pa.string()), batch.num_rows))
                     yield batch
+
+
+def _name_of(path: str, root: str) -> DatasetName:
+    return dataset_name(None, path) if root == "lake" else DatasetName("file", path)
 
 
 def _no_parquet(file: Path, error: Exception) -> DataError:
