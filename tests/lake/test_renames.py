@@ -160,6 +160,13 @@ def test_pipelines_that_add_to_one_table_go_on_and_it_is_said_once(table, told):
     assert told() == [once]
 
 
+def test_of_pipelines_that_merge_into_one_table_nothing_is_said(table, told):
+    for number, pipeline in enumerate(("us", "eu"), 1):
+        table.write([1], f"prod/p/{pipeline}/out", generation=number, mode="upsert", keys=["id"])
+    assert table.ids() == [1]
+    assert told() == []
+
+
 def test_the_same_sink_of_an_environment_of_another_name_is_refused(table):
     table.write([1], "prod/p/x/out")
     with pytest.raises(DataError, match="has rows of 'prod/p/x/out' for 2026-11-20") as caught:

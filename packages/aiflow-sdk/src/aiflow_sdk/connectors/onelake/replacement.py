@@ -118,7 +118,7 @@ def replacement(change: Change, state: TableState) -> Replacement:
         case "append":
             others, removed = other_writers(change, state), _own_files(change, state)
         case "upsert":
-            others = other_writers(change, state)
+            other_writers(change, state)  # raises; who else there is matters less: by keys nothing stands twice
             with store_failures(change.place.uri):
                 merged = merge_rows(change, state, _own_files(change, state), added)
             removed, added, kept, extra = merged.removed, list(merged.added), merged.kept, merged.noted
