@@ -315,6 +315,22 @@ class TestPlans:
         assert again.to_downstream("2026-11-20") == [f"2026-11-{day}" for day in range(20, 27)]
 
     @pytest.mark.parametrize(
+        ("value", "reading"),
+        [
+            ("{{ ds.format('%Y-%m-%d') }}", Window("same")),
+            ("{{ params.region }}", Window("same")),
+            ("{{ ds.offset(-1) }}", Window("offset", -1)),
+            ("{{ data_interval_end }}", Window("offset", 1)),
+        ],
+    )
+    def test_a_template_means_the_partition_that_it_names(self, value, reading):
+        options = {"partitions": {"dt": value}, "restated": "rerun"}
+        timetable = schedule_of(plan(dataset("raw.orders"), ("raw.orders", options)))
+        assert self.mapper(timetable, "prod/raw.orders").reading.window == reading
+        again = self.mapper(timetable, "prod/raw.orders restated")
+        assert again.to_downstream("2026-11-20") == [str(date(2026, 11, 20) - timedelta(days=reading.n or 0))]
+
+    @pytest.mark.parametrize(
         ("path", "reading"),
         [
             ("days/dt={{ ds }}", Window("all")),

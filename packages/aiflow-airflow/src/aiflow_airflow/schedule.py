@@ -18,7 +18,7 @@ from aiflow_airflow.timetable import FiringTimetable, PartitionAssetTimetable, P
 from aiflow_sdk.ir.schedule import DatasetCondition
 from aiflow_sdk.partitions import Grain, Window, is_window
 from aiflow_sdk.plan import Plan, PlanNode
-from aiflow_sdk.variables import TIME_NAMES, references
+from aiflow_sdk.variables import TIME_NAMES, has_template, references
 
 _DEMANDING = ("covering", "same", "last", "offset", "latest", "all")
 """Which window speaks for a dataset that is read by several: the one that ends with the run and holds most."""
@@ -94,18 +94,23 @@ def _demands(node: PlanNode, dataset: str) -> list[_Demand]:
 
 def _dated(path: Any) -> list[Window]:
     """Return the windows of a path that another time than the run's own decides: yesterday's files."""
-    if not isinstance(path, str):
-        return []
-    times = [one for one in references(path) if one.name in TIME_NAMES]
-    shifts = {one.offset + (one.name == "data_interval_end") for one in times}
-    return [Window("offset", shift) for shift in sorted(shifts) if shift]
+    return [Window("offset", shift) for shift in sorted(_shifts(path)) if shift]
 
 
 def _window(value: Any) -> Window | None:
     """Return the window that a partition column's value stands for; a template follows the run, text does not."""
     if is_window(value):
         return Window.from_json(value)
-    return Window("same") if isinstance(value, str) and "{{" in value else None
+    if not isinstance(value, str) or not has_template(value):
+        return None
+    shift = min(_shifts(value), default=0)
+    return Window("offset", shift) if shift else Window("same")
+
+
+def _shifts(text: Any) -> set[int]:
+    """Return by how many periods the times in a text lie beside the run's own."""
+    times = [one for one in references(text) if one.name in TIME_NAMES] if isinstance(text, str) else []
+    return {one.offset + (one.name == "data_interval_end") for one in times}
 
 
 def _needed(window: Window, complete: Any) -> int | None:
