@@ -52,5 +52,22 @@ def test_a_day_whose_rows_another_one_replaced_and_took_back_is_made_again(tmp_p
     assert "3 up to date" in aiflow(tmp_path, "backfill", "users", *DAYS).out
 
 
+def test_a_day_after_the_one_that_took_rows_back_is_not_made_again(tmp_path: Path) -> None:
+    project(tmp_path, 'mode="upsert", keys=["user_id"], withdrawn="delete"')
+    days = ["2026-11-20", "2026-11-21", "2026-11-22", "2026-11-23"]
+    four = ("--from", days[0], "--to", days[-1])
+    lay(tmp_path, "raw/seen", {"dt": days, "user_id": [1, 1, 2, 2]}, "dt")
+    aiflow(tmp_path, "backfill", "users", *four)
+    DeltaTable(tmp_path / ".aiflow/lake/raw/seen").delete("dt = '2026-11-21'")
+    lay(tmp_path, "raw/seen", {"dt": ["2026-11-21"], "user_id": [3]}, "dt")
+    aiflow(tmp_path, "run", "users", "--date", "2026-11-21")
+    assert users(tmp_path) == [(2, "2026-11-23"), (3, "2026-11-21")]
+    # Of day 22, too, a row was replaced; it cannot stand beneath one of day 21.
+    again = aiflow(tmp_path, "backfill", "users", *four)
+    assert "1 run, 3 up to date" in again.out, again.out
+    assert users(tmp_path) == [(1, "2026-11-20"), (2, "2026-11-23"), (3, "2026-11-21")]
+    assert "4 up to date" in aiflow(tmp_path, "backfill", "users", *four).out
+
+
 def users(folder: Path) -> list[tuple[int, str]]:
     return sorted(pl.read_delta(str(folder / ".aiflow/lake/mart/users")).select("user_id", "last_seen").rows())

@@ -13,7 +13,6 @@ import pytest
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.onelake import OneLakeSink, OneLakeSource, commit
-from aiflow_sdk.connectors.onelake import sink as sinks
 from aiflow_sdk.errors import StoreError
 from aiflow_sdk.plan import Run
 from aiflow_sdk.plugins import Scan, Write, Written
@@ -117,7 +116,7 @@ def test_who_loses_for_ever_says_whom_it_lost_to(tmp_path, monkeypatch):
     write(lake, 0)
     real, others = commit._decide, iter(range(1, 9))
     monkeypatch.setattr(commit, "_TRIES", 3)  # of 200
-    monkeypatch.setattr(sinks, "_turn", lambda place: nullcontext())  # writers of other machines take no turns
+    monkeypatch.setattr(commit, "_turn", lambda place: nullcontext())  # writers of other machines take no turns
 
     def overtaken(change: Any, state: Any) -> Any:
         done = real(change, state)

@@ -337,6 +337,52 @@ def test_what_is_written_is_read_alike(environment, read, path, tmp_path):
     assert written.columns == (("id", "int64"), ("s", "string"), ("d", "date32[day]"), ("f", "double"))
 
 
+@pytest.mark.parametrize("format", ["parquet", "csv", "jsonl"])
+def test_rows_of_two_writes_are_never_read_together(environment, format):
+    sink = FilesSink.load({"path": "out", "format": format, "partition_by": ["key"]}, environment)
+    source = FilesSource.load({"path": "out", "format": format, "root": "lake"}, environment)
+    keys = [f"k{number:03}" for number in range(100)]
+    write(sink, {"n": [1] * 100, "key": keys}, run_of(None))
+    batches, lazy = source.scan(Scan()), source.to_polars(Scan())
+    begun = next(batches)
+    write(sink, {"n": [2] * 100, "key": keys}, run_of(None, 2))
+    read = begun["n"].to_pylist()
+    ended: DataNotReadyError | None = None
+    try:
+        for batch in batches:
+            read += batch["n"].to_pylist()
+    except DataNotReadyError as error:
+        ended = error
+    assert set(read) == {1}
+    assert len(read) == 100 if ended is None else (ended.code, ended.retryable) == ("input-changed", True)
+    assert ended or format != "parquet"  # of others more is read ahead
+    if format == "parquet":
+        with pytest.raises(FileNotFoundError):
+            lazy.collect()
+    else:
+        assert set(lazy.collect()["n"]) == {1}  # it was read when it was asked for
+    assert set(source.to_polars(Scan()).collect()["n"]) == {2}
+
+
+@pytest.mark.parametrize("replaced_at", ["out", "out/key=b"])
+def test_a_folder_that_is_replaced_while_it_is_listed_is_listed_again(environment, monkeypatch, replaced_at):
+    sink = FilesSink.load({"path": "out", "format": "csv", "partition_by": ["key"]}, environment)
+    source = FilesSource.load({"path": "out", "format": "csv", "root": "lake"}, environment)
+    write(sink, {"n": [1, 1], "key": ["a", "b"]}, run_of(None))
+    walk, listed = os.walk, []
+
+    def replaced(folder, **options):
+        """The real one, with a write once it has listed a folder."""
+        for parent, folders, names in walk(folder, **options):
+            yield parent, folders, names
+            listed.append(parent)
+            if parent.endswith(replaced_at) and listed.count(parent) == 1:
+                write(sink, {"n": [2, 2, 2], "key": ["a", "b", "c"]}, run_of(None, 2))
+
+    monkeypatch.setattr("aiflow_sdk.connectors.files.place.os.walk", replaced)
+    assert sorted(source.to_polars(Scan()).collect().rows()) == [(2, "a"), (2, "b"), (2, "c")]
+
+
 @given(
     rows=st.lists(st.tuples(st.none() | st.text(), st.none() | st.integers(-(2**62), 2**62)), min_size=1, max_size=5)
 )

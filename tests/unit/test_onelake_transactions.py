@@ -134,6 +134,30 @@ def test_delta_rs_is_asked_where_the_log_cannot_be_read_at_once(append, environm
     assert ids(environment) == [0, 2, 101]
 
 
+@pytest.mark.parametrize("hours", [1, 4])
+def test_what_expires_in_a_table_is_told_as_delta_rs_tells_it(append, environment, place, log, hours):
+    append(DAYS[0], 1, generation=7)
+    table, ago = DeltaTable(str(log.parent)), int(time.time() * 1000) - 2 * 3600 * 1000
+    noted = [Transaction("aiflow:made/dt=2026-11-02", 5, ago), Transaction("foreign", 6, ago)]
+    table.alter.set_table_description("t", commit_properties=CommitProperties(app_transactions=noted))
+    append(DAYS[2], 3)  # after it the state is known without being read
+    source = OneLakeSource.load({"table": "raw.out"}, environment)
+    assert source.partition_facts("dt", [DAYS[1]])[DAYS[1]].state == "empty"
+    table = DeltaTable(str(log.parent))
+    table.alter.set_table_properties({"delta.setTransactionRetentionDuration": f"interval {hours} hour"})
+    state = read_table(place)
+    assert state is not None
+    is_there = hours > 2
+    assert (state.generation("foreign"), state.table.transaction_version("foreign")) == (
+        (6, 6) if is_there else (None,) * 2
+    )
+    assert source.partition_facts("dt", [DAYS[1]])[DAYS[1]].state == ("empty" if is_there else "absent")
+    # Ours say no time, and stay.
+    assert state.generation("aiflow:dev/p/x/out/2026-11-01") == 7
+    with pytest.raises(AiflowError, match="forgets transactions"):
+        append(DAYS[3], 4)
+
+
 def test_an_append_asks_nothing_of_delta_rs_that_it_has_read(append, environment, place, monkeypatch):
     append(DAYS[0], 0)
     asked: list[str] = []

@@ -15,7 +15,7 @@ import pytest
 
 from aiflow_sdk.errors import DataError
 from aiflow_sdk.plugins import Pending, Scan
-from cells.lake import DAYS, Cell, Columns, LakeTable, Row, cells_of, columns, in_order, rows_of
+from cells.lake import DAYS, Cell, Columns, LakeTable, Row, cells_of, columns, in_order, rows_of, run_of
 from harness.fixtures import MakePlace
 from harness.killing import Job, run
 from harness.place import Kind
@@ -140,9 +140,14 @@ class ModeClaims:
 
         table.write(columns(1), DAY, 1)
         before = table.data_files()
-        with pytest.raises(NotGoodError):
-            table.write(columns(2), NEXT, 2, audit=audit)
+        made, read = table.sink.identity(run_of(DAY, 1), "out"), table.source().partition_facts("dt", [DAY])
+        for day in (NEXT, DAY):
+            with pytest.raises(NotGoodError):
+                table.write(columns(2), day, 2, audit=audit)
         assert table.data_files() == before
+        # Whoever looks whether it, or what was made of it, has to be made again, finds it as it was.
+        assert table.sink.identity(run_of(DAY, 1), "out") == made
+        assert table.source().partition_facts("dt", [DAY]) == read
         assert table.rows() == table.rows_by_delta() == rows_of(columns(1), DAY)
 
     def test_nobody_sees_a_write_before_its_audit_publishes_it(self, table: LakeTable) -> None:

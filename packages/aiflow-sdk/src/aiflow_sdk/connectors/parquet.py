@@ -13,10 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from aiflow_sdk.errors import DataError, unknown_name
-from aiflow_sdk.plugins import NULL_FOLDER, DataFile, Predicate, Scan, Write, refuse_null_folder, refuse_partition_type
+from aiflow_sdk.plugins import (
+    NULL_FOLDER,
+    DataFile,
+    Predicate,
+    Scan,
+    Write,
+    refuse_no_columns,
+    refuse_null_folder,
+    refuse_partition_type,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -86,7 +95,8 @@ def scan_polars(
     return narrow_polars(frame.select(list(schema)), request)
 
 
-_PATH = "__path__"
+_PATH = "\0path"
+"""A column beside those of the files, whose names have no such character."""
 _PLAIN_TYPES = ("String", "Date", "Int8", "Int16", "Int32", "Int64")
 _PLAIN_TEXT = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -96,6 +106,7 @@ def _is_told_by_folders(group: FileGroup, schema: pl.Schema) -> bool:
     wanted = [f"{name}={value}" for name, value in group.values.items()]
     plain = all(
         type(schema[name]).__name__ in _PLAIN_TYPES
+        and _PLAIN_TEXT.fullmatch(name)
         and _PLAIN_TEXT.fullmatch(str(value))
         and value not in (None, NULL_FOLDER)
         for name, value in group.values.items()
@@ -263,8 +274,10 @@ def write_files(
     full = pa.schema([*full, *((name, types.get(name, pa.string())) for name in lacking)])
     for name in partition_by:
         refuse_partition_type(name, str(full.field(name).type))
-    # Folder names are text; the sink turns them into the column's type again.
-    in_files = pa.schema([(one.name, pa.string()) if one.name in partition_by else one for one in full])
+    refuse_no_columns(full.names, partition_by)
+    # Folder names are text, the column's part of them encoded; the sink turns them into the column's type again.
+    folders = {name: quote(name, safe="") for name in partition_by}
+    in_files = pa.schema([(folders[one.name], pa.string()) if one.name in folders else one for one in full])
 
     def converted() -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -276,8 +289,8 @@ def write_files(
             arrays += [pa.repeat(pa.scalar(request.fill[name]), batch.num_rows) for name in lacking]
             arrays = [array.cast(one.type) for array, one in zip(arrays, in_files, strict=True)]
             batch = pa.RecordBatch.from_arrays(arrays, schema=in_files)
-            for name in partition_by:
-                refuse_null_folder(name, batch.column(name).unique().to_pylist())
+            for name, folder in folders.items():
+                refuse_null_folder(name, batch.column(folder).unique().to_pylist())
             yield batch
 
     found: list[DataFile] = []
@@ -293,7 +306,7 @@ def write_files(
             folder,
             schema=in_files,
             format=format,
-            partitioning=ds.partitioning(pa.schema([in_files.field(name) for name in partition_by]), flavor="hive")
+            partitioning=ds.partitioning(pa.schema([in_files.field(one) for one in folders.values()]), flavor="hive")
             if partition_by
             else None,
             basename_template="part-{i}." + format,

@@ -75,6 +75,8 @@ def write_table(node: PlanNode, frame: Frame, values: Values, notes: Notes, wher
         given["evolves"] = "True"
     if options.get("schema_evolution") == "widen":
         found += notes.add(f"{node.id}: columns are added, but a type is not widened; a wider one is an error")
+    if options.get("renamed_from"):
+        found += notes.add(f"{node.id}: rows that it wrote under earlier names are not known as its own, and stay")
     rows = frame.as_kind(LAZY)
     key = values.key() if values.grain else "None"
     match mode:

@@ -115,6 +115,8 @@ class Sinks(_Kinds):
         order_by: str | None = None,
         withdrawn: Literal["refuse", "delete", "keep"] = "refuse",
         schema_evolution: Literal["add_columns", "widen", "none"] = "none",
+        renamed_from: Sequence[str] = (),
+        beside: Sequence[str] = (),
         time: str | None = None,
         path: Text | PathLike[str] | None = None,
         format: Literal["delta"] = "delta",

@@ -23,10 +23,11 @@ def check_names(names: Sequence[str], what: str) -> None:
                 hint="rename or drop one of them",
             )
         seen[name.casefold()] = name
-        if not name or name == "*" or (name.startswith("^") and name.endswith("$")):
+        is_none = not name or "\0" in name
+        if is_none or name == "*" or (name.startswith("^") and name.endswith("$")):
             raise DataError(
                 "bad-column-names",
-                f"{what} has a column called '{name}', which "
-                + ("is no name" if not name else "polars takes for a pattern of names"),
+                f"{what} has a column called {name!r}, which "
+                + ("is no name" if is_none else "polars takes for a pattern of names"),
                 hint="rename it",
             )

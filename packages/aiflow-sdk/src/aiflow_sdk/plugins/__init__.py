@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         Session,
         UserFunction,
     )
-    from aiflow_sdk.plugins.folder import NULL_FOLDER, refuse_null_folder, refuse_partition_type
+    from aiflow_sdk.plugins.folder import NULL_FOLDER, refuse_no_columns, refuse_null_folder, refuse_partition_type
     from aiflow_sdk.plugins.mark import MARK, PluginType, register_engine, register_sink, register_source
     from aiflow_sdk.plugins.options import Plugin
     from aiflow_sdk.plugins.registry import Family, Registry, installed_registry, load_plugin
@@ -115,6 +115,7 @@ _HOMES = {
     "installed_registry": "aiflow_sdk.plugins.registry",
     "load_plugin": "aiflow_sdk.plugins.registry",
     "pending_write": "aiflow_sdk.plugins.connector",
+    "refuse_no_columns": "aiflow_sdk.plugins.folder",
     "refuse_null_folder": "aiflow_sdk.plugins.folder",
     "refuse_partition_type": "aiflow_sdk.plugins.folder",
     "register_engine": "aiflow_sdk.plugins.mark",
@@ -174,6 +175,7 @@ __all__ = [
     "installed_registry",
     "load_plugin",
     "pending_write",
+    "refuse_no_columns",
     "refuse_null_folder",
     "refuse_partition_type",
     "register_engine",

@@ -214,6 +214,8 @@ class Write:
     """Other sinks of the pipeline that write to the same dataset: together they make a partition of it."""
     where: Where | None = None
     """Where the node stands in the pipeline; an engine gives it to errors of this write (:func:`placed`)."""
+    sinks: tuple[str, ...] = ()
+    """All sinks of the pipeline, this one too; none where they are not known."""
 
     @property
     def time_keys(self) -> tuple[str, ...] | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from aiflow_sdk.errors import DataError
+from aiflow_sdk.errors import DataError, Where
 
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 """What Hive, Spark and polars call the folder of null, after ``column=``."""
@@ -29,4 +29,15 @@ def refuse_partition_type(column: str, arrow_name: str) -> None:
             "unsupported-type",
             f"the column '{column}' is {arrow_name}, and a table cannot be partitioned by such values",
             hint="partition by a date, a text or a number; binary can be made text: hex",
+        )
+
+
+def refuse_no_columns(names: Collection[str], partition_by: Collection[str], where: Where | None = None) -> None:
+    """Raise ``DataError`` (``no-columns``) for a frame whose files would have no column, and so no rows."""
+    if set(names) <= set(partition_by):
+        raise DataError(
+            "no-columns",
+            f"the frame has no columns but those that the table is partitioned by: {', '.join(names) or 'none'}",
+            where=where,
+            hint="return a column more",
         )

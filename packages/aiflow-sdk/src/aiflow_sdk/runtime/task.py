@@ -355,6 +355,7 @@ class _Work:
             node.time,
             siblings_of(self.plan, node),
             self.where(node.id),
+            tuple(other.id for other in self.plan.node_list if other.type == "sink"),
         )
         return FrameWrite(self.frames[input_id], sink, request, self.audits.get(node.id))
 

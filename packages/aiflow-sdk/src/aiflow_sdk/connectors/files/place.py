@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import glob
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, TypeVar
 from urllib.parse import unquote
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.onelake.location import RESERVED, below_lake, lake_root
 from aiflow_sdk.errors import ConfigurationError, DataNotReadyError
 from aiflow_sdk.plugins import NULL_FOLDER
+
+Found = TypeVar("Found")
+LOOKS = 5
+"""How often files are looked at that are replaced meanwhile."""
 
 Format = Literal["parquet", "csv", "jsonl"]
 SUFFIXES: dict[str, Format] = {
@@ -98,11 +105,27 @@ class Place:
         return self.base / self.path
 
     def below(self, folder: Path) -> Iterable[Path]:
-        """Yield the files of the format in a folder and its folders."""
-        for path in folder.rglob("*"):
-            inner = path.relative_to(folder)
-            if not any(map(_is_hidden, inner.parts)) and format_of(path.name) == self.format and path.is_file():
-                yield path
+        """Return the files of the format in a folder and its folders, all of one moment.
+
+        Raises ``FileNotFoundError`` where one of them, or a folder, is replaced meanwhile.
+        """
+        found: list[Path] = []
+        marks = {str(folder): _mark(str(folder))}  # taken before a folder is listed
+        for parent, folders, names in os.walk(folder, onerror=_raise_gone):
+            folders[:] = [name for name in folders if not _is_hidden(name)]
+            marks |= {inner: _mark(inner) for inner in (f"{parent}/{name}" for name in folders)}
+            for name in names:
+                if _is_hidden(name) or format_of(name) != self.format:
+                    continue
+                path = Path(parent, name)
+                if path.is_file():
+                    found.append(path)
+                elif not os.path.lexists(path):
+                    raise _gone(str(path))
+        for listed, mark in marks.items():
+            if _mark(listed) != mark:
+                raise _gone(listed)
+        return found
 
     def _absent(self) -> DataNotReadyError:
         whole = self._whole()
@@ -130,6 +153,46 @@ class Place:
             if equals and column:
                 values[unquote(column)] = None if text in ("", NULL_FOLDER) else unquote(text)
         return values
+
+
+def _mark(folder: str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _gone(path: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+
+def _raise_gone(error: OSError) -> None:
+    # What may not be listed is passed over; what is gone was replaced, and half of it would be listed.
+    if isinstance(error, FileNotFoundError):
+        raise error
+
+
+def looked_at(look: Callable[[], Found], path: str) -> Found:
+    """Return what a look at files finds, which is repeated where one went meanwhile.
+
+    Raises ``DataNotReadyError`` (``input-changed``) where that goes on.
+    """
+    for _ in range(LOOKS - 1):
+        with suppress(FileNotFoundError):
+            return look()
+    try:
+        return look()
+    except FileNotFoundError as error:
+        raise changed(path, error) from error
+
+
+def changed(path: str, error: FileNotFoundError) -> DataNotReadyError:
+    """Return the error for files that went while they were read."""
+    return DataNotReadyError(
+        "input-changed",
+        f"files of '{path}' were replaced or removed while they were read",
+        hint="run it again, once what writes them is done",
+        retryable=True,
+        notes=[str(error)],
+    )
 
 
 def _is_inside(path: Path, lake: Path) -> bool:

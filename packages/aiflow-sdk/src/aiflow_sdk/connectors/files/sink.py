@@ -14,7 +14,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from aiflow_sdk.config import Environment
 from aiflow_sdk.connectors.files.naming import dated_path
-from aiflow_sdk.connectors.files.place import Format, Place, files_identity, format_of, is_one_file
+from aiflow_sdk.connectors.files.place import Format, Place, files_identity, format_of, is_one_file, looked_at
 from aiflow_sdk.connectors.files.record import RECORD, Record, refuse_foreign_file, refuse_foreign_files
 from aiflow_sdk.connectors.files.text import folder_name, write_text
 from aiflow_sdk.connectors.onelake.identity import partition_app
@@ -131,8 +131,13 @@ class FilesSink(Sink, kind="files"):
 
     def identity(self, run: Run, node_id: str) -> str | None:
         """Return a fingerprint of the files of the run's partition, or None where there are none."""
-        files = self._files(run, self.time or (self.partition_by[0] if len(self.partition_by) == 1 else None))
-        return files_identity(files, lake_root(self.environment)) if files else None
+        time = self.time or (self.partition_by[0] if len(self.partition_by) == 1 else None)
+
+        def look() -> str | None:
+            files = self._files(run, time)
+            return files_identity(files, lake_root(self.environment)) if files else None
+
+        return looked_at(look, self.path)
 
     def newest_generation(self, request: Write) -> int | None:
         """Return the greatest generation that the records beside the data note for the write, or None."""
@@ -244,11 +249,15 @@ class FilesSink(Sink, kind="files"):
             store.publish(_one_file([folder / file.path for file in files], folder, schema), place, replace=True)
             store.put(record, Record(generations, frozenset({self.path.rpartition("/")[2]})).text())
             return
-        ready = folder / f"{_READY}{uuid4().hex[:8]}"
+        mark = uuid4().hex[:8]
+        ready = folder / f"{_READY}{mark}"
         ready.mkdir()
         for file in files:
             parts = file.path.split("/")
             target = ready.joinpath(*(parts[1:] if own else parts))
+            if len(files) > 1:
+                # No name of before: who reads while it is replaced finds a file gone, and none of these among the old.
+                target = target.with_name(f"{target.stem}-{mark}{target.suffix}")
             target.parent.mkdir(parents=True, exist_ok=True)
             (folder / file.path).rename(target)
         if not files and not own and self._format == "parquet":

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from aiflow_sdk.connectors.files.naming import dated_path
-from aiflow_sdk.connectors.files.place import SUFFIXES, Format, Place, files_identity, format_of
+from aiflow_sdk.connectors.files.place import (
+    LOOKS,
+    SUFFIXES,
+    Format,
+    Place,
+    changed,
+    files_identity,
+    format_of,
+    looked_at,
+)
 from aiflow_sdk.connectors.files.text import TextFormat, arrow_type
 from aiflow_sdk.connectors.onelake.location import dataset_name, is_deferred
 from aiflow_sdk.connectors.parquet import (
@@ -77,10 +86,22 @@ class FilesSource(Source, kind="files"):
 
     def arrow_schema(self) -> pa.Schema:
         """Return the columns, those of folders last. Raises ``DataNotReadyError`` where no file is there."""
-        return self._schema(self._place.files())
+        return looked_at(lambda: self._schema(self._place.files()), self.path)
 
     def scan(self, request: Scan) -> Iterator[pa.RecordBatch]:
-        """Yield the rows, file by file."""
+        """Yield the rows, file by file. Raises ``DataNotReadyError`` (``input-changed``) where one goes meanwhile."""
+        for look in range(1, LOOKS + 1):
+            begun = False
+            try:
+                for batch in self._rows(request):
+                    begun = True
+                    yield batch
+                return
+            except FileNotFoundError as error:
+                if begun or look == LOOKS:
+                    raise changed(self.path, error) from error
+
+    def _rows(self, request: Scan) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
         import pyarrow.dataset as ds
 
@@ -108,6 +129,9 @@ class FilesSource(Source, kind="files"):
 
     def to_polars(self, request: Scan) -> pl.LazyFrame:
         """Return a lazy frame: of Parquet files one that reads what it needs, of others one of rows that are read."""
+        return looked_at(lambda: self._lazy_rows(request), self.path)
+
+    def _lazy_rows(self, request: Scan) -> pl.LazyFrame:
         import polars as pl
 
         if self._place.format != "parquet":
@@ -138,16 +162,16 @@ class FilesSource(Source, kind="files"):
         """Return the files where they hold all columns themselves."""
         if self._place.format != "parquet" or self.types:
             return None
-        groups = self._groups(self._place.files())
+        groups = looked_at(lambda: self._groups(self._place.files()), self.path)
         return ParquetFiles(groups[0].paths) if len(groups) == 1 and not groups[0].values else None
 
     def identity(self, run: Run) -> str:
         """Return a fingerprint of names, sizes and times of the files."""
-        return files_identity(self._place.files(), self._place.base)
+        return looked_at(lambda: files_identity(self._place.files(), self._place.base), self.path)
 
     def measure(self, run: Run) -> tuple[int | None, int | None]:
         """Return the files' bytes; rows are not told without reading."""
-        return None, sum(file.stat().st_size for file in self._place.files())
+        return None, looked_at(lambda: sum(file.stat().st_size for file in self._place.files()), self.path)
 
     @property
     def _place(self) -> Place:

@@ -8,11 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from aiflow_sdk.connectors.onelake.features import Effect
-from aiflow_sdk.connectors.onelake.identity import Owner
+from aiflow_sdk.connectors.onelake.identity import WHOLE, Owner
 from aiflow_sdk.connectors.onelake.location import TablePlace
 from aiflow_sdk.connectors.onelake.schema import column_types
 from aiflow_sdk.connectors.onelake.table import ActiveFile
 from aiflow_sdk.connectors.onelake.values import typed_value
+from aiflow_sdk.connectors.onelake.writers import Writer
 from aiflow_sdk.plugins import DataFile, Write
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class Merge:
     withdrawn: Withdrawn = "refuse"
     """What becomes of rows whose keys an execution no longer has, and in whose place no earlier value can be put."""
 
+    def is_by_partition(self, owner: Owner) -> bool:
+        """Whether of two rows with one key that of the later partition stays, where the one is this owner's."""
+        return self.order_by is None and owner.part != WHOLE
+
 
 @dataclass(frozen=True)
 class Change:
@@ -85,11 +90,20 @@ class Change:
     merge: Merge | None
     """Of an upsert."""
     request: Write
+    earlier: tuple[Writer, ...] = ()
+    """Under which names the sink wrote before; their rows are its own."""
+    beside: tuple[Writer, ...] = ()
+    """Whose rows stay, although the pipeline does not have them any more."""
 
     @cached_property
     def owner(self) -> Owner:
         """Whose the files are."""
         return Owner.of_run(self.request.run, self.request.node_id)
+
+    @cached_property
+    def owners(self) -> tuple[Owner, ...]:
+        """Whose rows the write takes the place of: its own owner, then those under its earlier names."""
+        return (self.owner, *(self.owner.under(writer) for writer in self.earlier))
 
     @property
     def effect(self) -> Effect:
@@ -139,3 +153,5 @@ class Replacement:
     """What the log is to note: application → number."""
     kept: Sequence[AddedFile] = ()
     """What is left of removed files of others, written anew: rows that are not this write's."""
+    others: Sequence[Writer] = ()
+    """Who else has rows where this write puts its own for the first time."""

@@ -7,27 +7,32 @@ land. A loser loads the table again and decides anew; its files stay where they 
 
 from __future__ import annotations
 
+import logging
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.connectors.onelake.change import AddedFile, Change, Replacement
 from aiflow_sdk.connectors.onelake.evolution import evolve, refuse_changes
 from aiflow_sdk.connectors.onelake.features import check_removable
+from aiflow_sdk.connectors.onelake.location import TablePlace
 from aiflow_sdk.connectors.onelake.replacement import created, is_superseded, replacement
 from aiflow_sdk.connectors.onelake.rewriting import forget_files
+from aiflow_sdk.connectors.onelake.succession import told_of
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, commit_info, load_table, read_table, remember
 from aiflow_sdk.connectors.onelake.values import stored_text
 from aiflow_sdk.errors import AiflowError, DataError, StoreError
-from aiflow_sdk.stores import store_error
+from aiflow_sdk.stores import FolderStore, store_error
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties
     from deltalake.transaction import AddAction, RemoveAction
 
+_LOGGER = logging.getLogger("aiflow.lake")
 _TRIES = 200
 _LONGEST_PAUSE_SECONDS = 5.0
 _CHECKPOINT_COMMITS = 10
@@ -52,6 +57,21 @@ def commit(change: Change) -> Committed:
 
     Raises ``DataError``, ``StoreError`` (``commit-conflict``, ``commit-failed`` and what the store says).
     """
+    with _turn(change.place):
+        return _commit(change)
+
+
+@contextmanager
+def _turn(place: TablePlace) -> Iterator[None]:
+    """Let writers of one machine take turns, so that they need not lose and repeat; safety does not hang on it."""
+    if place.folder is None:
+        yield
+        return
+    with FolderStore(Path(place.lake.address.path)).lock(place.lock_key):
+        yield
+
+
+def _commit(change: Change) -> Committed:
     from deltalake.exceptions import CommitFailedError, DeltaError
 
     failure: Exception | None = None
@@ -96,6 +116,8 @@ def commit(change: Change) -> Committed:
                 _forget(change, done)
             raise
         else:
+            if done.others:
+                _LOGGER.warning("%s", told_of(change, done.others))
             return Committed(_sum_up(landed), superseded=False, added=tuple(done.added))
     raise StoreError(
         "commit-conflict",

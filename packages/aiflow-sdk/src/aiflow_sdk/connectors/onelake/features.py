@@ -24,6 +24,8 @@ Effect = Literal["append", "overwrite", "upsert"]
 """What a write does to files that are there: nothing, removes whole ones, or writes some of their rows anew."""
 
 DELETION_VECTORS = "deletionVectors"
+TRANSACTION_RETENTION = "delta.setTransactionRetentionDuration"
+"""The property of tables whose transactions expire, of those that say when they were noted."""
 
 _READABLE = frozenset({DELETION_VECTORS, "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
 _WRITABLE = frozenset(
@@ -149,8 +151,8 @@ def _problems(protocol: TableProtocol, configuration: Mapping[str, str | None], 
         yield "is append-only (delta.appendOnly), and the write would remove rows"
     if effect == "upsert" and _is_on(configuration, "delta.enableChangeDataFeed"):
         yield "records its changes (delta.enableChangeDataFeed), and we cannot tell those of an upsert"
-    if "delta.setTransactionRetentionDuration" in configuration:
-        yield "forgets transactions after a time (delta.setTransactionRetentionDuration), which say what was written"
+    if TRANSACTION_RETENTION in configuration:
+        yield f"forgets transactions after a time ({TRANSACTION_RETENTION}), which say what was written"
     constraints = [
         key.removeprefix("delta.constraints.") for key in configuration if key.startswith("delta.constraints.")
     ]

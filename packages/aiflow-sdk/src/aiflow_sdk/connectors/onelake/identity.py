@@ -7,8 +7,11 @@ numbers. They survive checkpoints and log cleaning, so they and nothing beside t
 - ``aiflow:files/OWNER`` how many files that an owner added the table holds (of added and merged rows);
 - ``aiflow:over/OWNER`` how many rows of others the owner's merged rows took the place of;
 - ``aiflow:under/OWNER`` whether (1, 0) a row that the owner merged stands beneath one of others;
-- ``aiflow:withdrawn`` how often rows in whose place those of others had stood were deleted or made lower, and
+- ``aiflow:withdrawn`` how often rows in whose place those of others had stood were deleted or made lower,
+  ``aiflow:withdrawn/PARTITION`` how often that was when it was last done for the partition, and
   ``aiflow:since/OWNER`` how often that was when the owner merged its rows;
+- ``aiflow:by-partition`` whether (1, 0) all rows of the table were merged in the order of their partitions, so that
+  none stands beneath one of an earlier partition;
 - ``aiflow:made/COLUMN=VALUE`` the generation of whoever made a partition last;
 - ``aiflow:begun/COLUMN=VALUE`` how many pipelines make the partition by several sinks of which some have not written
   yet, and ``aiflow:waits/ENV/PROJECT/PIPELINE@COLUMN=VALUE`` whether (1, 0) that pipeline is one of them.
@@ -18,14 +21,14 @@ A data file's folder says whose it is: ``w-WRITE/p-PARTITION/gGENERATION-eEXECUT
 
 from __future__ import annotations
 
-import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 from aiflow_sdk.connectors.onelake.values import stored_text
+from aiflow_sdk.connectors.onelake.writers import Writer
 from aiflow_sdk.plan import Run
 
 _OWNED = re.compile(r"w-(?P<write>[0-9a-f]{16})/p-(?P<part>[0-9A-Za-z-]+)/g[0-9]+-")
@@ -33,6 +36,8 @@ WHOLE = "all"
 """The part of a run that is for no partition, or for a range of them."""
 WITHDRAWN_APP = "aiflow:withdrawn"
 """The name under which the log notes how often rows were deleted or lowered that had replaced those of others."""
+BY_PARTITION_APP = "aiflow:by-partition"
+"""The name under which the log notes whether of two rows with one key that of the later partition always stood."""
 
 
 @dataclass(frozen=True, order=True)
@@ -47,8 +52,7 @@ class Owner:
     @classmethod
     def of_run(cls, run: Run, node_id: str) -> Owner:
         """Return the owner of what a run writes by a sink."""
-        text = "/".join((run.environment, run.project, run.pipeline_id, node_id))
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        digest = Writer.of_run(run, node_id).digest
         partitions = run.partitions
         if len(partitions) != 1:
             return cls(digest, WHOLE)
@@ -60,6 +64,10 @@ class Owner:
         """Return whose the file of a table is; None where it is not of ours."""
         found = _OWNED.match(path)
         return cls(found["write"], found["part"]) if found else None
+
+    def under(self, writer: Writer) -> Owner:
+        """Return the owner of what another writer has for the same partition."""
+        return replace(self, write=writer.digest)
 
     @property
     def folder(self) -> str:
@@ -86,6 +94,11 @@ class Owner:
         """The name under which the log notes the number of ``WITHDRAWN_APP`` when the owner merged its rows."""
         return f"aiflow:since/{self.write}/{self.part}"
 
+    @property
+    def withdrawn_app(self) -> str:
+        """The name under which the log notes the number of ``WITHDRAWN_APP`` when the partition last raised it."""
+        return f"{WITHDRAWN_APP}/{self.part}"
+
     def may_have_written(self, path: str) -> bool:
         """Whether a table's file was written by the owner's sink, for whatever partition: a quick look at its path."""
         return path.startswith(f"w-{self.write}/")
@@ -97,11 +110,18 @@ class Owner:
         """
         return other is None or WHOLE in (self.part, other.part) or _moment(self.part) >= _moment(other.part)
 
+    def may_share_rows(self, other: Owner) -> bool:
+        """Whether the other's files may hold rows of what this owner's run is for, were they of one sink."""
+        return self.part == other.part or self._grain != other._grain
+
     def may_hold(self, other: Owner) -> bool:
         """Whether files of this owner may hold rows that a run of ``other`` would write, without it being told: the
         same sink wrote them, by a run for several partitions or for one of another grain."""
-        grains = self.part.rpartition("-")[2], other.part.rpartition("-")[2]
-        return self.write == other.write and self.part != other.part and grains[0] != grains[1]
+        return self.write == other.write and self._grain != other._grain
+
+    @property
+    def _grain(self) -> str:
+        return self.part.rpartition("-")[2]
 
 
 def _moment(part: str) -> tuple[str, int]:
@@ -128,7 +148,7 @@ def rewritten_folder(owner: Owner | None, generation: int) -> str:
 
 def partition_app(run: Run, key: str | None, node_id: str) -> str:
     """Return the name of the write for one partition of the run, or for none: the whole table."""
-    return f"aiflow:{run.environment}/{run.project}/{run.pipeline_id}/{node_id}/{key or '-'}"  # as Run.write_key
+    return Writer.of_run(run, node_id).app(key)
 
 
 def written_app(run: Run, node_id: str, values: dict[str, Any]) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from aiflow_sdk.connectors.onelake.change import AddedFile, Change, Merge
 from aiflow_sdk.connectors.onelake.features import check_removable
-from aiflow_sdk.connectors.onelake.identity import WITHDRAWN_APP, Owner, rewritten_folder
+from aiflow_sdk.connectors.onelake.identity import BY_PARTITION_APP, WITHDRAWN_APP, Owner, rewritten_folder
 from aiflow_sdk.connectors.onelake.location import TablePlace
 from aiflow_sdk.connectors.onelake.rewriting import rewrite_files
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _SHOWN = 5
-_PATH = "__aiflow_path__"
-_THEIRS = "__aiflow_theirs__"
-_NOW = "__aiflow_now__"
-_OUTRANKED = "__aiflow_outranked__"
+_PATH, _THEIRS, _NOW, _OUTRANKED = "\0path", "\0theirs", "\0now", "\0outranked"
+"""Columns beside those of the table, whose names have no such character (:func:`aiflow_sdk.frames.check_names`)."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,22 @@ def check_rows(change: Change, types: Mapping[str, str], schema: pl.Schema) -> N
         )
 
 
+def may_lack_rows(state: TableState, owner: Owner) -> bool:
+    """Whether a row that the owner merged may have been replaced by one that was deleted or lowered since.
+
+    Where all were merged in the order of partitions, one that stood in its place is of no earlier partition.
+    """
+    number, since = state.generation(WITHDRAWN_APP) or 0, state.generation(owner.since_app) or 0
+    if number <= since or not state.generation(owner.under_app):
+        return False
+    noted = state.all_noted() if state.generation(BY_PARTITION_APP) else None
+    if noted is None:
+        return True
+    prefix = replace(owner, part="").withdrawn_app
+    withdrew = (app.removeprefix(prefix) for app, at in noted.items() if app.startswith(prefix) and at > since)
+    return any(replace(owner, part=part).outranks(owner) for part in withdrew)
+
+
 def merge_rows(change: Change, state: TableState, own: Sequence[ActiveFile], added: Sequence[AddedFile]) -> Merged:
     """Return what merging the rows does. What is written for it lies in the table's folder and is nobody's yet.
 
@@ -88,7 +102,7 @@ def merge_rows(change: Change, state: TableState, own: Sequence[ActiveFile], add
     check_removable(change.name, state.table, (file.path for file in state.files))
     others = _candidates([file for file in state.files if id(file) not in names], mine, keys)
     met = _met(change, state, others, mine, schema)
-    over = state.generation(change.owner.over_app) or 0
+    over = sum(state.generation(owner.over_app) or 0 for owner in change.owners)
     stale, lowered = _taken_back(change, state, own, mine, schema) if own and over else (None, False)
     lost = met.filter(~pl.col(_OUTRANKED)).select(keys).unique()
     won = met.filter(pl.col(_OUTRANKED)).join(lost, on=keys, how="anti", nulls_equal=True)
@@ -113,12 +127,16 @@ def merge_rows(change: Change, state: TableState, own: Sequence[ActiveFile], add
     deleted = stale is not None and stale.height > 0 and merge.withdrawn == "delete"
     # What stood there before and is gone makes whoever wrote it out of date: see the sink's identity.
     noted |= _withdrawals(change, state, 1 if deleted or lowered else 0)
+    if not merge.is_by_partition(change.owner) and state.generation(BY_PARTITION_APP):
+        noted[BY_PARTITION_APP] = 0
+    noted |= {owner.over_app: 0 for owner in change.owners[1:] if state.generation(owner.over_app)}
     return Merged([*own, *removed], added, kept, {**noted, change.owner.over_app: over + won.height})
 
 
 def _withdrawals(change: Change, state: TableState, more: int) -> dict[str, int]:
     number = (state.generation(WITHDRAWN_APP) or 0) + more
-    return {WITHDRAWN_APP: number, change.owner.since_app: number} if number else {}
+    noted = {WITHDRAWN_APP: number, change.owner.since_app: number} if number else {}
+    return noted | ({change.owner.withdrawn_app: number} if more else {})
 
 
 def _taken_back(

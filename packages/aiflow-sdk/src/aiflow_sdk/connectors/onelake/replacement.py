@@ -8,6 +8,7 @@ from typing import Any, assert_never
 
 from aiflow_sdk.connectors.onelake.change import AddedFile, Change, Mode, Replacement
 from aiflow_sdk.connectors.onelake.identity import (
+    BY_PARTITION_APP,
     Owner,
     begun_app,
     made_app,
@@ -16,22 +17,27 @@ from aiflow_sdk.connectors.onelake.identity import (
     written_app,
 )
 from aiflow_sdk.connectors.onelake.merging import merge_rows
+from aiflow_sdk.connectors.onelake.succession import other_writers
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState
 from aiflow_sdk.connectors.onelake.values import shown_text, typed_value
+from aiflow_sdk.connectors.onelake.writers import Writer
 from aiflow_sdk.connectors.parquet import missing_partition_column, rows_outside
 from aiflow_sdk.errors import DataError, plural
 from aiflow_sdk.plugins import Write
 from aiflow_sdk.stores import store_failures
 
 
-def generation_apps(request: Write, mode: Mode) -> list[str]:
-    """Return the applications whose generation a write checks, without a look at the table's types."""
+def generation_apps(request: Write, mode: Mode, earlier: Sequence[Writer] = ()) -> list[str]:
+    """Return the applications whose generation a write checks, without a look at the table's types: its own first,
+    then those of earlier names."""
     run = request.run
     if request.time is not None and mode in ("overwrite", "error_if_exists") and run.partitions:
         return [partition_app(run, partition.key, request.node_id) for partition in run.partitions]
     own = run.write_key(request.node_id)
     # A table that is replaced whole is so by runs for any partition.
-    return sorted({own, partition_app(run, None, request.node_id)}) if mode == "overwrite" else [own]
+    if mode == "overwrite":
+        return sorted({own, partition_app(run, None, request.node_id)})
+    return [own, *(writer.app(run.partition_key) for writer in earlier)]
 
 
 def keys_of(change: Change, types: Mapping[str, str]) -> dict[Any, str]:
@@ -61,13 +67,15 @@ def created(change: Change, types: Mapping[str, str]) -> Replacement:
     added = change.added(types)
     check_time(change, added, keys)
     noted = dict.fromkeys(_own_apps(change, keys, added), change.request.run.generation)
+    if change.merge is not None:
+        noted[BY_PARTITION_APP] = int(change.merge.is_by_partition(change.owner))
     return Replacement((), added, {**noted, **_made(change, None, keys, added), **_counts(change, (), (), added)})
 
 
 def is_superseded(change: Change, state: TableState) -> bool:
     """Whether newer executions have written all that the write is for, so that it changes nothing."""
     keys = keys_of(change, state.types)
-    apps = [_app(change, key) for key in keys.values()] or generation_apps(change.request, change.mode)
+    apps = [_app(change, key) for key in keys.values()] or _apps(change)
     overtaken = [noted > change.request.run.generation for app in apps if (noted := state.generation(app)) is not None]
     return len(overtaken) == len(apps) and all(overtaken) if keys else any(overtaken)
 
@@ -82,11 +90,16 @@ def replacement(change: Change, state: TableState) -> Replacement:
     check_time(change, added, keys)
     generation = change.request.run.generation
     newest = {app: state.generation(app) for app in _own_apps(change, keys, added)}
+    # A run of before the rename that comes late is overtaken, too, where that name has written at all.
+    for app in [writer.app(change.request.run.partition_key) for writer in change.earlier]:
+        if (noted_before := state.generation(app)) is not None:
+            newest[app] = noted_before
     # An equal one is this execution's own earlier attempt, whose rows may be of other code: it is replaced.
     overtaken = {app for app, noted in newest.items() if noted is not None and noted > generation}
     kept: Sequence[AddedFile] = ()
     removed: Sequence[ActiveFile]
     extra: Mapping[str, int] = {}
+    others: Sequence[Writer] = ()
     match change.mode:
         case "overwrite" | "error_if_exists":
             removed = state.files
@@ -103,8 +116,9 @@ def replacement(change: Change, state: TableState) -> Replacement:
             written = {_values(file, change) for file in added}
             removed = [file for file in state.files if _values(file, change) in written]
         case "append":
-            removed = _own_files(change, state)
+            others, removed = other_writers(change, state), _own_files(change, state)
         case "upsert":
+            other_writers(change, state)  # raises; who else there is matters less: by keys nothing stands twice
             with store_failures(change.place.uri):
                 merged = merge_rows(change, state, _own_files(change, state), added)
             removed, added, kept, extra = merged.removed, list(merged.added), merged.kept, merged.noted
@@ -113,7 +127,7 @@ def replacement(change: Change, state: TableState) -> Replacement:
     noted = dict.fromkeys(sorted(newest.keys() - overtaken), generation)
     noted |= _made(change, state, keys, added)
     noted |= _counts(change, state.files, removed, [*added, *kept], state)
-    return Replacement(removed, added, {**noted, **extra}, kept)
+    return Replacement(removed, added, {**noted, **extra}, kept, others)
 
 
 def _own_apps(change: Change, keys: Mapping[Any, str], added: Iterable[AddedFile]) -> list[str]:
@@ -123,6 +137,10 @@ def _own_apps(change: Change, keys: Mapping[Any, str], added: Iterable[AddedFile
     if change.mode == "overwrite_partitions":
         apps |= {_written(change, file) for file in added}
     return sorted(apps)
+
+
+def _apps(change: Change) -> list[str]:
+    return generation_apps(change.request, change.mode, change.earlier)
 
 
 def _app(change: Change, key: str | None, node_id: str | None = None) -> str:
@@ -160,31 +178,37 @@ def _check_absent(change: Change, there: Sequence[ActiveFile], newest: Mapping[s
 
 def _own_files(change: Change, state: TableState) -> list[ActiveFile]:
     """Return what the sink's earlier executions for this partition have in the table: all of it, or an error."""
-    by_sink = [file for file in state.files if change.owner.may_have_written(file.path)]
-    owners = {file.path: Owner.of_file(file.path) for file in by_sink}
-    own = [file for file in by_sink if owners[file.path] == change.owner]
-    if any(owner and owner.may_hold(change.owner) for owner in owners.values()):
+    owners = change.owners
+    by_sink = [file for file in state.files if any(owner.may_have_written(file.path) for owner in owners)]
+    found = {file.path: Owner.of_file(file.path) for file in by_sink}
+    if any(owner and owner.may_hold(one) for owner in set(found.values()) for one in owners):
         raise DataError(
             "rows-not-traceable",
             f"earlier runs wrote to '{change.name}' by this sink for several partitions at once, or for others than "
             f"{change.request.run.partition_grain or 'none'}s: which of those rows are of "
             f"{change.request.run.partition_text} cannot be told, and they would stand there twice",
-            hint="write to a new table, or give the sink another id if these rows are to stay beside the new ones",
+            hint="write to a new table; or, if these rows are to stay beside the new ones, give the sink another id "
+            f'and beside=["{change.request.node_id}"]',
         )
-    if not own and state.generation(_app(change, change.request.run.partition_key)) is None:
-        return own  # never written: both are noted in one commit
-    noted = state.generation(change.owner.files_app)
-    if noted is not None and noted != len(own):
-        raise DataError(
-            "rows-not-traceable",
-            f"an earlier execution added {plural(noted, 'file')} to '{change.name}' for "
-            f"{change.request.run.partition_text}, and {len(own)} of them are there: "
-            "somebody compacted or rewrote the table, so that its rows cannot be told from others, and would stand "
-            "there twice",
-            hint='restore the table to a version before that, or declare what may be replaced: mode="upsert" with keys '
-            'into a new table, or mode="overwrite" with partition_by',
-        )
-    return own
+    for owner, app in zip(owners, _apps(change), strict=True):
+        there, noted = list(found.values()).count(owner), state.generation(owner.files_app)
+        if not there and state.generation(app) is None:
+            continue  # never written: both are noted in one commit
+        if noted is not None and noted != there:
+            raise _not_traceable(change, noted, there)
+    return [file for file in by_sink if found[file.path] in owners]
+
+
+def _not_traceable(change: Change, noted: int, there: int) -> DataError:
+    return DataError(
+        "rows-not-traceable",
+        f"an earlier execution added {plural(noted, 'file')} to '{change.name}' for "
+        f"{change.request.run.partition_text}, and {there} of them are there: "
+        "somebody compacted or rewrote the table, so that its rows cannot be told from others, and would stand "
+        "there twice",
+        hint='restore the table to a version before that, or declare what may be replaced: mode="upsert" with keys '
+        'into a new table, or mode="overwrite" with partition_by',
+    )
 
 
 def _made(

@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from aiflow_sdk.connectors.onelake.change import EVOLUTIONS, MODES, WITHDRAWN, Change, Merge, NewFile, effect_of
 from aiflow_sdk.connectors.onelake.commit import Committed, commit, may_land_later
-from aiflow_sdk.connectors.onelake.identity import WITHDRAWN_APP, Owner, new_folder, partition_app
+from aiflow_sdk.connectors.onelake.identity import Owner, new_folder, partition_app
 from aiflow_sdk.connectors.onelake.location import (
     TablePlace,
     check_alone,
@@ -24,14 +24,16 @@ from aiflow_sdk.connectors.onelake.location import (
     read_places,
     table_place,
 )
-from aiflow_sdk.connectors.onelake.merging import check_rows
+from aiflow_sdk.connectors.onelake.merging import check_rows, may_lack_rows
 from aiflow_sdk.connectors.onelake.options import check_choice, check_format, check_one_place
 from aiflow_sdk.connectors.onelake.pending import PendingRows
 from aiflow_sdk.connectors.onelake.replacement import generation_apps
 from aiflow_sdk.connectors.onelake.schema import arrow_name, delta_schema
 from aiflow_sdk.connectors.onelake.source import total_rows
+from aiflow_sdk.connectors.onelake.succession import check_earlier
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, files_identity, read_table
 from aiflow_sdk.connectors.onelake.values import shown_text, typed_value
+from aiflow_sdk.connectors.onelake.writers import check_names, writers_of
 from aiflow_sdk.connectors.parquet import missing_columns, partition_of, write_files
 from aiflow_sdk.errors import AiflowError, ConfigurationError, DefinitionError, StoreError
 from aiflow_sdk.ir import DatasetName
@@ -76,6 +78,11 @@ class OneLakeSink(Sink, kind="onelake"):
     """The partition column that holds the run's partition, where it is not plain which."""
     schema_evolution: str = "none"
     """Which changes of the columns a write may make: ``none``, ``add_columns``, or ``widen`` (types too)."""
+    renamed_from: tuple[str, ...] = ()
+    """Of ``append`` and ``upsert``: names under which this sink wrote before, ``sink`` or ``pipeline/sink``; their rows
+    are replaced as its own."""
+    beside: tuple[str, ...] = ()
+    """Of ``append`` and ``upsert``: sinks that the pipeline does not have any more, whose rows stay."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -100,6 +107,7 @@ class OneLakeSink(Sink, kind="onelake"):
                     raise ConfigurationError(
                         "bad-option", f"'{name}' is of mode 'upsert'", hint=f'write mode="upsert", or leave {name} out'
                     )
+        check_names(self.mode, self.renamed_from, self.beside)
         for name in ("partition_by", "keys"):
             columns = getattr(self, name)
             if len(set(columns)) < len(columns):
@@ -224,7 +232,7 @@ class OneLakeSink(Sink, kind="onelake"):
         state = read_table(self.place)
         if state is None:
             return None
-        apps = generation_apps(request, self.mode)  # type: ignore[arg-type]  # rendered and checked
+        apps = generation_apps(request, self.mode, writers_of(self.renamed_from, request.run))  # type: ignore[arg-type]  # rendered and checked
         return max((noted for app in apps if (noted := state.generation(app)) is not None), default=None)
 
     def _identity(self, state: TableState, run: Run, node_id: str) -> str | None:
@@ -235,14 +243,10 @@ class OneLakeSink(Sink, kind="onelake"):
             # Where somebody rewrote or deleted some, it is not what the run made.
             if noted is None or state.generation(owner.files_app) != files:
                 return None
-            return f"generation {noted}" + (" and keys withdrawn" if self._may_lack_rows(state, owner) else "")
+            lacks = self.mode == "upsert" and may_lack_rows(state, owner)
+            return f"generation {noted}" + (" and keys withdrawn" if lacks else "")
         time = self.time or (self.partition_by[0] if len(self.partition_by) == 1 else None)
         return files_identity(self._of_run(state, run, time))
-
-    def _may_lack_rows(self, state: TableState, owner: Owner) -> bool:
-        """Whether a row that the owner merged may have been replaced by one that was deleted or lowered since."""
-        number = state.generation(WITHDRAWN_APP) if self.mode == "upsert" else None
-        return bool(number and number > (state.generation(owner.since_app) or 0) and state.generation(owner.under_app))
 
     @cached_property
     def _prefixes(self) -> dict[_WriteKey, str]:
@@ -288,7 +292,10 @@ class OneLakeSink(Sink, kind="onelake"):
             evolution=self.schema_evolution,  # type: ignore[arg-type]  # likewise
             merge=Merge(self.keys, self.order_by, self.withdrawn) if self.mode == "upsert" else None,  # type: ignore[arg-type]
             request=request,
+            earlier=writers_of(self.renamed_from, request.run),
+            beside=writers_of(self.beside, request.run),
         )
+        check_earlier(change)
         if change.merge is not None:
             import polars as pl
 
@@ -298,8 +305,7 @@ class OneLakeSink(Sink, kind="onelake"):
 
     def _publish(self, change: Change) -> Written:
         try:
-            with _turn(change.place):
-                done = commit(change)
+            done = commit(change)
         except BaseException as error:  # Ctrl-C too leaves no files behind; it goes on up
             if not may_land_later(change, error):
                 self._remove_unused(change.prefix)
@@ -362,16 +368,6 @@ class OneLakeSink(Sink, kind="onelake"):
             columns=tuple((column, arrow_name(kind)) for column, kind in state.types.items()),
             identity=self._identity(state, run, request.node_id),
         )
-
-
-@contextmanager
-def _turn(place: TablePlace) -> Iterator[None]:
-    """Let writers of one machine take turns, so that they need not lose and repeat; safety does not hang on it."""
-    if place.folder is None:
-        yield
-        return
-    with FolderStore(Path(place.lake.address.path)).lock(place.lock_key):
-        yield
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from aiflow_sdk.connectors.onelake.location import LOG_FOLDER, TablePlace
 from aiflow_sdk.connectors.onelake.schema import column_types
 from aiflow_sdk.connectors.onelake.transactions import read_transactions
 from aiflow_sdk.connectors.onelake.values import plain_float
+from aiflow_sdk.connectors.onelake.writers import Writer
 from aiflow_sdk.errors import DataError, MissingExtraError
 from aiflow_sdk.stores import store_error
 
@@ -114,10 +115,26 @@ class TableState:
     @cached_property
     def _is_all_noted(self) -> bool:
         """Whether ``noted`` holds all that the log notes."""
+        if features.TRANSACTION_RETENTION in self.table.metadata().configuration:
+            return False  # what is too old is not noted any more: delta-rs knows which
         found = read_transactions(self.place, self.version)
         for app, number in (found or {}).items():
             self.noted.setdefault(app, number)
         return found is not None
+
+    def all_noted(self) -> Mapping[str, int] | None:
+        """Return all that the log notes for applications, which is read for that where it must be; None: it cannot."""
+        if self._is_all_noted:
+            return {app: number for app, number in self.noted.items() if number is not None}
+        return read_transactions(self.place, self.version, at_any_price=True)
+
+    def writers(self) -> Mapping[Writer, frozenset[str]]:
+        """Return who wrote to the table, and for which partitions (keys), as far as the log tells."""
+        found: dict[Writer, set[str]] = {}
+        for app in self.all_noted() or ():
+            if one := Writer.of_app(app):
+                found.setdefault(one[0], set()).add(one[1])
+        return {writer: frozenset(keys) for writer, keys in found.items()}
 
     @property
     def has_deletion_vectors(self) -> bool:

@@ -32,6 +32,7 @@ from aiflow_sdk.plugins import (
     Write,
     Written,
     pending_write,
+    refuse_no_columns,
     refuse_null_folder,
     refuse_partition_type,
 )
@@ -90,13 +91,7 @@ def _plan_files(
     schema = frame.collect_schema()
     for column in destination.partition_by:
         refuse_partition_type(column, arrow_name(schema[column]))
-    if set(schema) <= set(destination.partition_by):
-        raise DataError(
-            "no-columns",
-            f"the frame has no columns but those that the table is partitioned by: {', '.join(schema) or 'none'}",
-            where=where,
-            hint="return a column more",
-        )
+    refuse_no_columns(tuple(schema), destination.partition_by, where)
     write = FileWrite(sink, request, destination=destination, schema=schema)
     write.lazy = write.sinked(frame)
     return write

@@ -12,7 +12,14 @@ from urllib.parse import unquote
 from aiflow_sdk.engines.spark.types import arrow_schema, arrow_type, is_plain_cast, spark_type
 from aiflow_sdk.errors import DataError
 from aiflow_sdk.frames import arrow_types, is_wider
-from aiflow_sdk.plugins import NULL_FOLDER, DataFile, Destination, refuse_null_folder, refuse_partition_type
+from aiflow_sdk.plugins import (
+    NULL_FOLDER,
+    DataFile,
+    Destination,
+    refuse_no_columns,
+    refuse_null_folder,
+    refuse_partition_type,
+)
 from aiflow_sdk.stores import open_folder
 
 if TYPE_CHECKING:
@@ -51,6 +58,8 @@ def complete(
                 )
             frame = frame.withColumn(column, functions.lit(fill[column]))
     present = dict(arrow_types(frame) or ())
+    if partition_by:
+        refuse_no_columns(frame.columns, partition_by)
     for column in partition_by:
         refuse_partition_type(column, present[column])
     casts = {
