@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from aiflow_sdk.audit import AuditRow, canonical_details, chained_hash, export_l
 from aiflow_sdk.errors import ConfigurationError
 from aiflow_sdk.redaction import REDACTOR
 from aiflow_service.access import EVERYTHING, Scope
+from aiflow_service.api import audit as exports
 from aiflow_service.audit import (
     AuditFilter,
     AuditKeeper,
@@ -192,6 +194,82 @@ def test_what_a_superuser_changed_is_found_at_its_row(trial: Trial, statement: s
     assert trial.found() == found
 
 
+@pytest.mark.parametrize(
+    ("statement", "row"),
+    [
+        ("UPDATE audit SET moment = 9223372036854775807 WHERE seq = 33", 33),
+        ("UPDATE audit SET moment = -9000000000000000000 WHERE seq = 60", 60),
+        ("INSERT INTO audit SELECT 0, {others} FROM audit WHERE seq = 5", 0),
+        ("INSERT INTO audit SELECT -7, {others} FROM audit WHERE seq = 5", -7),
+    ],
+)
+def test_what_no_row_can_be_is_found_and_stops_no_check(trial: Trial, statement: str, row: int) -> None:
+    others = ", ".join(column.name for column in audit.c if column.name != "seq")
+    with trial.tampering() as connection:
+        connection.exec_driver_sql(statement.format(others=others))
+    assert trial.found() == [("altered", row, row)]
+    with trial.database.reading() as connection:
+        assert len(list_entries(connection, EVERYTHING, AuditFilter(), behind=None, limit=100)[0]) >= ROWS
+
+
+def _connections_in_use(database: Database) -> int:
+    pool = database.engine.pool
+    assert isinstance(pool, sa.QueuePool)
+    return pool.checkedout()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "moment = 'x'",
+        "moment = x'ff'",
+        "actor = CAST('ana' AS BLOB)",
+        "actor = CAST(x'ff' AS TEXT)",
+        "actor = x'ff', hash = x''",
+        "details = x'ff'",
+        "team_id = 'x'",
+        "hash = 'x'",
+        "previous = 'x'",
+    ],
+)
+def test_values_of_another_kind_are_found_and_what_comes_is_signed(tmp_path, change: str) -> None:
+    trial = Trial(f"sqlite:///{tmp_path}/service.db", tmp_path)
+    trial.add("last")
+    with trial.tampering() as connection:
+        connection.exec_driver_sql(f"UPDATE audit SET {change} WHERE seq IN (33, {ROWS + 1})")
+    keeper = AuditKeeper(trial.database, trial.writer)
+    keeper.record(Entry(ANA, "thing.made", "thing", "later"))
+    keeper._sign()
+    assert not keeper.is_sound
+    keeper.close()
+    assert trial.writer.last is not None
+    assert trial.writer.last.seq > ROWS + 1
+    found = trial.found()
+    assert found[0] == ("altered", 33, 33)
+    assert ("altered", ROWS + 1, ROWS + 1) in found
+    trial.database.close()
+
+
+def test_a_counter_that_is_no_number_does_not_end_who_keeps_the_audit(tmp_path) -> None:
+    trial = Trial(f"sqlite:///{tmp_path}/service.db", tmp_path)
+    with trial.database.engine.connect() as connection:
+        connection.exec_driver_sql("UPDATE counters SET value = 'x' WHERE name = 'audit'")
+    keeper = AuditKeeper(trial.database, trial.writer)
+    keeper._attempt(keeper._sign_if_due)
+    keeper.close()
+    trial.database.close()
+
+
+def test_whoever_reads_an_export_slowly_holds_no_connection(trial: Trial, monkeypatch) -> None:
+    monkeypatch.setattr(exports, "_BLOCK_LINES", 7)
+    lines = exports._lines(SimpleNamespace(database=trial.database), EVERYTHING, AuditFilter())  # type: ignore[arg-type]  # all that is asked of it
+    before = _connections_in_use(trial.database)
+    told = next(lines)
+    assert _connections_in_use(trial.database) == before
+    seqs = [row.seq for line in (told + b"".join(lines)).decode().splitlines() if (row := read_line(line))]
+    assert seqs == list(range(1, ROWS + 1))
+
+
 def test_rows_that_changed_places_are_found(trial: Trial) -> None:
     with trial.tampering() as connection:
         for before, after in ((30, 1000), (35, 30), (1000, 35)):
@@ -268,6 +346,30 @@ def test_checkpoints_that_were_changed_or_removed_are_found(trial: Trial, tmp_pa
     (public,) = Path(other.address).glob("key-*.pem")
     kinds = [kind for kind, _ in open_checkpoints(trial.place, trusted=[public]).problems]
     assert kinds == ["checkpoint-missing", *["checkpoint-unknown-key"] * 2]
+
+
+def test_a_row_that_was_put_far_ahead_keeps_nobody_from_signing(trial: Trial) -> None:
+    others = ", ".join(column.name for column in audit.c if column.name != "seq")
+    with trial.tampering() as connection:
+        connection.exec_driver_sql(f"INSERT INTO audit SELECT {2**62}, {others} FROM audit WHERE seq = 5")
+    for _ in range(2):
+        trial.add("later")
+        trial.sign()
+    assert trial.writer.last is not None
+    assert trial.writer.last.seq == ROWS + 2
+    assert trial.found()[-1] == ("altered", 2**62, 2**62)
+
+
+@pytest.mark.parametrize("number", ["999999999999", "9" * 40])
+def test_a_number_that_was_put_far_ahead_keeps_nobody_from_signing(trial: Trial, number: str) -> None:
+    Path(trial.place, f"checkpoint-{number}.json").write_text("no checkpoint")
+    for _ in range(3):  # a service that starts again
+        trial.writer = trial.signer()
+        trial.add("later")
+        trial.sign()
+    kinds = [kind for kind, _ in open_checkpoints(trial.place).problems]
+    assert kinds == ["checkpoint-missing", "checkpoint-forged"]
+    assert len(open_checkpoints(trial.place).found) == 3 + ROWS // EVERY
 
 
 def test_a_new_key_goes_on_where_the_old_one_ended(trial: Trial, tmp_path) -> None:
@@ -521,8 +623,9 @@ def test_start_and_end_are_recorded_and_signed(database, tmp_path) -> None:
         found, _ = list_entries(connection, EVERYTHING, AuditFilter(), behind=None, limit=10)
         verdict = verify_entries(connection, open_checkpoints(str(tmp_path / "elsewhere")).found)
     opened.close()
-    assert [one["action"] for one in found] == ["service.stopped", "service.started"] * 2
-    assert (verdict.is_sound, verdict.signed_seq, verdict.rows) == (True, 4, 4)
+    told = [one["action"] for one in found if one["action"] != "checkpoint.signed"]  # of one that took a second to end
+    assert told == ["service.stopped", "service.started"] * 2
+    assert (verdict.is_sound, verdict.signed_seq, verdict.rows) == (True, len(found), len(found))
 
 
 def test_a_migration_down_and_up_leaves_an_empty_chain(trial: Trial) -> None:

@@ -50,6 +50,8 @@ def test_who_did_not_see_the_newest_version_does_not_overwrite_it(service: Servi
         ("variable", "api_token", "hunter2"),
         ("variable", "key", SECRET),
         ("variable", "address", f"git+https://ghp_{'hunter2' * 6}@host/shop"),
+        ("connection", "api", {"headers": {"Authorization": "Bearer hunter2hunter2"}}),
+        ("connection", "api", {"env": [{"name": "DB_PASSWORD", "value": "hunter2"}]}),
     ],
 )
 def test_what_looks_like_a_secret_is_refused_and_not_repeated(service, kind, name, value) -> None:

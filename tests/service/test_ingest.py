@@ -4,13 +4,14 @@ import gzip
 import json
 import socket
 import time
+import uuid
 import zlib
 from contextlib import closing, suppress
 from typing import Any
 
 import pytest
 
-from service_trial import Service, dataset, facet, run_event, unique
+from service_trial import Service, dataset, facet, run_event, unique, wait_until
 
 GOOD = run_event()
 
@@ -298,3 +299,29 @@ def test_a_page_of_elsewhere_cannot_talk_to_it(service: Service, origin: str) ->
     assert service.send(run_event(), Origin=origin).json()["code"] == "foreign-origin"
     assert service.send(run_event(), Host=origin.rpartition("/")[2]).json()["code"] == "foreign-origin"
     assert service.send(run_event(), Host="rebound.example").status == 403
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),  # a picture of a page of elsewhere
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),  # a link there that somebody follows
+        ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, 200),
+        ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, 200),  # an address that somebody typed
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors", "Origin": "http://localhost:3000"}, 200),
+    ],
+)
+def test_a_page_of_elsewhere_cannot_even_ask(service: Service, said: dict[str, str], status: int) -> None:
+    assert service.request("GET", "/api/v1/whoami", headers=said).status == status
+
+
+@pytest.mark.parametrize("path", ["/api/v1/lineage", "/api/v1/lineage/batch", "/api/v1/teams"])
+def test_a_sender_that_goes_in_the_middle_is_no_fault_of_the_service(service: Service, path: str) -> None:
+    trace = uuid.uuid4().hex
+    with socket.create_connection((service.host, service.port)) as connection:
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\ntraceparent: 00-{trace}-{'1' * 16}-01\r\n"
+        connection.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
+    wait_until(lambda: trace in service.log.read_text())
+    told = [json.loads(line) for line in service.log.read_text().splitlines() if trace in line]
+    assert {one["level"] for one in told} == {"info"}
+    assert told[-1]["status"] == 400

@@ -105,7 +105,10 @@ def test_a_resolved_secret_does_not_show_itself_in_a_repr(monkeypatch: pytest.Mo
     assert (copied, repr(copied), type(copied)) == (VALUE, "'***'", Secret)
 
 
-@pytest.mark.parametrize("piece", ["x", "a.", "a://", "://", "password ", "AKIA", "-----BEGIN "])
+@pytest.mark.parametrize(
+    "piece",
+    ["x", "a.", "a://", "://", "password ", "AKIA", "-----BEGIN ", "bearer ", "bearer a", "eyJabcdefgh", "&sig="],
+)
 def test_a_long_text_is_looked_through_once(piece: str) -> None:
     begun = time.process_time()
     assert list(secret_problems({"note": piece * (65_536 // len(piece))})) == []
@@ -143,3 +146,36 @@ def test_what_holds_no_text_holds_no_secret() -> None:
     assert not list(secret_problems({"password": [None, True, 1, 2.5, {}, []]}))
     found = list(secret_problems(MappingProxyType({"database": MappingProxyType({"password": "hunter2"})})))
     assert [problem.message.split("'")[1] for problem in found] == ["database.password"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"headers": {"Authorization": "Bearer abc123def456"}},
+        {"headers": {"Authorization": "Basic dXNlcjpodW50ZXIyMg=="}},
+        {"env": [{"name": "DB_PASSWORD", "value": "hunter2"}]},
+        {"dbPassword": "hunter2"},
+        {"passwords": ["hunter2"]},
+        {"address": "https://a.blob.core.windows.net/c?sv=1&sig=abcdefgh%3D"},
+        {"jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijk"},
+        {"header": f"aiflow_{'a1' * 21}b"},
+    ],
+)
+def test_secrets_that_stand_elsewhere_than_under_their_names_are_found(value: dict) -> None:
+    (found,) = secret_problems(value)
+    assert found.code == "literal-secret"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"headers": {"Authorization": "Bearer {{ token }}"}},
+        {"env": [{"name": "DB_PASSWORD", "value": "secret://db"}, {"name": "password", "type": "string"}]},
+        {"password": None, "use_password": True, "max_token": 100, "token": 5},
+        {"note": "basic authentication, and a bearer of news; eyJust.a.text", "url": "https://x/?signature=none&sig="},
+        {"tokenizer": "words", "keyboard": "qwerty", "secretary": "ana", "passwordless": "yes"},
+        {"aiflow_run": "aiflow_metadata_service"},
+    ],
+)
+def test_what_only_sounds_like_a_secret_is_none(value: dict) -> None:
+    assert list(secret_problems(value)) == []

@@ -7,6 +7,7 @@ events have nothing to mask; these are seen by a few searches of their bytes and
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -69,7 +70,7 @@ _REMEMBERED_LETTERS = 200
 
 def may_hold_secrets(raw: bytes) -> bool:
     """Tell whether it is worth to look closer; of what has secrets it is always true."""
-    if b"@" in raw and b"://" in raw:
+    if b"@" in raw and (b"://" in raw or b"\\/" in raw):  # a slash may be escaped
         return True
     for sign in _ISSUED_BYTES:  # loops, for a generator takes twice as long, and nearly every event passes here
         if sign in raw:
@@ -86,18 +87,48 @@ def hide_secrets(document: Any) -> Any:
     return _hide(document, False, False, 0)
 
 
+def mask_document(document: Any, raw: bytes) -> tuple[Any, bytes]:
+    """Return a document and its text without secrets; the very same where there are none.
+
+    Of a member that an object has twice the last counts: what the others held is in the text alone, which is then
+    written anew.
+    """
+    masked = hide_secrets(document)
+    if masked is document and not _has_repeats(document, raw):
+        return document, raw
+    return masked, _ENCODER.encode(masked)
+
+
+def without_spaces(text: bytes) -> bytes:
+    """Return a text without what may stand between the parts of JSON, also where it stands within them."""
+    return text.translate(None, b" \t\r\n")
+
+
+def _has_repeats(document: Any, raw: bytes) -> bool:
+    if len(without_spaces(raw)) == len(without_spaces(_ENCODER.encode(document))):
+        return False  # as nearly always; else it may be written in another way too
+    try:
+        json.loads(raw, object_pairs_hook=_each_once, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def _each_once(members: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in members}) < len(members):
+        raise ValueError("a member stands twice")
+
+
 def hide_secrets_in_bytes(raw: bytes) -> bytes:
     """Return what was sent, JSON or not, without secrets; the very same bytes where there are none."""
     if not may_hold_secrets(raw):
         return raw
     try:
-        document = _DECODER.decode(raw)
-        masked = hide_secrets(document)
+        return mask_document(_DECODER.decode(raw), raw)[1]
     except (msgspec.DecodeError, RecursionError):  # whatever it is, its text is searched
         text = raw.decode("latin-1")
         hidden = hide_secrets_in_text(_NAMED.sub(_unnamed, _KEYED.sub(_unkeyed, text)))
         return raw if hidden == text else hidden.encode("latin-1")
-    return raw if masked is document else _ENCODER.encode(masked)
 
 
 def hide_secrets_in_text(text: str) -> str:

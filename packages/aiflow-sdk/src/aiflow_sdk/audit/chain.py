@@ -62,16 +62,17 @@ def canonical_details(details: Mapping[str, Any]) -> str:
 def chained_hash(row: AuditRow) -> bytes:
     """Return the hash that a row has to have after its ``previous``."""
     seq, at, actor, action, kind, name, team_id, team, environment, result, origin, trace_id, details, previous, _ = row
-    # Put together by hand, which takes a third of the time of an encoder: a million rows are hashed in seconds.
-    text = (
-        f'["{FORMAT}",{seq},{_quote(at)},{_quote(actor)},{_quote(action)},{_quote(kind)},{_quote(name)},'
-        f"{'null' if team_id is None else team_id},{'null' if team is None else _quote(team)},"
-        f"{'null' if environment is None else _quote(environment)},{_quote(result)},"
-        f"{'null' if origin is None else _quote(origin)},{'null' if trace_id is None else _quote(trace_id)},{details}]"
-    )
     try:
+        # Put together by hand, which takes a third of the time of an encoder: a million rows are hashed in seconds.
+        text = (
+            f'["{FORMAT}",{seq},{_quote(at)},{_quote(actor)},{_quote(action)},{_quote(kind)},{_quote(name)},'
+            f"{'null' if team_id is None else team_id},{'null' if team is None else _quote(team)},"
+            f"{'null' if environment is None else _quote(environment)},{_quote(result)},"
+            f"{'null' if origin is None else _quote(origin)},{'null' if trace_id is None else _quote(trace_id)},"
+            f"{details}]"
+        )
         return hashlib.sha256(previous + text.encode()).digest()
-    except UnicodeEncodeError:  # half of a surrogate pair: no row of ours, and no hash fits it
+    except (UnicodeEncodeError, TypeError):  # half of a surrogate pair, no text: no row of ours, and no hash fits it
         return b""
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 FORMAT = "aiflow-checkpoint-1"
-_NAME = re.compile(r"checkpoint-([0-9]{12})\.json")
+_NAME = re.compile(r"checkpoint-([0-9]{12}|[1-9][0-9]{12,})\.json")
 _KEY_NAME = re.compile(r"key-([0-9a-f]{16})\.pem")
 _MOST_READ = 2_000
 """Any checkpoint speaks for all rows before it: of very many these are read, the newest and some between."""

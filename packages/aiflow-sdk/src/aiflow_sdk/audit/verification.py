@@ -113,6 +113,9 @@ def verify_chain(
     for row in rows:
         seq = row.seq
         computed = chained_hash(row)
+        if seq < begins_at:
+            verdict.add("altered", seq, seq, f"row {seq} was never recorded: their numbers begin at {begins_at}")
+            continue
         if seq <= last_seq:
             verdict.add("repeated", seq, seq, f"row {seq} comes after row {last_seq}")
             continue
@@ -120,7 +123,7 @@ def verify_chain(
             if not is_partial:
                 verdict.add("missing", last_seq + 1, seq - 1, _gone(last_seq + 1, seq - 1))
             is_linked = False
-        is_sound = computed == row.hash
+        is_sound = computed == row.hash != b""
         if not is_sound:
             verdict.add("altered", seq, seq, f"row {seq} is not what was recorded")
         elif is_linked and is_last_sound and row.previous != last_hash:

@@ -33,8 +33,9 @@ PROVIDER_GROUP = "aiflow.secrets"
 """The entry points of other providers: name → a class that is called with the settings beside ``provider``."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_BEGINS_WORD = r"(?:^|_|(?<=[a-z0-9])(?=(?-i:[A-Z])))"
 _LITERAL_NAME = re.compile(
-    rf"(^|_)(password|passwd|pwd|passphrase|secret|token|credentials?|sas|{KINDS_OF_KEY}_?key)$",
+    rf"{_BEGINS_WORD}(passwords?|passwd|pwd|passphrase|secret|token|credentials?|sas|{KINDS_OF_KEY}_?key)$",
     re.IGNORECASE,
 )
 # An address is sought by its "://": by the scheme before it, a text of 70,000 letters took the square of that.
@@ -42,7 +43,9 @@ _LITERAL_TEXT = re.compile(
     r"""(?<=[a-z0-9+.-])://[^/\s:@]*:(?P<password>[^/\s@]+)@"""
     r"""|\b(?:password|pwd|accountkey|sharedaccesskey|sharedaccesssignature|client_secret|secretkey)\s*=\s*(?P<pair>[^;\s&]+)"""
     rf"""|\b(?P<aws>{AWS_KEY_ID})\b|(?P<pem>{PRIVATE_KEY})"""
-    rf"""|\b(?P<issued>{ISSUED_TOKEN})""",
+    rf"""|\b(?P<issued>{ISSUED_TOKEN})|\b(?P<ours>aiflow_[a-z0-9_-]{{43}})"""
+    r"""|(?<![a-z0-9_-])(?P<signed>eyJ[a-z0-9_-]{8,}\.[a-z0-9_-]{8,}\.[a-z0-9_-]*)|[?&]sig=(?P<sas>[^&\s]{8,})"""
+    r"""|\b(?:bearer|basic)\s+(?P<bearer>(?=[a-z._~+/=-]*[0-9])[a-z0-9._~+/=-]{12,})""",
     re.IGNORECASE,
 )
 _SHORTEST_KEY = 15
@@ -232,6 +235,8 @@ def secret_problems(value: Any, name: str = "", *, where_it_stands: str = "the p
         case None | int() | float():  # as mappings, whose abstract class is slow to ask, after what is common
             pass
         case dict() | Mapping():
+            if isinstance(called := value.get("name"), str) and _is_secrets_name(called):  # as variables are listed
+                yield from secret_problems(value.get("value"), f"{name}.{called}", where_it_stands=where_it_stands)
             for key, item in value.items():
                 yield from secret_problems(item, f"{name}.{key}".lstrip("."), where_it_stands=where_it_stands)
         case list() | tuple():

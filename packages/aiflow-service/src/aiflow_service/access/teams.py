@@ -105,7 +105,12 @@ def set_member(writing: Writing, scope: Scope, team_id: int, principal_id: int, 
     before = writing.connection.execute(sa.select(memberships.c.role).where(mine)).scalar()
     highest = max(role or Role.VIEWER, Role(before or Role.VIEWER))
     scope.require_unlimited(max(Role.OWNER, highest), team_id)
-    known = writing.connection.execute(sa.select(principals.c.name).where(principals.c.id == principal_id)).scalar()
+    # Another team's service account is not to be seen here: a token of it is for that team alone.
+    is_anothers = (principals.c.kind == "service") & ~principals.c.subject.startswith(f"{team_id}/")
+    taken = sa.select(principals.c.name).where(principals.c.id == principal_id)
+    if before is None:
+        taken = taken.where(~is_anothers)
+    known = writing.connection.execute(taken).scalar()
     if known is None or (role is None and before is None):
         raise Unseen("member")
     if role is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
@@ -19,6 +20,7 @@ from aiflow_service.api.answers import (
     keyed_place_of,
     place_of,
 )
+from aiflow_service.api.bodies import describe_body, read_body
 from aiflow_service.api.problem import PROBLEMS, not_found
 from aiflow_service.api.services import ScopeOf, ServicesOf
 from aiflow_service.api.words import Body
@@ -142,15 +144,19 @@ def repairs(
     return answer_page(found, None, truncated=is_truncated)
 
 
-@router.put("/datasets/{number}/owner")
-def new_owner(number: Number, wanted: Owner, services: ServicesOf, scope: ScopeOf) -> Response:
+@router.put("/datasets/{number}/owner", openapi_extra=describe_body(Owner))
+async def new_owner(number: Number, request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
     """Give a dataset to a team, as if that one had been the first to write it; for administrators.
 
     What another one has said of its columns, facts and other names goes.
     """
-    with services.database.writing() as writing:
-        team_id = any_team(writing.connection, scope, wanted.team)
-        return answer(give_dataset(writing, scope, number, team_id))
+    wanted = await read_body(request, Owner)
+
+    def give() -> dict[str, Any]:
+        with services.database.writing() as writing:
+            return give_dataset(writing, scope, number, any_team(writing.connection, scope, wanted.team))
+
+    return answer(await asyncio.to_thread(give))
 
 
 @router.delete("/datasets/{number}/owner")

@@ -64,22 +64,11 @@ def grants(services: ServicesOf, scope: ScopeOf, limit: Limit = 50, cursor: Curs
         return page_of(list_grants(connection, scope, after=after[0], limit=limit + 1), limit)
 
 
-@router.post("", status_code=201)
-def new_grant(wanted: NewGrant, services: ServicesOf, scope: ScopeOf) -> Response:
+@router.post("", status_code=201, openapi_extra=describe_body(NewGrant))
+async def new_grant(request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
     """Let another team read, or read and write, datasets of the caller's; for its owners."""
-    is_prefix = wanted.dataset.endswith("*")
-    name = wanted.dataset[:-1] if is_prefix else wanted.dataset
-    if "*" in name:
-        raise Problem(422, "parameter-invalid", "dataset: a * stands at the end alone", place="body/dataset")
-    if wanted.from_team == wanted.to_team:
-        raise Problem(422, "parameter-invalid", "to_team: a team may touch its own datasets", place="body/to_team")
-    granted = Granted(wanted.namespace, name, is_prefix, wanted.access == "write", coming_moment(wanted.until, "until"))
-    with services.database.writing() as writing:
-        giver = find_team(writing.connection, scope, wanted.from_team)
-        scope.require(Role.OWNER, giver)
-        number = make_grant(writing, scope, giver, any_team(writing.connection, scope, wanted.to_team), granted)
-    with services.database.reading() as connection:
-        return answer(list_grants(connection, scope, after=0, limit=1, grant_id=number)[0], 201)
+    wanted = await read_body(request, NewGrant)
+    return answer(await asyncio.to_thread(_granted, services, scope, wanted), 201)
 
 
 @router.get("/effective", responses=SAME)
@@ -115,6 +104,22 @@ def end_grant(number: Number, services: ServicesOf, scope: ScopeOf) -> Response:
     with services.database.writing() as writing:
         revoke_grant(writing, scope, number)
     return answer({"status": "revoked"})
+
+
+def _granted(services: Services, scope: Scope, wanted: NewGrant) -> dict[str, Any]:
+    is_prefix = wanted.dataset.endswith("*")
+    name = wanted.dataset[:-1] if is_prefix else wanted.dataset
+    if "*" in name:
+        raise Problem(422, "parameter-invalid", "dataset: a * stands at the end alone", place="body/dataset")
+    if wanted.from_team == wanted.to_team:
+        raise Problem(422, "parameter-invalid", "to_team: a team may touch its own datasets", place="body/to_team")
+    granted = Granted(wanted.namespace, name, is_prefix, wanted.access == "write", coming_moment(wanted.until, "until"))
+    with services.database.writing() as writing:
+        giver = find_team(writing.connection, scope, wanted.from_team)
+        scope.require(Role.OWNER, giver)
+        number = make_grant(writing, scope, giver, any_team(writing.connection, scope, wanted.to_team), granted)
+    with services.database.reading() as connection:
+        return list_grants(connection, scope, after=0, limit=1, grant_id=number)[0]
 
 
 def _decided(services: Services, scope: Scope, asked: Question) -> tuple[int, dict[str, Any]]:

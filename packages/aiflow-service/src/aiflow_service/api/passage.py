@@ -109,6 +109,10 @@ def _stranger(headers: dict[bytes, bytes]) -> str | None:
     origin = headers.get(b"origin", b"").decode("latin-1")
     if origin and not is_loopback(_host_in(origin)):
         return origin
+    # What a page of elsewhere shows as a picture or a script is asked for without saying whose page that is.
+    is_followed = headers.get(b"sec-fetch-mode") == b"navigate"
+    if not origin and headers.get(b"sec-fetch-site") == b"cross-site" and not is_followed:
+        return "another site's page"
     return None
 
 

@@ -109,6 +109,8 @@ def _redirect(request: Request, services: Services) -> str:
 def _flow(kept: str) -> dict[str, str]:
     try:
         told = json.loads(base64.urlsafe_b64decode(kept))
-        return {name: str(told[name]) for name in ("state", "nonce", "verifier", "to")}
-    except (ValueError, TypeError, KeyError):
+        found = {name: str(told[name]) for name in ("state", "nonce", "verifier", "to")}
+        "".join(found.values()).encode()  # half of a pair of characters is none of ours
+        return found
+    except (ValueError, TypeError, KeyError, RecursionError):
         return {"state": "", "nonce": "", "verifier": "", "to": "/"}

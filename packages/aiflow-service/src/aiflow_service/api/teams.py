@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from aiflow_service.access import Scope
@@ -20,6 +21,7 @@ from aiflow_service.access.teams import (
     set_member,
 )
 from aiflow_service.api.answers import Cursor, Limit, answer, answer_page, place_of
+from aiflow_service.api.bodies import describe_body, read_body
 from aiflow_service.api.problem import PROBLEMS
 from aiflow_service.api.services import ScopeOf, Services, ServicesOf
 from aiflow_service.api.words import Body, Name, Number, RoleName, TeamName, Text, role_of
@@ -76,11 +78,16 @@ def teams(services: ServicesOf, scope: ScopeOf, limit: Limit = 50, cursor: Curso
         return page_of(list_teams(connection, scope, after=after[0], limit=limit + 1), limit)
 
 
-@router.post("/teams", status_code=201)
-def new_team(wanted: NewTeam, services: ServicesOf, scope: ScopeOf) -> Response:
+@router.post("/teams", status_code=201, openapi_extra=describe_body(NewTeam))
+async def new_team(request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
     """Make a team; for administrators."""
-    with services.database.writing() as writing:
-        number = make_team(writing, scope, wanted.name)
+    wanted = await read_body(request, NewTeam)
+
+    def make() -> int:
+        with services.database.writing() as writing:
+            return make_team(writing, scope, wanted.name)
+
+    number = await asyncio.to_thread(make)
     forget_callers(services)
     return answer({"id": number, "name": wanted.name}, 201)
 
@@ -103,10 +110,13 @@ def members(team: TeamName, services: ServicesOf, scope: ScopeOf, limit: Limit =
         return page_of(list_members(connection, number, after=after[0], limit=limit + 1), limit)
 
 
-@router.put("/teams/{team}/members/{principal}")
-def give_role(team: TeamName, principal: Number, wanted: MemberRole, services: ServicesOf, scope: ScopeOf) -> Response:
+@router.put("/teams/{team}/members/{principal}", openapi_extra=describe_body(MemberRole))
+async def give_role(
+    team: TeamName, principal: Number, request: Request, services: ServicesOf, scope: ScopeOf
+) -> Response:
     """Give somebody a role in a team. Whoever has signed in once is a principal; `whoami` says which."""
-    return _set_member(services, scope, team, principal, wanted.role)
+    wanted = await read_body(request, MemberRole)
+    return await asyncio.to_thread(_set_member, services, scope, team, principal, wanted.role)
 
 
 @router.delete("/teams/{team}/members/{principal}")
@@ -123,12 +133,17 @@ def claims(services: ServicesOf, scope: ScopeOf, limit: Limit = 50, cursor: Curs
         return page_of(list_claims(connection, scope, after=after[0], limit=limit + 1), limit)
 
 
-@router.post("/claims", status_code=201)
-def new_claim(wanted: NewClaim, services: ServicesOf, scope: ScopeOf) -> Response:
+@router.post("/claims", status_code=201, openapi_extra=describe_body(NewClaim))
+async def new_claim(request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
     """Say that a project or namespaces belong to a team, for all that is heard of from now on; for administrators."""
-    with services.database.writing() as writing:
-        number = make_claim(writing, scope, wanted.kind, wanted.name, any_team(writing.connection, scope, wanted.team))
-    return answer({"id": number}, 201)
+    wanted = await read_body(request, NewClaim)
+
+    def make() -> int:
+        with services.database.writing() as writing:
+            team_id = any_team(writing.connection, scope, wanted.team)
+            return make_claim(writing, scope, wanted.kind, wanted.name, team_id)
+
+    return answer({"id": await asyncio.to_thread(make)}, 201)
 
 
 @router.delete("/claims/{number}")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from aiflow_service.access import Scope
 from aiflow_service.access.teams import find_team
-from aiflow_service.access.tokens import Narrowing, list_tokens, make_token, revoke_token
+from aiflow_service.access.tokens import Made, Narrowing, list_tokens, make_token, revoke_token
 from aiflow_service.api.answers import Cursor, Limit, answer, place_of
+from aiflow_service.api.bodies import describe_body, read_body
 from aiflow_service.api.problem import PROBLEMS
-from aiflow_service.api.services import ScopeOf, ServicesOf
+from aiflow_service.api.services import ScopeOf, Services, ServicesOf
 from aiflow_service.api.teams import forget_callers, page_of
 from aiflow_service.api.words import Body, Name, Number, RoleName, Text, role_of
 from aiflow_service.database import MICROSECONDS, moment_text, now
@@ -41,14 +44,10 @@ def tokens(services: ServicesOf, scope: ScopeOf, limit: Limit = 50, cursor: Curs
         return page_of(list_tokens(connection, scope, after=after[0], limit=limit + 1), limit)
 
 
-@router.post("", status_code=201)
-def new_token(wanted: NewToken, services: ServicesOf, scope: ScopeOf) -> Response:
+@router.post("", status_code=201, openapi_extra=describe_body(NewToken))
+async def new_token(request: Request, services: ServicesOf, scope: ScopeOf) -> Response:
     """Make a token. Its secret stands in this answer and nowhere else; one made with a token ends with that one."""
-    expires_at = now() + wanted.days * _DAY
-    with services.database.writing() as writing:
-        team_id = find_team(writing.connection, scope, wanted.team) if wanted.team else None
-        narrowing = Narrowing(wanted.name, team_id, role_of(wanted.role), wanted.environment, expires_at)
-        made = make_token(writing, scope, narrowing, wanted.account)
+    made = await asyncio.to_thread(_make, services, scope, await read_body(request, NewToken))
     forget_callers(services)
     response = answer({"id": made.id, "secret": made.secret, "expires_at": moment_text(made.expires_at)}, 201)
     response.headers["Cache-Control"] = "no-store"
@@ -62,3 +61,11 @@ def end_token(number: Number, services: ServicesOf, scope: ScopeOf) -> Response:
         revoke_token(writing, scope, number)
     forget_callers(services)
     return answer({"status": "revoked"})
+
+
+def _make(services: Services, scope: Scope, wanted: NewToken) -> Made:
+    expires_at = now() + wanted.days * _DAY
+    with services.database.writing() as writing:
+        team_id = find_team(writing.connection, scope, wanted.team) if wanted.team else None
+        narrowing = Narrowing(wanted.name, team_id, role_of(wanted.role), wanted.environment, expires_at)
+        return make_token(writing, scope, narrowing, wanted.account)

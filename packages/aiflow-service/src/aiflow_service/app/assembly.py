@@ -91,13 +91,18 @@ class _App(FastAPI):
         return self.openapi_schema
 
 
+_LABEL_CHARACTERS = 200
+"""How long a label may be: each stands in a dozen figures."""
+
+
 def _count(outcome: Outcome, events: int, seconds: float) -> None:
     GROUP.observe(events)
     WRITING.observe(seconds)
     for pipeline, fold in outcome.ended:
         environment = str(fold.facet("aiflow_run").get("environment") or "")
-        known = (pipeline, environment) in _LABELLED or len(_LABELLED) < _MAX_LABELS
-        labels = (pipeline, environment) if known else ("other", "")
+        labels = pipeline[:_LABEL_CHARACTERS], environment[:_LABEL_CHARACTERS]
+        if labels not in _LABELLED and len(_LABELLED) >= _MAX_LABELS:
+            labels = ("other", "")
         _LABELLED.add(labels)
         RUNS.labels(*labels, fold.state).inc()
         if fold.seconds is not None:

@@ -98,6 +98,8 @@ class AuditKeeper:
             act(*arguments)
         except (SQLAlchemyError, AiflowError, OSError) as error:
             _LOG.warning("the audit cannot be kept at the moment: %s", str(error).splitlines()[0])
+        except Exception:  # noqa: BLE001 whatever somebody has put into the tables, what comes is to be signed
+            _LOG.exception("the audit cannot be kept at the moment")
 
     def _close_windows(self, moment: float) -> None:
         with self._lock:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Any, Protocol
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
 
 from aiflow_sdk.audit import (
     CHECKPOINT_SIGNED,
@@ -17,6 +20,7 @@ from aiflow_sdk.audit import (
     AuditRow,
     Checkpoint,
     Verdict,
+    canonical_details,
     told_checkpoint,
     verify_chain,
 )
@@ -24,6 +28,17 @@ from aiflow_service.database import MICROSECONDS, moment_text
 from aiflow_service.database.tables import audit, counters
 
 _BLOCK = 2_000
+_OPTIONAL = frozenset({"team_id", "team", "environment", "origin", "trace_id"})
+_PYTHON = {sa.BigInteger: int, sa.Integer: int, sa.Text: str, sa.LargeBinary: bytes}
+_KINDS = frozenset(
+    product(
+        *(
+            (_PYTHON[type(column.type)], type(None)) if column.name in _OPTIONAL else (_PYTHON[type(column.type)],)
+            for column in audit.c
+        )
+    )
+)
+"""Of the values that rows have. SQLite keeps whatever it is given, and whoever tampers may give it anything."""
 
 
 class Sight(Protocol):
@@ -72,19 +87,40 @@ def list_entries(
     return [_told(row) for row in rows[:limit]], rows[limit - 1].seq if len(rows) > limit else None
 
 
-def export_entries(connection: Connection, scope: Sight, wanted: AuditFilter) -> Iterator[AuditRow]:
-    """Yield rows in the order in which they were recorded, a few at a time."""
-    return _streamed(connection, _selected(scope, wanted).order_by(audit.c.seq))
+def export_entries(
+    connection: Connection, scope: Sight, wanted: AuditFilter, *, behind: int | None = None, limit: int | None = None
+) -> Iterator[AuditRow]:
+    """Yield rows in the order in which they were recorded, those behind a place, a few at a time."""
+    statement = _selected(scope, wanted).order_by(audit.c.seq).limit(limit)
+    return _streamed(connection, statement if behind is None else statement.where(audit.c.seq > behind))
 
 
-def verify_entries(connection: Connection, checkpoints: Iterable[Checkpoint], *, begins_at: int = 1) -> Verdict:
+def verify_entries(connection: Connection, checkpoints: Sequence[Checkpoint], *, begins_at: int = 1) -> Verdict:
     """Check the whole chain, or what stands from a row on, against itself and checkpoints."""
     # Asked for first: rows that come meanwhile are no fewer.
     counted = sa.select(counters.c.value).where(counters.c.name == "audit")
     ends_at = connection.execute(counted).scalar() or 0
-    statement = sa.select(audit).where(audit.c.seq >= begins_at).order_by(audit.c.seq)
-    rows = _streamed(connection, statement)
-    return verify_chain(rows, checkpoints, begins_at=begins_at, ends_at=ends_at)
+    statement = sa.select(audit).order_by(audit.c.seq)
+    if begins_at > 1:  # else what somebody has put before the first row is read too
+        statement = statement.where(audit.c.seq >= begins_at)
+    try:
+        return verify_chain(_streamed(connection, statement), checkpoints, begins_at=begins_at, ends_at=ends_at)
+    except OperationalError as error:
+        if "Could not decode to UTF-8" not in str(error.orig):
+            raise
+    with _any_text(connection):  # which takes twice as long
+        return verify_chain(_streamed(connection, statement), checkpoints, begins_at=begins_at, ends_at=ends_at)
+
+
+@contextmanager
+def _any_text(connection: Connection) -> Iterator[None]:
+    """Let SQLite give texts that are none, as half characters: no row that was recorded holds one."""
+    driver: Any = connection.connection.dbapi_connection
+    driver.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+    try:
+        yield
+    finally:
+        driver.text_factory = str
 
 
 def told_checkpoint_number(connection: Connection) -> int:
@@ -108,9 +144,26 @@ def _second_text(seconds: int) -> str:
 
 
 def row_of(row: Any) -> AuditRow:
-    """Return a row of the table as the chain has it."""
-    seconds, micros = divmod(row[1], MICROSECONDS)
-    return AuditRow(row[0], f"{_second_text(seconds)}.{micros:06}Z", *row[2:])
+    """Return a row of the table as the chain has it; one that none of ours can be as one that no hash fits."""
+    if tuple(map(type, row)) not in _KINDS:
+        return _foreign(row)
+    return AuditRow(row[0], _moment_text(row[1]), *row[2:])
+
+
+def _moment_text(moment: int) -> str:
+    seconds, micros = divmod(moment, MICROSECONDS)
+    try:
+        return f"{_second_text(seconds)}.{micros:06}Z"
+    except OverflowError:
+        return f"no moment: {moment}"
+
+
+def _foreign(row: Any) -> AuditRow:
+    """Return a row of which somebody has made values of another kind: these are told as they would be written."""
+    seq, moment, *texts, details, _, _ = row
+    at = _moment_text(moment) if type(moment) is int else f"no moment: {moment!r}"
+    told = [one if one is None or type(one) in (int, str) else repr(one) for one in texts]
+    return AuditRow._make([seq, at, *told, canonical_details({"unreadable": repr(details)}), b"", b""])
 
 
 def _selected(scope: Sight, wanted: AuditFilter) -> sa.Select[Any]:

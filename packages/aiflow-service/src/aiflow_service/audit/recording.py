@@ -63,8 +63,8 @@ def _hash_of(writing: Writing, seq: int) -> bytes:
     if seq == 0:
         return GENESIS
     found = writing.connection.execute(sa.select(audit.c.hash).where(audit.c.seq == seq)).scalar()
-    if found is None:
+    if not isinstance(found, bytes):
         # The work goes on: the gap stays for ever, and whoever verifies sees it.
-        _LOG.error("row %d of the audit is gone", seq)
+        _LOG.error("row %d of the audit is gone, or its hash is none", seq)
         return GENESIS
-    return bytes(found)
+    return found

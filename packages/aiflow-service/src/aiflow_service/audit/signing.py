@@ -32,10 +32,12 @@ from aiflow_sdk.errors import ConfigurationError
 from aiflow_sdk.stores import Store, open_store
 from aiflow_sdk.stores.files import replace_private_file
 from aiflow_service.database import moment_text, now
-from aiflow_service.database.tables import audit
+from aiflow_service.database.tables import audit, counters
 
 EVERY_ROWS = 1_000
 EVERY_SECONDS = 300
+_TRIES = 20
+"""How often another replica may be quicker; then it is left for the next time."""
 
 
 def read_signing_key(path: Path) -> Ed25519PrivateKey:
@@ -152,9 +154,15 @@ class CheckpointWriter:
 
     def write(self, connection: Connection) -> Checkpoint | None:
         """Sign the chain's end; None where it has not grown since the last one."""
-        row = connection.execute(sa.select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)).first()
-        while row is not None and (self.last is None or row.seq > self.last.seq):
-            told = (self._number + 1, int(row.seq), bytes(row.hash).hex(), moment_text(now()) or "", self._key_id)
+        # A row that was put far ahead of all would be the last for ever, and nothing that comes be signed.
+        counted = sa.select(counters.c.value).where(counters.c.name == "audit").scalar_subquery()
+        recorded = sa.select(audit.c.seq, audit.c.hash).where(audit.c.seq <= counted)
+        row = connection.execute(recorded.order_by(audit.c.seq.desc()).limit(1)).first()
+        for _ in range(_TRIES):
+            if row is None or (self.last is not None and row.seq <= self.last.seq):
+                break
+            hash_text = row.hash.hex() if isinstance(row.hash, bytes) else ""  # else somebody has put a text there
+            told = (self._number + 1, int(row.seq), hash_text, moment_text(now()) or "", self._key_id)
             made = Checkpoint(*told, self._key.sign(signed_bytes(*told)).hex())
             if self._store.put_if_absent(checkpoint_key(made.number), made.to_bytes()):
                 self._number, self.last, self._looked_at = made.number, made, now()

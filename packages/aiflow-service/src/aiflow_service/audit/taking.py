@@ -15,6 +15,7 @@ from aiflow_service.audit.recording import record
 from aiflow_service.database import Writing
 from aiflow_service.database.bulk import insert_rows, select_in
 from aiflow_service.database.tables import taken_entries
+from aiflow_service.masking import hide_secrets, hide_secrets_in_bytes
 
 AIRFLOW = "airflow"
 """Begins the actors and actions of what was taken in from an Airflow; nobody of the service is called so."""
@@ -94,8 +95,10 @@ def _entry(caller: Caller, source: str, one: TakenEntry, team_of: Callable[[str,
 
 
 def _read(extra: str | None) -> Any:
-    """Return what Airflow notes as what it says, so that what is named like a secret in it is hidden."""
+    """Return what Airflow notes as what it says, without secrets; what is nested deeper than people do is hidden."""
+    if not extra:
+        return None
     try:
-        return json.loads(extra) if extra else None
-    except (ValueError, RecursionError):
-        return extra
+        return hide_secrets(json.loads(extra))
+    except (ValueError, RecursionError):  # it may have been cut
+        return hide_secrets_in_bytes(extra.encode("utf-8", "replace")).decode()

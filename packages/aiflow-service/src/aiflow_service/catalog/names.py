@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
 from aiflow_service.access.teams import Claims
 from aiflow_service.catalog.memory import CatalogMemory
-from aiflow_service.database.bulk import insert_rows, is_among, select_in, update_rows
+from aiflow_service.database.bulk import insert_rows, is_among, read_rows, select_in, update_rows
 from aiflow_service.database.connection import Writing
 from aiflow_service.database.tables import column_edges, columns, dataset_names, datasets, jobs, namespaces, projects
 from aiflow_service.openlineage.events import Name
 
 _NAMESPACES = sa.select(namespaces.c.name, namespaces.c.id)
-_JOBS = sa.select(jobs.c.name, jobs.c.id).where(
-    jobs.c.team_id == sa.bindparam("team"), jobs.c.namespace_id == sa.bindparam("namespace")
-)
-_DATASETS = sa.select(dataset_names.c.name, dataset_names.c.dataset_id).where(
-    dataset_names.c.namespace_id == sa.bindparam("namespace")
-)
 _OWNED = sa.select(datasets.c.id, datasets.c.team_id, datasets.c.is_owned)
-_COLUMNS = sa.select(columns.c.dataset_id, columns.c.name, columns.c.id)
+_EACH = """
+SELECT {columns} FROM json_each(:given) AS given CROSS JOIN {table} AS found
+ON found.{key} = json_extract(given.value, '$[0]') AND found.name = json_extract(given.value, '$[1]') AND {mine}
+"""
+_EACH_OF_POSTGRES = """
+SELECT {columns} FROM unnest(%(keys)s::bigint[], %(names)s::text[]) AS given(key, name) CROSS JOIN LATERAL
+(SELECT * FROM {table} AS found WHERE found.{key} = given.key AND found.name = given.name AND {mine} OFFSET 0) AS found
+"""
+"""Rows by a number and a name, whichever are asked for, and no others: an event may name tens of thousands, each in
+another namespace, and a dataset may have very many columns of which others' jobs have told."""
 
 
 class Names:
@@ -78,6 +83,11 @@ class Names:
         for memory in (self._memory.datasets, self._memory.columns, self._memory.schemas):
             memory.forget()
 
+    def lead_to(self, dataset_id: int, names: Iterable[Name]) -> None:
+        """Note that names stand for another dataset than before: the one that theirs has become."""
+        for name in list(names):
+            self._memory.datasets.learn(name, dataset_id)
+
     def column(self, dataset_id: int, name: str) -> int:
         """Return the id of a column that :meth:`prepare_columns` has seen."""
         found = self._memory.columns.get((dataset_id, name))
@@ -112,11 +122,13 @@ class Names:
         if not unknown:
             return
         self.prepare_namespaces(name[0] for _, name in unknown)
-        for team_id, namespace in sorted({(one[0], one[1][0]) for one in unknown}):
-            mine = {"team": team_id, "namespace": self.namespace(namespace)}
-            short = [name[1] for owner, name in unknown if (owner, name[0]) == (team_id, namespace)]
-            for name, number in select_in(self._writing.connection, _JOBS, jobs.c.name, short, mine):
-                self._memory.jobs.learn((team_id, (namespace, name)), number)
+        spaces = {self.namespace(name[0]): name[0] for _, name in unknown}
+        asked: dict[int, list[tuple[int, str]]] = {}
+        for team_id, name in unknown:
+            asked.setdefault(team_id, []).append((self.namespace(name[0]), name[1]))
+        for team_id, pairs in asked.items():
+            for namespace_id, short, number in self._each(jobs, "namespace_id", pairs, "id", team_id=team_id):
+                self._memory.jobs.learn((team_id, (spaces[namespace_id], short)), number)
         made = []
         for team_id, name in unknown:
             if self._memory.jobs.get((team_id, name)) is None:
@@ -131,11 +143,10 @@ class Names:
         if not unknown:
             return
         self.prepare_namespaces(name[0] for name in unknown)
-        for namespace in sorted({name[0] for name in unknown}):
-            mine = {"namespace": self.namespace(namespace)}
-            short = [name[1] for name in unknown if name[0] == namespace]
-            for name, number in select_in(self._writing.connection, _DATASETS, dataset_names.c.name, short, mine):
-                self._memory.datasets.learn((namespace, name), number)
+        spaces = {self.namespace(name[0]): name[0] for name in unknown}
+        asked = [(self.namespace(name[0]), name[1]) for name in unknown]
+        for namespace_id, short, number in self._each(dataset_names, "namespace_id", asked, "dataset_id"):
+            self._memory.datasets.learn((spaces[namespace_id], short), number)
 
     def prepare_datasets(self, team_id: int, wanted: Iterable[Name], *, is_written: bool = False) -> None:
         """Find or make datasets; a new one belongs to the team, or to the one that claims its namespace.
@@ -239,8 +250,7 @@ class Names:
         unknown = sorted({one for one in wanted if self._memory.columns.get(one) is None})
         if not unknown:
             return
-        owners = {one[0] for one in unknown}
-        for dataset_id, name, number in select_in(self._writing.connection, _COLUMNS, columns.c.dataset_id, owners):
+        for dataset_id, name, number in self._each(columns, "dataset_id", unknown, "id"):
             self._memory.columns.learn((dataset_id, name), number)
         made = []
         for dataset_id, name in unknown:
@@ -249,3 +259,15 @@ class Names:
                 made.append((number, dataset_id, name))
                 self._memory.columns.learn((dataset_id, name), number)
         insert_rows(self._writing, columns, ("id", "dataset_id", "name"), made)
+
+    def _each(
+        self, table: sa.Table, key: str, asked: Sequence[tuple[int, str]], column: str, *, team_id: int | None = None
+    ) -> Sequence[tuple[Any, ...]]:
+        """Return key, name and a column of a table's rows that have any of these keys and names together."""
+        mine = "TRUE" if team_id is None else f"found.team_id = {team_id}"
+        parts = {"columns": f"found.{key}, found.name, found.{column}", "table": table.name, "key": key, "mine": mine}
+        connection = self._writing.connection
+        if not self._writing.is_postgres:
+            return read_rows(connection, _EACH.format(**parts), {"given": json.dumps(asked)})
+        given = {"keys": [one[0] for one in asked], "names": [one[1] for one in asked]}
+        return read_rows(connection, _EACH_OF_POSTGRES.format(**parts), given)

@@ -49,7 +49,8 @@ def write_schemas(
     if not changed:
         return
     for dataset_id in replaced:
-        writing.connection.execute(columns.update().where(columns.c.dataset_id == dataset_id).values(ordinal=None))
+        mine = (columns.c.dataset_id == dataset_id) & columns.c.ordinal.is_not(None)
+        writing.connection.execute(columns.update().where(mine).values(ordinal=None))
     names.prepare_columns((dataset_id, field.name) for dataset_id, schema in changed for field in schema.fields)
     rows = [
         (names.column(dataset_id, field.name), ordinal, field.type, field.description)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,12 @@ from sqlalchemy.engine import Connection
 from aiflow_service.access import Scope
 from aiflow_service.database.compression import decompress
 from aiflow_service.database.moments import moment_text
-from aiflow_service.database.tables import dataset_names, edges, events, namespaces
+from aiflow_service.database.tables import dataset_names, datasets, edges, events, namespaces
 from aiflow_service.openlineage import EventKind, Refusal, read_event
 
 _SCANNED = 500
+_PAGE_BYTES = 32 * 1024 * 1024
+"""How long the events of a page may be together, but for a single one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +37,8 @@ def list_events(
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Return events in the order in which they arrived, those behind the number ``after``, and where to go on.
 
-    Events of a dataset are looked for among those of the jobs that touch it: a page may hold fewer than ``limit``
-    and still have one behind it.
+    A page may hold fewer than ``limit`` and still have one behind it: where its events are long, and of a dataset,
+    whose events are looked for among those of the jobs that touch it.
     """
     statement = sa.select(events).where(scope.sees(events.c.team_id), events.c.id > after).order_by(events.c.id)
     if wanted.run_uid is not None:
@@ -49,20 +52,34 @@ def list_events(
     if wanted.until is not None:
         statement = statement.where(events.c.event_time < wanted.until)
     if wanted.dataset_id is None:
-        rows = connection.execute(statement.limit(limit + 1)).all()
-        more = len(rows) > limit
-        return [_told(row) for row in rows[:limit]], rows[limit - 1].id if more else None
+        rows, is_more = _first_of(connection, statement, limit)
+        return [_told(row) for row in rows], rows[-1].id if is_more else None
+    seen = sa.select(datasets.c.id).where(datasets.c.id == wanted.dataset_id, scope.sees_dataset())
+    if connection.execute(seen).first() is None:
+        return [], None  # else whoever names it in an event would learn by which number another team has it
     touching = sa.select(edges.c.job_id).where(edges.c.dataset_id == wanted.dataset_id)
     mine = (events.c.dataset_id == wanted.dataset_id) | events.c.job_id.in_(touching)
     names = _names_of(connection, wanted.dataset_id)
     found = []
-    rows = connection.execute(statement.where(mine).limit(_SCANNED)).all()
+    rows, is_more = _first_of(connection, statement.where(mine), _SCANNED)
     for row in rows:
         if row.dataset_id is not None or _touches(decompress(row.body), names):
             found.append(_told(row))
             if len(found) == limit:
                 return found, row.id
-    return found, rows[-1].id if len(rows) == _SCANNED else None
+    return found, rows[-1].id if is_more else None
+
+
+def _first_of(connection: Connection, statement: sa.Select[Any], most: int) -> tuple[Sequence[Any], bool]:
+    """Return the first rows of a statement, no more than are asked for and may be held, and whether there are more."""
+    sizes = connection.execute(statement.with_only_columns(events.c.size).limit(most + 1)).scalars().all()
+    count = total = 0
+    for size in sizes[:most]:
+        total += size
+        if count and total > _PAGE_BYTES:
+            break
+        count += 1
+    return connection.execute(statement.limit(count)).all(), len(sizes) > count
 
 
 def event_body(connection: Connection, scope: Scope, event_id: int) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 
 import msgspec
 
@@ -10,6 +11,9 @@ from aiflow_service.openlineage import Refusal
 from aiflow_service.openlineage.limits import MAX_BATCH_EVENTS, MAX_BODY_BYTES
 
 _GZIP = 16 + zlib.MAX_WBITS
+_PIECE_BYTES = 65_536
+_MAX_MEMBERS = 10_000
+"""Of a gzip body: each takes its time, be it empty."""
 _BATCH = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -25,21 +29,33 @@ def unpack(body: bytes, encoding: str, most: int = MAX_BODY_BYTES) -> bytes:
             pass
         case other:
             raise Refusal("encoding-unknown", f"the encoding '{other[:40]}' is not known; gzip is", status=415)
-    parts, size = [], 0
     try:
-        while body:  # a gzip file may have several members
-            unpacker = zlib.decompressobj(_GZIP)
-            part = unpacker.decompress(body, most - size + 1)
+        return b"".join(_members(memoryview(body), most))
+    except zlib.error as error:
+        raise Refusal("gzip-invalid", f"the body is not what gzip makes: {error}", status=400) from error
+
+
+def _members(body: memoryview, most: int) -> Iterator[bytes]:
+    """Yield what the members of a gzip file hold, of which there may be several.
+
+    They are given in pieces: what is left behind a member is copied, which of the whole rest would take hours.
+    """
+    place = size = members = 0
+    while place < len(body):
+        members += 1
+        if members > _MAX_MEMBERS:
+            raise Refusal("gzip-invalid", f"the gzip body has more than {_MAX_MEMBERS} members", status=400)
+        unpacker = zlib.decompressobj(_GZIP)
+        while not unpacker.eof:
+            piece = body[place : place + _PIECE_BYTES]
+            if not piece:
+                raise Refusal("gzip-invalid", "the gzip body ends before its end", status=400)
+            part = unpacker.decompress(piece, most - size + 1)
+            place += len(piece) - len(unpacker.unused_data) - len(unpacker.unconsumed_tail)
             size += len(part)
             if size > most:
                 raise Refusal("body-too-large", f"unpacked, the body has more than {most} bytes", status=413)
-            if not unpacker.eof:
-                raise Refusal("gzip-invalid", "the gzip body ends before its end", status=400)
-            parts.append(part)
-            body = unpacker.unused_data
-    except zlib.error as error:
-        raise Refusal("gzip-invalid", f"the body is not what gzip makes: {error}", status=400) from error
-    return b"".join(parts)
+            yield part
 
 
 def split_batch(body: bytes) -> list[bytes]:

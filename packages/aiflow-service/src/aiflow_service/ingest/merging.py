@@ -45,7 +45,9 @@ def join_symlinks(
     linked.sort(key=lambda one: not one[1].is_output)  # of one group those that write come first
     if not linked:
         return
-    names.find_datasets(name for _, mention in linked for name in (mention.name, *mention.symlinks))
+    every = list(dict.fromkeys(name for _, mention in linked for name in (mention.name, *mention.symlinks)))
+    names.find_datasets(every)
+    is_merged = False
     for sent, mention in linked:
         wanted = [
             name
@@ -62,17 +64,24 @@ def join_symlinks(
             names.store_datasets()
         known = {found: name for name in reversed(wanted) if (found := names.known_dataset(name)) is not None}
         for younger in there[1:]:
-            _merge(writing, names, known, dataset_id, younger)
-            names.forget_datasets()
-            names.find_datasets(name for _, mention in linked for name in (mention.name, *mention.symlinks))
+            if _merge(writing, names, known, dataset_id, younger):
+                names.forget_datasets()
+                names.find_datasets(every)
+            else:  # to find all anew for each of a thousand takes a minute
+                names.lead_to(dataset_id, (name for name in every if names.known_dataset(name) == younger))
+            is_merged = True
         for name in wanted:
             if names.known_dataset(name) is None:
                 names.add_name(dataset_id, name)
     names.store_datasets()
+    if is_merged:  # names that were not said here may be remembered too
+        names.forget_datasets()
 
 
-def _merge(writing: Writing, names: Names, known: Mapping[int, Name], elder: int, younger: int) -> None:
+def _merge(writing: Writing, names: Names, known: Mapping[int, Name], elder: int, younger: int) -> bool:
     """Make the younger dataset a part of the elder one; ``known`` says under which names they were joined.
+
+    Return whether one of them has lost names by it, which are to be found anew.
 
     Who writes it owns it: the elder that was only read becomes the younger's owner's. What a reader has said goes
     before it would be told to another team.
@@ -81,7 +90,7 @@ def _merge(writing: Writing, names: Names, known: Mapping[int, Name], elder: int
     writing.number("dataset_merges")
     whole = {row.id: row for row in run(sa.select(datasets).where(datasets.c.id.in_((elder, younger))))}
     owner, is_given = whole[younger].team_id, whole[younger].is_owned > whole[elder].is_owned
-    is_anothers = owner != whole[elder].team_id
+    is_anothers: bool = owner != whole[elder].team_id
     if is_given and is_anothers:
         names.give_datasets({elder: (owner, known[elder])})
         words = {name: getattr(whole[younger], name) for name in ("schema_time", "schema_digest", "facts")}
@@ -110,6 +119,7 @@ def _merge(writing: Writing, names: Names, known: Mapping[int, Name], elder: int
     run(events.update().where(events.c.dataset_id == younger).values(dataset_id=elder))
     merged = (datasets.c.id == younger) | (datasets.c.merged_into == younger)
     run(datasets.update().where(merged).values(merged_into=elder))
+    return is_anothers
 
 
 def _move(writing: Writing, table: sa.Table, values: dict[str, int], mine: sa.ColumnElement[bool]) -> None:

@@ -36,7 +36,8 @@ class Sender:
             return
         spaces = [name[0] for name in (event.job, *(one.job for one in (event.parent, event.root) if one)) if name]
         told = {space.removeprefix(PIPELINES) for space in spaces if space.startswith(PIPELINES)}
-        told.add(event.run_facets.get("aiflow_run", {}).get("environment", self.environment))
+        stated = event.run_facets.get("aiflow_run", {}).get("environment", self.environment)
+        told.add(stated if isinstance(stated, str) else "")
         if told - {self.environment}:
             raise Refusal("environment-forbidden", f"the token is for the environment {self.environment} alone")
 

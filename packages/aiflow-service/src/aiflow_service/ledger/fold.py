@@ -17,6 +17,9 @@ _ENDS = {"COMPLETE": "succeeded", "FAIL": "failed", "ABORT": "cancelled"}
 _RANKS = {"START": 1, "RUNNING": 0, "OTHER": 0, "ABORT": 3, "FAIL": 4, "COMPLETE": 5}
 _MAX_NODES = 1_000
 _MAX_PARTITIONS = 10_000
+_MAX_PARTITION = 500
+_MAX_CHARACTERS = 4 * 1024 * 1024
+"""Of the partitions of all nodes together: with each event of the run they are read and written again."""
 _MAX_ABOUT_BYTES = 262_144
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
@@ -78,7 +81,7 @@ class MakingFold(msgspec.Struct, omit_defaults=True):
             about=_newest(self.about, other.about),
             begun=max((one for one in (self.begun, other.begun) if one is not None), default=None),
             end=_newest(self.end, other.end),
-            nodes=dict(list(nodes.items())[:_MAX_NODES]),
+            nodes=_bounded(nodes),
         )
 
     @property
@@ -101,12 +104,25 @@ class MakingFold(msgspec.Struct, omit_defaults=True):
 _DECODER = msgspec.json.Decoder(MakingFold)
 
 
+def _bounded(nodes: dict[str, tuple[Key, dict[str, Any]]]) -> dict[str, tuple[Key, dict[str, Any]]]:
+    """Return the first nodes by their names, as many as are kept of a run."""
+    found = dict(list(nodes.items())[:_MAX_NODES])
+    left = _MAX_CHARACTERS
+    for number, (_, told) in enumerate(found.values()):
+        left -= sum(map(len, told.get("partitions", ())))
+        if left < 0:
+            return dict(list(found.items())[:number])
+    return found
+
+
 def _node(mention: DatasetMention, moment: int, generation: int) -> tuple[str, dict[str, Any]] | None:
     facts = mention.measured.get("aiflow_node")
     if not facts or not isinstance(facts.get("node_id"), str):
         return None
     partitions = facts.get("partitions")
-    stated = [one for one in partitions if isinstance(one, str)] if isinstance(partitions, list) else []
+    stated = (
+        [one[:_MAX_PARTITION] for one in partitions if isinstance(one, str)] if isinstance(partitions, list) else []
+    )
     told: dict[str, Any] = {"dataset": list(mention.name), "moment": moment, "generation": generation}
     if stated:
         told["partitions"] = stated[:_MAX_PARTITIONS]
@@ -116,7 +132,7 @@ def _node(mention: DatasetMention, moment: int, generation: int) -> tuple[str, d
     if facts.get("superseded") is True:
         told["superseded"] = True
     if isinstance(facts.get("environment"), str):
-        told["environment"] = facts["environment"]
+        told["environment"] = facts["environment"][:_MAX_PARTITION]
     return ("w " if mention.is_output else "r ") + facts["node_id"][:500], told
 
 

@@ -15,7 +15,7 @@ from aiflow_service.access import Scope
 from aiflow_service.database.bulk import select_in
 from aiflow_service.database.moments import moment_text
 from aiflow_service.database.tables import dataset_names, datasets, edges, jobs, makings, namespaces
-from aiflow_service.ledger.evaluation import Ledger, Pipeline, State, Status, Use, made_of
+from aiflow_service.ledger.evaluation import Ledger, Made, Pipeline, State, Status, Use, made_of
 from aiflow_service.ledger.fold import MakingFold
 from aiflow_service.registry import current_plan
 
@@ -23,6 +23,8 @@ _SPACE = "aiflow/"
 """Begins the namespaces of the jobs of pipelines; the environment follows."""
 _MAX_PIPELINES = 500
 _MAX_MAKINGS = 200_000
+_MAX_KEYS = 500_000
+"""Partitions that runs were for, all together: one run may be for very many."""
 
 
 def list_partitions(
@@ -110,8 +112,8 @@ def _load(
     is_truncated = len(found) >= _MAX_PIPELINES
     inputs = set(_datasets(connection, found, is_write=False))
     found |= _touching(connection, scope, inputs, is_write=True, space=None)
-    pipelines, makings_read = _pipelines(connection, scope, found)
-    return Ledger(pipelines, now or datetime.now(UTC)), is_truncated or makings_read >= _MAX_MAKINGS
+    pipelines, is_cut = _pipelines(connection, scope, found)
+    return Ledger(pipelines, now or datetime.now(UTC)), is_truncated or is_cut
 
 
 def _touching(
@@ -133,8 +135,8 @@ def _datasets(connection: Connection, job_ids: Iterable[int], *, is_write: bool)
     return [row.dataset_id for row in select_in(connection, statement, edges.c.job_id, sorted(job_ids))]
 
 
-def _pipelines(connection: Connection, scope: Scope, job_ids: set[int]) -> tuple[list[Pipeline], int]:
-    """Return pipelines with their runs, and how many runs that are."""
+def _pipelines(connection: Connection, scope: Scope, job_ids: set[int]) -> tuple[list[Pipeline], bool]:
+    """Return pipelines with their runs, and whether the oldest of these were left out."""
     named = (
         sa.select(jobs.c.id, jobs.c.name, jobs.c.team_id, namespaces.c.name.label("namespace"))
         .join(namespaces, namespaces.c.id == jobs.c.namespace_id)
@@ -150,8 +152,6 @@ def _pipelines(connection: Connection, scope: Scope, job_ids: set[int]) -> tuple
     stored = sa.select(makings).where(scope.sees(makings.c.team_id)).order_by(newest).limit(_MAX_MAKINGS)
     for row in select_in(connection, stored, makings.c.job_id, sorted(job_ids)):
         runs.setdefault(row.job_id, []).append((row.run_uid, MakingFold.from_bytes(row.fold)))
-    for some in runs.values():
-        some.reverse()
     known = _ids_of(
         connection,
         {
@@ -161,25 +161,35 @@ def _pipelines(connection: Connection, scope: Scope, job_ids: set[int]) -> tuple
             for _, told in fold.nodes.values()
         },
     )
+    is_cut = sum(map(len, runs.values())) >= _MAX_MAKINGS
+    left = _MAX_KEYS
     found = []
     for row in select_in(connection, named, jobs.c.id, sorted(job_ids)):
         environment = row.namespace.removeprefix(_SPACE)
         project, _, name = row.name.partition("/")
         plan = current_plan(connection, scope, row.team_id, project, name, environment)
+        made: list[Made] = []
+        for uid, fold in runs.get(row.id, ()):
+            made.append(made_of(uid, fold, known, environment))
+            left -= len(made[-1].keys)
+            if left < 0:
+                is_cut = True
+                break
+        made.reverse()
         found.append(
             Pipeline(
                 row.id,
                 project,
                 name,
                 environment,
-                [made_of(uid, fold, known, environment) for uid, fold in runs.get(row.id, ())],
+                made,
                 making_of(plan) if plan else None,
                 frozenset(touched.get((row.id, 0), ())),
                 frozenset(touched.get((row.id, 1), ())),
             )
         )
     ordered = sorted(found, key=lambda one: (one.project, one.name, one.environment))
-    return ordered, sum(map(len, runs.values()))
+    return ordered, is_cut
 
 
 def _ids_of(connection: Connection, names: set[tuple[str, str]]) -> dict[tuple[str, str], int]:

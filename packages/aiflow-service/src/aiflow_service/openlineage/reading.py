@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from aiflow_service.database.moments import MICROSECONDS, moment_of, now
-from aiflow_service.masking import hide_secrets, may_hold_secrets
+from aiflow_service.masking import mask_document, may_hold_secrets, without_spaces
 from aiflow_service.openlineage.airflow import find_own_run
 from aiflow_service.openlineage.events import DatasetMention, Event, EventKind, Facets, RunMention
 from aiflow_service.openlineage.limits import (
@@ -33,7 +33,6 @@ from aiflow_service.openlineage.schemas import check_schema, is_event_valid
 _DECODER = msgspec.json.Decoder()
 _PARTS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-_IN_ORDER = msgspec.json.Encoder()
 _AHEAD = 24 * 3600 * MICROSECONDS
 _NOTHING: Mapping[str, Any] = {}
 _UNLOCKED_BYTES = 32_768
@@ -47,10 +46,10 @@ def read_event(raw: bytes) -> Event:
 
 
 def _read_by_parts(raw: bytes) -> Event | None:
-    """Return the event; None of one that has none of the usual parts, may hold secrets, or is refused."""
+    """Return the event; None of one that has none of the usual parts, a part twice, may hold secrets, or is refused."""
     try:
         parts = _PARTS.decode(raw)
-        if len(parts) > MAX_MEMBERS:
+        if len(parts) > MAX_MEMBERS or not _is_whole(raw, parts):
             return None
         mentions: list[DatasetMention] = []
         texts: dict[str, msgspec.Raw] = {}
@@ -76,13 +75,21 @@ def _read_by_parts(raw: bytes) -> Event | None:
     return _event(kind, document, mentions, _digest(_ENCODER.encode(document | texts)), raw)
 
 
+def _is_whole(raw: bytes, parts: Mapping[str, msgspec.Raw]) -> bool:
+    """Tell whether members are all that an object's text holds: of one that stands twice the last alone is there."""
+    names = "".join(parts).encode("utf-8", "surrogatepass")
+    told = len(without_spaces(names)) + len(without_spaces(b"".join(map(bytes, parts.values()))))
+    signs = 2 + 3 * len(parts) + max(0, len(parts) - 1)  # braces; quotes and a colon each; commas
+    return len(without_spaces(raw)) == told + signs
+
+
 def _read_whole(raw: bytes) -> Event:
     document = decode(raw)
     if type(document) is not dict:
         raise Refusal("event-invalid", f"an event is a JSON object, this is {_kind_name(document)}")
     check_shape(document, raw)
-    if may_hold_secrets(raw) and (masked := hide_secrets(document)) is not document:
-        document, raw = masked, _IN_ORDER.encode(masked)
+    if may_hold_secrets(raw):
+        document, raw = mask_document(document, raw)
     kind = EventKind.RUN if "run" in document else EventKind.DATASET if "dataset" in document else EventKind.JOB
     if kind is EventKind.JOB and "job" not in document:
         raise Refusal("event-invalid", "an event has a run and a job, a job, or a dataset; this has none of them")

@@ -138,7 +138,7 @@ def list_history(
         .order_by(*_ORDER)
     )
     # One more than is shown, which is what the last one is compared with, and one to see whether there are more.
-    rows = connection.execute(_behind(statement, before).limit(limit + 1)).all()
+    rows = connection.execute(_behind(statement, scope, before).limit(limit + 1)).all()
     shown = rows[:limit]
     known = {
         row.id: row for row in connection.execute(sa.select(versions).where(versions.c.pipeline_id == pipeline_id))
@@ -175,16 +175,17 @@ def list_releases(
         statement = statement.where(projects.c.name == project)
     if environment is not None:
         statement = statement.where(releases.c.environment == environment)
-    rows = connection.execute(_behind(statement, before).limit(limit + 1)).all()
+    rows = connection.execute(_behind(statement, scope, before).limit(limit + 1)).all()
     place = (rows[limit - 1].at, rows[limit - 1].id) if len(rows) > limit else None
     return [_release_told(row) for row in rows[:limit]], place
 
 
-def _behind(statement: sa.Select[Any], place: Place | None) -> sa.Select[Any]:
-    """Return a statement for what follows a place in the order of :data:`_ORDER`."""
+def _behind(statement: sa.Select[Any], scope: Scope, place: Place | None) -> sa.Select[Any]:
+    """Return a statement for what follows a place in the order of :data:`_ORDER`; behind a stranger's is nothing."""
     if place is None:
         return statement
-    last = sa.select(releases.c.at, releases.c.number, releases.c.key).where(releases.c.id == place[1]).subquery()
+    there = (releases.c.id == place[1]) & scope.sees(releases.c.team_id)
+    last = sa.select(releases.c.at, releases.c.number, releases.c.key).where(there).subquery()
     order = sa.tuple_(releases.c.at, releases.c.number, releases.c.key)
     return statement.join(last, sa.true()).where(order < sa.tuple_(last.c.at, last.c.number, last.c.key))
 

@@ -23,11 +23,19 @@ MAX_VERSIONS = 500
 MAX_PIPELINES = 100_000
 MAX_NUMBER = 2**53
 _AHEAD = 24 * 3600 * MICROSECONDS
+_MAX_INDEXED_BYTES = 1_000
+"""Of texts of which two stand in one index: PostgreSQL's entries end at 2,704 bytes."""
 
 
 def _without_null(text: str) -> str:
     if "\0" in text:
         raise ValueError("it holds the character U+0000")
+    return text
+
+
+def _indexed(text: str) -> str:
+    if len(text.encode()) > _MAX_INDEXED_BYTES:
+        raise ValueError(f"it is longer than {_MAX_INDEXED_BYTES} bytes")
     return text
 
 
@@ -96,11 +104,11 @@ class Member(_Sent):
 class ReleaseSubmission(_Sent):
     """A release of a project to an environment, with every pipeline that it holds."""
 
-    key: Word
+    key: Annotated[Word, AfterValidator(_indexed)]
     """Tells it from every other release of the project in the environment."""
     number: Annotated[int, Field(ge=0, le=MAX_NUMBER)]
     project: Word
-    environment: Word
+    environment: Annotated[Word, AfterValidator(_indexed)]
     project_version: Word
     action: Literal["deploy", "rollback"]
     author: Prose = ""

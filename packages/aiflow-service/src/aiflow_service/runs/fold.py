@@ -43,6 +43,7 @@ _FACETS = (
 """The run facets that are kept with the run; all others lie in the events."""
 _MAX_FACET_BYTES = 16_384
 _MAX_DATASETS = 200
+_MAX_WORD = 500
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 Key = list[Any]
@@ -208,13 +209,15 @@ def _measured(mention: DatasetMention, key: Key) -> tuple[Key, Any]:
     measured, about = mention.measured, mention.facets
     statistics = measured.get("outputStatistics") or measured.get("inputStatistics") or {}
     node = measured.get("aiflow_node", {})
+    partitions, is_cut = _words(node.get("partitions"))
     told = {
         "rows": _count(statistics.get("rowCount")),
         "bytes": _count(statistics.get("size")),
-        "version": about.get("version", {}).get("datasetVersion"),
-        "node_id": node.get("node_id"),
-        "partitions": node.get("partitions"),
-        "superseded": node.get("superseded"),
+        "version": _word(about.get("version", {}).get("datasetVersion")),
+        "node_id": _word(node.get("node_id")),
+        "partitions": partitions,
+        "superseded": superseded if isinstance(superseded := node.get("superseded"), bool) else None,
+        "is_cut": True if is_cut else None,
     }
     # An event that measured outdoes one that only names: the end tells what the start could not know.
     value = {name: value for name, value in told.items() if value is not None}
@@ -238,6 +241,25 @@ def _cut(value: Any) -> Any:
         return value
     texts = {name: one[:4_000] for name, one in value.items() if isinstance(one, str)}
     return dict(list(texts.items())[:4]) | {"is_cut": True}
+
+
+def _word(value: Any) -> str | None:
+    return value[:_MAX_WORD] if isinstance(value, str) else None
+
+
+def _words(value: Any) -> tuple[list[str] | None, bool]:
+    """Return the texts of a list, and whether there are so many that the last ones are left out."""
+    if not isinstance(value, list):
+        return None, False
+    found: list[str] = []
+    left = _MAX_FACET_BYTES
+    for one in value:
+        if isinstance(one, str):
+            left -= len(one) + 3
+            if left < 0:
+                return found, True
+            found.append(one)
+    return found, False
 
 
 def _whole(value: Any) -> int:
