@@ -388,6 +388,14 @@ def test_a_token_that_was_just_revoked_makes_none(tmp_path):
     database.close()
 
 
+def test_what_is_no_teams_name_is_told_what_names_are(company):
+    asked = company.person(company.team()).ask("POST", "/api/v1/teams", {"name": "Growth"})
+    told = "it has small letters, digits, '.', '_' and '-', 63 at most, the first a letter or a digit"
+    assert (asked.status, asked.json()["detail"]) == (422, f"body/name: no name: {told}")
+    asked = company.person(company.team()).ask("GET", "/api/v1/teams/Growth/members")
+    assert (asked.status, "small letters" in asked.json()["detail"]) == (422, True)
+
+
 def test_nobody_gives_more_than_they_have(company):
     team, other = company.team(), company.team()
     owner = company.person(team, "owner")

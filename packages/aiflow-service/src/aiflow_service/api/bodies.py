@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
+from aiflow_service.api.invalid import why_invalid
 from aiflow_service.api.problem import Problem
 from aiflow_service.ingest import unpack
 from aiflow_service.openlineage import Refusal
@@ -39,9 +40,9 @@ def _read(body: bytes, encoding: str, model: type[_T]) -> _T:
     try:
         return model.model_validate_json(unpack(body, encoding, MAX_BYTES))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         place = "/".join(("body", *map(str, first["loc"])))
-        raise Problem(422, "body-invalid", f"{place}: {first['msg']}", place=place) from error
+        raise Problem(422, "body-invalid", f"{place}: {why_invalid(first)}", place=place) from error
 
 
 def _resolved(schema: Any, inner: dict[str, Any]) -> Any:

@@ -14,9 +14,9 @@ from aiflow_service.access import Role, Scope
 from aiflow_service.access.teams import claiming_team, find_team
 from aiflow_service.api.answers import SAME, Cursor, Limit, answer, answer_object, answer_page, checked_text, place_of
 from aiflow_service.api.bodies import describe_body, read_body
+from aiflow_service.api.invalid import NAME_PATTERN
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
 from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf, speak
-from aiflow_service.api.words import NAME_PATTERN
 from aiflow_service.audit import Caller
 from aiflow_service.configuration import (
     Conflict,

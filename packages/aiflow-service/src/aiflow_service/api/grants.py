@@ -17,10 +17,11 @@ from aiflow_service.access.grants import Granted, effective_grants, list_grants,
 from aiflow_service.access.teams import any_team, find_team, list_teams
 from aiflow_service.api.answers import SAME, Cursor, Limit, answer, answer_object, place_of
 from aiflow_service.api.bodies import describe_body, read_body
+from aiflow_service.api.invalid import NAME_PATTERN
 from aiflow_service.api.problem import PROBLEMS, Problem, note_denial
 from aiflow_service.api.services import ScopeOf, Services, ServicesOf, speak
 from aiflow_service.api.teams import page_of
-from aiflow_service.api.words import NAME_PATTERN, Body, Name, Number, Text, coming_moment, no_nul
+from aiflow_service.api.words import Body, Name, Number, Text, coming_moment, no_nul
 from aiflow_service.database import moment_text, now
 from aiflow_service.database.protection import SEES_ALL, seeing
 

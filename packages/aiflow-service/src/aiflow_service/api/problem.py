@@ -20,6 +20,7 @@ from starlette.responses import Response
 from aiflow_service.access import Caller, Change, Denied, Unseen, entry_of
 from aiflow_service.access.oidc import ProviderSilent, Untrusted
 from aiflow_service.access.teams import Taken
+from aiflow_service.api.invalid import why_invalid
 from aiflow_service.database import UnfitDatabase
 from aiflow_service.ingest import Overloaded, Unwritable
 from aiflow_service.masking import hide_secrets_in_text
@@ -166,7 +167,7 @@ def install(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = "/".join(str(part) for part in first["loc"])
-        return problem_response(422, "parameter-invalid", f"{place}: {first['msg']}", place=place)
+        return problem_response(422, "parameter-invalid", f"{place}: {why_invalid(first)}", place=place)
 
     @app.exception_handler(HTTPException)
     async def answered(request: Request, error: HTTPException) -> Response:

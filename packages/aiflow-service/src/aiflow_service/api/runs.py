@@ -30,9 +30,9 @@ from aiflow_service.api.answers import (
 )
 from aiflow_service.api.events import with_raw
 from aiflow_service.api.ingest import replay
+from aiflow_service.api.invalid import NAME_PATTERN
 from aiflow_service.api.problem import PROBLEMS, Problem, not_found
 from aiflow_service.api.services import CallerOf, ScopeOf, Services, ServicesOf, renewed_scope
-from aiflow_service.api.words import NAME_PATTERN
 from aiflow_service.audit import Entry, record
 from aiflow_service.database import Writing
 from aiflow_service.events import EventFilter, list_events

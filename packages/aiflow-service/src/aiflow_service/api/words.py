@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from aiflow_service.access import Role
 from aiflow_service.api.answers import moment_in
+from aiflow_service.api.invalid import NAME_PATTERN
 from aiflow_service.api.problem import Problem
 from aiflow_service.database import now
 
@@ -23,7 +24,6 @@ def no_nul(text: str) -> str:
 
 Number = Annotated[int, Path(ge=1, lt=2**62)]
 Text = Annotated[str, MinLen(1), MaxLen(500), AfterValidator(no_nul)]
-NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 TeamName = Annotated[str, Path(pattern=NAME_PATTERN, description="A team's name.")]
 RoleName = Literal["viewer", "operator", "editor", "owner", "admin"]
