@@ -114,7 +114,7 @@ def test_killed_in_any_phase_and_tried_again_it_makes_the_same_table_once(
         )
         runner = watcher_of(child)
         os.kill(parent_of(runner) if phase == "supervised" else runner, signal.SIGKILL)
-        airflow.until(lambda: not is_alive(child), f"the end of the child in phase {phase}", 5)
+        airflow.until(lambda: not is_alive(child), f"the end of the child in phase {phase}", 20)
 
     runs = {}
     for first, *others in (PHASES[:3], PHASES[3:]):  # no more at once than there are workers
