@@ -1,5 +1,7 @@
 """Settings that every test shares."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {str(Path(__file__).parent / path): rank for rank, path in enumerate(LONGEST)}
     assert all(Path(path).is_file() for path in ranks), f"one of {LONGEST} has another name now"
     items.sort(key=lambda item: ranks.get(str(item.path), len(LONGEST)))
+
+
+@pytest.fixture(autouse=True)
+def _no_handler_stays() -> Iterator[None]:
+    """Take away what a test has let a program of ours put on the root logger: its stream is closed after the test."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in [one for one in root.handlers if type(one) is logging.StreamHandler and one not in before]:
+        root.removeHandler(handler)
