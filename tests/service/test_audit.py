@@ -261,7 +261,7 @@ def test_a_counter_that_is_no_number_does_not_end_who_keeps_the_audit(tmp_path) 
 
 
 def test_whoever_reads_an_export_slowly_holds_no_connection(trial: Trial, monkeypatch) -> None:
-    monkeypatch.setattr(exports, "_BLOCK_LINES", 7)
+    monkeypatch.setattr(exports, "_BLOCK_LINES", 7)  # several blocks of few rows
     lines = exports._lines(SimpleNamespace(database=trial.database), EVERYTHING, AuditFilter())  # type: ignore[arg-type]  # all that is asked of it
     before = _connections_in_use(trial.database)
     told = next(lines)

@@ -100,7 +100,7 @@ def test_what_has_no_secret_stays_byte_for_byte(how: dict) -> None:
 
 def test_a_page_of_long_events_is_short_and_goes_on(opened, monkeypatch) -> None:
     store(opened, *(run_event(inputs=["a"], run_facets={"x": facet("X", text=f"{n}" * 1_000)}) for n in range(6)))
-    monkeypatch.setattr(events_reading, "_PAGE_BYTES", 4_000)
+    monkeypatch.setattr(events_reading, "_PAGE_BYTES", 4_000)  # of short events
     with opened.reading() as connection:
         numbers = connection.exec_driver_sql("SELECT id FROM datasets").scalars().all()
         for wanted in (EventFilter(), EventFilter(dataset_id=numbers[0])):
@@ -135,7 +135,7 @@ def test_runs_for_very_many_partitions_fill_no_memory(opened, monkeypatch) -> No
             return len(found), is_cut
 
         assert listed() == (3_653, False)
-        monkeypatch.setattr(ledger_reading, "_MAX_KEYS", 800)
+        monkeypatch.setattr(ledger_reading, "_MAX_KEYS", 800)  # of few runs
         count, is_cut = listed()
         assert (365 * 2 <= count <= 366 * 3, is_cut) == (True, True)
 
@@ -153,7 +153,7 @@ def test_of_a_dataset_of_very_many_columns_those_alone_are_read_that_are_named(o
         counts.append(len(rows))
         return rows
 
-    monkeypatch.setattr(names_module, "read_rows", counted)
+    monkeypatch.setattr(names_module, "read_rows", counted)  # the true one, counted
     store(opened, lineage("c7", "c8", "new"))
     assert max(counts) == 3  # c7, c8 and the sum
     with opened.reading() as connection:

@@ -56,7 +56,7 @@ def test_a_backup_of_an_older_migration_needs_no_more_than_that_one_has(database
 def test_a_backup_that_lacks_a_table_is_not_restored(lacking: str, tmp_path: Path, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         # As earlier versions wrote it, which passed over what is absent.
-        patch.setattr("aiflow_service.keeping.contents.lacking", lambda *_: [])
+        patch.setattr("aiflow_service.keeping.contents.lacking", lambda *_: [])  # as an earlier release wrote it
         back_up(lacking, tmp_path / "kept")
     with pytest.raises(ConfigurationError, match=f"of a database that lacked the table {TABLE}") as told:
         restore(tmp_path / "kept", f"sqlite:///{tmp_path / 'new.db'}")

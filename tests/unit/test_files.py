@@ -379,7 +379,9 @@ def test_a_folder_that_is_replaced_while_it_is_listed_is_listed_again(environmen
             if parent.endswith(replaced_at) and listed.count(parent) == 1:
                 write(sink, {"n": [2, 2, 2], "key": ["a", "b", "c"]}, run_of(None, 2))
 
-    monkeypatch.setattr("aiflow_sdk.connectors.files.place.os.walk", replaced)
+    monkeypatch.setattr(
+        "aiflow_sdk.connectors.files.place.os.walk", replaced
+    )  # the true one, and a writer in the middle
     assert sorted(source.to_polars(Scan()).collect().rows()) == [(2, "a"), (2, "b"), (2, "c")]
 
 

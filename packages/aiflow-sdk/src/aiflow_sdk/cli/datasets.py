@@ -41,6 +41,14 @@ def find_dataset(service: Service, name: str, namespace: str | None = None) -> d
     return None
 
 
+def require_dataset(service: Service, name: str, namespace: str | None = None) -> dict[str, Any]:
+    """Return what :func:`find_dataset` does. Raises ``UnknownNameError`` (``unknown-table``) where there is none."""
+    found = find_dataset(service, name, namespace)
+    if found is None:
+        raise unknown_table(service, name)
+    return found
+
+
 def unknown_table(service: Service, name: str) -> UnknownNameError:
     """Return the error for a table that is not told of, which does not say whether another team has one.
 

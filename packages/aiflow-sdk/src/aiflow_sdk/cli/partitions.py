@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiflow_sdk.cli.datasets import LAKE, find_dataset, unknown_table
+from aiflow_sdk.cli.datasets import LAKE, require_dataset
 from aiflow_sdk.cli.service import require_service
 from aiflow_sdk.errors import ReceiverError, UnknownNameError
 
@@ -32,10 +32,7 @@ class TableLedger:
     def __init__(self, service: Service, environment: str, table: str, namespace: str | None) -> None:
         """Raises ``UnknownNameError`` (``unknown-table``) where nothing has told of it that the caller may see."""
         self.environment = environment
-        found = find_dataset(service, table, namespace)
-        if found is None:
-            raise unknown_table(service, table)
-        self._path = f"datasets/{found['id']}"
+        self._path = f"datasets/{require_dataset(service, table, namespace)['id']}"
         self._service = service
 
     def partitions(self, state: str | None = None) -> Iterator[dict[str, Any]]:

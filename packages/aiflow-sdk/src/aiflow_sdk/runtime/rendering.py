@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiflow_sdk.config import Environment, resolve_secrets
 from aiflow_sdk.errors import DefinitionError
 from aiflow_sdk.ir import DatasetName, FrozenMap, thaw
 from aiflow_sdk.partitions import Partition, Window, is_window
 from aiflow_sdk.plan import NodeFacts, PlanNode, Run
-from aiflow_sdk.plugins import Sink, Source
 from aiflow_sdk.redaction import REDACTOR
 from aiflow_sdk.variables import TIME_NAMES, has_template, names_in, render, render_but_time
+
+if TYPE_CHECKING:
+    from aiflow_sdk.plugins import Sink, Source
 
 
 @dataclass(frozen=True)

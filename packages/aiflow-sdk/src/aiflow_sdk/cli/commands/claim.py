@@ -9,7 +9,7 @@ import click
 
 from aiflow_sdk.cli.command_line import COMMANDS, CommandGroup, Invocation
 from aiflow_sdk.cli.console import printable
-from aiflow_sdk.cli.datasets import find_dataset, namespace_option, unknown_table
+from aiflow_sdk.cli.datasets import namespace_option, require_dataset
 from aiflow_sdk.cli.service import require_service, show_rows, tell
 from aiflow_sdk.cli.times import NUMBER
 from aiflow_sdk.errors import did_you_mean
@@ -51,7 +51,7 @@ def list_command(invocation: Invocation) -> None:
 def show_command(invocation: Invocation, table: str, namespace: str | None) -> None:
     """Tell whose TABLE is, and by what: a team that writes it or has read it alone, and who claims its namespace."""
     service = require_service(invocation)
-    found = _find(service, table, namespace)
+    found = require_dataset(service, table, namespace)
     claim = _claim_of(found, service.pages("claims", limit=500))
     tell(invocation, {**found, "claim": claim}, *_told(found, claim))
 
@@ -66,7 +66,7 @@ def give_command(invocation: Invocation, table: str, team: str, namespace: str |
     What another team has said of its columns goes, until TEAM writes it the next time; that team then needs a grant.
     """
     service = require_service(invocation)
-    found = _find(service, table, namespace)
+    found = require_dataset(service, table, namespace)
     _refuse_misspelt(service, team)
     given = service.put(f"datasets/{found['id']}/owner", {"team": team})
     before = f", and was {found['team']}'s" if found["team"] != given["team"] else ""
@@ -82,7 +82,7 @@ def release_command(invocation: Invocation, table: str, namespace: str | None) -
     Until then its team looks after it, and every team may read and write it.
     """
     service = require_service(invocation)
-    found = _find(service, table, namespace)
+    found = require_dataset(service, table, namespace)
     released = service.delete(f"datasets/{found['id']}/owner")
     tell(invocation, released, f"{_name(released)} will be that of the next team that writes it")
 
@@ -128,13 +128,6 @@ def _row(one: dict[str, Any]) -> dict[str, Any]:
         "team": one["team"],
         "since": one["created_at"],
     }
-
-
-def _find(service: Service, table: str, namespace: str | None) -> dict[str, Any]:
-    found = find_dataset(service, table, namespace)
-    if found is None:
-        raise unknown_table(service, table)
-    return found
 
 
 def _refuse_misspelt(service: Service, team: str) -> None:

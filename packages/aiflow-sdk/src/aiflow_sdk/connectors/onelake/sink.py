@@ -33,7 +33,7 @@ from aiflow_sdk.connectors.onelake.source import total_rows
 from aiflow_sdk.connectors.onelake.succession import check_earlier
 from aiflow_sdk.connectors.onelake.table import ActiveFile, TableState, files_identity, read_table
 from aiflow_sdk.connectors.onelake.values import shown_text, typed_value
-from aiflow_sdk.connectors.onelake.writers import check_names, writers_of
+from aiflow_sdk.connectors.onelake.writers import check_writer_names, writers_of
 from aiflow_sdk.connectors.parquet import missing_columns, partition_of, write_files
 from aiflow_sdk.errors import AiflowError, ConfigurationError, DefinitionError, StoreError
 from aiflow_sdk.ir import DatasetName
@@ -107,7 +107,7 @@ class OneLakeSink(Sink, kind="onelake"):
                     raise ConfigurationError(
                         "bad-option", f"'{name}' is of mode 'upsert'", hint=f'write mode="upsert", or leave {name} out'
                     )
-        check_names(self.mode, self.renamed_from, self.beside)
+        check_writer_names(self.mode, self.renamed_from, self.beside)
         for name in ("partition_by", "keys"):
             columns = getattr(self, name)
             if len(set(columns)) < len(columns):

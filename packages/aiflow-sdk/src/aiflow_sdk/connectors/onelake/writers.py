@@ -64,7 +64,7 @@ def writers_of(names: Iterable[str], run: Run) -> tuple[Writer, ...]:
     return tuple(Writer.named(name, run) for name in names)
 
 
-def check_names(mode: str, renamed_from: Collection[str], beside: Collection[str]) -> None:
+def check_writer_names(mode: str, renamed_from: Collection[str], beside: Collection[str]) -> None:
     """Raise ``ConfigurationError`` for what is no name of a sink, is said to be replaced and to stay, or has no sense
     in the mode."""
     for option, names in (("renamed_from", renamed_from), ("beside", beside)):
